@@ -1,0 +1,219 @@
+//! Days and months of one time zone, looked up fast.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Unit};
+
+/// A calendar day, as the number of days since 1970-01-01.
+pub type Day = i32;
+
+const SECONDS_A_DAY: i64 = 86_400;
+
+/// The days a [`Calendar`] can tell: the years 1 to 9998, so that a day and its neighbours are always representable.
+const EARLIEST: i64 = -62_135_596_800 + SECONDS_A_DAY;
+const LATEST: i64 = 253_370_764_800;
+
+/// A calendar month, written `YYYY-MM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month(i32);
+
+impl Month {
+    /// The month that a date is in.
+    pub fn of(date: Date) -> Self {
+        Self(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
+    }
+
+    /// The month with this number: twelve times its year, plus 0 for January to 11 for December.
+    pub fn from_number(number: i32) -> Option<Self> {
+        (12..9_999 * 12).contains(&number).then_some(Self(number))
+    }
+
+    /// Twelve times the year, plus 0 for January to 11 for December. Grows by one a month.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// The month after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The month before this one.
+    pub fn previous(self) -> Self {
+        Self(self.0 - 1)
+    }
+
+    /// Its first day.
+    pub fn first_day(self) -> Date {
+        // Both parts are in range for every number that `of` and `from_number` let through.
+        date((self.0.div_euclid(12)) as i16, (self.0.rem_euclid(12) + 1) as i8, 1)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
+    }
+}
+
+/// A text that is not a month.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a month: write YYYY-MM, for example 2026-11")]
+pub struct NotAMonth(String);
+
+impl FromStr for Month {
+    type Err = NotAMonth;
+
+    fn from_str(text: &str) -> Result<Self, NotAMonth> {
+        let parse = || {
+            let (year, month) = text.split_once('-')?;
+            if year.len() != 4 || month.len() != 2 || !(year.to_owned() + month).bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
+            let month: i32 = month.parse().ok().filter(|m| (1..=12).contains(m))?;
+            Self::from_number(year.parse::<i32>().ok()? * 12 + month - 1)
+        };
+        parse().ok_or_else(|| NotAMonth(text.to_owned()))
+    }
+}
+
+/// Tells the day and month of a moment in one time zone. Remembers the last answer, since the next moment is almost
+/// always in the same month: a lookup is then two comparisons.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    zone: TimeZone,
+    /// A stretch of time with one offset from UTC: from, until, offset in seconds.
+    offset: (i64, i64, i64),
+    /// The last month asked for: from, until, which.
+    month: (i64, i64, Month),
+}
+
+impl Calendar {
+    /// The calendar of this time zone.
+    pub fn new(zone: TimeZone) -> Self {
+        Self { zone, offset: (0, 0, 0), month: (0, 0, Month(0)) }
+    }
+
+    /// The calendar of Coordinated Universal Time.
+    pub fn utc() -> Self {
+        Self::new(TimeZone::UTC)
+    }
+
+    /// The time zone.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The day that this moment (seconds since 1970 UTC) is in. Moments before the year 1 or after 9998 count as the
+    /// first or the last day in between.
+    pub fn day(&mut self, at: i64) -> Day {
+        let at = at.clamp(EARLIEST, LATEST);
+        ((at + self.offset_at(at)).div_euclid(SECONDS_A_DAY)) as Day
+    }
+
+    /// The month that this moment (seconds since 1970 UTC) is in.
+    pub fn month(&mut self, at: i64) -> Month {
+        let at = at.clamp(EARLIEST, LATEST);
+        let (from, until, month) = self.month;
+        if from <= at && at < until {
+            return month;
+        }
+        let month = Month::of(date_of(self.day(at)));
+        self.month = (self.start_of(month), self.start_of(month.next()), month);
+        month
+    }
+
+    /// The moment (seconds since 1970 UTC) at which a month begins.
+    pub fn start_of(&self, month: Month) -> i64 {
+        self.zone
+            .to_ambiguous_timestamp(month.first_day().to_datetime(jiff::civil::Time::midnight()))
+            .compatible()
+            .map_or(i64::MAX, Timestamp::as_second)
+    }
+
+    fn offset_at(&mut self, at: i64) -> i64 {
+        let (from, until, offset) = self.offset;
+        if from <= at && at < until {
+            return offset;
+        }
+        let Ok(moment) = Timestamp::from_second(at) else { return 0 };
+        let offset = i64::from(self.zone.to_offset(moment).seconds());
+        let previous = self.zone.preceding(moment).next().map_or(i64::MIN, |t| t.timestamp().as_second());
+        let next = self.zone.following(moment).next().map_or(i64::MAX, |t| t.timestamp().as_second());
+        // `preceding` excludes the moment itself: where it is a transition, the stretch begins with it.
+        let from = if self.is_transition(moment) { at } else { previous };
+        self.offset = (from, next, offset);
+        offset
+    }
+
+    fn is_transition(&self, moment: Timestamp) -> bool {
+        jiff::Span::new()
+            .try_seconds(1)
+            .and_then(|second| moment.checked_sub(second))
+            .is_ok_and(|before| self.zone.to_offset(before) != self.zone.to_offset(moment))
+    }
+}
+
+/// The date of a day.
+pub fn date_of(day: Day) -> Date {
+    let span = jiff::Span::new().try_days(day).unwrap_or_default();
+    date(1970, 1, 1).saturating_add(span)
+}
+
+/// The day of a date.
+pub fn day_of(date_: Date) -> Day {
+    date(1970, 1, 1)
+        .until((Unit::Day, date_))
+        .map_or(0, |span| span.get_days())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn months_read_and_write_as_text() {
+        let month: Month = "2026-11".parse().unwrap();
+        assert_eq!(month.to_string(), "2026-11");
+        assert_eq!(month.next().next().to_string(), "2027-01");
+        assert_eq!(month.previous().to_string(), "2026-10");
+        for wrong in ["2026", "2026-13", "2026-00", "26-11", "2026-1", "+026-11", "2026-11-01", "0000-01"] {
+            assert!(wrong.parse::<Month>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_month_begins_at_local_midnight() {
+        let mut berlin = Calendar::new(TimeZone::get("Europe/Berlin").unwrap());
+        let midnight: Timestamp = "2026-06-30T22:00:00Z".parse().unwrap();
+        assert_eq!(berlin.month(midnight.as_second()).to_string(), "2026-07");
+        assert_eq!(berlin.month(midnight.as_second() - 1).to_string(), "2026-06");
+        assert_eq!(Calendar::utc().month(midnight.as_second()).to_string(), "2026-06");
+    }
+
+    proptest! {
+        /// The remembered stretches never change an answer: each equals that of the time zone library.
+        #[test]
+        fn every_moment_has_the_day_the_zone_says(
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Seoul"]),
+            start in -2_000_000_000i64..4_000_000_000,
+            steps in prop::collection::vec(-90_000i64..90_000, 1..50),
+        ) {
+            let zone = TimeZone::get(zone).unwrap();
+            let mut calendar = Calendar::new(zone.clone());
+            let mut at = start;
+            for step in steps {
+                at += step;
+                let expected = zone.to_datetime(Timestamp::from_second(at).unwrap()).date();
+                prop_assert_eq!(date_of(calendar.day(at)), expected);
+                prop_assert_eq!(day_of(expected), calendar.day(at));
+                prop_assert_eq!(calendar.month(at), Month::of(expected));
+            }
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Events to columns and back.
+//!
+//! A batch comes from outside: whatever it claims is checked here, once, before anything is done with it. What passes
+//! [`open`] has columns of one length, indexes that point at something, and positions inside the batch's range, so
+//! that its readers need no checks of their own. Nothing is allocated on the word of a batch beyond [`MAX_COLUMNS`].
+
+use prost::Message;
+use seatmeter_count::{Event, Kind};
+
+use crate::v1::{Batch, Columns};
+
+/// A batch holds at most this many events.
+pub const MAX_EVENTS: usize = 1 << 16;
+
+/// A batch's columns take at most this many bytes before compression.
+pub const MAX_COLUMNS: usize = 8 << 20;
+
+/// A name is at most this many bytes long.
+pub const MAX_NAME: usize = 1024;
+
+/// A batch is at most this many bytes on the wire. zstd adds next to nothing to what it cannot compress.
+pub const MAX_BATCH: usize = MAX_COLUMNS + (64 << 10);
+
+/// A batch covers at most this many bytes of its stream, so that positions fit their column.
+pub const MAX_RANGE: u64 = u32::MAX as u64;
+
+/// Why a batch cannot be taken. Sending it again changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBatch {
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field is out of its range.
+    #[error("{field} is {value}, and {limit} is the limit")]
+    Limit {
+        /// Which field.
+        field: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be at most.
+        limit: u64,
+    },
+    /// The columns do not decompress.
+    #[error("the columns do not decompress: {0}")]
+    Compression(std::io::Error),
+    /// The columns decompress to another size than was said.
+    #[error("the columns are {actual} bytes, not the {said} that were said")]
+    Size {
+        /// What they are.
+        actual: usize,
+        /// What was said.
+        said: u32,
+    },
+    /// The columns are no Columns message.
+    #[error("the columns do not decode: {0}")]
+    Encoding(#[from] prost::DecodeError),
+    /// A column has another length than the batch has events.
+    #[error("column {column} has {actual} entries for {expected} events")]
+    Length {
+        /// Which column.
+        column: &'static str,
+        /// How many entries it has.
+        actual: usize,
+        /// How many it must have.
+        expected: usize,
+    },
+    /// An index points nowhere.
+    #[error("an index in {0} points nowhere")]
+    Index(&'static str),
+    /// A kind that this version does not know.
+    #[error("event kind {0} is unknown: is the agent newer than the aggregator?")]
+    Kind(u8),
+    /// A position outside the batch's range.
+    #[error("an event stands outside the range of its batch")]
+    Position,
+}
+
+/// Compresses columns: the bytes, and their size before.
+pub fn seal(columns: &Columns) -> std::io::Result<(Vec<u8>, u32)> {
+    let encoded = columns.encode_to_vec();
+    let sealed = zstd::bulk::compress(&encoded, COMPRESSION_LEVEL)?;
+    Ok((sealed, encoded.len() as u32))
+}
+
+/// zstd's level 1: columns compress nearly as well as at 3, in half the time.
+const COMPRESSION_LEVEL: i32 = 1;
+
+/// Checks a batch and decompresses its columns.
+pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
+    let stream = batch.stream.as_ref().ok_or(InvalidBatch::Missing("stream"))?;
+    if stream.fingerprint.len() != 32 {
+        return Err(InvalidBatch::Length { column: "fingerprint", actual: stream.fingerprint.len(), expected: 32 });
+    }
+    limit("the log's name", stream.log.len() as u64, MAX_NAME as u64)?;
+    limit("start", batch.start, batch.end)?;
+    limit("end", batch.end, i64::MAX as u64)?;
+    limit("the range", batch.end - batch.start, MAX_RANGE)?;
+    limit("event_count", batch.event_count.into(), MAX_EVENTS as u64)?;
+    limit("columns_size", batch.columns_size.into(), MAX_COLUMNS as u64)?;
+    let encoded = zstd::bulk::decompress(&batch.columns, batch.columns_size as usize).map_err(InvalidBatch::Compression)?;
+    if encoded.len() != batch.columns_size as usize {
+        return Err(InvalidBatch::Size { actual: encoded.len(), said: batch.columns_size });
+    }
+    let columns = Columns::decode(encoded.as_slice())?;
+    check(&columns, batch)?;
+    Ok(columns)
+}
+
+fn limit(field: &'static str, value: u64, limit: u64) -> Result<(), InvalidBatch> {
+    if value > limit { Err(InvalidBatch::Limit { field, value, limit }) } else { Ok(()) }
+}
+
+fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
+    let events = batch.event_count as usize;
+    let length = |column, actual: usize, may_be_empty: bool| {
+        if actual == events || (may_be_empty && actual == 0) {
+            Ok(())
+        } else {
+            Err(InvalidBatch::Length { column, actual, expected: events })
+        }
+    };
+    length("kinds", columns.kinds.len(), false)?;
+    length("time_deltas", columns.time_deltas.len(), false)?;
+    length("position_deltas", columns.position_deltas.len(), false)?;
+    length("features", columns.features.len(), false)?;
+    length("clients", columns.clients.len(), false)?;
+    length("seats", columns.seats.len(), true)?;
+    length("details", columns.details.len(), true)?;
+
+    for name in &columns.strings {
+        limit("a name", name.len() as u64, MAX_NAME as u64)?;
+    }
+    let points = |table: &'static str, indexes: &[u32], length: usize| {
+        let all = indexes.iter().all(|index| (*index as usize) < length);
+        if all { Ok(()) } else { Err(InvalidBatch::Index(table)) }
+    };
+    let paired = |column, left: usize, right: usize| {
+        if left == right { Ok(()) } else { Err(InvalidBatch::Length { column, actual: right, expected: left }) }
+    };
+    let strings = columns.strings.len();
+    paired("feature_names", columns.feature_daemons.len(), columns.feature_names.len())?;
+    paired("client_hosts", columns.client_users.len(), columns.client_hosts.len())?;
+    points("feature_daemons", &columns.feature_daemons, strings)?;
+    points("feature_names", &columns.feature_names, strings)?;
+    points("client_users", &columns.client_users, strings)?;
+    points("client_hosts", &columns.client_hosts, strings)?;
+
+    let (features, clients) = (columns.feature_names.len(), columns.client_users.len());
+    for (index, number) in columns.kinds.iter().enumerate() {
+        let kind = Kind::from_number((*number).into()).ok_or(InvalidBatch::Kind(*number))?;
+        let needs = Needs::of(kind);
+        if needs.feature && columns.features[index] as usize >= features {
+            return Err(InvalidBatch::Index("features"));
+        }
+        let clients = if kind == Kind::Unrecognised { strings } else { clients };
+        if needs.client && columns.clients[index] as usize >= clients {
+            return Err(InvalidBatch::Index("clients"));
+        }
+    }
+    let positions = columns.position_deltas.iter().try_fold(0u64, |position, delta| position.checked_add((*delta).into()));
+    match positions {
+        Some(last) if events == 0 || last < batch.end - batch.start => Ok(()),
+        _ => Err(InvalidBatch::Position),
+    }
+}
+
+/// Which columns mean something for a kind.
+struct Needs {
+    feature: bool,
+    client: bool,
+}
+
+impl Needs {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::ManagerStart => Self { feature: false, client: false },
+            Kind::DaemonStart => Self { feature: true, client: false },
+            Kind::Unrecognised => Self { feature: false, client: true },
+            _ => Self { feature: true, client: true },
+        }
+    }
+}
+
+/// The events of a batch that [`open`] has checked, each with its position in the stream.
+pub fn events<'a>(columns: &'a Columns, start: u64) -> impl Iterator<Item = (u64, Event)> + 'a {
+    let (mut at, mut position) = (columns.base_time, start);
+    (0..columns.kinds.len()).filter_map(move |index| {
+        at = at.saturating_add(columns.time_deltas[index].into());
+        position += u64::from(columns.position_deltas[index]);
+        let event = Event {
+            kind: Kind::from_number(columns.kinds[index].into())?,
+            at,
+            feature: columns.features[index],
+            client: columns.clients[index],
+            seats: columns.seats.get(index).copied().unwrap_or(1),
+            detail: columns.details.get(index).copied().unwrap_or(0),
+        };
+        Some((position, event))
+    })
+}
+
+/// Appends an event to columns. `position` is relative to the event before, or to the batch's start for the first.
+pub fn push(columns: &mut Columns, last_at: &mut i64, position_delta: u32, event: Event) {
+    if columns.kinds.is_empty() {
+        columns.base_time = event.at;
+        *last_at = event.at;
+    }
+    let index = columns.kinds.len();
+    columns.kinds.push(event.kind as u8);
+    // A jump of more than 68 years between two lines is no time: it is cut, and the sum stays within what fits.
+    let delta = (event.at - *last_at).clamp(i32::MIN.into(), i32::MAX.into());
+    columns.time_deltas.push(delta as i32);
+    *last_at += delta;
+    columns.position_deltas.push(position_delta);
+    columns.features.push(event.feature);
+    columns.clients.push(event.client);
+    push_sparse(&mut columns.seats, index, event.seats, 1);
+    push_sparse(&mut columns.details, index, event.detail, 0);
+}
+
+/// A sparse column stays empty until an entry differs from the usual one.
+fn push_sparse<T: Copy + PartialEq>(column: &mut Vec<T>, index: usize, value: T, usual: T) {
+    if value != usual && column.is_empty() {
+        column.resize(index, usual);
+    }
+    if value != usual || !column.is_empty() {
+        column.push(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::v1::Stream;
+
+    fn batch_of(columns: &Columns, end: u64) -> Batch {
+        let (sealed, size) = seal(columns).unwrap();
+        Batch {
+            stream: Some(Stream { fingerprint: vec![7; 32], log: "debug.log".into(), begins_at: 0 }),
+            end,
+            event_count: columns.kinds.len() as u32,
+            columns_size: size,
+            columns: sealed.into(),
+            ..Batch::default()
+        }
+    }
+
+    fn any_event() -> impl Strategy<Value = (u32, Event)> {
+        (1u32..=11, 0u32..5000, -100_000i64..4_000_000_000, 0u32..4, 0u32..3, 0u32..4, -500i64..500).prop_map(
+            |(kind, step, at, feature, client, seats, detail)| {
+                let kind = Kind::from_number(kind).unwrap();
+                (step, Event { kind, at, feature, client, seats, detail })
+            },
+        )
+    }
+
+    fn tables() -> Columns {
+        Columns {
+            strings: ["", "adskflex", "f1", "f2", "Mª Luz", "host"].map(String::from).to_vec(),
+            feature_daemons: vec![1, 1, 1, 1],
+            feature_names: vec![0, 2, 3, 2],
+            client_users: vec![4, 4, 5],
+            client_hosts: vec![5, 0, 5],
+            ..Columns::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_pushed_comes_out(list in prop::collection::vec(any_event(), 0..200)) {
+            let (mut columns, mut last_at, mut end) = (tables(), 0, 0u64);
+            let mut expected = Vec::new();
+            for (step, event) in list {
+                end += u64::from(step);
+                push(&mut columns, &mut last_at, step, event);
+                expected.push((1000 + end, Event { at: last_at, ..event }));
+            }
+            let mut batch = batch_of(&columns, 0);
+            batch.start = 1000;
+            batch.end = 1000 + end + 1;
+            let opened = open(&batch).unwrap();
+            prop_assert_eq!(events(&opened, 1000).collect::<Vec<_>>(), expected);
+        }
+
+        /// Whatever bytes stand for columns, opening them says yes or no and never more.
+        #[test]
+        fn garbage_is_refused_in_peace(garbage in prop::collection::vec(any::<u8>(), 0..300), size in 0u32..1000, count in 0u32..50) {
+            let compressed = zstd::bulk::compress(&garbage, 1).unwrap();
+            for columns in [garbage.clone(), compressed] {
+                let mut batch = batch_of(&tables(), 100);
+                batch.columns = columns.into();
+                batch.columns_size = size.min(garbage.len() as u32);
+                batch.event_count = count;
+                if let Ok(columns) = open(&batch) {
+                    prop_assert_eq!(events(&columns, 0).count(), count as usize);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lying_lengths_are_refused() {
+        let (mut columns, mut last_at) = (tables(), 0);
+        let event = Event { kind: Kind::Checkout, at: 5, feature: 1, client: 1, seats: 1, detail: 0 };
+        push(&mut columns, &mut last_at, 10, event);
+        let good = batch_of(&columns, 100);
+        assert!(open(&good).is_ok());
+
+        let refused = |change: &dyn Fn(&mut Batch)| {
+            let mut batch = good.clone();
+            change(&mut batch);
+            open(&batch).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&|b| b.event_count = 2), "column kinds has 1 entries for 2 events");
+        assert!(refused(&|b| b.columns_size -= 1).starts_with("the columns do not decompress"));
+        assert!(refused(&|b| b.columns_size += 1).contains("not the"));
+        assert!(refused(&|b| b.columns_size = u32::MAX).contains("limit"));
+        assert!(refused(&|b| b.end = 10).contains("outside the range"));
+        assert!(refused(&|b| b.start = 101).contains("limit"));
+        assert!(refused(&|b| b.end = u64::MAX).contains("limit"));
+        assert!(refused(&|b| b.stream = None).contains("missing"));
+
+        let mut wrong = columns.clone();
+        wrong.clients[0] = 3;
+        assert_eq!(open(&batch_of(&wrong, 100)).unwrap_err().to_string(), "an index in clients points nowhere");
+        let mut wrong = columns.clone();
+        wrong.kinds[0] = 99;
+        assert!(open(&batch_of(&wrong, 100)).unwrap_err().to_string().contains("newer"));
+    }
+}

@@ -1,0 +1,344 @@
+//! How the contract is carried: TLS 1.3 with certificates from PEM files, and plain text on loopback alone.
+//!
+//! rustls is built without TLS 1.2, so nothing older can be negotiated. Both sides bound what a peer can make them
+//! hold: a handshake has a deadline, and the number of connections a limit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// A peer that has not finished its TLS handshake after this time is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a connection cannot be set up the way the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// A PEM file cannot be read.
+    #[error("cannot read {what} from {path}: {reason}")]
+    Pem {
+        /// What should be in the file.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Certificate, key and authority don't go together.
+    #[error("the TLS files do not go together: {0}")]
+    Tls(String),
+    /// The aggregator's URL is not one.
+    #[error("{url:?} is not an aggregator's URL: write https://HOST:PORT, or http://127.0.0.1:PORT without TLS")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// Plain text to another machine.
+    #[error("{url:?} would send user names in plain text: write https://, or use http:// to a loopback address only")]
+    PlainText {
+        /// What was given.
+        url: String,
+    },
+    /// The connection failed.
+    #[error("cannot connect to {url}: {reason}")]
+    Connect {
+        /// Where to.
+        url: String,
+        /// Why not, with the causes behind it.
+        reason: String,
+    },
+}
+
+/// A certificate chain and its private key, in PEM files.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate, followed by the authorities between it and the root.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Identity {
+    fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TransportError> {
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TransportError::Pem {
+            what: "a private key",
+            path: self.key.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok((certificates(&self.certificate)?, key))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
+    let failed = |reason: String| TransportError::Pem { what: "certificates", path: path.to_owned(), reason };
+    let list: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| failed(error.to_string()))?;
+    if list.is_empty() { Err(failed("there is none in it".into())) } else { Ok(list) }
+}
+
+fn authority(path: &Path) -> Result<RootCertStore, TransportError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TransportError::Tls(error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn tls_error(error: impl std::fmt::Display) -> TransportError {
+    TransportError::Tls(error.to_string())
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// How a server identifies itself, and whether its clients must.
+pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Result<Arc<ServerConfig>, TransportError> {
+    let (chain, key) = identity.load()?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls_error)?;
+    let builder = match client_authority {
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority(path)?), provider())
+                .build()
+                .map_err(tls_error)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(tls_error)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Whom a client trusts, and how it identifies itself.
+pub fn client_tls(trusted: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TransportError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(tls_error)?
+        .with_root_certificates(authority(trusted)?);
+    let mut config = match identity {
+        Some(identity) => {
+            let (chain, key) = identity.load()?;
+            builder.with_client_auth_cert(chain, key).map_err(tls_error)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A checked way to an aggregator.
+#[derive(Clone)]
+pub struct Dialer {
+    url: String,
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Dialer {
+    /// Checks the URL: `https://` needs `tls`, `http://` a loopback address.
+    pub fn new(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, TransportError> {
+        let wrong = || TransportError::Url { url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().ok_or_else(wrong)?;
+        let tls = match uri.scheme_str() {
+            Some("https") => Some(tls.ok_or_else(|| TransportError::Tls("https:// needs the authority's file".into()))?),
+            Some("http") if is_loopback(&host) => None,
+            Some("http") => return Err(TransportError::PlainText { url: url.to_owned() }),
+            _ => return Err(wrong()),
+        };
+        Ok(Self { url: url.to_owned(), host, port, tls })
+    }
+
+    /// Where to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Connects.
+    pub async fn connect(&self) -> Result<Channel, TransportError> {
+        let failed = |error: &(dyn std::error::Error + 'static)| TransportError::Connect {
+            url: self.url.clone(),
+            reason: with_causes(error),
+        };
+        let endpoint = Endpoint::from_shared(self.url.clone())
+            .map_err(|error| failed(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let dialer = self.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let dialer = dialer.clone();
+            async move { dialer.dial().await.map(TokioIo::new) }
+        });
+        endpoint.connect_with_connector(connector).await.map_err(|error| failed(&error))
+    }
+
+    async fn dial(&self) -> io::Result<Connection> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        tcp.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Connection::new(tcp)) };
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let handshake = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, tcp);
+        Ok(Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?))
+    }
+}
+
+/// HTTP/2's flow-control window: several batches on their way, and no more.
+pub const WINDOW: u32 = 4 << 20;
+
+/// Whether a host name can only be this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// An error with the causes behind it, in one line. Each cause is told once.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.ends_with(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+async fn within<T>(limit: Duration, task: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(limit, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Accepts connections, at most `limit` at a time. A peer that is slow to shake hands holds up nobody else.
+pub fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    limit: usize,
+) -> impl futures_core::Stream<Item = io::Result<Connection>> {
+    let (ready, connections) = mpsc::channel(16);
+    let places = Arc::new(Semaphore::new(limit));
+    tokio::spawn(async move {
+        while let Ok(place) = places.clone().acquire_owned().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let Ok((tcp, _)) = accepted else {
+                // Out of file descriptors, most likely: let some connections end first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (tls, ready) = (tls.clone(), ready.clone());
+            tokio::spawn(async move {
+                if let Ok(mut connection) = shake_hands(tcp, tls).await {
+                    connection.place = Some(place);
+                    // The server has stopped: nobody waits for the connection.
+                    let _ = ready.send(Ok(connection)).await;
+                }
+            });
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(connections)
+}
+
+async fn shake_hands(tcp: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Connection> {
+    tcp.set_nodelay(true)?;
+    let peer = tcp.peer_addr().ok();
+    let mut connection = match tls {
+        None => Connection::new(tcp),
+        Some(tls) => {
+            let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(tcp);
+            Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?)
+        }
+    };
+    connection.peer = peer;
+    Ok(connection)
+}
+
+trait Io: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+/// A connection, with TLS or without.
+pub struct Connection {
+    io: Pin<Box<dyn Io>>,
+    peer: Option<SocketAddr>,
+    /// Given back when the connection ends.
+    place: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    fn new(io: impl Io + 'static) -> Self {
+        Self { io: Box::pin(io), peer: None, place: None }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Option<SocketAddr>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.peer
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_goes_to_loopback_alone() {
+        for url in ["http://127.0.0.1:7470", "http://localhost:7470", "http://[::1]:7470"] {
+            assert!(Dialer::new(url, None).is_ok(), "{url}");
+        }
+        for url in ["http://10.0.0.1:7470", "http://aggregator:7470", "http://localhost.example.com:7470"] {
+            assert!(matches!(Dialer::new(url, None), Err(TransportError::PlainText { .. })), "{url}");
+        }
+        for url in ["aggregator:7470", "", "ftp://localhost:1", "http://localhost"] {
+            assert!(matches!(Dialer::new(url, None), Err(TransportError::Url { .. })), "{url}");
+        }
+        assert!(matches!(Dialer::new("https://aggregator:7470", None), Err(TransportError::Tls(_))));
+    }
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask codegen`: Rust from the proto files, without any system tool.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use prost::Message;
+
+const FILES: [&str; 3] = ["seatmeter/v1/ingest.proto", "seatmeter/v1/usage.proto", "seatmeter/v1/fleet.proto"];
+
+/// The generated files, which are checked in.
+const GENERATED: [&str; 2] = ["seatmeter.v1.rs", "descriptor.bin"];
+
+/// Writes the generated code into `proto/src/generated`.
+pub fn generate(root: &Path) -> Result<()> {
+    let out = root.join("proto/src/generated");
+    fs::create_dir_all(&out)?;
+    generate_into(root, &out)
+}
+
+/// Fails where the checked-in code is not what the proto files give.
+pub fn check(root: &Path) -> Result<()> {
+    let fresh = root.join("target/codegen-check");
+    fs::create_dir_all(&fresh)?;
+    generate_into(root, &fresh)?;
+    for name in GENERATED {
+        let checked_in = fs::read(root.join("proto/src/generated").join(name))
+            .with_context(|| format!("proto/src/generated/{name} is missing: run `cargo xtask codegen`"))?;
+        ensure!(
+            checked_in == fs::read(fresh.join(name))?,
+            "proto/src/generated/{name} is not what the proto files give: run `cargo xtask codegen`"
+        );
+    }
+    Ok(())
+}
+
+fn generate_into(root: &Path, out: &Path) -> Result<()> {
+    let descriptors = protox::compile(FILES, [root.join("proto")])?;
+    fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .out_dir(out)
+        .emit_rerun_if_changed(false)
+        .bytes("seatmeter.v1.Batch.columns")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The project's own commands, as a library, so that tests can call what the command line calls.
+
+pub mod codegen;
+
+use std::path::{Path, PathBuf};
+
+/// The repository's top folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}

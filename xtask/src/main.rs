@@ -1,0 +1,2 @@
+//! tmp
+fn main() -> anyhow::Result<()> { xtask::codegen::generate(&xtask::root()) }
