@@ -1,1 +1,2 @@
-//! x
+//! tmp
+pub mod format;

@@ -1,0 +1,225 @@
+//! What a line says, after its head.
+
+use jiff::civil::Date;
+use memchr::{memchr, memchr2, memmem};
+use seatmeter_count::calendar::day_of;
+use seatmeter_count::{Day, Kind};
+
+use super::is_manager;
+use super::stamp::{number, time};
+use crate::format::{Anchor, Message, Use};
+
+pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
+    let event = |kind, verb: &[u8]| event(kind, daemon, &message[verb.len()..]);
+    match message {
+        [b'(', b'@', ..] => statistics(message),
+        [b'O', b'U', b'T', b':', ..] => event(Kind::Checkout, b"OUT:"),
+        [b'I', b'N', b':', ..] => event(Kind::Checkin, b"IN:"),
+        [b'D', b'E', b'N', b'I', b'E', b'D', b':', ..] => event(Kind::Denial, b"DENIED:"),
+        [b'U', b'P', b'G', b'R', b'A', b'D', b'E', b':', ..] => event(Kind::Upgrade, b"UPGRADE:"),
+        [b'Q', b'U', b'E', b'U', b'E', b'D', b':', ..] => event(Kind::Queued, b"QUEUED:"),
+        [b'D', b'E', b'Q', b'U', b'E', b'U', b'E', b'D', b':', ..] => event(Kind::Dequeued, b"DEQUEUED:"),
+        [b'I', b'N', b'U', b'S', b'E', b':', ..] => event(Kind::InUse, b"INUSE:"),
+        [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', ..] => {
+            event(Kind::Unsupported, b"UNSUPPORTED:")
+        }
+        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => {
+            us_date(date.trim_ascii()).map_or(Message::Unrecognised("a TIMESTAMP without a date"), |day| {
+                Message::Anchor(Anchor::Day(day))
+            })
+        }
+        _ => lifecycle(daemon, message).unwrap_or_else(|| other(message)),
+    }
+}
+
+/// Starts, and the banner of a manager.
+fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
+    let after = |text: &[u8]| message.strip_prefix(text);
+    if is_manager(daemon) {
+        if let Some(date) = after(b"Server's System Date and Time:") {
+            return moment(date).map(Message::Anchor);
+        }
+        if let Some(name) = after(b"Started ").or_else(|| after(b"REStarted ")).or_else(|| after(b"Restarted ")) {
+            let end = memchr(b' ', name)?;
+            let starts = matches!(name.get(end..end + 2), Some(b" (")) && end > 0;
+            return starts.then(|| Message::DaemonStart(&name[..end]));
+        }
+        let is_banner = message.get(..17).is_some_and(|text| text.eq_ignore_ascii_case(b"FlexNet Licensing"))
+            && memmem::find(message, b") started on ").is_some();
+        return is_banner.then(|| Message::ManagerStart(last_parenthesis(message).and_then(us_date)));
+    }
+    after(b"Server started on ").map(|_| Message::DaemonStart(b""))
+}
+
+/// `(@adskflex-SLOG@) ...`: statistics. Three kinds of them tell their own time; those of a peak tell a wrong one.
+fn statistics(message: &[u8]) -> Message<'_> {
+    let Some(end) = memchr(b')', message) else { return Message::Noise };
+    let text = message[end + 1..].trim_ascii_start();
+    let date = text
+        .strip_prefix(b"Time: ")
+        .or_else(|| text.strip_prefix(b"Start-Date: "))
+        .or_else(|| text.strip_prefix(b"Reread time: "));
+    date.and_then(moment).map_or(Message::Noise, Message::Anchor)
+}
+
+/// Verbs that are known and mean nothing for a count. Text without a verb is prose: known to be none of our business.
+const NOISE_VERBS: [&[u8]; 12] = [
+    b"SLOG", b"INFO", b"ERROR", b"WARNING", b"NOTE", b"NOTICE", b"PID", b"EXPIRED", b"DPLT", b"DRQT", b"CONNECTED",
+    b"DEBUG",
+];
+
+fn other(message: &[u8]) -> Message<'_> {
+    let word = &message[..memchr(b' ', message).unwrap_or(message.len())];
+    let Some(verb) = word.strip_suffix(b":") else { return Message::Noise };
+    let is_verb = verb.len() > 1 && verb.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
+    // SERVER-OUT: and its like tell what servers exchange among themselves.
+    if !is_verb || NOISE_VERBS.contains(&verb) || verb.contains(&b'-') {
+        Message::Noise
+    } else {
+        Message::Unrecognised("an unknown verb")
+    }
+}
+
+/// `"feature" user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
+fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Message<'a> {
+    parse_event(kind, daemon, rest).unwrap_or_else(Message::Unrecognised)
+}
+
+fn parse_event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Message<'a>, &'static str> {
+    if is_manager(daemon) {
+        return Err("an event that is not a vendor daemon's");
+    }
+    let quoted = rest.strip_prefix(b" \"").or_else(|| rest.trim_ascii_start().strip_prefix(b"\""));
+    let quoted = quoted.ok_or("an event without a quoted feature")?;
+    let end = memchr(b'"', quoted).ok_or("a feature without a closing quote")?;
+    let (feature, mut rest) = (&quoted[..end], &quoted[end + 1..]);
+    if feature.is_empty() {
+        return Err("an event with an empty feature");
+    }
+    if kind == Kind::Unsupported {
+        rest = after_key(rest);
+    }
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+    let at = memchr(b'@', rest).ok_or("an event without user@host")?;
+    let client_end = at + 1 + client_end(&rest[at + 1..]);
+    let (client, tail) = (&rest[..client_end], &rest[client_end..]);
+    // The user may hold further @ of a domain, the host none.
+    let last = memchr::memrchr(b'@', client).unwrap_or(at);
+    let host = client[last + 1..].trim_ascii();
+    let user = client[..last].trim_ascii();
+    let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
+    let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
+    if !tail.is_empty() {
+        read_tail(tail, &mut usage);
+    }
+    Ok(Message::Use(usage))
+}
+
+/// Where `user@host` ends: before a double blank, a bracket, a parenthesis or `^^^`, each behind a blank.
+fn client_end(text: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(blank) = memchr(b' ', &text[from..]) {
+        let blank = from + blank;
+        match text.get(blank + 1) {
+            None | Some(b' ' | b'[' | b'(' | b'^') => return blank,
+            Some(_) => from = blank + 1,
+        }
+    }
+    text.len()
+}
+
+/// What follows `user@host`: seats, an error code, brackets and suffixes. Only what counts is taken.
+fn read_tail(tail: &[u8], usage: &mut Use<'_>) {
+    let mut from = 0;
+    while let Some(found) = memchr2(b'(', b'^', &tail[from..]) {
+        let start = from + found;
+        if tail[start] == b'^' {
+            break;
+        }
+        let inside = &tail[start + 1..];
+        if let Some((before, seats)) = licenses(inside) {
+            usage.seats = seats;
+            if usage.kind == Kind::Upgrade {
+                usage.detail = before.into();
+            }
+        } else if matches!(usage.kind, Kind::Denial | Kind::Unsupported)
+            && let Some(code) = error_code(inside)
+        {
+            usage.detail = code;
+        }
+        from = start + 1;
+    }
+}
+
+/// `20 licenses)` or `5->6 licenses)`: the seats before (0 where not told) and now.
+fn licenses(text: &[u8]) -> Option<(u32, u32)> {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let first = digits(text);
+    let (before, text) = match text.get(first..first + 2) {
+        Some(b"->") => (number(&text[..first])?, &text[first + 2..]),
+        _ => (0, text),
+    };
+    let length = digits(text);
+    text[length..].strip_prefix(b" license")?;
+    Some((u32::try_from(before).ok()?, u32::try_from(number(&text[..length])?).ok()?))
+}
+
+/// `-4,342)` or `-18,327:10054 "")`: the major code.
+fn error_code(text: &[u8]) -> Option<i64> {
+    let (sign, text) = match text {
+        [b'-', text @ ..] => (-1, text),
+        text => (1, text),
+    };
+    let comma = memchr(b',', &text[..text.len().min(10)])?;
+    Some(sign * i64::from(number(&text[..comma])?))
+}
+
+/// UNSUPPORTED has a parenthesis with a key between feature and user.
+fn after_key(rest: &[u8]) -> &[u8] {
+    match rest.strip_prefix(b" (").and_then(|key| memchr(b')', key).map(|end| &key[end + 1..])) {
+        Some(after) => after,
+        None => rest,
+    }
+}
+
+/// `^^^ ver user ip pid ...`: the user of a verbose line that has none before its host.
+fn verbose_user(tail: &[u8]) -> Option<&[u8]> {
+    let start = memmem::find(tail, b"^^^ ")? + 4;
+    tail[start..].split(|byte| *byte == b' ').nth(1).filter(|user| !user.is_empty())
+}
+
+/// `m/d/yyyy`: US order on every server, whatever its language.
+fn us_date(text: &[u8]) -> Option<Day> {
+    let mut parts = text.split(|byte| *byte == b'/');
+    let (month, day, year) = (number(parts.next()?)?, number(parts.next()?)?, number(parts.next()?)?);
+    if parts.next().is_some() {
+        return None;
+    }
+    civil(year, month, day)
+}
+
+/// `Fri Jul 27 2018 15:49:07 Eastern Daylight Time`: the zone is in the language of the system, and not read.
+fn moment(text: &[u8]) -> Option<Anchor> {
+    const MONTHS: [&[u8]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    let mut words = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let (_weekday, month, day, year) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? as i32 + 1;
+    let (time, rest) = time(words.next()?)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    Some(Anchor::Moment { day: civil(number(year)?, month, number(day)?)?, time })
+}
+
+fn civil(year: i32, month: i32, day: i32) -> Option<Day> {
+    // Nothing was licensed by FlexNet before 1988, and nothing in five digits of years will be.
+    let year = i16::try_from(year).ok().filter(|year| (1980..=9000).contains(year))?;
+    Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(day_of)
+}
+
+fn last_parenthesis(message: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memrchr(b')', message)?;
+    let start = memchr::memrchr(b'(', &message[..end])?;
+    Some(&message[start + 1..end])
+}

@@ -1,0 +1,121 @@
+//! The head of a line: its time and the process that wrote it.
+
+use jiff::civil::Date;
+use seatmeter_count::calendar::day_of;
+
+use crate::format::Stamp;
+
+/// The longest name of a process that is taken for one.
+const MAX_DAEMON: usize = 64;
+
+/// How far into a line a head is looked for, behind what containers and shells put in front.
+const MAX_PREFIX: usize = 512;
+
+pub(super) struct Head<'a> {
+    pub(super) stamp: Stamp,
+    pub(super) daemon: &'a [u8],
+    pub(super) message: &'a [u8],
+}
+
+/// The head of a line and what follows it, or `None` where there is none.
+pub(super) fn head(line: &[u8]) -> Option<Head<'_>> {
+    head_at(line).or_else(|| head_within(line))
+}
+
+/// A head at the very beginning, as nearly all lines have it.
+fn head_at(line: &[u8]) -> Option<Head<'_>> {
+    let (stamp, rest) = match time(line) {
+        Some((time, rest)) => (Stamp::Time(time), rest),
+        None => date_time(line)?,
+    };
+    let rest = rest.strip_prefix(b" (")?;
+    let end = memchr::memchr(b')', &rest[..rest.len().min(MAX_DAEMON + 1)])?;
+    let daemon = &rest[..end];
+    if daemon.is_empty() || daemon.contains(&b' ') {
+        return None;
+    }
+    let message = &rest[end + 1..];
+    Some(Head { stamp, daemon: without_fork(daemon), message: message.strip_prefix(b" ").unwrap_or(message) })
+}
+
+/// A head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, or a line cut before its end.
+fn head_within(line: &[u8]) -> Option<Head<'_>> {
+    let searched = &line[..line.len().min(MAX_PREFIX)];
+    // Every head has ":mm:ss (" in it: look around each such parenthesis.
+    memchr::memmem::find_iter(searched, b" (").find_map(|parenthesis| {
+        let before = &line[..parenthesis];
+        // From the longest form of a stamp to the shortest, so that none is cut.
+        [28, 25, 24, 20, 19, 8, 7].into_iter().find_map(|length| {
+            let start = before.len().checked_sub(length)?;
+            let boundary = start == 0 || !line[start - 1].is_ascii_alphanumeric();
+            if boundary { head_at(&line[start..]) } else { None }
+        })
+    })
+}
+
+/// A daemon that forked has a suffix `_N`, which is not part of its name.
+fn without_fork(daemon: &[u8]) -> &[u8] {
+    let digits = daemon.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let base = daemon.len() - digits;
+    if digits > 0 && base > 1 && daemon[base - 1] == b'_' { &daemon[..base - 1] } else { daemon }
+}
+
+/// `hh:mm:ss`, the hour with two digits, with a blank and a digit, or with a digit: seconds since midnight, and the rest.
+pub(super) fn time(line: &[u8]) -> Option<(u32, &[u8])> {
+    match line {
+        [b' ', h, b':', m1, m2, b':', s1, s2, rest @ ..] => Some((clock(b'0', *h, *m1, *m2, *s1, *s2)?, rest)),
+        [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] => Some((clock(*h1, *h2, *m1, *m2, *s1, *s2)?, rest)),
+        [h, b':', m1, m2, b':', s1, s2, rest @ ..] => Some((clock(b'0', *h, *m1, *m2, *s1, *s2)?, rest)),
+        _ => None,
+    }
+}
+
+fn clock(h1: u8, h2: u8, m1: u8, m2: u8, s1: u8, s2: u8) -> Option<u32> {
+    let pair = |tens: u8, ones: u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        if tens < 10 && ones < 10 { u32::from(tens) * 10 + u32::from(ones) } else { u32::MAX }
+    };
+    let (hours, minutes, seconds) = (pair(h1, h2), pair(m1, m2), pair(s1, s2));
+    // A leap second is the last second of its minute.
+    (hours < 24 && minutes < 60 && seconds <= 60).then(|| hours * 3600 + minutes * 60 + seconds.min(59))
+}
+
+/// `yyyy-mm-ddThh:mm:ss`, followed by nothing, `Z`, `+hhmm` or `+hh:mm`.
+fn date_time(line: &[u8]) -> Option<(Stamp, &[u8])> {
+    if !matches!(line.get(..11)?, [_, _, _, _, b'-', _, _, b'-', _, _, b'T']) {
+        return None;
+    }
+    let date = Date::new(
+        i16::try_from(number(&line[..4])?).ok()?,
+        i8::try_from(number(&line[5..7])?).ok()?,
+        i8::try_from(number(&line[8..10])?).ok()?,
+    )
+    .ok()?;
+    let (time, rest) = time(&line[11..])?;
+    let (offset, rest) = match rest {
+        [b'Z', rest @ ..] => (Some(0), rest),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, rest @ ..] | [sign @ (b'+' | b'-'), h1, h2, m1, m2, rest @ ..] => {
+            let seconds = number(&[*h1, *h2])? * 3600 + number(&[*m1, *m2])? * 60;
+            (Some(if *sign == b'-' { -seconds } else { seconds }), rest)
+        }
+        rest => (None, rest),
+    };
+    Some((Stamp::DateTime { day: day_of(date), time, offset }, rest))
+}
+
+/// A number of digits and nothing else.
+pub(super) fn number(digits: &[u8]) -> Option<i32> {
+    if digits.is_empty() || digits.len() > 9 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
+}
+
+/// Whether a line begins like a head whose time is none, as `12:49:3a9 (ugslmd) `.
+pub(super) fn has_broken_time(line: &[u8]) -> bool {
+    let Some(parenthesis) = memchr::memmem::find(&line[..line.len().min(32)], b" (") else { return false };
+    let time = line[..parenthesis].trim_ascii_start();
+    time.first().is_some_and(u8::is_ascii_digit)
+        && time.iter().filter(|byte| **byte == b':').count() == 2
+        && line[parenthesis..].contains(&b')')
+}

@@ -1,0 +1,182 @@
+//! The forms of lines, each as it was published or measured; see the module's own documentation.
+
+use seatmeter_count::Kind;
+use seatmeter_count::calendar::date_of;
+
+use super::*;
+use crate::format::{Anchor, Stamp, Use};
+
+fn usage(line: &str) -> Use<'_> {
+    match parse(line.as_bytes()).message {
+        Message::Use(usage) => usage,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// kind, feature, user, host, seats, detail
+type Expected = (Kind, &'static str, &'static str, &'static str, u32, i64);
+
+fn assert_use(line: &'static str, (kind, feature, user, host, seats, detail): Expected) {
+    let expected = Use { kind, feature: feature.as_bytes(), user: user.as_bytes(), host: host.as_bytes(), seats, detail };
+    assert_eq!(usage(line), expected, "{line}");
+}
+
+fn message(line: &[u8]) -> Message<'_> {
+    parse(line).message
+}
+
+fn anchor(line: &str) -> String {
+    match message(line.as_bytes()) {
+        Message::Anchor(Anchor::Day(day)) => date_of(day).to_string(),
+        Message::Anchor(Anchor::Moment { day, time }) => format!("{} {time}", date_of(day)),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn uses_of_every_form() {
+    use Kind::*;
+    assert_use("15:49:22 (adskflex) OUT: \"86815AECCOL_T_F\" JohnDoe@PC01  ", (Checkout, "86815AECCOL_T_F", "JohnDoe", "PC01", 1, 0));
+    assert_use(" 8:14:44 (MLM) IN: \"MATLAB\" Xavi@DESKTOP-PV69PK5  (SHUTDOWN)", (Checkin, "MATLAB", "Xavi", "DESKTOP-PV69PK5", 1, 0));
+    assert_use("11:02:14 (adskflex) IN: \"64300ACD_F\" USER07@COMPUTER04  (INACTIVE)\r", (Checkin, "64300ACD_F", "USER07", "COMPUTER04", 1, 0));
+    assert_use("21:06:15 (ansyslmd) OUT: \"hfsshpc\" mkel@node7005.cluster.example.edu  (20 licenses) ", (Checkout, "hfsshpc", "mkel", "node7005.cluster.example.edu", 20, 0));
+    assert_use(" 5:23:21 (parteklm) UPGRADE: \"flow_base\" flow@P-HIRNPFLOW  (5->6 licenses) ", (Upgrade, "flow_base", "flow", "P-HIRNPFLOW", 6, 5));
+    assert_use("15:28:58 (adskflex) DENIED: \"64300ACD_F\" Tony@OTHER  (Licensed number of users already reached. (-4,342))", (Denial, "64300ACD_F", "Tony", "OTHER", 1, -4));
+    assert_use("15:28:58 (p) DENIED: \"b\" t@h  (Licensed number of users already reached. (-4,342:10054 \"WinSock: reset\"))", (Denial, "b", "t", "h", 1, -4));
+    assert_use("18:48:22 (ABAQUSLM) DENIED: \"abaqus\" ask@node353.igcar.gov.in  (25 licenses) (Users are queued for this feature. (-24,332))", (Denial, "abaqus", "ask", "node353.igcar.gov.in", 25, -24));
+    assert_use("16:13:35 (MSC) OUT: \"MSCONE\" user_01@machine_01 [MSCONE:NASTRAN] (13 licenses)", (Checkout, "MSCONE", "user_01", "machine_01", 13, 0));
+    assert_use("17:27:32 (ibmratl) OUT: \"ClearQuest\" Mike@rock.domain.com [#u#Mike#u##s#abc@x#s##h#rock#h#]", (Checkout, "ClearQuest", "Mike", "rock.domain.com", 1, 0));
+    assert_use("21:00:50 (CITRIX) OUT: \"CITRIX\" USER15@GENE-VM-2K3 [ec26edf8]", (Checkout, "CITRIX", "USER15", "GENE-VM-2K3", 1, 0));
+    assert_use("9:16:49 (CITRIX) IN: \"MPS_ENT_CCU\" MPS@ serverA.verylongdomainname.ctx.c [2686FB43]", (Checkin, "MPS_ENT_CCU", "MPS", "serverA.verylongdomainname.ctx.c", 1, 0));
+    assert_use("10:00:00 (x) QUEUED: \"f\" u@h (2 licenses)", (Queued, "f", "u", "h", 2, 0));
+    assert_use("10:00:00 (x) DEQUEUED: \"f\" u@h", (Dequeued, "f", "u", "h", 1, 0));
+    assert_use("10:00:00 (x) INUSE: \"f\" u@h", (InUse, "f", "u", "h", 1, 0));
+    assert_use("13:58:53 (parteklm) UNSUPPORTED: \"pathway_base\" (PORT_AT_HOST_PLUS   ) cri@Xristinas-MacBook-Pro  (License server system does not support this feature. (-18,327))", (Unsupported, "pathway_base", "cri", "Xristinas-MacBook-Pro", 1, -18));
+    assert_use("22:11:33 (parteklm) UNSUPPORTED: \"infr\" (08AD 4E27 354C F88F ) zhx9@LAB-01990683  (License server system does not support this feature. (-18,327:10054 \"\"))", (Unsupported, "infr", "zhx9", "LAB-01990683", 1, -18));
+    assert_use("8:41:54 (demo) OUT: \"f1\" ADas@BLR-LT-104276 ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE (9 licenses) ^^^", (Checkout, "f1", "ADas", "BLR-LT-104276", 1, 0));
+    assert_use("8:41:54 (demo) OUT: \"f1\" @BLR-LT-104276 (3 licenses) ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE ^^^", (Checkout, "f1", "ADas", "BLR-LT-104276", 3, 0));
+}
+
+#[test]
+fn names_with_blanks_signs_and_letters_of_all_kinds() {
+    assert_eq!(usage("1:00:00 (d) OUT: \"f\" Mila Ordonez@DESKTOP-L00QHGH  ").user, "Mila Ordonez".as_bytes());
+    assert_eq!(usage("1:00:00 (d) OUT: \"f\" Mª Luz@PC  ").user, "Mª Luz".as_bytes());
+    assert_eq!(usage("1:00:00 (d) OUT: \"f\" PC01$@PC01  ").user, b"PC01$");
+    assert_eq!(usage("1:00:00 (d) OUT: \"f\" Jo (Ext) Do@PC01  (2 licenses)").user, b"Jo (Ext) Do");
+    let with_domain = usage("1:00:00 (d) IN: \"f\" abc@eng.com@HOST  (2 licenses)");
+    assert_eq!((with_domain.user, with_domain.host, with_domain.seats), (&b"abc@eng.com"[..], &b"HOST"[..], 2));
+    let windows = usage("1:00:00 (d) IN: \"f\" DOMAIN\\user@HOST");
+    assert_eq!((windows.user, windows.host), (&b"DOMAIN\\user"[..], &b"HOST"[..]));
+    for feature in ["ARC/INFO", "al4odb++", "EX_DIGIMAT_MX+", "1234", "with blank", "a@b"] {
+        let line = format!("1:00:00 (d) OUT: \"{feature}\" u@h");
+        let found = usage(&line);
+        assert_eq!((found.feature, found.user), (feature.as_bytes(), &b"u"[..]));
+    }
+    match message(b"1:00:00 (d) OUT: \"f\" M\xaa Luz@PC  ") {
+        Message::Use(usage) => assert_eq!(usage.user, b"M\xaa Luz"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn stamps_and_what_stands_before_them() {
+    let head = |line: &'static str| {
+        let record = parse(line.as_bytes());
+        (record.stamp, String::from_utf8_lossy(record.daemon).into_owned())
+    };
+    let at_eight = Some(Stamp::Time(8 * 3600 + 42 * 60 + 25));
+    assert_eq!(head(" 8:42:25 (adskflex) x"), (at_eight, "adskflex".into()));
+    assert_eq!(head("8:42:25 (adskflex) x"), (at_eight, "adskflex".into()));
+    assert_eq!(head("08:42:25 (adskflex_pluggin) x"), (at_eight, "adskflex_pluggin".into()));
+    assert_eq!(head("08:42:25 (adskflex_12) x"), (at_eight, "adskflex".into()));
+    assert_eq!(head("08:42:25 (a_1_2) x"), (at_eight, "a_1".into()));
+    assert_eq!(head("08:42:25 (_1) x"), (at_eight, "_1".into()));
+    assert_eq!(head("\u{feff} 8:42:25 (lmgrd) x"), (at_eight, "lmgrd".into()));
+    assert_eq!(head("lmgrd_1    | 08:42:25 (ARCGIS) x"), (at_eight, "ARCGIS".into()));
+    assert_eq!(head("lmgrd_1    |  8:42:25 (ARCGIS) x"), (at_eight, "ARCGIS".into()));
+    assert_eq!(head("[root@life1 glnxa64]# 08:42:25 (lmgrd) FlexNet"), (at_eight, "lmgrd".into()));
+    assert_eq!(head("\0\0\0\0 8:42:25 (lmgrd) x"), (at_eight, "lmgrd".into()));
+    assert_eq!(head("(@MSC-INFO@)    08:42:25 (MSC) C:\\LOG\\x.ddu"), (at_eight, "MSC".into()));
+    assert_eq!(head("08:42:25 (MLM)"), (at_eight, "MLM".into()));
+    let iso = |offset| Some(Stamp::DateTime { day: 19_607, time: 43_860, offset });
+    assert_eq!(head("2023-09-07T12:11:00+0200 (SIEMBT) x"), (iso(Some(7200)), "SIEMBT".into()));
+    assert_eq!(head("2023-09-07T12:11:00-05:30 (SIEMBT) x"), (iso(Some(-19_800)), "SIEMBT".into()));
+    assert_eq!(head("2023-09-07T12:11:00Z (SIEMBT) x"), (iso(Some(0)), "SIEMBT".into()));
+    assert_eq!(head("2023-09-07T12:11:00 (SIEMBT) x"), (iso(None), "SIEMBT".into()));
+    assert_eq!(head("app  | 2023-09-07T12:11:00+0200 (SIEMBT) x"), (iso(Some(7200)), "SIEMBT".into()));
+    for none in ["24:00:00 (d) x", "12:60:00 (d) x", "12:49:3a9 (d) x", "12:49:03 d x", "12:49:03 () x", "2023-13-07T12:11:00 (d) x"] {
+        assert_eq!(head(none).0, None, "{none}");
+    }
+}
+
+#[test]
+fn anchors() {
+    assert_eq!(anchor("21:49:10 (lmgrd) TIMESTAMP 7/27/2018"), "2018-07-27");
+    assert_eq!(anchor("15:49:07 (lmgrd) Server's System Date and Time: Fri Jul 27 2018 15:49:07 Eastern Daylight Time"), "2018-07-27 56947");
+    assert_eq!(anchor("15:49:10 (lmgrd) (@lmgrd-SLOG@) Start-Date: Wed Jul 17 2019 10:55:13 -05"), "2019-07-17 39313");
+    assert_eq!(anchor(" 8:42:31 (adskflex) (@adskflex-SLOG@) Reread time: Thu May 05 2022 08:42:31 Hora de verano romance"), "2022-05-05 31351");
+    assert_eq!(anchor("19:49:20 (adskflex) (@adskflex-SLOG@) Time: Fri Jul 27 2018 19:49:20 KST"), "2018-07-27 71360");
+    for none in [
+        " 8:14:44 (MLM) (@MLM-SLOG@) Peak active connections #322 attempted at Thu Jun 09 2022 13:21:43 Hora",
+        " 1:36:24 (p) (@p-SLOG@) 00000002 ms at 22:42:42(9/30/2017),#7,(luw12,GNELTSU4109TN2,18)",
+        " 1:36:24 (p) base expires 31-jul-2015",
+    ] {
+        assert_eq!(message(none.as_bytes()), Message::Noise, "{none}");
+    }
+    assert!(matches!(message(b"21:49:10 (lmgrd) TIMESTAMP 27/7/2018"), Message::Unrecognised(_)), "US order only");
+}
+
+#[test]
+fn lifecycles() {
+    let banner = |line: &str| match message(line.as_bytes()) {
+        Message::ManagerStart(day) => day.map(|day| date_of(day).to_string()),
+        other => panic!("{line}: {other:?}"),
+    };
+    let day = Some("2018-07-27".to_owned());
+    assert_eq!(banner("15:49:10 (lmgrd) FlexNet Licensing (v11.14.1.3 build 212549 x64_n6) started on SERVER (IBM PC) (7/27/2018)"), day);
+    assert_eq!(banner("15:49:10 (lmgrd) FLEXnet Licensing (v11.4.100.0 build 50818 i86_n3) started on s (linux) (7/27/2018)"), day);
+    assert_eq!(banner("15:49:10 (lmgrd) FlexNet Licensing (v11) started on s"), None);
+    assert_eq!(message(b"15:49:10 (lmgrd) Started adskflex (pid 4216)"), Message::DaemonStart(b"adskflex"));
+    assert_eq!(message(b"17:17:45 (lmgrd) Started ansyslmd (internet tcp_port 37560 pid 1085)"), Message::DaemonStart(b"ansyslmd"));
+    assert_eq!(message(b"18:17:38 (lmgrd) REStarted parteklm (pid 34452)"), Message::DaemonStart(b"parteklm"));
+    assert_eq!(message(b"15:49:19 (adskflex) Server started on SOME-SERVER for:\t"), Message::DaemonStart(b""));
+    for noise in [
+        "18:17:11 (parteklm) EXITING DUE TO SIGNAL 28 Exit reason 5",
+        "18:17:30 (lmgrd) parteklm exited with status 28 (Communications error)",
+        "18:17:11 (parteklm) Lost connection to lmgrd, heartbeat timeout expired, exiting.",
+        "15:49:10 (adskflex) FlexNet Licensing version v11.14.1.3 build 212549 x64_n6",
+        " 8:42:31 (lmgrd) Rereading license file... Requested from upm@flexlm02",
+        "0:00:11 (parteklm) base expired -- rereading to update",
+        "11:30:45 (cdslmd) REMOVING user10@server1.xyz.local from Virtuoso_Schematic_Editor_L",
+        "11:30:45 (adskflex) SERVER-OUT: \"f\" u@h",
+        "21:10:48 (adskflex) Checkin failed feature \"85730ACD_2012_0F\": USER11 COMPUTER11 COMPUTER11",
+        "21:10:48 (adskflex) \t\" (0,353:10054 \"\")\"",
+        "21:25:38 (adskflex) \t\"\"",
+        "20:40:34 (lmgrd)",
+        "20:40:34 (lmgrd) ",
+        " ansyslmd  ansoftd  ",
+        "",
+        "\r",
+    ] {
+        assert_eq!(message(noise.as_bytes()), Message::Noise, "{noise}");
+    }
+}
+
+#[test]
+fn what_no_rule_understands_is_seen() {
+    for unrecognised in [
+        "12:49:3a9 (ugslmd) OUT: \"solidedge\" a@b  ",
+        "12:49:5a3 (ugslmd) Server",
+        "10:00:00 (lmgrd) OUT: \"f\" u@h",
+        "10:00:00 (x) OUT: f by u (2 licenses)",
+        "10:00:00 (x) OUT: \"f\" u",
+        "10:00:00 (x) OUT: \"f",
+        "10:00:00 (x) OUT: \"\" u@h",
+        "10:00:00 (x) IN:",
+        "10:00:00 (x) BORROW: \"f\" u@h",
+        "OUT: \"f\" u@h",
+        "\u{1}\u{2}\u{3}\u{0}",
+    ] {
+        assert!(matches!(message(unrecognised.as_bytes()), Message::Unrecognised(_)), "{unrecognised}");
+    }
+}
