@@ -1,2 +1,5 @@
 //! tmp
 pub mod format;
+pub mod names;
+pub mod scan;
+pub mod source;

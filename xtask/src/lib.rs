@@ -1,6 +1,7 @@
 //! The project's own commands, as a library, so that tests can call what the command line calls.
 
 pub mod codegen;
+pub mod sim;
 
 use std::path::{Path, PathBuf};
 

@@ -1,2 +1,108 @@
-//! tmp
-fn main() -> anyhow::Result<()> { xtask::codegen::generate(&xtask::root()) }
+//! The project's own commands. `cargo xtask help` lists them.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use jiff::tz::TimeZone;
+use xtask::sim::{Plan, Server, truth};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "The project's own commands", disable_help_subcommand = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the generated code anew from the proto files
+    Codegen {
+        /// Only compare, and fail where they differ
+        #[arg(long)]
+        check: bool,
+    },
+    /// Play a FlexNet license server: write a debug log, and what is true of it
+    ///
+    /// Example: cargo xtask sim --lines 1000000 --truth truth.csv debug.log
+    Sim(Sim),
+}
+
+#[derive(clap::Args)]
+struct Sim {
+    /// Where to write the log
+    log: PathBuf,
+    /// Where to write what is true of it, in the form of `seatmeter-agent scan --output csv`
+    #[arg(long)]
+    truth: Option<PathBuf>,
+    /// How many lines
+    #[arg(long, default_value_t = 10_000_000)]
+    lines: u64,
+    /// How many people
+    #[arg(long, default_value_t = 20_000)]
+    users: u32,
+    /// How many features
+    #[arg(long, default_value_t = 20)]
+    features: usize,
+    /// How many days the lines are spread over
+    #[arg(long, default_value_t = 90.0)]
+    days: f64,
+    /// How many times the server crashes and is started anew
+    #[arg(long, default_value_t = 0)]
+    crashes: u64,
+    /// The time zone of the server's clock
+    #[arg(long, default_value = "UTC")]
+    zone: String,
+    /// The same seed gives the same log
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Windows line ends
+    #[arg(long)]
+    crlf: bool,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Codegen { check: false } => xtask::codegen::generate(&xtask::root()),
+        Command::Codegen { check: true } => xtask::codegen::check(&xtask::root()),
+        Command::Sim(options) => simulate(&options),
+    }
+}
+
+fn simulate(options: &Sim) -> Result<()> {
+    let mut server = Server::new(Plan {
+        seed: options.seed,
+        users: options.users,
+        features: options.features,
+        zone: TimeZone::get(&options.zone)?,
+        seconds_a_line: options.days * 86_400.0 / options.lines as f64,
+        crlf: options.crlf,
+        ..Plan::default()
+    });
+    let file = File::create(&options.log).with_context(|| format!("cannot write {}", options.log.display()))?;
+    let mut file = BufWriter::with_capacity(1 << 20, file);
+    let mut lines = Vec::new();
+    server.start(&mut lines);
+    let crash_every = options.lines / (options.crashes + 1);
+    let mut next_crash = crash_every;
+    while server.lines() < options.lines {
+        if server.lines() >= next_crash {
+            next_crash += crash_every;
+            server.crash(7200);
+            server.start(&mut lines);
+        }
+        server.step(&mut lines);
+        if lines.len() > 1 << 16 {
+            file.write_all(&lines)?;
+            lines.clear();
+        }
+    }
+    file.write_all(&lines)?;
+    file.flush()?;
+    if let Some(path) = &options.truth {
+        std::fs::write(path, truth::as_csv(&server.figures()))?;
+    }
+    Ok(())
+}

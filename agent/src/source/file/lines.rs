@@ -1,0 +1,166 @@
+//! Lines out of bytes, in one buffer that is used again and again.
+
+use std::io::{self, Read};
+
+use memchr::memchr;
+
+/// A line longer than this is not looked at; its bytes are passed over without being kept.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// Bytes asked for in one read. Enough that system calls don't matter, little enough to stay in the cache.
+const READ_SIZE: usize = 256 << 10;
+
+/// A line, without its line feed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// A line longer than [`MAX_LINE`].
+    Overlong,
+}
+
+/// Splits what a reader gives into lines.
+pub struct Lines<R> {
+    reader: R,
+    buffer: Vec<u8>,
+    /// What of the buffer is not split yet.
+    start: usize,
+    end: usize,
+    /// The position of `start` in the stream.
+    position: u64,
+    /// Inside a line that is too long: its bytes so far are gone.
+    overlong: bool,
+}
+
+impl<R: Read> Lines<R> {
+    /// Splits from here on; `position` is where the reader stands in its stream, at the beginning of a line.
+    pub fn new(reader: R, position: u64) -> Self {
+        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false }
+    }
+
+    /// Where the next line begins, in bytes from the beginning of the stream.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How many bytes are read that no line feed has ended yet.
+    pub fn unfinished(&self) -> u64 {
+        (self.end - self.start) as u64
+    }
+
+    /// The reader.
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    /// The next line that ends with a line feed; `None` where the reader gives no more. What stands after the last line
+    /// feed is kept for a later call.
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+        let mut searched = self.start;
+        loop {
+            if let Some(length) = memchr(b'\n', &self.buffer[searched..self.end]) {
+                let (from, to) = (self.start, searched + length);
+                self.start = to + 1;
+                self.position += (to + 1 - from) as u64;
+                let overlong = std::mem::take(&mut self.overlong) || to - from > MAX_LINE;
+                return Ok(Some(if overlong { Line::Overlong } else { Line::Whole(&self.buffer[from..to]) }));
+            }
+            searched = self.end;
+            if self.end - self.start > MAX_LINE {
+                self.position += (self.end - self.start) as u64;
+                self.start = self.end;
+                self.overlong = true;
+            }
+            let before = self.start;
+            if self.fill()? == 0 {
+                return Ok(None);
+            }
+            searched -= before - self.start;
+        }
+    }
+
+    /// What stands after the last line feed, as a line: for a stream that will not grow.
+    pub fn last_line(&mut self) -> Option<Line<'_>> {
+        if self.start == self.end && !self.overlong {
+            return None;
+        }
+        let from = self.start;
+        self.position += (self.end - from) as u64;
+        self.start = self.end;
+        let overlong = std::mem::take(&mut self.overlong);
+        Some(if overlong { Line::Overlong } else { Line::Whole(&self.buffer[from..self.end]) })
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < self.end + READ_SIZE {
+            self.buffer.resize(self.end + READ_SIZE, 0);
+        }
+        loop {
+            match self.reader.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    let read = result?;
+                    self.end += read;
+                    return Ok(read);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives its bytes in pieces of the sizes asked for.
+    struct Pieces {
+        bytes: Vec<u8>,
+        sizes: Vec<usize>,
+    }
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes.pop().unwrap_or(usize::MAX).min(self.bytes.len()).min(buffer.len());
+            buffer[..size].copy_from_slice(&self.bytes[..size]);
+            self.bytes.drain(..size);
+            Ok(size)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_those_of_the_bytes(
+            bytes in prop::collection::vec(prop::sample::select(b"ab\r\n".to_vec()), 0..200),
+            sizes in prop::collection::vec(1usize..9, 0..100),
+        ) {
+            let mut lines = Lines::new(Pieces { bytes: bytes.clone(), sizes }, 7);
+            let mut found = Vec::new();
+            while let Some(line) = lines.next_line().unwrap() {
+                let Line::Whole(line) = line else { panic!() };
+                found.extend_from_slice(line);
+                found.push(b'\n');
+                prop_assert_eq!(lines.position(), 7 + found.len() as u64);
+            }
+            if let Some(Line::Whole(line)) = lines.last_line() { found.extend_from_slice(line); }
+            prop_assert_eq!(lines.position(), 7 + bytes.len() as u64);
+            prop_assert_eq!(found, bytes);
+        }
+    }
+
+    #[test]
+    fn an_overlong_line_costs_no_memory_and_no_neighbour() {
+        let text = [b"first\n".to_vec(), vec![b'x'; 5 * MAX_LINE], b"\nlast\n".to_vec()].concat();
+        let mut lines = Lines::new(text.as_slice(), 0);
+        assert_eq!(lines.next_line().unwrap(), Some(Line::Whole(b"first")));
+        assert_eq!(lines.next_line().unwrap(), Some(Line::Overlong));
+        assert_eq!(lines.next_line().unwrap(), Some(Line::Whole(b"last")));
+        assert_eq!(lines.next_line().unwrap(), None);
+        assert_eq!(lines.position(), text.len() as u64);
+        assert!(lines.buffer.len() < 2 * MAX_LINE);
+    }
+}

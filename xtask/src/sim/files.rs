@@ -1,0 +1,118 @@
+//! The log on disk, and the ways in which administrators rotate it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// How a log is rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// `log` becomes `log.1`, `log.1` becomes `log.2`, ...; a new `log` is made.
+    Rename,
+    /// As rename, and what becomes `log.2` is compressed to `log.2.gz`.
+    RenameGzip,
+    /// `log` is copied to `log.1` and then emptied.
+    CopyTruncate,
+    /// `log` is renamed to a name with the time in it, as `lmswitch` does.
+    Dated,
+    /// `log` is deleted, and a new one made.
+    Recreate,
+    /// `log` is emptied and written from its beginning.
+    Truncate,
+}
+
+/// A log file that is written and rotated.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+    rotations: u32,
+    /// At most this many rotated parts are kept.
+    keep: u32,
+}
+
+impl Log {
+    /// Makes the file.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: open(path)?, rotations: 0, keep: 1000 })
+    }
+
+    /// Writes some bytes, in one go.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Rotates.
+    pub fn rotate(&mut self, rotation: Rotation) -> io::Result<()> {
+        self.rotations += 1;
+        match rotation {
+            Rotation::Rename | Rotation::RenameGzip => {
+                self.shift(rotation == Rotation::RenameGzip)?;
+                fs::rename(&self.path, self.part(1, ""))?;
+                self.file = open(&self.path)?;
+            }
+            Rotation::CopyTruncate => {
+                self.shift(false)?;
+                fs::copy(&self.path, self.part(1, ""))?;
+                self.file.set_len(0)?;
+            }
+            Rotation::Dated => {
+                let name = format!("{}.2026_T{:06}.log", self.path.with_extension("").display(), self.rotations);
+                fs::rename(&self.path, name)?;
+                self.file = open(&self.path)?;
+            }
+            Rotation::Recreate => {
+                fs::remove_file(&self.path)?;
+                self.file = open(&self.path)?;
+            }
+            Rotation::Truncate => self.file.set_len(0)?,
+        }
+        Ok(())
+    }
+
+    /// `log.1` becomes `log.2` and so on, from the oldest.
+    fn shift(&self, compress: bool) -> io::Result<()> {
+        for number in (1..=self.rotations.min(self.keep)).rev() {
+            for suffix in ["", ".gz"] {
+                let from = self.part(number, suffix);
+                if !from.exists() {
+                    continue;
+                }
+                if number == self.keep {
+                    fs::remove_file(from)?;
+                } else if compress && suffix.is_empty() {
+                    gzip(&from, &self.part(number + 1, ".gz"))?;
+                } else {
+                    fs::rename(from, self.part(number + 1, suffix))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, number: u32, suffix: &str) -> PathBuf {
+        PathBuf::from(format!("{}.{number}{suffix}", self.path.display()))
+    }
+}
+
+/// Appending, as license servers write: after a truncation the next byte is the first.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Compresses a file as gzip does: beside it, keeping its time, and then in its place.
+pub fn gzip(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let modified = source.metadata()?.modified()?;
+    let mut encoder = GzEncoder::new(File::create(to)?, Compression::fast());
+    io::copy(&mut source, &mut encoder)?;
+    encoder.finish()?.set_modified(modified)?;
+    fs::remove_file(from)
+}

@@ -1,0 +1,200 @@
+//! What really happened, by month and feature.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// A month as `YYYY-MM` of the log's wall clock.
+pub type MonthName = String;
+
+/// What really happened to one feature in one month.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    checked_out: HashSet<u32>,
+    held: HashSet<u32>,
+    hosts: HashSet<(u32, u32)>,
+    outs: u64,
+    ins: u64,
+    denial_lines: u64,
+    denials: u64,
+    seat_seconds: i64,
+    peak: u64,
+}
+
+/// A cell's figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    /// `YYYY-MM`.
+    pub month: String,
+    /// The vendor daemon.
+    pub daemon: String,
+    /// The feature.
+    pub feature: String,
+    /// People who checked out.
+    pub users_checked_out: u64,
+    /// People who held a seat.
+    pub users_held: u64,
+    /// Hosts that seats were held on.
+    pub devices: u64,
+    /// Checkout lines.
+    pub outs: u64,
+    /// Checkin lines.
+    pub ins: u64,
+    /// Denial lines.
+    pub denial_lines: u64,
+    /// Denials, retries folded.
+    pub denials: u64,
+    /// Seconds times seats.
+    pub seat_seconds: u64,
+    /// The most seats in use at once.
+    pub peak: u64,
+}
+
+/// What really happened.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    daemon: String,
+    features: Vec<String>,
+    cells: BTreeMap<(i64, usize), Cell>,
+    in_use: HashMap<usize, u64>,
+    last_denial: HashMap<(usize, u32, u32), i64>,
+}
+
+/// Months since year 0, and where the month begins and ends, in seconds of the wall clock.
+pub(super) fn month_of(local: i64) -> (i64, i64, i64) {
+    let day = local.div_euclid(86_400);
+    // Civil from days, after Howard Hinnant's public-domain algorithm.
+    let z = day + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (month, year) = if mp < 10 { (mp + 3, yoe + era * 400) } else { (mp - 9, yoe + era * 400 + 1) };
+    let month_number = year * 12 + month - 1;
+    (month_number, first_of(month_number), first_of(month_number + 1))
+}
+
+fn first_of(month_number: i64) -> i64 {
+    let (year, month) = (month_number.div_euclid(12), month_number.rem_euclid(12) + 1);
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5;
+    (era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468) * 86_400
+}
+
+/// The year, month and day of a moment of the wall clock.
+pub(super) fn date_of(local: i64) -> (i64, i64, i64) {
+    let (month, first, _) = month_of(local);
+    (month.div_euclid(12), month.rem_euclid(12) + 1, (local - first) / 86_400 + 1)
+}
+
+impl Truth {
+    pub(super) fn new(daemon: &str, features: Vec<String>) -> Self {
+        Self { daemon: daemon.into(), features, cells: BTreeMap::new(), in_use: HashMap::new(), last_denial: HashMap::new() }
+    }
+
+    fn cell(&mut self, at: i64, feature: usize) -> &mut Cell {
+        self.cells.entry((month_of(at).0, feature)).or_default()
+    }
+
+    pub(super) fn out(&mut self, at: i64, feature: usize, user: u32, host: u32, seats: u32) {
+        let in_use = self.in_use.entry(feature).or_default();
+        *in_use += u64::from(seats);
+        let level = *in_use;
+        let cell = self.cell(at, feature);
+        cell.outs += 1;
+        cell.checked_out.insert(user);
+        cell.held.insert(user);
+        cell.hosts.insert((user, host));
+        cell.peak = cell.peak.max(level);
+    }
+
+    pub(super) fn returned(&mut self, at: i64, feature: usize) {
+        self.cell(at, feature).ins += 1;
+    }
+
+    /// A session is over: it was held from `from` through `through`.
+    pub(super) fn held(&mut self, from: i64, through: i64, feature: usize, user: u32, host: u32, seats: u32) {
+        let in_use = self.in_use.entry(feature).or_default();
+        *in_use -= u64::from(seats);
+        self.hold(from, through, feature, user, host, seats);
+    }
+
+    fn hold(&mut self, from: i64, through: i64, feature: usize, user: u32, host: u32, seats: u32) {
+        let mut start = from;
+        loop {
+            let (_, _, end) = month_of(start);
+            let cell = self.cell(start, feature);
+            cell.held.insert(user);
+            cell.hosts.insert((user, host));
+            cell.seat_seconds += (through.min(end) - start) * i64::from(seats);
+            if through < end {
+                break;
+            }
+            start = end;
+        }
+    }
+
+    /// A month begins while seats are in use.
+    pub(super) fn month_begins(&mut self, at: i64) {
+        for (feature, level) in self.in_use.clone() {
+            if level > 0 {
+                let cell = self.cell(at, feature);
+                cell.peak = cell.peak.max(level);
+            }
+        }
+    }
+
+    pub(super) fn denied(&mut self, at: i64, feature: usize, user: u32, host: u32) {
+        let last = self.last_denial.insert((feature, user, host), at);
+        let is_retry = last.is_some_and(|last| at - last <= 300);
+        let cell = self.cell(at, feature);
+        cell.denial_lines += 1;
+        cell.denials += u64::from(!is_retry);
+    }
+
+    /// The figures, with these sessions still open at `last`.
+    pub(super) fn figures(&self, open: impl Iterator<Item = (i64, usize, u32, u32, u32)>, last: i64) -> Vec<Figures> {
+        let mut all = self.clone();
+        for (from, feature, user, host, seats) in open {
+            all.hold(from, last, feature, user, host, seats);
+        }
+        let mut figures: Vec<Figures> = all
+            .cells
+            .iter()
+            .map(|((month, feature), cell)| Figures {
+                month: format!("{:04}-{:02}", month.div_euclid(12), month.rem_euclid(12) + 1),
+                daemon: self.daemon.clone(),
+                feature: self.features[*feature].clone(),
+                users_checked_out: cell.checked_out.len() as u64,
+                users_held: cell.held.len() as u64,
+                devices: cell.hosts.len() as u64,
+                outs: cell.outs,
+                ins: cell.ins,
+                denial_lines: cell.denial_lines,
+                denials: cell.denials,
+                seat_seconds: cell.seat_seconds as u64,
+                peak: cell.peak,
+            })
+            .filter(|figures| figures.users_held + figures.outs + figures.ins + figures.denial_lines > 0)
+            .collect();
+        figures.sort_by(|a, b| (&a.month, &a.daemon, &a.feature).cmp(&(&b.month, &b.daemon, &b.feature)));
+        figures
+    }
+}
+
+/// The figures in the form of `seatmeter-agent scan --output csv`.
+pub fn as_csv(figures: &[Figures]) -> String {
+    let mut csv = String::from("month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n");
+    for f in figures {
+        let _ = writeln!(
+            csv,
+            "{},{},{},{},{},{},{},{}",
+            f.month, f.daemon, f.feature, f.users_checked_out, f.users_held, f.outs, f.ins, f.denial_lines
+        );
+    }
+    csv
+}
