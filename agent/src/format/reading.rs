@@ -70,6 +70,11 @@ impl Bookmark {
     pub fn standing(&self) -> Standing {
         self.timeline
     }
+
+    /// The last dated line.
+    pub fn last_line(&self) -> Moment {
+        self.last_line
+    }
 }
 
 /// Reads one stream.

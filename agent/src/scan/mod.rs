@@ -92,7 +92,7 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
 
 /// A file that reports no use and tells no date has nothing to count: it is read for its lines alone.
 fn without_uses(head: &Head) -> Option<Identity> {
-    (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN })
+    (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
 }
 
 /// Reads a file until its first line is dated.

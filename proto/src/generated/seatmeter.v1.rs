@@ -111,6 +111,9 @@ pub struct Batch {
     /// What became of the lines covered.
     #[prost(message, optional, tag = "10")]
     pub lines: ::core::option::Option<LineCounts>,
+    /// The stream's last line had no line feed when it was sent, and has grown since: forget what was sent from `start` on.
+    #[prost(bool, tag = "11")]
+    pub replaces_tail: bool,
 }
 /// One sequence of input: the content of one file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -23,6 +23,15 @@ pub struct Identity {
     pub first_day: Day,
     /// That line's time, in seconds since 1970-01-01 00:00 of the server's wall clock.
     pub begins: i64,
+    /// The beginning alone, whatever its date.
+    pub head: Fingerprint,
+}
+
+impl Identity {
+    /// The stamp of the first line with a time.
+    pub fn first_stamp(&self) -> Stamp {
+        Stamp::Time(self.begins.rem_euclid(86_400) as u32)
+    }
 }
 
 /// Follows the beginning of a stream until it is known.
@@ -76,9 +85,13 @@ impl Head {
         if !has_date {
             hash.update(&first_day.to_le_bytes());
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(hash.finish().as_ref());
-        Some(Identity { fingerprint, first_day, begins: i64::from(first_day) * 86_400 + i64::from(self.first_time?) })
+        let begins = i64::from(first_day) * 86_400 + i64::from(self.first_time?);
+        Some(Identity { fingerprint: finish(hash), first_day, begins, head: self.head()? })
+    }
+
+    /// The name of the beginning alone, whatever its date; `None` before it is complete.
+    pub fn head(&self) -> Option<Fingerprint> {
+        self.complete.map(|_| finish(self.hash.clone()))
     }
 
     /// Whether a line of its own has told the date.
@@ -91,10 +104,21 @@ impl Head {
         self.complete.is_some()
     }
 
+    /// The time of day of its first line with a time, in seconds.
+    pub fn first_time(&self) -> Option<u32> {
+        self.first_time
+    }
+
     /// The lines with a time that it was shown.
     pub fn stamped_lines(&self) -> u64 {
         self.stamped_lines
     }
+}
+
+fn finish(hash: Context) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(hash.finish().as_ref());
+    fingerprint
 }
 
 #[cfg(test)]

@@ -48,6 +48,20 @@ impl<R: Read> Lines<R> {
         (self.end - self.start) as u64
     }
 
+    /// What of the stream is read and not split yet; reads some where there is nothing.
+    pub fn ahead(&mut self) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            self.fill()?;
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    /// Passes over bytes that [`Lines::ahead`] gave.
+    pub fn pass(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.position += bytes as u64;
+    }
+
     /// The reader.
     pub fn reader(&self) -> &R {
         &self.reader

@@ -1,0 +1,164 @@
+//! Consecutive events of one stream, gathered into a batch.
+
+use seatmeter_count::{Event, Kind};
+use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
+use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
+
+use crate::format::reading::{self, Dated};
+use crate::names::Pairs;
+
+/// A sample of an unrecognised line is cut after so many bytes.
+const MAX_SAMPLE: usize = 200;
+
+/// So many unrecognised lines of a batch are sent with their text; of the rest only the place is.
+const SAMPLES: usize = 20;
+
+/// The names of a batch take at most this many bytes, so that its columns stay within their limit.
+const MAX_NAMES: usize = MAX_COLUMNS / 4;
+
+/// A batch without events.
+pub fn empty_batch() -> std::io::Result<Batch> {
+    let (columns, columns_size) = batch::seal(&Columns::default())?;
+    Ok(Batch { columns: columns.into(), columns_size, lines: Some(LineCounts::default()), ..Batch::default() })
+}
+
+/// Gathers the events of one stream.
+pub struct Batcher {
+    stream: Stream,
+    start: u64,
+    last_position: u64,
+    last_at: i64,
+    columns: Columns,
+    features: Pairs,
+    clients: Pairs,
+    strings: Pairs,
+    samples: usize,
+}
+
+impl Batcher {
+    /// Starts with the first batch of a stream, at a position.
+    pub fn new(stream: Stream, start: u64) -> Self {
+        Self {
+            stream,
+            start,
+            last_position: start,
+            last_at: 0,
+            columns: Columns::default(),
+            features: Pairs::default(),
+            clients: Pairs::default(),
+            strings: Pairs::default(),
+            samples: 0,
+        }
+    }
+
+    /// Adds the event of the line at a position.
+    pub fn event(&mut self, position: u64, dated: &Dated<'_>) {
+        let usage = &dated.usage;
+        let has_feature = usage.kind != Kind::ManagerStart;
+        let has_client = has_feature && usage.kind != Kind::DaemonStart;
+        let feature = if has_feature { self.feature(dated.daemon, usage.feature) } else { 0 };
+        let client = if has_client { self.client(usage.user, usage.host) } else { 0 };
+        let event =
+            Event { kind: usage.kind, at: dated.at.utc, feature, client, seats: usage.seats, detail: usage.detail };
+        self.push(position, event);
+    }
+
+    /// Adds the unrecognised line at a position, written after the moment `near` (seconds since 1970 UTC).
+    pub fn unrecognised(&mut self, position: u64, near: i64, text: &[u8]) {
+        self.samples += 1;
+        let text = if self.samples > SAMPLES { &b""[..] } else { &text[..text.len().min(MAX_SAMPLE)] };
+        let text = self.string(text);
+        self.push(position, Event { kind: Kind::Unrecognised, at: near, feature: 0, client: text, seats: 1, detail: 0 });
+    }
+
+    /// Whether the batch has all it can hold, if it covers what comes before `position`.
+    pub fn is_full(&self, position: u64) -> bool {
+        self.columns.kinds.len() >= MAX_EVENTS || self.strings.size() > MAX_NAMES || position - self.start > MAX_RANGE / 2
+    }
+
+    /// Where the batch starts.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The batch up to `end`; the next one starts there.
+    pub fn seal(&mut self, end: u64, last_line_at: i64, lines: reading::LineCounts) -> std::io::Result<Batch> {
+        for number in 0..self.strings.len() as u32 {
+            let name = String::from_utf8_lossy(self.strings.get(number).0).into_owned();
+            self.columns.strings.push(name);
+        }
+        let (columns, columns_size) = batch::seal(&self.columns)?;
+        let batch = Batch {
+            sequence: 0,
+            stream: Some(self.stream.clone()),
+            start: self.start,
+            end,
+            lost_before: false,
+            replaces_tail: false,
+            last_line_at,
+            event_count: self.columns.kinds.len() as u32,
+            columns_size,
+            columns: columns.into(),
+            lines: Some(LineCounts { events: lines.events, noise: lines.noise, unrecognised: lines.unrecognised }),
+        };
+        self.restart(end);
+        Ok(batch)
+    }
+
+    fn restart(&mut self, start: u64) {
+        let mut columns = std::mem::take(&mut self.columns);
+        for column in [
+            &mut columns.feature_daemons,
+            &mut columns.feature_names,
+            &mut columns.client_users,
+            &mut columns.client_hosts,
+            &mut columns.position_deltas,
+            &mut columns.features,
+            &mut columns.clients,
+            &mut columns.seats,
+        ] {
+            column.clear();
+        }
+        columns.strings.clear();
+        columns.kinds.clear();
+        columns.time_deltas.clear();
+        columns.details.clear();
+        self.columns = columns;
+        self.features.clear();
+        self.clients.clear();
+        self.strings.clear();
+        (self.start, self.last_position, self.samples) = (start, start, 0);
+    }
+
+    fn push(&mut self, position: u64, event: Event) {
+        // Fits: a batch is sealed long before its range outgrows the column.
+        let delta = (position - self.last_position) as u32;
+        self.last_position = position;
+        batch::push(&mut self.columns, &mut self.last_at, delta, event);
+    }
+
+    fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> u32 {
+        let (number, is_new) = self.features.number(daemon, feature);
+        if is_new {
+            let (daemon, feature) = (self.string(daemon), self.string(feature));
+            self.columns.feature_daemons.push(daemon);
+            self.columns.feature_names.push(feature);
+        }
+        number
+    }
+
+    fn client(&mut self, user: &[u8], host: &[u8]) -> u32 {
+        let (number, is_new) = self.clients.number(user, host);
+        if is_new {
+            let (user, host) = (self.string(user), self.string(host));
+            self.columns.client_users.push(user);
+            self.columns.client_hosts.push(host);
+        }
+        number
+    }
+
+    fn string(&mut self, name: &[u8]) -> u32 {
+        // Replacing invalid UTF-8 can make a name three times as long.
+        self.strings.number(&name[..name.len().min(MAX_NAME / 3)], b"").0
+    }
+}

@@ -1,0 +1,530 @@
+//! The buffer: what was captured and not yet acknowledged, in SQLite.
+//!
+//! - A batch and the checkpoint behind it are committed in one transaction. After a kill at any moment, reading goes on
+//!   exactly where the last batch ended.
+//! - A batch is deleted when the aggregator has acknowledged it, and never for another reason.
+//! - A full buffer takes nothing more and says so; what is not taken is still in the log.
+//! - A commit that failed is not tried again on the same connection: what the disk holds is unknown. The buffer is
+//!   closed, opened anew and checked, and its readers go on from what it then holds.
+//! - A damaged database is set aside, with its name and the reason in the health log; what can still be read of its
+//!   batches is saved, and the logs are read anew.
+//!
+//! Nothing outside this module opens SQLite.
+
+mod open;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use seatmeter_count::Day;
+use seatmeter_proto::v1::Batch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::format::reading::Bookmark;
+use crate::source::file::identity::Fingerprint;
+
+pub use open::{InUse, StateLock, lock_state};
+
+/// Why the buffer does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum BufferError {
+    /// The quota is used up. The log keeps the rest; reading goes on when the aggregator has taken some batches.
+    #[error("the buffer is full: {used} of {quota} bytes are used")]
+    Full {
+        /// Bytes used.
+        used: u64,
+        /// Bytes allowed.
+        quota: u64,
+    },
+    /// No space is left on the disk. The log keeps the rest.
+    #[error("no space is left on the disk of {path}: free some, reading then goes on by itself")]
+    DiskFull {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database is from a newer version.
+    #[error(
+        "{path} was written by a newer version (schema {found}, this version knows {known}): install that version again"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// SQLite is too old to be trusted with a write-ahead log.
+    #[error("SQLite {found} can corrupt databases with a write-ahead log: 3.51.3 is the oldest that does not")]
+    OldSqlite {
+        /// Its version.
+        found: &'static str,
+    },
+    /// The database failed.
+    #[error("the buffer {path} failed: {source}")]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A file beside the database cannot be handled.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl BufferError {
+    /// Whether waiting can help, without anything being lost.
+    pub fn is_pressure(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::DiskFull { .. })
+    }
+
+    /// Whether no amount of trying will help before a person has acted.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::OldSqlite { .. })
+    }
+
+    fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            _ => Self::Database { path, source },
+        }
+    }
+
+    fn is_corruption(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    }
+}
+
+/// How far a stream has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which stream.
+    pub fingerprint: Fingerprint,
+    /// The log it is a part of.
+    pub log: String,
+    /// The byte after the last one read.
+    pub position: u64,
+    /// What else it takes to go on there.
+    pub state: ReadState,
+}
+
+/// What it takes to go on reading a stream at its position, and to be sure that it is still the same stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadState {
+    /// The last bytes before the position.
+    pub window: Vec<u8>,
+    /// Where the reading stands.
+    pub bookmark: Bookmark,
+    /// The last line had no line feed: where it begins, and where the reading stood there.
+    pub tail: Option<(u64, Bookmark)>,
+    /// The first line's moment in UTC, as batches name it.
+    pub begins_at: i64,
+    /// The day of the first line on the server's clock.
+    pub first_day: Day,
+    /// The name of the stream's beginning, whatever its date.
+    pub head: Fingerprint,
+}
+
+/// What the system said of a file when its stream was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMark {
+    /// The volume.
+    pub device: u64,
+    /// The file on it.
+    pub inode: u64,
+    /// Its size.
+    pub size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: i64,
+}
+
+impl FileMark {
+    /// Whether it is the same file, changed or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// How full the buffer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Batches not acknowledged.
+    pub batches: u64,
+    /// What they take.
+    pub bytes: u64,
+    /// How long the oldest has been waiting, in seconds.
+    pub oldest_age: u64,
+}
+
+/// The buffer. Safe to share: one writer at a time, and a reader beside it.
+pub struct Buffer {
+    path: PathBuf,
+    quota: u64,
+    writer: Mutex<Writer>,
+    reader: Mutex<Connection>,
+    appended: Notify,
+}
+
+struct Writer {
+    connection: Connection,
+    epoch: String,
+    bytes: u64,
+    /// A commit failed: what the disk holds is unknown until the database has been opened anew.
+    is_suspect: bool,
+}
+
+/// What a batch takes beside its bytes: its row and the pages' slack.
+const ROW_OVERHEAD: u64 = 128;
+
+impl Buffer {
+    /// Opens the buffer in this folder, which may hold `quota` bytes of batches.
+    pub fn open(folder: &Path, quota: u64) -> Result<Self, BufferError> {
+        let path = folder.join("buffer.db");
+        let (connection, epoch) = open::open(&path)?;
+        let reader = open::connect(&path)?;
+        let bytes = used_bytes(&connection).map_err(|source| BufferError::of(&path, source))?;
+        let writer = Mutex::new(Writer { connection, epoch, bytes, is_suspect: false });
+        Ok(Self { path, quota, writer, reader: Mutex::new(reader), appended: Notify::new() })
+    }
+
+    /// The epoch of this database: another one means that batches are numbered anew.
+    pub fn epoch(&self) -> String {
+        lock(&self.writer).epoch.clone()
+    }
+
+    /// Commits a batch and the checkpoint behind it. Once this returns, both are on disk.
+    pub fn append(&self, batch: &Batch, checkpoint: &Checkpoint) -> Result<(), BufferError> {
+        let body = batch.encode_to_vec();
+        let mut writer = lock(&self.writer);
+        let size = body.len() as u64 + ROW_OVERHEAD;
+        if writer.bytes + size > self.quota && writer.bytes > 0 {
+            return Err(BufferError::Full { used: writer.bytes, quota: self.quota });
+        }
+        self.write(&mut writer, |connection| {
+            let transaction = connection.transaction()?;
+            transaction
+                .prepare_cached("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)")?
+                .execute(params![checkpoint.fingerprint, body, unix_now()])?;
+            save_checkpoint(&transaction, checkpoint)?;
+            transaction.commit()
+        })?;
+        writer.bytes += size;
+        drop(writer);
+        self.appended.notify_one();
+        Ok(())
+    }
+
+    /// How far a stream has been read.
+    pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
+                .query_row([fingerprint], |row| {
+                    let state: String = row.get(2)?;
+                    Ok((row.get(0)?, row.get::<_, i64>(1)?, state))
+                })
+                .optional()
+                .map(|found| {
+                    let (log, position, state) = found?;
+                    let state = serde_json::from_str(&state).ok()?;
+                    Some(Checkpoint { fingerprint: *fingerprint, log, position: position as u64, state })
+                })
+        })
+    }
+
+    /// The day on which the stream with this beginning began, where one is known.
+    pub fn first_day_of(&self, head: &Fingerprint) -> Result<Option<Day>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT max(first_day) FROM stream WHERE head = ?1")?
+                .query_row([head], |row| row.get(0))
+        })
+    }
+
+    /// The stream that a log's path held when it was last looked at.
+    pub fn current_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
+        self.read(|connection| {
+            connection.query_row("SELECT current FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Notes which stream a log's path holds.
+    pub fn set_current_stream(&self, log: &str, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            let sql = "INSERT INTO log (name, current) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET current = ?2";
+            connection.execute(sql, params![log, fingerprint]).map(drop)
+        })
+    }
+
+    /// The stream of a file that is as it was when it was noted; `None` where it is new or has changed.
+    pub fn known_file(&self, mark: &FileMark) -> Result<Option<Fingerprint>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT fingerprint FROM file WHERE device = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4",
+                )?
+                .query_row(
+                    params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified],
+                    |row| row.get(0),
+                )
+                .optional()
+        })
+    }
+
+    /// Notes that a file, as it is now, has been read to its end.
+    pub fn note_file(&self, mark: &FileMark, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO file (device, inode, size, modified, fingerprint) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (device, inode) DO UPDATE SET size = ?3, modified = ?4, fingerprint = ?5",
+                )?
+                .execute(params![
+                    mark.device as i64,
+                    mark.inode as i64,
+                    mark.size as i64,
+                    mark.modified,
+                    fingerprint
+                ])
+                .map(drop)
+        })
+    }
+
+    /// The batches after a sequence, in order, as many as fit into so many bytes; at least one where there is one.
+    pub fn batches_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT sequence, body FROM batch WHERE sequence > ?1 AND NOT refused ORDER BY sequence")?;
+            let mut rows = statement.query([sequence as i64])?;
+            let (mut batches, mut size) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let body: Vec<u8> = row.get(1)?;
+                size += body.len();
+                if size > bytes && !batches.is_empty() {
+                    break;
+                }
+                batches.push(decode(row.get::<_, i64>(0)? as u64, &body)?);
+            }
+            Ok(batches)
+        })
+    }
+
+    /// Deletes acknowledged batches.
+    pub fn acknowledge(&self, sequences: &[u64]) -> Result<(), BufferError> {
+        let mut writer = lock(&self.writer);
+        let freed = self.write(&mut writer, |connection| {
+            let transaction = connection.transaction()?;
+            let mut freed = 0;
+            for sequence in sequences {
+                let size: Option<i64> = transaction
+                    .prepare_cached("DELETE FROM batch WHERE sequence = ?1 RETURNING length(body)")?
+                    .query_row([*sequence as i64], |row| row.get(0))
+                    .optional()?;
+                freed += size.map_or(0, |size| size as u64 + ROW_OVERHEAD);
+            }
+            transaction.commit()?;
+            connection.execute_batch("PRAGMA incremental_vacuum(64)")?;
+            Ok(freed)
+        })?;
+        writer.bytes = writer.bytes.saturating_sub(freed);
+        Ok(())
+    }
+
+    /// Sets a batch aside that the aggregator will never take. What follows in its stream is sent with a gap.
+    pub fn set_aside(&self, sequence: u64) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            let transaction = connection.transaction()?;
+            let fingerprint: Option<Fingerprint> = transaction
+                .query_row(
+                    "UPDATE batch SET refused = 1 WHERE sequence = ?1 RETURNING fingerprint",
+                    [sequence as i64],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if let Some(fingerprint) = fingerprint {
+                mark_gap(&transaction, &fingerprint, sequence)?;
+            }
+            transaction.commit()
+        })
+    }
+
+    /// The aggregator does not know what comes before the batches of a stream that are left, and it cannot be read
+    /// again: the first of them says so.
+    pub fn accept_gap(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| mark_gap(connection, fingerprint, 0))
+    }
+
+    /// Forgets what was captured of a stream, and that it was read: it is read anew, as the stream that it is.
+    pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
+        checkpoint.position = 0;
+        (checkpoint.state.window, checkpoint.state.tail) = (Vec::new(), None);
+        let mut writer = lock(&self.writer);
+        self.write(&mut writer, |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM batch WHERE fingerprint = ?1 AND NOT refused", [fingerprint])?;
+            save_checkpoint(&transaction, &checkpoint)?;
+            transaction.execute("DELETE FROM file WHERE fingerprint = ?1", [fingerprint])?;
+            transaction.commit()
+        })?;
+        writer.bytes = used_bytes(&writer.connection).map_err(|source| BufferError::of(&self.path, source))?;
+        Ok(())
+    }
+
+    /// How full it is.
+    pub fn depth(&self) -> Result<Depth, BufferError> {
+        self.read(|connection| {
+            connection.query_row(
+                "SELECT count(*), coalesce(sum(length(body)), 0), min(created_at) FROM batch",
+                [],
+                |row| {
+                    let oldest: Option<i64> = row.get(2)?;
+                    let batches: i64 = row.get(0)?;
+                    Ok(Depth {
+                        batches: batches as u64,
+                        bytes: row.get::<_, i64>(1)? as u64 + batches as u64 * ROW_OVERHEAD,
+                        oldest_age: oldest.map_or(0, |oldest| (unix_now() - oldest).max(0) as u64),
+                    })
+                },
+            )
+        })
+    }
+
+    /// The streams known, by log and beginning, with the position each was read to.
+    pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
+        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
+            connection
+                .prepare("SELECT fingerprint FROM stream ORDER BY log, begins_at")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })?;
+        let found = fingerprints.iter().map(|fingerprint| self.checkpoint(fingerprint));
+        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// How many bytes it may hold.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// Returns when a batch has been appended since the last call.
+    pub async fn appended(&self) {
+        self.appended.notified().await;
+    }
+
+    /// Writes; where that fails, the connection is not used again before it has been opened anew.
+    fn write<T>(
+        &self,
+        writer: &mut Writer,
+        task: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BufferError> {
+        if writer.is_suspect {
+            self.reopen(writer)?;
+        }
+        task(&mut writer.connection).map_err(|source| {
+            writer.is_suspect = true;
+            BufferError::of(&self.path, source)
+        })
+    }
+
+    fn reopen(&self, writer: &mut Writer) -> Result<(), BufferError> {
+        let mut reader = lock(&self.reader);
+        // Both connections must be gone before the files can be checked, or set aside.
+        let nowhere = || Connection::open_in_memory().map_err(|source| BufferError::of(&self.path, source));
+        writer.connection = nowhere()?;
+        *reader = nowhere()?;
+        let (connection, epoch) = open::open(&self.path)?;
+        writer.bytes = used_bytes(&connection).map_err(|source| BufferError::of(&self.path, source))?;
+        (writer.connection, writer.epoch, writer.is_suspect) = (connection, epoch, false);
+        *reader = open::connect(&self.path)?;
+        tracing::warn!(code = "buffer_reopened", path = %self.path.display(), "the buffer has been opened anew and checked");
+        Ok(())
+    }
+
+    fn read<T>(&self, task: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BufferError> {
+        let result = task(&lock(&self.reader)).map_err(|source| BufferError::of(&self.path, source));
+        if result.as_ref().is_err_and(BufferError::is_corruption) {
+            lock(&self.writer).is_suspect = true;
+        }
+        result
+    }
+}
+
+fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {
+    let mut batch = Batch::decode(body).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
+    })?;
+    batch.sequence = sequence;
+    Ok(batch)
+}
+
+/// Sets `lost_before` on the first batch of a stream after a sequence.
+fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> rusqlite::Result<()> {
+    let first = connection
+        .query_row(
+            "SELECT sequence, body FROM batch WHERE fingerprint = ?1 AND sequence > ?2 AND NOT refused
+             ORDER BY sequence LIMIT 1",
+            params![fingerprint, after as i64],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+        )
+        .optional()?;
+    let Some((sequence, body)) = first else { return Ok(()) };
+    let mut batch = decode(0, &body)?;
+    batch.lost_before = true;
+    connection
+        .execute("UPDATE batch SET body = ?2 WHERE sequence = ?1", params![sequence, batch.encode_to_vec()])
+        .map(drop)
+}
+
+fn save_checkpoint(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    // A checkpoint is plain data: it always has a JSON form.
+    let state = serde_json::to_string(&checkpoint.state).unwrap_or_default();
+    connection
+        .prepare_cached(
+            "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (fingerprint) DO UPDATE SET position = ?4, state = ?5",
+        )?
+        .execute(params![
+            checkpoint.fingerprint,
+            checkpoint.log,
+            checkpoint.state.begins_at,
+            checkpoint.position as i64,
+            state,
+            checkpoint.state.head,
+            checkpoint.state.first_day
+        ])
+        .map(drop)
+}
+
+fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .query_row("SELECT coalesce(sum(length(body)), 0), count(*) FROM batch", [], |row| {
+            Ok(row.get::<_, i64>(0)? as u64 + row.get::<_, i64>(1)? as u64 * ROW_OVERHEAD)
+        })
+}
+
+/// A panic of another thread while it held the lock left no half-done work: SQLite rolls back.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Only for stamps: nothing is timed by it.
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs() as i64
+}

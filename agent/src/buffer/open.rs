@@ -1,0 +1,164 @@
+//! Opening the buffer, whatever happened to it before.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use seatmeter_proto::batch;
+
+use super::{BufferError, decode, schema, unix_now};
+
+/// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Opens or creates a database; sets a damaged one aside first. Returns the connection and the epoch.
+pub(super) fn open(path: &Path) -> Result<(Connection, String), BufferError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(BufferError::OldSqlite { found: rusqlite::version() });
+    }
+    match open_checked(path) {
+        Err(error) if error.is_corruption() => {
+            let aside = set_aside(path, &error)?;
+            let (mut connection, epoch) = open_checked(path)?;
+            let saved = salvage(&aside, &mut connection);
+            tracing::error!(
+                code = "buffer_corrupt",
+                path = %path.display(),
+                aside = %aside.display(),
+                saved_batches = saved,
+                reason = %error,
+                "the buffer was damaged and is set aside; the logs are read anew, and what was delivered counts once"
+            );
+            Ok((connection, epoch))
+        }
+        result => result,
+    }
+}
+
+fn open_checked(path: &Path) -> Result<(Connection, String), BufferError> {
+    let failed = |source| BufferError::of(path, source);
+    let mut connection = connect(path)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    match version {
+        0 => {
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+            schema::create(&mut connection).map_err(failed)?;
+        }
+        schema::VERSION => {}
+        found => return Err(BufferError::Newer { path: path.to_owned(), found, known: schema::VERSION }),
+    }
+    let report: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(failed)?;
+    if report != "ok" {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(failed(rusqlite::Error::SqliteFailure(code, Some(report))));
+    }
+    let epoch = connection.query_row("SELECT id FROM epoch", [], |row| row.get(0)).map_err(failed)?;
+    Ok((connection, epoch))
+}
+
+/// A connection with the settings that all have: nothing is told to be done before it is on disk.
+pub(super) fn connect(path: &Path) -> Result<Connection, BufferError> {
+    let open = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        connection.pragma_update(None, "cache_size", -2048)?;
+        Ok(connection)
+    };
+    open().map_err(|source: rusqlite::Error| BufferError::of(path, source))
+}
+
+/// Renames the database and what belongs to it.
+fn set_aside(path: &Path, reason: &BufferError) -> Result<PathBuf, BufferError> {
+    let aside = path.with_extension(format!("db.damaged-{}", unix_now()));
+    for suffix in ["-wal", "-shm", ""] {
+        let with_suffix = |base: &Path| PathBuf::from(format!("{}{suffix}", base.display()));
+        let (from, to) = (with_suffix(path), with_suffix(&aside));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(code = "buffer_corrupt", reason = %reason, "the buffer is damaged");
+                return Err(BufferError::File { action: "set aside", path: from, source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// Copies what can still be read of the batches of a damaged database, and is whole. Returns how many.
+fn salvage(aside: &Path, connection: &mut Connection) -> usize {
+    let mut copy = || -> rusqlite::Result<usize> {
+        let damaged = Connection::open(aside)?;
+        let mut statement = damaged.prepare("SELECT fingerprint, body, created_at FROM batch ORDER BY sequence")?;
+        let mut rows = statement.query([])?;
+        let transaction = connection.transaction()?;
+        let mut saved = 0;
+        while let Ok(Some(row)) = rows.next() {
+            let (fingerprint, body, created): (Vec<u8>, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if decode(0, &body).is_ok_and(|found| batch::open(&found).is_ok()) {
+                transaction.execute(
+                    "INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)",
+                    params![fingerprint, body, created],
+                )?;
+                saved += 1;
+            }
+        }
+        transaction.commit()?;
+        Ok(saved)
+    };
+    copy().unwrap_or(0)
+}
+
+/// Held as long as an agent works in a state folder.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Another agent works in this state folder.
+#[derive(Debug, thiserror::Error)]
+pub enum InUse {
+    /// There is one.
+    #[error("another agent is running on {0}: stop it first, or give this one another state folder")]
+    Other(PathBuf),
+    /// The folder cannot be used.
+    #[error("cannot use the state folder {path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes the state folder, readable to its owner alone, and takes the lock on it.
+pub fn lock_state(folder: &Path) -> Result<StateLock, InUse> {
+    let failed = |source| InUse::Folder { path: folder.to_owned(), source };
+    if !folder.exists() {
+        fs::create_dir_all(folder).map_err(failed)?;
+        restrict(folder).map_err(failed)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(StateLock { _file: file }),
+        Err(fs::TryLockError::WouldBlock) => Err(InUse::Other(folder.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(unix)]
+fn restrict(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+/// On Windows the installer sets the access list of the state folder.
+#[cfg(not(unix))]
+fn restrict(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Capturing: a thread for each log, woken by the system when something changes, and now and then for safety.
+//!
+//! A log on a drive that hangs holds up its own thread and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::buffer::Buffer;
+use crate::source::file::follow::{Follower, LogSource, LogState, SAFETY_POLL, SharedStatus};
+use crate::source::file::identity::Fingerprint;
+
+/// A log that is written to all the time is not looked at more often than this.
+const PACE: Duration = Duration::from_millis(20);
+
+/// How long reading waits for a full buffer, or after an error of the disk.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a log is looked at.
+enum Wake {
+    /// It was written to, perhaps.
+    Changed,
+    /// A file was made, renamed or deleted beside it.
+    Listed,
+    /// The agent stops.
+    Stop,
+}
+
+/// All logs being captured.
+pub struct Capture {
+    threads: Vec<JoinHandle<()>>,
+    wakes: Vec<Sender<Wake>>,
+    /// Each log with its status.
+    pub logs: Vec<(String, SharedStatus)>,
+    rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Capture {
+    /// Starts capturing logs into a buffer.
+    pub fn start(sources: &[LogSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
+        let rewinds = Arc::new(Mutex::new(Vec::new()));
+        let (mut threads, mut wakes, mut logs, mut folders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for source in sources {
+            let status = SharedStatus::default();
+            let (wake, woken) = mpsc::channel();
+            let follower = Follower::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
+            let log = source.name.clone();
+            threads.push(std::thread::Builder::new().name("capture".into()).spawn(move || follow(follower, &log, &woken))?);
+            folders.push(folder_of(&source.path));
+            wakes.push(wake);
+            logs.push((source.name.clone(), status));
+        }
+        let watcher = watch(folders, wakes.clone())
+            .inspect_err(|error| {
+                tracing::warn!(code = "watch_failed", reason = %error, "the system does not tell of changes; logs are polled");
+            })
+            .ok();
+        Ok(Self { threads, wakes, logs, rewinds, _watcher: watcher })
+    }
+
+    /// Reads a stream again from its beginning, since the aggregator lacks a part of it.
+    pub fn rewind(&self, fingerprint: Fingerprint) {
+        let mut rewinds = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rewinds.contains(&fingerprint) {
+            rewinds.push(fingerprint);
+        }
+        drop(rewinds);
+        self.wake(|| Wake::Listed);
+    }
+
+    /// Commits what was read, and stops.
+    pub fn stop(self) {
+        self.wake(|| Wake::Stop);
+        for thread in self.threads {
+            // A thread that panicked has said so; its log is where it was.
+            let _ = thread.join();
+        }
+    }
+
+    fn wake(&self, wake: impl Fn() -> Wake) {
+        for sender in &self.wakes {
+            // A thread that is gone needs no waking.
+            let _ = sender.send(wake());
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
+    // Events carry the path as it was given to the watcher: compared as the system writes it.
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+}
+
+fn watch(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<RecommendedWatcher> {
+    let watched = folders.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        for (folder, wake) in watched.iter().zip(&wakes) {
+            let wanted = match &event {
+                Ok(event) if matches!(event.kind, EventKind::Access(_)) => None,
+                Ok(event) if !event.paths.iter().any(|path| path.starts_with(folder)) => None,
+                Ok(event) if matches!(event.kind, EventKind::Modify(notify::event::ModifyKind::Data(_))) => Some(Wake::Changed),
+                // Anything else, lost events included, is reason to look at everything.
+                _ => Some(Wake::Listed),
+            };
+            if let Some(wanted) = wanted {
+                // A thread that is gone needs no waking.
+                let _ = wake.send(wanted);
+            }
+        }
+    })?;
+    for folder in folders {
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+fn follow(mut follower: Follower, log: &str, woken: &Receiver<Wake>) {
+    let mut told = Told::default();
+    let mut survey = true;
+    loop {
+        let outcome = follower.look(survey);
+        let pause = match &outcome {
+            Ok(()) => None,
+            Err(_) => Some(RETRY),
+        };
+        told.tell(log, outcome.err().map(|error| (error.to_string(), follower.state())));
+        match wait(woken, pause, follower.deadline()) {
+            Some(look_at_all) => survey = look_at_all,
+            None => break,
+        }
+    }
+    if let Err(error) = follower.commit() {
+        tracing::warn!(code = "log_state", log, reason = %error, "what was read last will be read again at the next start");
+    }
+}
+
+/// Waits for a reason to look. Returns whether to look at all files, or `None` where it is time to stop.
+fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instant>) -> Option<bool> {
+    let now = Instant::now();
+    let earliest = now + pause.unwrap_or(PACE);
+    let safety = now + SAFETY_POLL;
+    let latest = deadline.unwrap_or(safety).min(safety).max(earliest);
+    let mut survey = false;
+    let mut changed = false;
+    loop {
+        let until = if changed { earliest } else { latest };
+        match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Wake::Changed) => changed = true,
+            Ok(Wake::Listed) => (changed, survey) = (true, true),
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => return Some(survey || until >= safety),
+        }
+    }
+}
+
+/// Tells of a log's troubles when they begin, change and end, not each time they are met.
+#[derive(Default)]
+struct Told {
+    problem: Option<String>,
+}
+
+impl Told {
+    fn tell(&mut self, log: &str, problem: Option<(String, LogState)>) {
+        let text = problem.as_ref().map(|(text, _)| text.clone());
+        if text == self.problem {
+            return;
+        }
+        match problem {
+            Some((reason, LogState::BufferFull)) => {
+                tracing::error!(code = "buffer_full", log, reason, "reading waits; the log keeps what is not read");
+            }
+            Some((reason, _)) => tracing::error!(code = "log_unreadable", log, reason, "the log cannot be read; trying again"),
+            None => tracing::info!(code = "log_readable", log, "the log is followed"),
+        }
+        self.problem = text;
+    }
+}

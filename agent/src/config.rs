@@ -1,0 +1,291 @@
+//! The configuration file: what it may say, and every error with its place.
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use seatmeter_count::Day;
+use seatmeter_count::calendar::day_of;
+use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use serde::Deserialize;
+
+use crate::source::file::follow::LogSource;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}:{line}:{column}: {message}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Which column, from 1.
+        column: usize,
+        /// What is wrong, and what could have been meant.
+        message: String,
+    },
+    /// Values that cannot be used.
+    #[error("{path}: {}", problems.join("\n"))]
+    Values {
+        /// Which file.
+        path: PathBuf,
+        /// All that is wrong.
+        problems: Vec<String>,
+    },
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    state: Option<PathBuf>,
+    #[serde(default)]
+    license_server: LicenseServer,
+    aggregator: Aggregator,
+    #[serde(default)]
+    buffer: BufferSettings,
+    log: Vec<Log>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LicenseServer {
+    name: Option<String>,
+    #[serde(default)]
+    realm: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Aggregator {
+    url: String,
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BufferSettings {
+    #[serde(default = "default_quota")]
+    quota_mib: u64,
+    #[serde(default = "default_alarm")]
+    alarm_after_hours: u64,
+}
+
+impl Default for BufferSettings {
+    fn default() -> Self {
+        Self { quota_mib: default_quota(), alarm_after_hours: default_alarm() }
+    }
+}
+
+/// A month of a busy license server: 100 million events.
+const fn default_quota() -> u64 {
+    1024
+}
+
+const fn default_alarm() -> u64 {
+    24
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    path: PathBuf,
+    name: Option<String>,
+    #[serde(default)]
+    archives: Vec<PathBuf>,
+    time_zone: Option<String>,
+    date: Option<String>,
+}
+
+/// What the agent works by.
+#[derive(Clone)]
+pub struct Config {
+    /// The folder for the buffer and the agent's identity.
+    pub state: PathBuf,
+    /// The license server's name.
+    pub license_server: String,
+    /// The realm of its user names.
+    pub realm: String,
+    /// The way to the aggregator.
+    pub aggregator: Dialer,
+    /// What the buffer may hold, in bytes.
+    pub quota: u64,
+    /// A batch that waits for longer raises an alarm; in seconds.
+    pub alarm_after: u64,
+    /// The logs.
+    pub logs: Vec<LogSource>,
+}
+
+/// Where the configuration is, if nothing else is said.
+pub fn default_path() -> PathBuf {
+    if cfg!(windows) { program_data().join("agent.toml") } else { PathBuf::from("/etc/seatmeter/agent.toml") }
+}
+
+fn default_state() -> PathBuf {
+    if cfg!(windows) { program_data().join("agent") } else { PathBuf::from("/var/lib/seatmeter-agent") }
+}
+
+fn program_data() -> PathBuf {
+    PathBuf::from(std::env::var_os("ProgramData").unwrap_or_else(|| "C:\\ProgramData".into())).join("Seatmeter")
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+        let mut problems = Vec::new();
+        let mut note = |problem: String| problems.push(problem);
+        let license_server = file.license_server.name.unwrap_or_else(host_name);
+        if license_server.trim().is_empty() || license_server.len() > 255 {
+            note("license_server.name must have 1 to 255 bytes".into());
+        }
+        let aggregator = dialer(&file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
+        let mut logs = Vec::new();
+        if file.log.is_empty() {
+            note("there is no [[log]]: name at least one".into());
+        }
+        for (index, log) in file.log.into_iter().enumerate() {
+            match source(log) {
+                Ok(source) => logs.push(source),
+                Err(problem) => note(format!("log {}: {problem}", index + 1)),
+            }
+        }
+        let mut names: Vec<&str> = logs.iter().map(|log| log.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            note(format!("two logs are named {:?}: give each a `name` of its own", twice[0]));
+        }
+        if file.buffer.quota_mib == 0 {
+            note("buffer.quota_mib must be at least 1".into());
+        }
+        match aggregator {
+            Some(aggregator) if problems.is_empty() => Ok(Self {
+                state: file.state.unwrap_or_else(default_state),
+                license_server,
+                realm: file.license_server.realm,
+                aggregator,
+                quota: file.buffer.quota_mib << 20,
+                alarm_after: file.buffer.alarm_after_hours * 3600,
+                logs,
+            }),
+            _ => Err(ConfigError::Values { path: path.to_owned(), problems }),
+        }
+    }
+}
+
+fn dialer(settings: &Aggregator) -> Result<Dialer, TransportError> {
+    let identity = match (&settings.certificate, &settings.key) {
+        (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
+        (None, None) => None,
+        _ => return Err(TransportError::Tls("certificate and key belong together: give both or none".into())),
+    };
+    let tls = settings.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
+    Dialer::new(&settings.url, tls)
+}
+
+fn source(log: Log) -> Result<LogSource, String> {
+    let zone = match &log.time_zone {
+        None => TimeZone::system(),
+        Some(name) => TimeZone::get(name).map_err(|_| {
+            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"")
+        })?,
+    };
+    let date = match &log.date {
+        None => None,
+        Some(text) => Some(day(text)?),
+    };
+    let name = log.name.unwrap_or_else(|| log.path.display().to_string());
+    if name.is_empty() || name.len() > 1024 {
+        return Err("the name must have 1 to 1024 bytes".into());
+    }
+    Ok(LogSource { name, path: log.path, archives: log.archives, zone, date })
+}
+
+/// The day that a text names.
+pub fn day(text: &str) -> Result<Day, String> {
+    let date: Date = text.parse().map_err(|_| format!("date {text:?} is not a date: write YYYY-MM-DD"))?;
+    Ok(day_of(date))
+}
+
+fn host_name() -> String {
+    hostname::get().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
+}
+
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let offset = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    let mut message = error.message().to_owned();
+    if let Some(meant) = closest(&message) {
+        message.push_str(&format!("; did you mean `{meant}`?"));
+    }
+    ConfigError::Syntax { path: path.to_owned(), line, column, message }
+}
+
+/// Of the names that an "unknown field" message expects, the one that is nearly the unknown one.
+fn closest(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown field"))?;
+    quoted
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+        [aggregator]
+        url = 'http://127.0.0.1:7470'
+        [[log]]
+        path = '/var/log/debug.log'
+        time_zone = 'Europe/Berlin'
+    ";
+
+    fn error(text: &str) -> String {
+        Config::parse(Path::new("agent.toml"), text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_shortest_configuration_is_enough() {
+        let config = Config::parse(Path::new("agent.toml"), GOOD).unwrap();
+        assert_eq!(config.license_server, host_name());
+        assert_eq!(config.logs[0].name, "/var/log/debug.log");
+        assert_eq!(config.quota, 1 << 30);
+    }
+
+    #[test]
+    fn errors_name_their_place_and_the_remedy() {
+        let unknown = error("[aggregator]\nurl = 'http://127.0.0.1:1'\n[[log]]\npth = 'x'\n");
+        assert!(unknown.starts_with("agent.toml:4:1: unknown field `pth`"), "{unknown}");
+        assert!(unknown.ends_with("did you mean `path`?"), "{unknown}");
+        let wrong_type = error(&GOOD.replace("'/var/log/debug.log'", "7"));
+        assert!(wrong_type.starts_with("agent.toml:5:16: invalid type: integer `7`"), "{wrong_type}");
+        assert!(error(&GOOD.replace("127.0.0.1", "10.0.0.1")).contains("plain text"));
+        assert!(error(&GOOD.replace("Europe/Berlin", "Berlin")).contains("IANA"));
+        let twice = error(&format!("{GOOD}\n[[log]]\npath = '/var/log/debug.log'\ndate = '1.1.2026'"));
+        assert!(twice.contains("YYYY-MM-DD"), "{twice}");
+    }
+}

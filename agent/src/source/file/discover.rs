@@ -1,0 +1,181 @@
+//! Which files a log is in: the one being written, and its rotated parts.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::buffer::FileMark;
+
+/// A file that may be a part of a log.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the system says of it.
+    pub mark: FileMark,
+    /// Whether it is the one being written.
+    pub is_current: bool,
+}
+
+/// What the system says of an open file.
+#[cfg(unix)]
+pub fn mark(_path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
+    use std::os::unix::fs::MetadataExt;
+    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+    Ok(FileMark { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified })
+}
+
+/// What the system says of an open file.
+#[cfg(windows)]
+pub fn mark(path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
+    use std::os::windows::fs::MetadataExt;
+    let (device, inode) = match file_id::get_file_id(path)? {
+        file_id::FileId::LowRes { volume_serial_number, file_index } => (volume_serial_number.into(), file_index),
+        file_id::FileId::HighRes { volume_serial_number, file_id } => (volume_serial_number, file_id as u64),
+        file_id::FileId::Inode { device_id, inode_number } => (device_id, inode_number),
+    };
+    Ok(FileMark { device, inode, size: metadata.len(), modified: metadata.last_write_time() as i64 })
+}
+
+/// The files of a log, the oldest by their last write first, the one being written last.
+pub fn candidates(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
+    let mut found = Vec::new();
+    let mut add = |path: PathBuf, is_current| {
+        if let Ok(metadata) = fs::metadata(&path)
+            && metadata.is_file()
+            && let Ok(mark) = mark(&path, &metadata)
+        {
+            found.push(Candidate { path, mark, is_current });
+        }
+    };
+    for sibling in siblings(path)? {
+        add(sibling, false);
+    }
+    for pattern in archives {
+        for file in matches(pattern)? {
+            add(file, false);
+        }
+    }
+    add(path.to_owned(), true);
+    // Of two ways to one file, the current one stays.
+    found.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| b.path.cmp(&a.path)));
+    let mut seen = std::collections::HashSet::new();
+    found.reverse();
+    found.retain(|candidate| seen.insert((candidate.mark.device, candidate.mark.inode)));
+    found.reverse();
+    Ok(found)
+}
+
+fn order(candidate: &Candidate) -> (bool, i64) {
+    (candidate.is_current, candidate.mark.modified)
+}
+
+/// Files beside a log whose names are made of its own: `debug.log.1`, `debug.log-20260101.gz`, `debug.2026_T1200.log`.
+fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(name), Some(stem)) = (path.file_name(), path.file_stem()) else { return Ok(Vec::new()) };
+    let (name, stem) = (name.to_string_lossy(), stem.to_string_lossy());
+    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
+    let is_part = |other: &str| {
+        let rest = other.strip_prefix(name.as_ref()).or_else(|| {
+            let rest = other.strip_prefix(stem.as_ref())?;
+            let rest = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
+            rest.strip_suffix(extension.as_deref()?)
+        });
+        rest.is_some_and(|rest| {
+            rest.starts_with(['.', '-', '_']) && (rest.bytes().any(|byte| byte.is_ascii_digit()) || is_old(rest))
+        })
+    };
+    list(folder_of(path), |other| is_part(other))
+}
+
+/// `.old`, `.bak`, `.prev`, compressed or not.
+fn is_old(rest: &str) -> bool {
+    let rest = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
+    matches!(rest, ".old" | ".bak" | ".prev")
+}
+
+/// The files that a pattern names: `*` in the last part of its path stands for any characters.
+pub fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+    let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return Ok(Vec::new());
+    };
+    let mut parts = name.split('*').map(str::to_owned);
+    let first = parts.next().unwrap_or_default();
+    let rest: Vec<String> = parts.collect();
+    list(folder_of(pattern), |other| {
+        let Some(mut left) = other.strip_prefix(first.as_str()) else { return false };
+        let Some((last, middle)) = rest.split_last() else { return left.is_empty() };
+        for part in middle {
+            match left.find(part.as_str()) {
+                Some(at) => left = &left[at + part.len()..],
+                None => return false,
+            }
+        }
+        left.ends_with(last.as_str())
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn list(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_wanted(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: Vec<PathBuf>) -> Vec<String> {
+        list.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn rotated_parts_are_found_by_their_names_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = [
+            "debug.log-20260101.gz",
+            "debug.log.1",
+            "debug.log.2.gz",
+            "debug.log.old",
+            "debug.20230921_080723.log",
+            "debug.2026_T1200.log.gz",
+        ];
+        let others = ["debug.log.swp", "other.log.1", "debug.logs", "debugger.1.log", "debug.txt", "debug.log"];
+        for name in parts.iter().chain(&others) {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        let mut expected = parts.map(String::from).to_vec();
+        expected.sort();
+        assert_eq!(names(siblings(&folder.path().join("debug.log")).unwrap()), expected);
+        assert_eq!(names(matches(&folder.path().join("debug.log.*")).unwrap()), ["debug.log.1", "debug.log.2.gz", "debug.log.old", "debug.log.swp"]);
+        assert_eq!(names(matches(&folder.path().join("*.1")).unwrap()), ["debug.log.1", "other.log.1"]);
+        assert_eq!(names(matches(&folder.path().join("o*r.l*1")).unwrap()), ["other.log.1"]);
+        assert_eq!(names(matches(&folder.path().join("debug.log")).unwrap()), ["debug.log"]);
+    }
+
+    #[test]
+    fn the_oldest_write_comes_first_and_the_current_file_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("debug.log");
+        for (name, age) in [("debug.log", 100), ("debug.log.1", 50), ("debug.log.2", 80)] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 - age)).unwrap();
+        }
+        let archives = [folder.path().join("*.1")];
+        let found = candidates(&path, &archives).unwrap();
+        assert_eq!(names(found.into_iter().map(|c| c.path).collect()), ["debug.log.2", "debug.log.1", "debug.log"]);
+    }
+}

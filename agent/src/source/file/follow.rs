@@ -1,0 +1,506 @@
+//! All files of one log: read in order, and followed.
+//!
+//! The file being written stays open, so that what is written to it after it was renamed or deleted is still read.
+//! Whenever its path holds another file, and now and then for safety, the folder is surveyed: every file that is new or
+//! has changed is identified by its content and read from where its stream was read to, the oldest first. How a log was
+//! rotated makes no difference; that is why there is no list of ways in which it can be.
+//!
+//! A file that tells no date is dated by the one before it, where that one is certainly the one before: it was read to
+//! its end as the log's last, and is still there or still open. Rotation deletes the oldest first, so nothing between
+//! them can be gone. Otherwise the file waits for a date.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use ring::digest::{Context, SHA256};
+use seatmeter_count::Day;
+use seatmeter_proto::v1::{Batch, Stream};
+
+use super::content::{Content, ContentError};
+use super::discover::{Candidate, candidates, mark};
+use super::identity::{Fingerprint, Head, Identity};
+use super::stream::{OpenStream, Start, StreamError, read_head};
+use crate::buffer::{Buffer, BufferError, Checkpoint};
+use crate::format::reading::LineCounts;
+use crate::format::timeline::Standing;
+
+/// A log, as the configuration names it.
+#[derive(Clone, Debug)]
+pub struct LogSource {
+    /// The name under which its streams are sent.
+    pub name: String,
+    /// The file being written.
+    pub path: PathBuf,
+    /// Patterns of further files that are parts of it.
+    pub archives: Vec<PathBuf>,
+    /// The time zone of its clock.
+    pub zone: TimeZone,
+    /// The day of the first line of its first file, where no line tells.
+    pub date: Option<Day>,
+}
+
+/// How a log is, for heartbeats and for people.
+#[derive(Clone, Debug, Default)]
+pub struct LogStatus {
+    /// Whether it can be read.
+    pub state: LogState,
+    /// What is wrong; empty where nothing is.
+    pub message: String,
+    /// Where in the current file the next line begins.
+    pub position: u64,
+    /// The size of the current file.
+    pub size: u64,
+    /// The last dated line, in seconds since 1970 UTC; 0 before the first.
+    pub last_line_at: i64,
+    /// What became of lines since the agent's start.
+    pub lines: LineCounts,
+    /// Lines with a time that nothing dates yet.
+    pub undated_lines: u64,
+}
+
+/// Whether a log can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogState {
+    /// There is no such file.
+    #[default]
+    Missing,
+    /// It is followed.
+    Following,
+    /// It is there, but cannot be read.
+    Unreadable,
+    /// Its lines cannot be dated yet.
+    Undated,
+    /// The buffer is full.
+    BufferFull,
+}
+
+/// Where a log's status is read by others.
+pub type SharedStatus = Arc<Mutex<LogStatus>>;
+
+/// Follows one log.
+pub struct Follower {
+    source: LogSource,
+    buffer: Arc<Buffer>,
+    status: SharedStatus,
+    /// The file being written.
+    open: Option<OpenStream>,
+    /// The last stream read to its end in this process, and where it stood.
+    before: Option<(Fingerprint, Standing)>,
+    /// What of the open stream's counts is in the status.
+    counted: LineCounts,
+    /// Streams that the aggregator wants to have again from the beginning.
+    rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+}
+
+/// A file that a survey has identified.
+struct Part {
+    candidate: Candidate,
+    fingerprint: Fingerprint,
+    identity: Option<Identity>,
+    checkpoint: Option<Checkpoint>,
+    begins: i64,
+}
+
+impl Follower {
+    /// Follows a log into a buffer.
+    pub fn new(source: LogSource, buffer: Arc<Buffer>, status: SharedStatus, rewinds: Arc<Mutex<Vec<Fingerprint>>>) -> Self {
+        Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds }
+    }
+
+    /// Reads what is new. `survey` asks for a look at all files, whether or not the current one seems to have changed.
+    pub fn look(&mut self, survey: bool) -> Result<(), StreamError> {
+        let rewound = self.rewind()?;
+        let outcome = self.look_at_current(survey || rewound);
+        match &outcome {
+            Ok(()) => {}
+            // The stream keeps the batch that the buffer could not take.
+            Err(StreamError::Buffer(error)) if error.is_pressure() => {
+                self.set_state(LogState::BufferFull, error.to_string());
+            }
+            // What the buffer now holds decides where reading goes on.
+            Err(error) => {
+                self.open = None;
+                self.set_state(state_of(error), error.to_string());
+            }
+        }
+        outcome
+    }
+
+    /// Commits what was read.
+    pub fn commit(&mut self) -> Result<(), StreamError> {
+        match &mut self.open {
+            Some(open) => open.commit(&self.buffer),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the log can be read.
+    pub fn state(&self) -> LogState {
+        lock(&self.status).state
+    }
+
+    /// When it must be looked at again although nothing changes.
+    pub fn deadline(&self) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        [open.deadline(), open.settles_at()].into_iter().flatten().min()
+    }
+
+    fn look_at_current(&mut self, survey: bool) -> Result<(), StreamError> {
+        let mut is_replaced = false;
+        if let Some(open) = &mut self.open {
+            let outcome = open.read(&self.buffer).and_then(|_| {
+                let is_due = open.deadline().is_some_and(|deadline| deadline <= Instant::now());
+                if is_due { open.commit(&self.buffer) } else { Ok(()) }
+            });
+            match outcome {
+                Ok(()) => {}
+                Err(StreamError::Replaced(_)) => is_replaced = true,
+                Err(error) => return Err(error),
+            }
+            self.note_progress();
+        }
+        let is_gone = is_replaced || !self.is_at_path();
+        if !survey && !is_gone {
+            return Ok(());
+        }
+        let cut = if is_gone { self.close()? } else { None };
+        // A part that tells no date is dated by the one before it, once that one is read.
+        while self.survey(cut)? && lock(&self.status).undated_lines > 0 {}
+        Ok(())
+    }
+
+    /// Whether the log's path still holds the open file, and all of it that was read.
+    fn is_at_path(&self) -> bool {
+        let Some(open) = &self.open else { return false };
+        std::fs::metadata(&self.source.path)
+            .and_then(|metadata| mark(&self.source.path, &metadata))
+            .is_ok_and(|now| now.is_same_file(open.mark()) && now.size >= open.read_through())
+    }
+
+    /// Reads what is new in all files but the open one. Returns whether there was a file to read.
+    fn survey(&mut self, cut: Option<(Fingerprint, u64)>) -> Result<bool, StreamError> {
+        let failed = |source| ContentError::of(&self.source.path, source);
+        let mut found = candidates(&self.source.path, &self.source.archives).map_err(failed)?;
+        if let Some(open) = &self.open {
+            found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
+        }
+        let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
+        let mut problem = None;
+        let parts = self.identify_all(found, &mut problem)?;
+        self.report_lost(cut, &parts)?;
+        let has_parts = !parts.is_empty();
+        for part in parts {
+            match self.read_part(part) {
+                Ok(()) => {}
+                Err(error @ StreamError::Buffer(_)) => return Err(error),
+                // One file that cannot be read holds up no other.
+                Err(error) => problem = Some(error),
+            }
+        }
+        match problem {
+            // Renamed or emptied between two looks: the next one finds out.
+            Some(StreamError::Replaced(_)) => Ok(false),
+            Some(error) => Err(error),
+            None if !has_current => Err(ContentError::Missing(self.source.path.clone()).into()),
+            None => Ok(has_parts),
+        }
+    }
+
+    /// Lets go of the open file, after the last byte of it is read. Returns the stream and how far it was known to
+    /// reach, where bytes of it may be lost.
+    fn close(&mut self) -> Result<Option<(Fingerprint, u64)>, StreamError> {
+        match self.commit() {
+            // What was read is not what it was taken for: nothing of it is kept.
+            Ok(()) | Err(StreamError::Replaced(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let Some(open) = self.open.take() else { return Ok(None) };
+        let is_cut = open.seen_size() > open.position();
+        // Only a stream that was read to its end tells the date of the next one.
+        self.before = open.standing().filter(|_| !is_cut).map(|standing| (*open.fingerprint(), standing));
+        Ok(is_cut.then(|| (*open.fingerprint(), open.seen_size())))
+    }
+
+    /// Says so where a stream was cut before all of it could be read, and nobody has a copy.
+    fn report_lost(&self, cut: Option<(Fingerprint, u64)>, parts: &[Part]) -> Result<(), StreamError> {
+        let Some((fingerprint, known_size)) = cut else { return Ok(()) };
+        if parts.iter().any(|part| part.fingerprint == fingerprint) {
+            return Ok(());
+        }
+        let Some(mut checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok(()) };
+        let lost = known_size.saturating_sub(checkpoint.position);
+        if lost == 0 {
+            return Ok(());
+        }
+        tracing::error!(
+            code = "log_truncated",
+            log = %self.source.name,
+            lost_bytes = lost,
+            "the log was truncated before these bytes could be read; copy it before truncating it, or rename it"
+        );
+        let batch = Batch {
+            stream: Some(Stream {
+                fingerprint: fingerprint.to_vec(),
+                log: self.source.name.clone(),
+                begins_at: checkpoint.state.begins_at,
+            }),
+            start: known_size,
+            end: known_size,
+            lost_before: true,
+            last_line_at: checkpoint.state.bookmark.last_line().utc,
+            ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
+        };
+        checkpoint.position = known_size;
+        Ok(self.buffer.append(&batch, &checkpoint)?)
+    }
+
+    /// Identifies every file that is not known to be read to its end; in the order of their beginnings.
+    fn identify_all(&self, found: Vec<Candidate>, problem: &mut Option<StreamError>) -> Result<Vec<Part>, BufferError> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut undated = 0;
+        // The stream that is certainly the one before the next file, and where it ends.
+        let mut before = self.before;
+        for candidate in found {
+            if let Some(fingerprint) = self.buffer.known_file(&candidate.mark)? {
+                before = self.standing_of_last(&fingerprint)?;
+                continue;
+            }
+            match self.identify(&candidate, before) {
+                Ok(Ok(part)) => {
+                    before = match &part.checkpoint {
+                        Some(known) if known.position == candidate.mark.size => self.standing_of_last(&known.fingerprint)?,
+                        _ => None,
+                    };
+                    parts.push(part);
+                }
+                Ok(Err(lines)) => {
+                    undated += lines;
+                    before = None;
+                }
+                Err(StreamError::Buffer(error)) => return Err(error),
+                Err(error) => *problem = Some(error),
+            }
+        }
+        parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
+        let mut status = lock(&self.status);
+        status.undated_lines = undated;
+        if undated > 0 {
+            status.state = LogState::Undated;
+            status.message = format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
+        }
+        Ok(parts)
+    }
+
+    /// Where a stream stands that was the last of this log to be read; `None` where it was not the last.
+    fn standing_of_last(&self, fingerprint: &Fingerprint) -> Result<Option<(Fingerprint, Standing)>, BufferError> {
+        if self.buffer.current_stream(&self.source.name)? != Some(*fingerprint) {
+            return Ok(None);
+        }
+        let checkpoint = self.buffer.checkpoint(fingerprint)?;
+        Ok(checkpoint.map(|checkpoint| (*fingerprint, checkpoint.state.bookmark.standing())))
+    }
+
+    /// Which stream a file is; where its lines cannot be dated, how many they are.
+    fn identify(
+        &self,
+        candidate: &Candidate,
+        before: Option<(Fingerprint, Standing)>,
+    ) -> Result<Result<Part, u64>, StreamError> {
+        let (head, mark) = read_head(&candidate.path)?;
+        if !mark.is_same_file(&candidate.mark) {
+            return Err(StreamError::Replaced(candidate.path.clone()));
+        }
+        let date = self.date_of(&head, before)?;
+        let Some(identity) = head.identity(date) else {
+            return Ok(Err(if head.has_uses() { head.stamped_lines() } else { 0 }));
+        };
+        let (fingerprint, checkpoint) = self.variant_of(candidate, identity.fingerprint)?;
+        Ok(Ok(Part {
+            candidate: candidate.clone(),
+            fingerprint,
+            begins: identity.begins,
+            identity: Some(identity),
+            checkpoint,
+        }))
+    }
+
+    /// The day of a file's first line, where the file itself does not tell.
+    fn date_of(&self, head: &Head, before: Option<(Fingerprint, Standing)>) -> Result<Option<Day>, BufferError> {
+        if let (Some((_, standing)), Some(time)) = (before, head.first_time()) {
+            return Ok(Some(day_after(standing, time)));
+        }
+        if let Some(name) = head.head()
+            && let Some(day) = self.buffer.first_day_of(&name)?
+        {
+            return Ok(Some(day));
+        }
+        let is_first = self.buffer.current_stream(&self.source.name)?.is_none();
+        Ok(self.source.date.filter(|_| is_first))
+    }
+
+    /// The stream of a file by its beginning, unless it differs from what was read of that stream: then it is another
+    /// one that begins alike, and its name says where they part.
+    fn variant_of(
+        &self,
+        candidate: &Candidate,
+        fingerprint: Fingerprint,
+    ) -> Result<(Fingerprint, Option<Checkpoint>), StreamError> {
+        let mut fingerprint = fingerprint;
+        loop {
+            let Some(checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok((fingerprint, None)) };
+            let found = window_at(candidate, checkpoint.position, checkpoint.state.window.len())?;
+            // A copy that ends before is told by its length when it is read.
+            let Some(found) = found.filter(|found| *found != checkpoint.state.window) else {
+                return Ok((fingerprint, Some(checkpoint)));
+            };
+            let mut hash = Context::new(&SHA256);
+            hash.update(&fingerprint);
+            hash.update(&found);
+            fingerprint.copy_from_slice(hash.finish().as_ref());
+        }
+    }
+
+    fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
+        let Part { candidate, fingerprint, identity, checkpoint, .. } = part;
+        let start = match (checkpoint, &identity) {
+            (Some(checkpoint), _) => Start::Resume(checkpoint),
+            (None, Some(identity)) => Start::New(identity),
+            (None, None) => return Ok(()),
+        };
+        let opened = OpenStream::open(&candidate, &self.source.name, &self.source.zone, fingerprint, start);
+        let mut stream = match opened {
+            // It ends before what was read of its stream: an older copy, in which nothing is new.
+            Err(StreamError::Replaced(_)) => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
+            opened => opened?,
+        };
+        self.counted = LineCounts::default();
+        if candidate.is_current {
+            self.buffer.set_current_stream(&self.source.name, &fingerprint)?;
+            let outcome = stream.read(&self.buffer);
+            self.open = Some(stream);
+            self.note_progress();
+            return match outcome {
+                // Replaced meanwhile: the next look finds out by what.
+                Ok(_) | Err(StreamError::Replaced(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        stream.read(&self.buffer)?;
+        stream.commit(&self.buffer)?;
+        self.count(&stream);
+        self.before = stream.standing().map(|standing| (fingerprint, standing));
+        self.buffer.set_current_stream(&self.source.name, &fingerprint)?;
+        let is_whole = stream.settles_at().is_none();
+        // A part with a half-written last line is looked at again until that line is whole.
+        if is_whole && candidate.mark == *stream.mark() {
+            self.buffer.note_file(stream.mark(), &fingerprint)?;
+        }
+        Ok(())
+    }
+
+    /// Reads again, from the beginning, the streams of which the aggregator lacks a part.
+    fn rewind(&mut self) -> Result<bool, StreamError> {
+        let mine: Vec<Fingerprint> = {
+            let mut rewinds = lock(&self.rewinds);
+            let (mut mine, mut others) = (Vec::new(), Vec::new());
+            for fingerprint in rewinds.drain(..) {
+                match self.buffer.checkpoint(&fingerprint)? {
+                    Some(checkpoint) if checkpoint.log != self.source.name => others.push(fingerprint),
+                    _ => mine.push(fingerprint),
+                }
+            }
+            *rewinds = others;
+            mine
+        };
+        for fingerprint in &mine {
+            (self.open, self.before) = (None, None);
+            if self.is_on_disk(fingerprint)? {
+                self.buffer.rewind(fingerprint)?;
+            } else {
+                self.buffer.accept_gap(fingerprint)?;
+            }
+        }
+        Ok(!mine.is_empty())
+    }
+
+    fn is_on_disk(&self, fingerprint: &Fingerprint) -> Result<bool, StreamError> {
+        let failed = |source| ContentError::of(&self.source.path, source);
+        for candidate in candidates(&self.source.path, &self.source.archives).map_err(failed)? {
+            if self.buffer.known_file(&candidate.mark)?.as_ref() == Some(fingerprint) {
+                return Ok(true);
+            }
+            if let Ok(Ok(part)) = self.identify(&candidate, None)
+                && part.fingerprint == *fingerprint
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn note_progress(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.count(&open);
+        let mut status = lock(&self.status);
+        (status.position, status.last_line_at) = (open.position(), open.last_line_at());
+        status.size = open.seen_size();
+        (status.state, status.message) = (LogState::Following, String::new());
+        drop(status);
+        self.open = Some(open);
+    }
+
+    fn count(&mut self, stream: &OpenStream) {
+        let counts = stream.counts();
+        let mut status = lock(&self.status);
+        // After a line was taken back, counts begin anew.
+        let new = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        status.lines += LineCounts {
+            events: new(counts.events, self.counted.events),
+            noise: new(counts.noise, self.counted.noise),
+            unrecognised: new(counts.unrecognised, self.counted.unrecognised),
+        };
+        self.counted = counts;
+    }
+
+    fn set_state(&self, state: LogState, message: String) {
+        let mut status = lock(&self.status);
+        (status.state, status.message) = (state, message);
+    }
+}
+
+fn state_of(error: &StreamError) -> LogState {
+    match error {
+        StreamError::Content(ContentError::Missing(_)) => LogState::Missing,
+        _ => LogState::Unreadable,
+    }
+}
+
+/// The day of a line at this time of day that follows a stream which stands there.
+fn day_after(standing: Standing, time: u32) -> Day {
+    if standing.time - i64::from(time) > 43_200 { standing.day + 1 } else { standing.day }
+}
+
+/// The bytes before a position of a file; `None` where it ends before.
+fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Option<Vec<u8>>, ContentError> {
+    let failed = |source| ContentError::of(&candidate.path, source);
+    let (mut content, _) = Content::open(&candidate.path)?;
+    let start = position - length as u64;
+    if content.skip_to(start).map_err(failed)? < start {
+        return Ok(None);
+    }
+    let mut window = vec![0; length];
+    match io::Read::read_exact(&mut content, &mut window) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        result => result.map(|()| Some(window)).map_err(failed),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often a log is looked at although nothing tells of a change: network drives tell nothing.
+pub const SAFETY_POLL: Duration = Duration::from_secs(5);
