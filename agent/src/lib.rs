@@ -1,4 +1,26 @@
-//! tmp
+//! Seatmeter's agent: reads a license server's logs beside it, and delivers what was checked out, exactly once.
+//!
+//! ```text
+//! log file --tail--> source -> format -> batcher -> buffer -> uplink --gRPC--> aggregator
+//!                    (bytes)   (events)  (batches)  (SQLite)
+//! ```
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`config`] | what the configuration file may say |
+//! | [`source`] | where input comes from, and how it is known again |
+//! | [`format`] | what license managers write: pure parsers, dating, accounting |
+//! | [`names`] | names, each kept once |
+//! | [`batcher`] | events to batches |
+//! | [`buffer`] | batches and checkpoints on disk, in one transaction |
+//! | [`capture`] | a thread for each log |
+//! | [`uplink`] | delivery |
+//! | [`health`] | how the agent is |
+//! | [`run`] | all of it together |
+//! | [`scan`] | monthly counts with no server |
+//!
+//! Nothing but [`buffer`] opens SQLite; nothing in [`format`] reads a clock or a file.
+
 pub mod batcher;
 pub mod buffer;
 pub mod capture;
@@ -6,5 +28,7 @@ pub mod config;
 pub mod format;
 pub mod health;
 pub mod names;
+pub mod run;
 pub mod scan;
 pub mod source;
+pub mod uplink;

@@ -1,11 +1,63 @@
-//! tmp
-#[allow(clippy::print_stdout)]
-fn main() {
-    let paths: Vec<std::path::PathBuf> = std::env::args_os().skip(1).map(Into::into).collect();
-    let scan = seatmeter_agent::scan::scan(&paths, None);
-    let mut w = csv::Writer::from_writer(std::io::stdout());
-    for r in &scan.rows { w.serialize(r).unwrap(); }
-    w.flush().unwrap();
-    eprintln!("{:?} undated {:?} unreadable {:?}", scan.lines, scan.undated, scan.unreadable);
-    for s in scan.samples { eprintln!("{}:{} {} {}", s.path.display(), s.line, s.reason, s.text); }
+//! `seatmeter-agent`: the command line.
+
+mod commands;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "seatmeter-agent",
+    version,
+    about = "Reads a license server's logs and delivers what was checked out, exactly once",
+    after_help = "Examples:\n  seatmeter-agent scan debug.log*          the monthly counts of these logs, with no server\n  \
+                  seatmeter-agent check-config             whether the configuration is right\n  \
+                  seatmeter-agent run                      follow the logs and deliver, until told to stop\n  \
+                  seatmeter-agent status                   how the running agent is\n\n\
+                  Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 done, but not all could be counted"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Count what is in logs: people per month and feature, with no server
+    ///
+    /// All files given are one license server's log; they may be compressed with gzip or zstd, and are put into the
+    /// order of their dates. Months are those of the log's own clock.
+    Scan(commands::scan::Arguments),
+    /// Follow the logs and deliver, until told to stop
+    Run(Configured),
+    /// Say how the running agent is, or was when it last said so
+    Status(commands::status::Arguments),
+    /// Show what is in the buffer: what was read, and what waits to be delivered
+    Inspect(commands::inspect::Arguments),
+    /// Check the configuration, and whether the logs can be read
+    CheckConfig(Configured),
+}
+
+/// Where the configuration is.
+#[derive(clap::Args)]
+pub(crate) struct Configured {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", default_value_os_t = seatmeter_agent::config::default_path())]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Scan(arguments) => commands::scan::run(&arguments),
+        Command::Run(configured) => commands::run::run(&configured),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::CheckConfig(configured) => commands::check_config::run(&configured),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

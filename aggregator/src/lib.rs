@@ -1,1 +1,5 @@
-//! x
+//! tmp
+pub mod api;
+pub mod ingest;
+pub mod store;
+pub mod usage;

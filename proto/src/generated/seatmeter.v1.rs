@@ -682,6 +682,9 @@ pub struct GetMonthlyUsageResponse {
     /// How complete the month is.
     #[prost(message, optional, tag = "3")]
     pub completeness: ::core::option::Option<Completeness>,
+    /// The last month with any usage; empty where there is none.
+    #[prost(string, tag = "4")]
+    pub latest_month: ::prost::alloc::string::String,
 }
 /// What was used of one SKU in one month.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

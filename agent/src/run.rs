@@ -1,0 +1,138 @@
+//! The agent at work: capture and delivery, until told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use seatmeter_proto::v1::Hello;
+use tokio::sync::watch;
+
+use crate::buffer::{Buffer, BufferError, InUse, lock_state};
+use crate::capture::Capture;
+use crate::config::Config;
+use crate::uplink::Uplink;
+
+/// Why the agent cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The state folder is another agent's, or cannot be used.
+    #[error(transparent)]
+    State(#[from] InUse),
+    /// The buffer cannot be used.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    /// The agent's identity cannot be kept.
+    #[error("cannot keep the agent's identity in {path}: {source}")]
+    Identity {
+        /// In which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system gives no threads.
+    #[error("cannot start capturing: {0}")]
+    Threads(std::io::Error),
+}
+
+/// How long to wait before a buffer that cannot be opened is tried again.
+const REOPEN: Duration = Duration::from_secs(5);
+
+/// Works until `stop` says so.
+///
+/// ```text
+/// log file -> Follower -> Reading -> Batcher -> Buffer -> Uplink -> aggregator
+///             (a thread for each log)           (SQLite)  (this runtime)
+/// ```
+pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    let _lock = lock_state(&config.state)?;
+    let agent_id = agent_id(&config.state)?;
+    let Some(buffer) = open_buffer(&config, &mut stop).await? else { return Ok(()) };
+    let buffer = Arc::new(buffer);
+    let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    tracing::info!(
+        code = "started",
+        version = env!("CARGO_PKG_VERSION"),
+        agent_id,
+        license_server = config.license_server,
+        realm = config.realm,
+        aggregator = config.aggregator.url(),
+        state = %config.state.display(),
+        logs = ?config.logs.iter().map(|log| log.path.display().to_string()).collect::<Vec<_>>(),
+        "the agent has started"
+    );
+    let capture = Arc::new(Capture::start(&config.logs, &buffer).map_err(RunError::Threads)?);
+    let uplink = Uplink {
+        dialer: config.aggregator,
+        hello: Hello {
+            agent_id,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            license_server: config.license_server,
+            realm: config.realm,
+            host,
+            ..Hello::default()
+        },
+        buffer: buffer.clone(),
+        capture: capture.clone(),
+        state: Arc::from(config.state.as_path()),
+        alarm_after: config.alarm_after,
+    };
+    uplink.run(stop).await;
+    if let Ok(capture) = Arc::try_unwrap(capture).map_err(drop) {
+        // Threads commit what they read, and end: on a thread of its own, since they can wait for a slow disk.
+        let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
+    }
+    tracing::info!(code = "stopped", "the agent has stopped");
+    Ok(())
+}
+
+/// Opens the buffer, however long its disk is full. `None` where the agent was told to stop meanwhile.
+async fn open_buffer(config: &Config, stop: &mut watch::Receiver<bool>) -> Result<Option<Buffer>, RunError> {
+    let mut is_told = false;
+    loop {
+        match Buffer::open(&config.state, config.quota) {
+            Ok(buffer) => return Ok(Some(buffer)),
+            Err(error) if error.is_permanent() => return Err(error.into()),
+            Err(error) if !is_told => {
+                tracing::error!(code = "buffer_unavailable", reason = %error, "the buffer cannot be opened; trying again");
+                is_told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REOPEN) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(None),
+        }
+    }
+}
+
+/// The GUID made at the first start, kept apart from the buffer, so that it outlives it.
+fn agent_id(state: &Path) -> Result<String, RunError> {
+    let path = state.join("agent-id");
+    let failed = |source| RunError::Identity { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut random = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| failed(std::io::Error::other("the system gives no random numbers")))?;
+    // A random UUID, version 4.
+    random[6] = random[6] & 0x0f | 0x40;
+    random[8] = random[8] & 0x3f | 0x80;
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, &id).and_then(|()| std::fs::rename(&fresh, &path)).map_err(failed)?;
+    Ok(id)
+}
+
+/// A moment for people.
+pub fn at(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(moment) if seconds != 0 => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        _ => "never".into(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Facts that are not in the database yet: what the events since the last flush mean, to be added to what is there.
+
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+use seatmeter_count::calendar::date_of;
+use seatmeter_count::{Calendar, Month};
+
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::facts::{self, Fact, FactFigures, HourKey, Usage, UsageKey};
+
+/// Collects facts.
+pub struct Book {
+    calendar: Calendar,
+    cells: HashMap<UsageKey, Cell>,
+    hours: HashMap<HourKey, (u64, i64)>,
+    facts: usize,
+}
+
+/// What one feature's events in one month, by one log, mean.
+#[derive(Default)]
+struct Cell {
+    facts: HashMap<u32, FactFigures>,
+    devices: RoaringBitmap,
+    outs: u64,
+    ins: u64,
+    denial_lines: u64,
+    denials: u64,
+    seat_seconds: u64,
+    peak: u64,
+    peak_at: i64,
+}
+
+/// A fact of which nothing is known yet.
+const NOTHING: FactFigures =
+    FactFigures { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 };
+
+/// A stretch of time in which seats were held.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// By which log.
+    pub log_id: i64,
+    /// Of which feature.
+    pub feature: u32,
+    /// By whom.
+    pub identity: u32,
+    /// On which device.
+    pub device: u32,
+    /// From this moment.
+    pub from: i64,
+    /// Through this one.
+    pub through: i64,
+    /// How many.
+    pub seats: u32,
+    /// Flags of the fact.
+    pub flags: u32,
+}
+
+impl Book {
+    /// An empty book, its days being those of this calendar.
+    pub fn new(calendar: Calendar) -> Self {
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0 }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.hours.is_empty()
+    }
+
+    /// How many facts there are to write.
+    pub fn facts(&self) -> usize {
+        self.facts
+    }
+
+    /// Forgets what was collected of a log.
+    pub fn forget(&mut self, log_id: i64) {
+        self.cells.retain(|(log, _, _), _| *log != log_id);
+        self.hours.retain(|(log, _, _), _| *log != log_id);
+    }
+
+    /// A checkout line.
+    pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
+        let (month, days) = self.month_and_day(at);
+        let cell = self.cells.entry((log_id, month.number(), feature)).or_default();
+        cell.outs += 1;
+        cell.devices.insert(device);
+        let fact = cell.facts.entry(identity).or_insert_with(|| {
+            self.facts += 1;
+            NOTHING
+        });
+        fact.checkouts += 1;
+        fact.touch(days, at, at);
+    }
+
+    /// A checkin line.
+    pub fn checkin(&mut self, log_id: i64, feature: u32, at: i64) {
+        self.cell(log_id, feature, at).ins += 1;
+    }
+
+    /// A denial line.
+    pub fn denial(&mut self, log_id: i64, feature: u32, at: i64, is_retry: bool) {
+        let cell = self.cell(log_id, feature, at);
+        cell.denial_lines += 1;
+        cell.denials += u64::from(!is_retry);
+    }
+
+    /// Seats were held. What lies in several months is divided among them.
+    pub fn held(&mut self, stretch: Stretch) {
+        let Stretch { log_id, feature, identity, device, mut from, through, seats, flags } = stretch;
+        loop {
+            let month = self.calendar.month(from);
+            let end = self.calendar.start_of(month.next());
+            let last = through.min(end.saturating_sub(1)).max(from);
+            let days = self.days(from, last);
+            let seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
+            let cell = self.cells.entry((log_id, month.number(), feature)).or_default();
+            cell.devices.insert(device);
+            cell.seat_seconds += seconds;
+            let fact = cell.facts.entry(identity).or_insert_with(|| {
+                self.facts += 1;
+                NOTHING
+            });
+            fact.seat_seconds += seconds;
+            fact.flags |= flags;
+            fact.touch(days, from, last);
+            // A zone whose month has no end ends the world; garbage dates do not keep the loop going.
+            if through < end || end <= from {
+                return;
+            }
+            from = end;
+        }
+    }
+
+    /// In an hour, so many seats were in use at most, first at this moment.
+    pub fn peak(&mut self, log_id: i64, feature: u32, hour: i64, peak: u64, at: i64) {
+        let known = self.hours.entry((log_id, hour, feature)).or_insert((peak, at));
+        if peak > known.0 {
+            *known = (peak, at);
+        }
+        let cell = self.cell(log_id, feature, at);
+        if peak > cell.peak {
+            (cell.peak, cell.peak_at) = (peak, at);
+        }
+    }
+
+    /// Adds all that was collected to what is in the database.
+    pub fn write(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        let mut keys: Vec<&UsageKey> = self.cells.keys().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let cell = &self.cells[key];
+            let mut list: Vec<Fact> = cell
+                .facts
+                .iter()
+                .map(|(identity, figures)| Fact {
+                    log_id: key.0,
+                    month: key.1,
+                    feature: key.2,
+                    identity: *identity,
+                    figures: *figures,
+                })
+                .collect();
+            list.sort_unstable_by_key(|fact| fact.identity);
+            facts::add_facts(connection, &list)?;
+            let mut usage = facts::usage(connection, *key)?;
+            cell.add_to(&mut usage, &list);
+            facts::put_usage(connection, *key, &usage)?;
+        }
+        let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
+        hours.sort_unstable();
+        facts::raise_peaks(connection, &hours)
+    }
+
+    /// Forgets what was collected: it is written, or will be made again.
+    pub fn clear(&mut self) {
+        self.cells.clear();
+        self.hours.clear();
+        self.facts = 0;
+    }
+
+    fn cell(&mut self, log_id: i64, feature: u32, at: i64) -> &mut Cell {
+        let month = self.calendar.month(at);
+        self.cells.entry((log_id, month.number(), feature)).or_default()
+    }
+
+    fn month_and_day(&mut self, at: i64) -> (Month, u32) {
+        (self.calendar.month(at), self.days(at, at))
+    }
+
+    /// A bit for each day of the month from one moment through another of the same month.
+    fn days(&mut self, from: i64, through: i64) -> u32 {
+        let (first, last) = (self.calendar.day(from), self.calendar.day(through));
+        let day_of_month = date_of(first).day() as u32;
+        let length = (last - first) as u32 + 1;
+        let bits = if length >= 32 { u32::MAX } else { (1 << length) - 1 };
+        bits << (day_of_month - 1)
+    }
+}
+
+impl Cell {
+    fn add_to(&self, usage: &mut Usage, list: &[Fact]) {
+        usage.outs += self.outs;
+        usage.ins += self.ins;
+        usage.denial_lines += self.denial_lines;
+        usage.denials += self.denials;
+        usage.seat_seconds += self.seat_seconds;
+        if self.peak > usage.peak {
+            (usage.peak, usage.peak_at) = (self.peak, self.peak_at);
+        }
+        usage.held.extend(list.iter().map(|fact| fact.identity));
+        usage.checked_out.extend(list.iter().filter(|fact| fact.figures.checkouts > 0).map(|fact| fact.identity));
+        usage.devices |= &self.devices;
+    }
+}

@@ -1,0 +1,197 @@
+//! Names to ids: what a batch calls by its own indexes, the store calls by ids.
+
+use hashbrown::HashMap;
+use seatmeter_count::name::fold_case;
+use seatmeter_count::{ClientId, FeatureId};
+use seatmeter_proto::v1::Columns;
+
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::names::{self, Feature, Name, NameKind};
+
+/// All names, in memory. New ones get their ids here, and are written with the first facts that use them.
+#[derive(Default)]
+pub struct Directory {
+    realms: HashMap<String, Realm>,
+    features: HashMap<(String, String), FeatureId>,
+    /// For each feature, the id of its daemon's own entry.
+    daemon_of: Vec<u32>,
+    clients: Vec<Client>,
+    client_ids: HashMap<Client, ClientId>,
+    identities: u32,
+    devices: u32,
+    unsaved: Unsaved,
+}
+
+/// A user on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client {
+    /// The user's identity.
+    pub identity: u32,
+    /// The host's device.
+    pub device: u32,
+}
+
+#[derive(Default)]
+struct Realm {
+    identities: Known,
+    devices: Known,
+}
+
+/// Names of a realm, as written and with case folded: most are asked for as they were written before.
+#[derive(Default)]
+struct Known {
+    written: HashMap<Box<str>, u32>,
+    folded: HashMap<Box<str>, u32>,
+}
+
+#[derive(Default)]
+struct Unsaved {
+    identities: Vec<Name>,
+    devices: Vec<Name>,
+    features: Vec<Feature>,
+}
+
+/// A batch's features and clients, as the directory knows them.
+pub struct Resolved {
+    /// For each feature of the batch.
+    pub features: Vec<FeatureId>,
+    /// For each client of the batch.
+    pub clients: Vec<ClientId>,
+}
+
+impl Directory {
+    /// Reads all names.
+    pub fn load(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let mut directory = Self::default();
+        for name in names::names_from(connection, NameKind::Identity, 0)? {
+            directory.identities = name.id + 1;
+            directory.realm(&name.realm).identities.folded.insert(name.key.into(), name.id);
+        }
+        for name in names::names_from(connection, NameKind::Device, 0)? {
+            directory.devices = name.id + 1;
+            directory.realm(&name.realm).devices.folded.insert(name.key.into(), name.id);
+        }
+        let features = names::features_from(connection, 0)?;
+        for feature in &features {
+            directory.features.insert((feature.daemon.clone(), feature.name.clone()), feature.id);
+        }
+        for feature in features {
+            let daemon = directory.features.get(&(feature.daemon, String::new())).copied();
+            directory.daemon_of.push(daemon.unwrap_or(feature.id));
+        }
+        Ok(directory)
+    }
+
+    /// Writes the new names.
+    pub fn save(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        names::add_names(connection, NameKind::Identity, &self.unsaved.identities)?;
+        names::add_names(connection, NameKind::Device, &self.unsaved.devices)?;
+        names::add_features(connection, &self.unsaved.features)
+    }
+
+    /// The names written by [`Directory::save`] are committed.
+    pub fn saved(&mut self) {
+        self.unsaved = Unsaved::default();
+    }
+
+    /// Finds the ids of a batch's names, and gives ids to those that have none.
+    pub fn resolve(&mut self, columns: &Columns, realm: &str) -> Resolved {
+        let string = |index: u32| columns.strings[index as usize].as_str();
+        let features = columns
+            .feature_daemons
+            .iter()
+            .zip(&columns.feature_names)
+            .map(|(daemon, name)| self.feature(string(*daemon), string(*name)))
+            .collect();
+        // Most users have one host: each string is looked up once, whatever the number of clients it is part of.
+        let mut identities = vec![None; columns.strings.len()];
+        let mut devices = vec![None; columns.strings.len()];
+        let clients = columns
+            .client_users
+            .iter()
+            .zip(&columns.client_hosts)
+            .map(|(user, host)| {
+                let identity = *identities[*user as usize].get_or_insert_with(|| self.identity(realm, string(*user)));
+                let device = *devices[*host as usize].get_or_insert_with(|| self.device(realm, string(*host)));
+                self.client(Client { identity, device })
+            })
+            .collect();
+        Resolved { features, clients }
+    }
+
+    /// The daemon of each feature.
+    pub fn daemon_of(&self) -> &[u32] {
+        &self.daemon_of
+    }
+
+    /// All clients, by their ids.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// The id of a client. Ids of clients are this process's own: stored is what they are made of.
+    pub fn client(&mut self, client: Client) -> ClientId {
+        *self.client_ids.entry(client).or_insert_with(|| {
+            self.clients.push(client);
+            self.clients.len() as u32 - 1
+        })
+    }
+
+    fn feature(&mut self, daemon: &str, name: &str) -> FeatureId {
+        let key = (daemon.to_owned(), name.to_owned());
+        if let Some(id) = self.features.get(&key) {
+            return *id;
+        }
+        let id = self.features.len() as u32;
+        self.features.insert(key, id);
+        self.unsaved.features.push(Feature { id, daemon: daemon.into(), name: name.into() });
+        self.daemon_of.push(id);
+        if !name.is_empty() {
+            self.daemon_of[id as usize] = self.feature(daemon, "");
+        }
+        id
+    }
+
+    fn identity(&mut self, realm: &str, name: &str) -> u32 {
+        let next = self.identities;
+        let (id, new) = self.realm(realm).identities.id(realm, name, next);
+        if let Some(new) = new {
+            self.identities += 1;
+            self.unsaved.identities.push(new);
+        }
+        id
+    }
+
+    fn device(&mut self, realm: &str, name: &str) -> u32 {
+        let next = self.devices;
+        let (id, new) = self.realm(realm).devices.id(realm, name, next);
+        if let Some(new) = new {
+            self.devices += 1;
+            self.unsaved.devices.push(new);
+        }
+        id
+    }
+
+    fn realm(&mut self, realm: &str) -> &mut Realm {
+        self.realms.entry_ref(realm).or_default()
+    }
+}
+
+impl Known {
+    /// The id of a name; `next` is that of the next new one.
+    fn id(&mut self, realm: &str, name: &str, next: u32) -> (u32, Option<Name>) {
+        if let Some(id) = self.written.get(name) {
+            return (*id, None);
+        }
+        let key = fold_case(name);
+        let known = self.folded.get(key.as_ref()).copied();
+        let id = known.unwrap_or(next);
+        self.written.insert(name.into(), id);
+        if known.is_some() {
+            return (id, None);
+        }
+        self.folded.insert(key.as_ref().into(), id);
+        (id, Some(Name { id, realm: realm.into(), name: name.into(), key: key.into_owned() }))
+    }
+}

@@ -1,0 +1,83 @@
+//! The high-water rule: what of a batch is new.
+
+use seatmeter_proto::v1::Batch;
+
+/// Where a batch stands against its stream's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// It begins at the mark, or at a gap that is there to stay.
+    New {
+        /// Bytes before it that are lost: from the mark to its start.
+        lost: u64,
+    },
+    /// All of it is known.
+    Duplicate,
+    /// What stands before the mark is known.
+    Trimmed,
+    /// It begins after the mark: something before it is missing.
+    Gap,
+}
+
+/// Places a batch against the mark of its stream.
+pub fn place(mark: u64, batch: &Batch) -> Placement {
+    if batch.start > mark {
+        return if batch.lost_before { Placement::New { lost: batch.start - mark } } else { Placement::Gap };
+    }
+    if batch.end <= mark {
+        Placement::Duplicate
+    } else if batch.start < mark {
+        Placement::Trimmed
+    } else {
+        Placement::New { lost: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(start: u64, end: u64, lost_before: bool) -> Batch {
+        Batch { start, end, lost_before, ..Batch::default() }
+    }
+
+    #[test]
+    fn replay_overlap_and_gap() {
+        assert_eq!(place(0, &batch(0, 10, false)), Placement::New { lost: 0 });
+        assert_eq!(place(10, &batch(0, 10, false)), Placement::Duplicate);
+        assert_eq!(place(10, &batch(5, 10, true)), Placement::Duplicate);
+        assert_eq!(place(10, &batch(5, 15, false)), Placement::Trimmed);
+        assert_eq!(place(10, &batch(11, 15, false)), Placement::Gap);
+        assert_eq!(place(10, &batch(11, 15, true)), Placement::New { lost: 1 });
+        assert_eq!(place(10, &batch(15, 15, true)), Placement::New { lost: 5 });
+    }
+
+    proptest! {
+        /// However a stream is cut into batches, and however often and in whatever order they come: each byte is taken
+        /// once, in order, and none is left out.
+        #[test]
+        fn every_byte_is_taken_once(
+            cuts in prop::collection::vec((0u64..100, 1u64..30), 1..200),
+        ) {
+            let mut mark = 0;
+            for (start, length) in cuts {
+                let batch = batch(start, start + length, false);
+                let before = mark;
+                match place(mark, &batch) {
+                    Placement::New { lost } => {
+                        prop_assert_eq!((lost, batch.start), (0, mark));
+                        mark = batch.end;
+                    }
+                    Placement::Trimmed => {
+                        prop_assert!(batch.start < mark);
+                        mark = batch.end;
+                    }
+                    Placement::Duplicate => prop_assert!(batch.end <= mark),
+                    Placement::Gap => prop_assert!(batch.start > mark),
+                }
+                prop_assert!(mark >= before);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Proof that the facts are the sum of the batches: they are made again beside the store, and compared.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use seatmeter_count::Calendar;
+
+use super::directory::Directory;
+use super::ledger::Facts;
+use crate::store::engine::Connection;
+use crate::store::facts::{self, Fact};
+use crate::store::{Store, StoreError, in_transaction, received};
+
+/// What a verification found.
+#[derive(Debug, Default)]
+pub struct Verification {
+    /// Facts, usages and hours compared.
+    pub compared: u64,
+    /// What differs, for people; at most [`MAX_DIFFERENCES`] of each log.
+    pub differences: Vec<String>,
+    /// Logs whose facts are just being made again.
+    pub pending: Vec<String>,
+}
+
+/// So many differences of a log are told.
+pub const MAX_DIFFERENCES: usize = 10;
+
+/// Makes the facts of all logs again, in `scratch`, an empty folder, and compares them with those of the store. Works on
+/// one consistent state, beside an aggregator that is running.
+pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Verification, StoreError> {
+    let beside = Store::open_embedded(scratch)?;
+    let mut writer = beside.writer()?;
+    let mut verification = Verification::default();
+    store.read(|archive| {
+        let directory = Directory::load(archive)?;
+        let mut again = Facts::new(calendar.clone(), directory);
+        let stored: BTreeMap<i64, received::Log> = received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
+        let mut logs = stored.clone();
+        for (id, log) in &stored {
+            if log.needs_refold {
+                verification.pending.push(log.name.clone());
+                continue;
+            }
+            in_transaction(writer.as_mut(), |writer| {
+                again.take_archived(archive, writer, &mut logs, *id, log.folded_through)?;
+                again.write(writer, &mut logs)
+            })?;
+            again.written();
+            let mut report = Report { log: &log.name, verification: &mut verification, told: 0 };
+            compare(archive, writer.as_mut(), log, &logs[id], &mut report)?;
+        }
+        Ok(())
+    })?;
+    Ok(verification)
+}
+
+struct Report<'a> {
+    log: &'a str,
+    verification: &'a mut Verification,
+    told: usize,
+}
+
+impl Report<'_> {
+    fn check(&mut self, is_same: bool, what: impl FnOnce() -> String) {
+        self.verification.compared += 1;
+        if !is_same && self.told < MAX_DIFFERENCES {
+            self.told += 1;
+            self.verification.differences.push(format!("{}: {}", self.log, what()));
+        }
+    }
+}
+
+fn compare(
+    archive: &mut dyn Connection,
+    again: &mut dyn Connection,
+    stored: &received::Log,
+    made: &received::Log,
+    report: &mut Report<'_>,
+) -> Result<(), StoreError> {
+    let id = stored.id;
+    report.check(stored.state == made.state, || "open sessions differ".into());
+    report.check(stored.last_line_at == made.last_line_at, || "the last line differs".into());
+
+    let mut facts_again: BTreeMap<(i32, u32, u32), Fact> = BTreeMap::new();
+    facts::each_fact(again, id, &mut |fact| {
+        facts_again.insert((fact.month, fact.feature, fact.identity), fact);
+        Ok(())
+    })?;
+    facts::each_fact(archive, id, &mut |fact| {
+        let made = facts_again.remove(&(fact.month, fact.feature, fact.identity));
+        report.check(made.as_ref() == Some(&fact), || format!("stored {fact:?}, made again {made:?}"));
+        Ok(())
+    })?;
+    for fact in facts_again.into_values() {
+        report.check(false, || format!("missing: {fact:?}"));
+    }
+
+    let of_log = |connection: &mut dyn Connection| -> Result<_, StoreError> {
+        let mut usages = facts::usage_of_months(connection, i32::MIN, i32::MAX)?;
+        usages.retain(|((log, _, _), _)| *log == id);
+        Ok((usages, facts::peaks(connection, id, i64::MIN, i64::MAX)?))
+    };
+    let (stored_usages, stored_hours) = of_log(archive)?;
+    let (made_usages, made_hours) = of_log(again)?;
+    report.check(stored_usages.len() == made_usages.len(), || "the number of features and months differs".into());
+    for (stored, made) in stored_usages.iter().zip(&made_usages) {
+        report.check(stored == made, || format!("feature {} in month {}: the sums differ", stored.0.2, stored.0.1));
+    }
+    report.check(stored_hours.len() == made_hours.len(), || "the number of hours differs".into());
+    for (stored, made) in stored_hours.iter().zip(&made_hours) {
+        report.check(stored == made, || format!("hour {:?}: the peaks differ: {:?}, made again {:?}", stored.0, stored.1, made.1));
+    }
+    Ok(())
+}

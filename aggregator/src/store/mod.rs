@@ -1,0 +1,134 @@
+//! The database.
+//!
+//! - [`engine`]: what a database must be able to do; [`sqlite`] does it. A second engine is one more file.
+//! - [`schema`]: the tables
+//! - [`received`]: what came from agents: streams, marks, batches
+//! - [`names`]: who and what, each name once
+//! - [`facts`]: what the batches mean
+//!
+//! What was received is the durable truth; facts are made of it, and can be made again. Every statement is written
+//! once, in the module of its table.
+
+pub mod engine;
+pub mod facts;
+pub mod names;
+pub mod received;
+mod schema;
+pub mod sqlite;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{Connection, Engine};
+
+/// What kind of failure it is, for whoever must decide what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Trying again can help.
+    Transient,
+    /// No space is left.
+    DiskFull,
+    /// The database is damaged.
+    Corrupt,
+    /// A person must act.
+    Permanent,
+}
+
+/// The database does not do what it should.
+#[derive(Debug, thiserror::Error)]
+#[error("the database failed: {reason}")]
+pub struct StoreError {
+    /// What kind of failure it is.
+    pub failure: Failure,
+    /// What the database said, and what to do.
+    pub reason: String,
+}
+
+impl StoreError {
+    /// A failure with its reason.
+    pub fn new(failure: Failure, reason: impl Into<String>) -> Self {
+        Self { failure, reason: reason.into() }
+    }
+}
+
+/// The database, opened and of this version.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    readers: Arc<Mutex<Vec<Box<dyn Connection>>>>,
+}
+
+/// So many idle connections are kept for the next readers.
+const IDLE_READERS: usize = 4;
+
+impl Store {
+    /// Opens the embedded database in a folder.
+    pub fn open_embedded(folder: &Path) -> Result<Self, StoreError> {
+        Self::open(Arc::new(sqlite::Sqlite::new(&folder.join("aggregator.db"))?))
+    }
+
+    fn open(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
+        let mut connection = engine.connect(true)?;
+        schema::migrate(engine.as_ref(), connection.as_mut())?;
+        Ok(Self { engine, readers: Arc::default() })
+    }
+
+    /// The connection that writes. Only one is used at a time.
+    pub fn writer(&self) -> Result<Box<dyn Connection>, StoreError> {
+        self.engine.connect(true)
+    }
+
+    /// Runs a task that reads, on one consistent state of the database.
+    pub fn read<T>(&self, task: impl FnOnce(&mut dyn Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.engine.connect(false)?,
+        };
+        connection.begin(false)?;
+        let result = task(connection.as_mut());
+        connection.rollback();
+        // A connection that failed is not used again.
+        if result.is_ok() {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < IDLE_READERS {
+                readers.push(connection);
+            }
+        }
+        result
+    }
+}
+
+/// Runs a task that writes, in a transaction of its own.
+pub fn in_transaction<T, E: From<StoreError>>(
+    connection: &mut dyn Connection,
+    task: impl FnOnce(&mut dyn Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    connection.begin(true)?;
+    match task(connection) {
+        Ok(value) => {
+            connection.commit()?;
+            Ok(value)
+        }
+        Err(error) => {
+            connection.rollback();
+            Err(error)
+        }
+    }
+}
+
+/// The value of a setting that the database keeps.
+pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<String>, StoreError> {
+    let mut value = None;
+    connection.query("SELECT value FROM setting WHERE name = $1", &[name.into()], &mut |row| {
+        value = Some(row.text(0)?.to_owned());
+        Ok(())
+    })?;
+    Ok(value)
+}
+
+/// Keeps a setting.
+pub fn set_setting(connection: &mut dyn Connection, name: &str, value: &str) -> Result<(), StoreError> {
+    let sql = "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    connection.execute(sql, &[name.into(), value.into()]).map(drop)
+}

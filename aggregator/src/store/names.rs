@@ -1,0 +1,88 @@
+//! Who and what: identities, devices, features, each name once.
+
+use super::StoreError;
+use super::engine::Connection;
+
+/// Which kind of name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NameKind {
+    /// A user name.
+    Identity,
+    /// A host.
+    Device,
+}
+
+/// A name in its realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Made by the program, from 0, without holes.
+    pub id: u32,
+    /// The realm in which it means somebody.
+    pub realm: String,
+    /// As first written.
+    pub name: String,
+    /// With case folded.
+    pub key: String,
+}
+
+/// A feature of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Made by the program, from 0, without holes.
+    pub id: u32,
+    /// The vendor daemon.
+    pub daemon: String,
+    /// The feature; empty for the daemon itself.
+    pub name: String,
+}
+
+/// Names from an id on, in the order of ids.
+pub fn names_from(connection: &mut dyn Connection, kind: NameKind, from: u32) -> Result<Vec<Name>, StoreError> {
+    let sql = match kind {
+        NameKind::Identity => "SELECT id, realm, name, name_key FROM identity WHERE id >= $1 ORDER BY id",
+        NameKind::Device => "SELECT id, realm, name, name_key FROM device WHERE id >= $1 ORDER BY id",
+    };
+    let mut found = Vec::new();
+    connection.query(sql, &[from.into()], &mut |row| {
+        found.push(Name {
+            id: row.int(0)? as u32,
+            realm: row.text(1)?.into(),
+            name: row.text(2)?.into(),
+            key: row.text(3)?.into(),
+        });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Adds names.
+pub fn add_names(connection: &mut dyn Connection, kind: NameKind, names: &[Name]) -> Result<(), StoreError> {
+    let sql = match kind {
+        NameKind::Identity => "INSERT INTO identity (id, realm, name, name_key) VALUES ($1, $2, $3, $4)",
+        NameKind::Device => "INSERT INTO device (id, realm, name, name_key) VALUES ($1, $2, $3, $4)",
+    };
+    let values: Vec<_> = names
+        .iter()
+        .flat_map(|name| [name.id.into(), (*name.realm).into(), (*name.name).into(), (*name.key).into()])
+        .collect();
+    connection.bulk(sql, 4, &values)
+}
+
+/// Features from an id on, in the order of ids.
+pub fn features_from(connection: &mut dyn Connection, from: u32) -> Result<Vec<Feature>, StoreError> {
+    let mut found = Vec::new();
+    connection.query("SELECT id, daemon, name FROM feature WHERE id >= $1 ORDER BY id", &[from.into()], &mut |row| {
+        found.push(Feature { id: row.int(0)? as u32, daemon: row.text(1)?.into(), name: row.text(2)?.into() });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Adds features.
+pub fn add_features(connection: &mut dyn Connection, features: &[Feature]) -> Result<(), StoreError> {
+    let values: Vec<_> = features
+        .iter()
+        .flat_map(|feature| [feature.id.into(), (*feature.daemon).into(), (*feature.name).into()])
+        .collect();
+    connection.bulk("INSERT INTO feature (id, daemon, name) VALUES ($1, $2, $3)", 3, &values)
+}

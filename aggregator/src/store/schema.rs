@@ -1,0 +1,164 @@
+//! The tables, and how they came to be.
+
+use super::engine::{Connection, Engine};
+use super::{Failure, StoreError};
+
+/// What each version adds to the one before. Only ever appended to.
+const MIGRATIONS: [&[&str]; 1] = [&[
+    // Who reports.
+    "CREATE TABLE license_server (
+         id          BIGINT PRIMARY KEY,
+         name        TEXT NOT NULL,
+         name_key    TEXT NOT NULL UNIQUE,          -- the name, case folded
+         realm       TEXT NOT NULL
+     )",
+    "CREATE TABLE agent (
+         id          TEXT PRIMARY KEY,
+         server_id   BIGINT NOT NULL,
+         host        TEXT NOT NULL,
+         version     TEXT NOT NULL,
+         epoch       TEXT NOT NULL,
+         last_report BIGINT NOT NULL,               -- seconds since 1970, as all moments
+         clock_ahead BIGINT NOT NULL,               -- seconds
+         heartbeat   {blob} NOT NULL                -- a seatmeter.v1.Heartbeat
+     )",
+    // What was received: the durable truth.
+    "CREATE TABLE log (
+         id             BIGINT PRIMARY KEY,
+         server_id      BIGINT NOT NULL,
+         name           TEXT NOT NULL,
+         last_line_at   BIGINT NOT NULL,
+         folded_through BIGINT NOT NULL,            -- the last batch that the facts contain
+         needs_refold   BIGINT NOT NULL,            -- 1: batches came out of the order of their streams
+         state          {blob} NOT NULL,            -- open sessions, and denials that can still be retried
+         UNIQUE (server_id, name)
+     )",
+    "CREATE TABLE stream (
+         id           BIGINT PRIMARY KEY,
+         server_id    BIGINT NOT NULL,
+         log_id       BIGINT NOT NULL,
+         fingerprint  {blob} NOT NULL,
+         realm        TEXT NOT NULL,                -- of the license server when the stream was first seen
+         begins_at    BIGINT NOT NULL,
+         mark         BIGINT NOT NULL,              -- everything before this position is durable
+         last_line_at BIGINT NOT NULL,
+         events       BIGINT NOT NULL,
+         noise        BIGINT NOT NULL,
+         unrecognised BIGINT NOT NULL,
+         UNIQUE (server_id, fingerprint)
+     )",
+    "CREATE TABLE batch (
+         id          BIGINT PRIMARY KEY,
+         stream_id   BIGINT NOT NULL,
+         start_at    BIGINT NOT NULL,               -- events before this position are in an earlier batch
+         end_at      BIGINT NOT NULL,
+         received_at BIGINT NOT NULL,
+         body        {blob} NOT NULL                -- a seatmeter.v1.Batch, as it came
+     )",
+    "CREATE INDEX batch_stream ON batch (stream_id, start_at)",
+    "CREATE TABLE gap (
+         stream_id  BIGINT NOT NULL,
+         start_at   BIGINT NOT NULL,
+         end_at     BIGINT NOT NULL,
+         noticed_at BIGINT NOT NULL,
+         PRIMARY KEY (stream_id, start_at)
+     )",
+    "CREATE TABLE unrecognised (
+         stream_id BIGINT NOT NULL,
+         position  BIGINT NOT NULL,
+         near      BIGINT NOT NULL,
+         line      TEXT NOT NULL,
+         PRIMARY KEY (stream_id, position)
+     )",
+    // Names, each once.
+    "CREATE TABLE identity (
+         id       BIGINT PRIMARY KEY,
+         realm    TEXT NOT NULL,
+         name     TEXT NOT NULL,                    -- as first written
+         name_key TEXT NOT NULL,                    -- case folded
+         UNIQUE (realm, name_key)
+     )",
+    "CREATE TABLE device (
+         id       BIGINT PRIMARY KEY,
+         realm    TEXT NOT NULL,
+         name     TEXT NOT NULL,
+         name_key TEXT NOT NULL,
+         UNIQUE (realm, name_key)
+     )",
+    "CREATE TABLE feature (
+         id     BIGINT PRIMARY KEY,
+         daemon TEXT NOT NULL,
+         name   TEXT NOT NULL,                      -- empty: the daemon itself
+         UNIQUE (daemon, name)
+     )",
+    // Facts: what the batches mean. All of it can be made again from them.
+    "CREATE TABLE fact (
+         log_id       BIGINT NOT NULL,
+         month        BIGINT NOT NULL,              -- 12 * year + month - 1, of the billing time zone
+         feature_id   BIGINT NOT NULL,
+         identity_id  BIGINT NOT NULL,
+         days         BIGINT NOT NULL,              -- bit 0: a seat was held on the 1st
+         first_at     BIGINT NOT NULL,
+         last_at      BIGINT NOT NULL,
+         checkouts    BIGINT NOT NULL,
+         seat_seconds BIGINT NOT NULL,
+         flags        BIGINT NOT NULL,              -- 1: an end was not seen, 2: only a moment of use was seen
+         PRIMARY KEY (log_id, month, feature_id, identity_id)
+     ) {clustered}",
+    "CREATE TABLE usage (
+         log_id       BIGINT NOT NULL,
+         month        BIGINT NOT NULL,
+         feature_id   BIGINT NOT NULL,
+         outs         BIGINT NOT NULL,
+         ins          BIGINT NOT NULL,
+         denial_lines BIGINT NOT NULL,
+         denials      BIGINT NOT NULL,
+         seat_seconds BIGINT NOT NULL,
+         peak         BIGINT NOT NULL,
+         peak_at      BIGINT NOT NULL,
+         held         {blob} NOT NULL,              -- roaring bitmaps of identities
+         checked_out  {blob} NOT NULL,
+         devices      {blob} NOT NULL,              -- and of devices
+         PRIMARY KEY (month, log_id, feature_id)
+     ) {clustered}",
+    "CREATE TABLE concurrency (
+         log_id     BIGINT NOT NULL,
+         hour       BIGINT NOT NULL,                -- hours since 1970 UTC
+         feature_id BIGINT NOT NULL,
+         peak       BIGINT NOT NULL,
+         peak_at    BIGINT NOT NULL,
+         PRIMARY KEY (log_id, hour, feature_id)
+     ) {clustered}",
+    "CREATE TABLE setting (
+         name  TEXT PRIMARY KEY,
+         value TEXT NOT NULL
+     )",
+]];
+
+/// Brings the tables to this version.
+pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
+    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)", &[])?;
+    let mut version = None;
+    connection.query("SELECT version FROM schema_version", &[], &mut |row| {
+        version = Some(row.int(0)? as usize);
+        Ok(())
+    })?;
+    let found = version.unwrap_or(0);
+    if found > MIGRATIONS.len() {
+        let known = MIGRATIONS.len();
+        return Err(StoreError::new(
+            Failure::Permanent,
+            format!("the database was written by a newer version (schema {found}, this version knows {known}): install that version again"),
+        ));
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+        connection.begin(true)?;
+        for statement in *migration {
+            connection.execute(&engine.definition(statement), &[])?;
+        }
+        connection.execute("DELETE FROM schema_version", &[])?;
+        connection.execute("INSERT INTO schema_version (version) VALUES ($1)", &[(index as i64 + 1).into()])?;
+        connection.commit()?;
+    }
+    Ok(())
+}

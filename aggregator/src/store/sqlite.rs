@@ -1,0 +1,140 @@
+//! The embedded database: SQLite.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{ErrorCode, Statement};
+
+use super::engine::{Connection, Each, Engine, Row, Value};
+use super::{Failure, StoreError};
+
+/// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
+const OLDEST: i32 = 3_051_003;
+
+/// A database file.
+pub struct Sqlite {
+    path: PathBuf,
+}
+
+impl Sqlite {
+    /// The database in this file, which is made at the first connection.
+    pub fn new(path: &Path) -> Result<Self, StoreError> {
+        if rusqlite::version_number() < OLDEST {
+            let reason = format!("SQLite {} can corrupt databases: 3.51.3 is the oldest that does not", rusqlite::version());
+            return Err(StoreError::new(Failure::Permanent, reason));
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Engine for Sqlite {
+    fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError> {
+        let open = || {
+            let connection = rusqlite::Connection::open(&self.path)?;
+            connection.busy_timeout(Duration::from_secs(30))?;
+            connection.set_prepared_statement_cache_capacity(128);
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            connection.pragma_update(None, "cache_size", if is_writer { -65_536 } else { -8_192 })?;
+            connection.pragma_update(None, "query_only", !is_writer)?;
+            if is_writer {
+                connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
+            }
+            Ok::<_, rusqlite::Error>(connection)
+        };
+        open().map(|connection| Box::new(SqliteConnection(connection)) as Box<dyn Connection>).map_err(|error| {
+            let error = StoreError::from(error);
+            StoreError::new(error.failure, format!("{}: {}", self.path.display(), error.reason))
+        })
+    }
+
+    fn definition(&self, sql: &str) -> String {
+        sql.replace("{blob}", "BLOB").replace("{clustered}", "WITHOUT ROWID")
+    }
+}
+
+struct SqliteConnection(rusqlite::Connection);
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> rusqlite::Result<()> {
+    values.iter().enumerate().try_for_each(|(index, value)| statement.raw_bind_parameter(index + 1, value))
+}
+
+impl Connection for SqliteConnection {
+    fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        bind(&mut statement, values)?;
+        Ok(statement.raw_execute()? as u64)
+    }
+
+    fn query(&mut self, sql: &str, values: &[Value<'_>], each: &mut Each<'_>) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        bind(&mut statement, values)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        for row in values.chunks_exact(width) {
+            bind(&mut statement, row)?;
+            statement.raw_execute()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, is_writer: bool) -> Result<(), StoreError> {
+        Ok(self.0.execute_batch(if is_writer { "BEGIN IMMEDIATE" } else { "BEGIN" })?)
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(self.0.execute_batch("COMMIT")?)
+    }
+
+    fn rollback(&mut self) {
+        if !self.0.is_autocommit() {
+            // Where even this fails, the connection is dropped by whoever saw the error before.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+impl Row for rusqlite::Row<'_> {
+    fn int(&self, column: usize) -> Result<i64, StoreError> {
+        Ok(self.get_ref(column)?.as_i64().map_err(rusqlite::Error::from)?)
+    }
+
+    fn text(&self, column: usize) -> Result<&str, StoreError> {
+        Ok(self.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+    }
+
+    fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
+        Ok(self.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let failure = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Failure::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Corrupt,
+            _ => Failure::Transient,
+        };
+        Self::new(failure, error.to_string())
+    }
+}

@@ -1,0 +1,155 @@
+//! The catalogue: which features make up which SKU.
+
+use hashbrown::{HashMap, HashSet};
+use serde::Deserialize;
+
+use crate::store::names::Feature;
+
+/// What Citrix's license servers hand out.
+const CITRIX: &str = include_str!("citrix.toml");
+
+/// A catalogue file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    sku: Vec<Entry>,
+    #[serde(default)]
+    never_counted: Vec<NeverCounted>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    product: String,
+    daemon: String,
+    features: Vec<String>,
+    #[serde(default)]
+    concurrent: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NeverCounted {
+    daemon: String,
+    features: Vec<String>,
+}
+
+/// What is sold and reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sku {
+    /// Its id, a text: leading zeros matter.
+    pub id: String,
+    /// What it is called.
+    pub product: String,
+    /// Whether the catalogue has an entry for it.
+    pub catalogued: bool,
+    /// Whether it is of a concurrent model: its people are no license figure.
+    pub concurrent: bool,
+}
+
+/// Maps features to SKUs.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    skus: HashMap<(String, String), Sku>,
+    never_counted: HashSet<(String, String)>,
+}
+
+impl Catalogue {
+    /// The built-in entries, and over them those of a file's text.
+    pub fn with(text: &str) -> Result<Self, toml::de::Error> {
+        let mut catalogue = Self::default();
+        catalogue.add(CITRIX)?;
+        catalogue.add(text)?;
+        Ok(catalogue)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), toml::de::Error> {
+        let file: File = toml::from_str(text)?;
+        for entry in file.sku {
+            for feature in entry.features {
+                let sku = Sku {
+                    id: entry.id.clone(),
+                    product: entry.product.clone(),
+                    catalogued: true,
+                    concurrent: entry.concurrent,
+                };
+                let key = (entry.daemon.clone(), feature);
+                self.never_counted.remove(&key);
+                self.skus.insert(key, sku);
+            }
+        }
+        for NeverCounted { daemon, features } in file.never_counted {
+            self.never_counted.extend(features.into_iter().map(|feature| (daemon.clone(), feature)));
+        }
+        Ok(())
+    }
+
+    /// The SKU of each feature, by its id; `None` for what never counts. A feature without an entry is a SKU of its own,
+    /// named by its code, and by its daemon too where two daemons have a feature of one name.
+    pub fn assign(&self, features: &[Feature]) -> Vec<Option<Sku>> {
+        let mut first_daemon: HashMap<&str, &str> = HashMap::new();
+        features
+            .iter()
+            .map(|feature| {
+                let key = (feature.daemon.clone(), feature.name.clone());
+                if feature.name.is_empty() || self.never_counted.contains(&key) {
+                    return None;
+                }
+                if let Some(sku) = self.skus.get(&key) {
+                    return Some(sku.clone());
+                }
+                let first = *first_daemon.entry(&feature.name).or_insert(&feature.daemon);
+                let id = if first == feature.daemon {
+                    feature.name.clone()
+                } else {
+                    format!("{} ({})", feature.name, feature.daemon)
+                };
+                Some(Sku { id, product: feature.name.clone(), catalogued: false, concurrent: false })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(daemon: &str, name: &str) -> Feature {
+        Feature { id: 0, daemon: daemon.into(), name: name.into() }
+    }
+
+    fn ids(catalogue: &Catalogue, features: &[Feature]) -> Vec<Option<String>> {
+        catalogue.assign(features).into_iter().map(|sku| sku.map(|sku| sku.id)).collect()
+    }
+
+    #[test]
+    fn startup_licenses_never_count_and_codes_keep_their_zeros() {
+        let features = [
+            feature("CITRIX", "CITRIX"),
+            feature("CITRIX", "CTXLSDIAG"),
+            feature("CITRIX", "XDT_STD_UD"),
+            feature("other", "CITRIX"),
+            feature("other", ""),
+        ];
+        let expected = [None, None, Some("000000000004013543".into()), Some("CITRIX".into()), None];
+        assert_eq!(ids(&Catalogue::with("").unwrap(), &features), expected);
+    }
+
+    #[test]
+    fn a_feature_without_an_entry_is_its_own_sku() {
+        let features = [feature("a", "base"), feature("b", "base"), feature("a", "matk")];
+        let catalogue = Catalogue::with("").unwrap();
+        assert_eq!(ids(&catalogue, &features), [Some("base".into()), Some("base (b)".into()), Some("matk".into())]);
+        assert!(!catalogue.assign(&features)[0].as_ref().unwrap().catalogued);
+    }
+
+    #[test]
+    fn a_file_goes_over_the_built_in_entries() {
+        let text = "[[sku]]\nid = 'MINE'\nproduct = 'My product'\ndaemon = 'CITRIX'\nfeatures = ['XDT_PLT_UD', 'CITRIX']";
+        let features = [feature("CITRIX", "XDT_PLT_UD"), feature("CITRIX", "CITRIX")];
+        assert_eq!(ids(&Catalogue::with(text).unwrap(), &features), [Some("MINE".into()), Some("MINE".into())]);
+        assert!(Catalogue::with("[[sku]]\nname = 'x'").is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! Who is the same person: opinions about identities, applied when a question is asked.
+
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+use seatmeter_count::name::fold_case;
+use serde::Deserialize;
+
+use crate::store::names::Name;
+
+/// What the domain of a user name means for who somebody is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainRule {
+    /// `jo@a.com` and `jo@b.com` are two people.
+    #[default]
+    Keep,
+    /// They are one: domains are cut off, as Citrix license servers do by default.
+    Truncate,
+    /// They are one where the map gives both domains one name; a domain mapped to nothing is cut off.
+    Map,
+}
+
+/// The rules by which identities are people.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityRules {
+    /// What domains mean.
+    pub domains: DomainRule,
+    /// Domains by other names; keys and values with case folded.
+    pub map: HashMap<String, String>,
+}
+
+impl IdentityRules {
+    /// The person that a name with case folded means: a text that is equal for equal people of a realm.
+    /// `DOMAIN\user` is `user@domain`.
+    fn person(&self, key: &str) -> String {
+        let (user, domain) = split(key);
+        let domain = match self.domains {
+            DomainRule::Keep => domain,
+            DomainRule::Truncate => "",
+            DomainRule::Map => self.map.get(domain).map_or(domain, String::as_str),
+        };
+        if domain.is_empty() { user.to_owned() } else { format!("{user}@{domain}") }
+    }
+}
+
+/// User and domain of a name. What has neither form is a user alone.
+fn split(name: &str) -> (&str, &str) {
+    if let Some((domain, user)) = name.split_once('\\')
+        && !user.is_empty()
+        && !domain.is_empty()
+    {
+        return (user, domain);
+    }
+    match name.rsplit_once('@') {
+        Some((user, domain)) if !user.is_empty() && !domain.is_empty() => (user, domain),
+        _ => (name, ""),
+    }
+}
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The realm.
+    pub realm: String,
+    /// The name by the rules, with case folded.
+    pub key: String,
+    /// The identities, by their ids.
+    pub identities: Vec<u32>,
+}
+
+/// The people that identities are. Grows with them: an identity never changes.
+#[derive(Debug, Default)]
+pub struct People {
+    rules: IdentityRules,
+    names: Vec<Name>,
+    person_of: Vec<u32>,
+    people: Vec<Person>,
+    by_key: HashMap<(String, String), u32>,
+}
+
+impl People {
+    /// Nobody yet, by these rules.
+    pub fn new(rules: IdentityRules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// How many identities are known: the id of the next one.
+    pub fn known(&self) -> u32 {
+        self.names.len() as u32
+    }
+
+    /// Adds identities, which come in the order of their ids.
+    pub fn add(&mut self, names: Vec<Name>) {
+        for name in names {
+            let key = (name.realm.clone(), self.rules.person(&name.key));
+            let person = *self.by_key.entry(key).or_insert_with_key(|(realm, key)| {
+                self.people.push(Person { realm: realm.clone(), key: key.clone(), identities: Vec::new() });
+                self.people.len() as u32 - 1
+            });
+            self.people[person as usize].identities.push(name.id);
+            self.person_of.push(person);
+            self.names.push(name);
+        }
+    }
+
+    /// The name of an identity, as first written.
+    pub fn name(&self, identity: u32) -> &str {
+        self.names.get(identity as usize).map_or("", |name| &name.name)
+    }
+
+    /// A person.
+    pub fn get(&self, person: u32) -> &Person {
+        &self.people[person as usize]
+    }
+
+    /// The people that these identities are.
+    pub fn of(&self, identities: &RoaringBitmap) -> RoaringBitmap {
+        identities.iter().filter_map(|identity| self.person_of.get(identity as usize).copied()).collect()
+    }
+
+    /// How many people these identities are.
+    pub fn count(&self, identities: &RoaringBitmap) -> u64 {
+        // Where everybody has one identity, nobody needs to be looked up.
+        if self.people.len() == self.names.len() { identities.len() } else { self.of(identities).len() }
+    }
+}
+
+/// Domains as the rules need them.
+pub fn domain_map(map: impl IntoIterator<Item = (String, String)>) -> HashMap<String, String> {
+    map.into_iter().map(|(from, to)| (fold_case(&from).into_owned(), fold_case(&to).into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn people(domains: DomainRule, map: &[(&str, &str)], names: &[(&str, &str)]) -> Vec<Vec<u32>> {
+        let map = domain_map(map.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())));
+        let mut people = People::new(IdentityRules { domains, map });
+        let names = names.iter().enumerate().map(|(id, (realm, name))| Name {
+            id: id as u32,
+            realm: (*realm).to_owned(),
+            name: (*name).to_owned(),
+            key: fold_case(name).into_owned(),
+        });
+        people.add(names.collect());
+        people.people.into_iter().map(|person| person.identities).collect()
+    }
+
+    const NAMES: [(&str, &str); 6] =
+        [("", "jo"), ("", "JO@A.com"), ("", "A.COM\\jo"), ("", "jo@b.com"), ("other", "jo"), ("", "b\\")];
+
+    #[test]
+    fn domains_are_kept_cut_off_or_mapped() {
+        use DomainRule::{Keep, Map, Truncate};
+        assert_eq!(people(Keep, &[], &NAMES), [vec![0], vec![1, 2], vec![3], vec![4], vec![5]]);
+        assert_eq!(people(Truncate, &[], &NAMES), [vec![0, 1, 2, 3], vec![4], vec![5]]);
+        assert_eq!(people(Map, &[("B.com", "a.com")], &NAMES), [vec![0], vec![1, 2, 3], vec![4], vec![5]]);
+        assert_eq!(people(Map, &[("b.com", "")], &NAMES), [vec![0, 3], vec![1, 2], vec![4], vec![5]]);
+    }
+
+    proptest! {
+        /// Cutting domains off never makes more people of the same names, and everybody is somebody.
+        #[test]
+        fn truncation_only_unites(names in prop::collection::hash_set("[ab]{1,2}(@[cd])?|[cd]\\\\[ab]", 0..20)) {
+            let names: Vec<(&str, &str)> = names.iter().map(|name| ("", name.as_str())).collect();
+            let kept = people(DomainRule::Keep, &[], &names);
+            let truncated = people(DomainRule::Truncate, &[], &names);
+            prop_assert!(truncated.len() <= kept.len());
+            for list in [&kept, &truncated] {
+                let mut all: Vec<u32> = list.iter().flatten().copied().collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, (0..names.len() as u32).collect::<Vec<_>>());
+            }
+            for person in kept {
+                prop_assert!(truncated.iter().any(|other| person.iter().all(|identity| other.contains(identity))));
+            }
+        }
+    }
+}
