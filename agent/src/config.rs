@@ -1,4 +1,4 @@
-//! The configuration file: what it may say, and every error with its place.
+//! The agent's configuration file: what it may say, and what it then means.
 
 use std::path::{Path, PathBuf};
 
@@ -6,43 +6,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
+use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
 use serde::Deserialize;
 
 use crate::source::file::follow::LogSource;
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("{path}:{line}:{column}: {message}")]
-    Syntax {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
-        /// Which column, from 1.
-        column: usize,
-        /// What is wrong, and what could have been meant.
-        message: String,
-    },
-    /// Values that cannot be used.
-    #[error("{path}: {}", problems.join("\n"))]
-    Values {
-        /// Which file.
-        path: PathBuf,
-        /// All that is wrong.
-        problems: Vec<String>,
-    },
-}
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -130,27 +98,17 @@ pub struct Config {
 
 /// Where the configuration is, if nothing else is said.
 pub fn default_path() -> PathBuf {
-    if cfg!(windows) { program_data().join("agent.toml") } else { PathBuf::from("/etc/seatmeter/agent.toml") }
-}
-
-fn default_state() -> PathBuf {
-    if cfg!(windows) { program_data().join("agent") } else { PathBuf::from("/var/lib/seatmeter-agent") }
-}
-
-fn program_data() -> PathBuf {
-    PathBuf::from(std::env::var_os("ProgramData").unwrap_or_else(|| "C:\\ProgramData".into())).join("Seatmeter")
+    config_folder().join("agent.toml")
 }
 
 impl Config {
     /// Reads and checks a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        Self::parse(path, &config::read(path)?)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let file: File = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+        let file: File = config::parse(path, text)?;
         let mut problems = Vec::new();
         let mut note = |problem: String| problems.push(problem);
         let license_server = file.license_server.name.unwrap_or_else(host_name);
@@ -178,7 +136,7 @@ impl Config {
         }
         match aggregator {
             Some(aggregator) if problems.is_empty() => Ok(Self {
-                state: file.state.unwrap_or_else(default_state),
+                state: file.state.unwrap_or_else(|| state_folder("agent")),
                 license_server,
                 realm: file.license_server.realm,
                 aggregator,
@@ -227,29 +185,6 @@ pub fn day(text: &str) -> Result<Day, String> {
 
 fn host_name() -> String {
     hostname::get().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
-}
-
-fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let offset = error.span().map_or(0, |span| span.start).min(text.len());
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-    let mut message = error.message().to_owned();
-    if let Some(meant) = closest(&message) {
-        message.push_str(&format!("; did you mean `{meant}`?"));
-    }
-    ConfigError::Syntax { path: path.to_owned(), line, column, message }
-}
-
-/// Of the names that an "unknown field" message expects, the one that is nearly the unknown one.
-fn closest(message: &str) -> Option<&str> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = quoted.next().filter(|_| message.starts_with("unknown field"))?;
-    quoted
-        .map(|name| (strsim::jaro_winkler(unknown, name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

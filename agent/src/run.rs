@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use seatmeter_proto::state::{self, StateError};
 use seatmeter_proto::v1::Hello;
 use tokio::sync::watch;
 
-use crate::buffer::{Buffer, BufferError, InUse, lock_state};
+use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
 use crate::config::Config;
 use crate::uplink::Uplink;
@@ -18,7 +19,7 @@ use crate::uplink::Uplink;
 pub enum RunError {
     /// The state folder is another agent's, or cannot be used.
     #[error(transparent)]
-    State(#[from] InUse),
+    State(#[from] StateError),
     /// The buffer cannot be used.
     #[error(transparent)]
     Buffer(#[from] BufferError),
@@ -45,7 +46,7 @@ const REOPEN: Duration = Duration::from_secs(5);
 ///             (a thread for each log)           (SQLite)  (this runtime)
 /// ```
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
-    let _lock = lock_state(&config.state)?;
+    let _lock = state::lock(&config.state)?;
     let agent_id = agent_id(&config.state)?;
     let Some(buffer) = open_buffer(&config, &mut stop).await? else { return Ok(()) };
     let buffer = Arc::new(buffer);

@@ -1,2 +1,140 @@
-//! x
-fn main() {}
+//! `seatmeter-aggregator`: the command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use seatmeter_aggregator::config::{self, Config};
+use seatmeter_aggregator::ingest::verify::verify;
+use seatmeter_aggregator::ingest::writer::Writer;
+use seatmeter_aggregator::serve::serve;
+use seatmeter_aggregator::store::Store;
+use seatmeter_proto::state;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(
+    name = "seatmeter-aggregator",
+    version,
+    about = "Receives from all agents and computes unique users per SKU per month",
+    after_help = "Examples:\n  seatmeter-aggregator serve               receive and answer, until told to stop\n  \
+                  seatmeter-aggregator verify              prove that the figures are the sum of what was received\n\n\
+                  Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 verified, and something differs"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Receive from agents and answer operators, until told to stop
+    Serve(Configured),
+    /// Make all figures again from the batches received, beside those stored, and compare; works beside `serve`
+    Verify(Configured),
+    /// Make all figures again from the batches received, and store them; `serve` must not be running
+    Rebuild(Configured),
+}
+
+#[derive(clap::Args)]
+struct Configured {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", default_value_os_t = config::default_path())]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(configured) => run(&configured),
+        Command::Verify(configured) => prove(&configured),
+        Command::Rebuild(configured) => rebuild(&configured),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The health log: a JSON object a line, with a stable `code`.
+fn start_health_log() {
+    let filter = EnvFilter::try_from_env("SEATMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn run(configured: &Configured) -> Result<ExitCode> {
+    let config = Config::load(&configured.config)?;
+    start_health_log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let (stopper, stop) = watch::channel(false);
+        tokio::spawn(async move {
+            asked_to_stop().await;
+            // Nobody listens: the aggregator has stopped by itself.
+            let _ = stopper.send(true);
+            // Asked a second time, it does not wait any longer.
+            asked_to_stop().await;
+            std::process::exit(1);
+        });
+        serve(config, stop).await
+    })?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn prove(configured: &Configured) -> Result<ExitCode> {
+    let config = Config::load(&configured.config)?;
+    let store = Store::open_embedded(&config.state)?;
+    let scratch = config.state.join(format!("verify-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let found = verify(&store, &config.calendar, &scratch);
+    std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    let found = found?;
+    for log in &found.pending {
+        println!("not verified: {log}: its figures are just being made again");
+    }
+    for difference in &found.differences {
+        println!("differs: {difference}");
+    }
+    println!("{} figures verified, {} differ", found.compared, found.differences.len());
+    if found.differences.is_empty() && found.pending.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("`seatmeter-aggregator rebuild` makes the figures again");
+    Ok(ExitCode::from(3))
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn rebuild(configured: &Configured) -> Result<ExitCode> {
+    let config = Config::load(&configured.config)?;
+    let _lock = state::lock(&config.state)?;
+    let mut writer = Writer::open(Store::open_embedded(&config.state)?, config.calendar)?;
+    let mut logs = 0;
+    writer.rebuild(|done, all| {
+        logs = all;
+        eprintln!("log {} of {all}", done + 1);
+    })?;
+    println!("the figures of {logs} logs were made again");
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => _ = tokio::signal::ctrl_c().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() {
+    _ = tokio::signal::ctrl_c().await;
+}

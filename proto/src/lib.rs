@@ -1,12 +1,16 @@
-//! The contract between agents, the aggregator and operators.
+//! The contract between agents, the aggregator and operators, and what keeping it takes on every side.
 //!
 //! | module | one idea |
 //! |---|---|
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
 //! | [`batch`] | events to columns and back; the one place where what a batch claims is checked |
+//! | [`config`] | how configuration files are read |
+//! | [`state`] | a folder for one process |
 //! | [`transport`] | how the contract is carried: TLS 1.3, limits, plain text only on loopback |
 
 pub mod batch;
+pub mod config;
+pub mod state;
 pub mod transport;
 
 /// The messages and services of package `seatmeter.v1`.

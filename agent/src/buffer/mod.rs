@@ -28,8 +28,6 @@ use tokio::sync::Notify;
 use crate::format::reading::Bookmark;
 use crate::source::file::identity::Fingerprint;
 
-pub use open::{InUse, StateLock, lock_state};
-
 /// Why the buffer does not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {

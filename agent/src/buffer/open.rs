@@ -1,6 +1,6 @@
 //! Opening the buffer, whatever happened to it before.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,53 +112,4 @@ fn salvage(aside: &Path, connection: &mut Connection) -> usize {
         Ok(saved)
     };
     copy().unwrap_or(0)
-}
-
-/// Held as long as an agent works in a state folder.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-/// Another agent works in this state folder.
-#[derive(Debug, thiserror::Error)]
-pub enum InUse {
-    /// There is one.
-    #[error("another agent is running on {0}: stop it first, or give this one another state folder")]
-    Other(PathBuf),
-    /// The folder cannot be used.
-    #[error("cannot use the state folder {path}: {source}")]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Makes the state folder, readable to its owner alone, and takes the lock on it.
-pub fn lock_state(folder: &Path) -> Result<StateLock, InUse> {
-    let failed = |source| InUse::Folder { path: folder.to_owned(), source };
-    if !folder.exists() {
-        fs::create_dir_all(folder).map_err(failed)?;
-        restrict(folder).map_err(failed)?;
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(StateLock { _file: file }),
-        Err(fs::TryLockError::WouldBlock) => Err(InUse::Other(folder.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-#[cfg(unix)]
-fn restrict(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
-/// On Windows the installer sets the access list of the state folder.
-#[cfg(not(unix))]
-fn restrict(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -15,13 +15,20 @@ pub mod users;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use seatmeter_count::Calendar;
+use seatmeter_count::name::fold_case;
 
 use crate::store::engine::Connection;
 use crate::store::names::{self, NameKind};
+use crate::store::received::LicenseServer;
 use crate::store::{Store, StoreError};
 use catalogue::Sku;
 use people::People;
 use rules::Rules;
+
+/// Whether a license server is the one asked for, whatever the case of its name; an empty name is all of them.
+pub fn is_named(asked: &str, server: &LicenseServer) -> bool {
+    asked.is_empty() || fold_case(asked) == server.key
+}
 
 /// Answers questions about use.
 #[derive(Clone)]

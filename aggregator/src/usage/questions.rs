@@ -1,12 +1,12 @@
 //! Monthly usage, trends and activity.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
-use seatmeter_count::name::fold_case;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::{Activity, Basis, Completeness, SkuUsage};
 
@@ -14,10 +14,11 @@ use super::catalogue::Sku;
 use super::month::{self, Fleet};
 use super::people::{DomainRule, People};
 use super::rules::PersonRule;
-use super::{Usage, complete};
+use super::{Usage, complete, is_named};
 use crate::store::engine::Connection;
 use crate::store::facts::{self, UsageKey};
 use crate::store::names;
+use crate::store::received::LicenseServer;
 use crate::store::{StoreError, received};
 
 /// What of the usage is asked for.
@@ -27,6 +28,12 @@ pub struct Filter {
     pub license_server: String,
     /// Only this SKU; empty is all.
     pub sku: String,
+}
+
+impl Filter {
+    pub(super) fn lets_through(&self, server: &LicenseServer, sku: &Sku) -> bool {
+        is_named(&self.license_server, server) && (self.sku.is_empty() || self.sku == sku.id)
+    }
 }
 
 /// A month's answer.
@@ -92,7 +99,11 @@ impl Usage {
             }
             rows.sort_by(|a, b| (&a.sku, &a.month).cmp(&(&b.sku, &b.month)));
             let rows = with_empty_months(rows, through);
-            Ok(rows.into_iter().map(|row| { let c = complete.get(&row.month); match c { Some(c) => with_completeness(row, c), None => row } }).collect())
+            let judged = rows.into_iter().map(|row| match complete.get(&row.month) {
+                Some(completeness) => with_completeness(row, completeness),
+                None => row,
+            });
+            Ok(judged.collect())
         })
     }
 
@@ -109,7 +120,7 @@ impl Usage {
             let mut sums: BTreeMap<(String, Month, u32), facts::Usage> = BTreeMap::new();
             for ((log, number, feature), usage) in month::usages(connection, &fleet, &self.calendar, from, through)? {
                 let (Some(server), Some(month)) = (fleet.server_of(log), Month::from_number(number)) else { continue };
-                if !is_wanted(license_server, &server.key) {
+                if !is_named(license_server, server) {
                     continue;
                 }
                 let sum = sums.entry((server.name.clone(), month, feature)).or_default();
@@ -166,14 +177,13 @@ impl Usage {
         for (key, usage) in month::usages(connection, fleet, &self.calendar, from, through)? {
             let (Some(server), Some(month)) = (fleet.server_of(key.0), Month::from_number(key.1)) else { continue };
             let Some(Some(sku)) = skus.get(key.2 as usize) else { continue };
-            let is_wanted = is_wanted(&filter.license_server, &server.key) && (filter.sku.is_empty() || filter.sku == sku.id);
-            if !is_wanted {
+            if !filter.lets_through(server, sku) {
                 continue;
             }
             let server = if by_server { server.name.clone() } else { String::new() };
             groups.entry((month, sku.id.clone(), server)).or_insert_with(|| Group::new(sku.clone())).add(key, usage);
         }
-        let people = self.people.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
         let mut rows = Vec::new();
         for ((month, _, server), group) in groups {
             let peak = self.peak(connection, month, &group)?;
@@ -277,11 +287,6 @@ impl Group {
 /// The union, without a copy where one of the two is empty.
 fn unite(sum: &mut RoaringBitmap, other: RoaringBitmap) {
     if sum.is_empty() { *sum = other } else { *sum |= other }
-}
-
-/// Whether a license server's name (with case folded) is the one asked for.
-pub(super) fn is_wanted(asked: &str, key: &str) -> bool {
-    asked.is_empty() || fold_case(asked) == key
 }
 
 fn with_completeness(mut row: SkuUsage, completeness: &Completeness) -> SkuUsage {

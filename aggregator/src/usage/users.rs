@@ -12,7 +12,7 @@ use seatmeter_proto::v1::UserUsage;
 
 use super::Usage;
 use super::month::{self, Fleet};
-use super::questions::{Filter, is_wanted};
+use super::questions::Filter;
 use super::rules::PersonRule;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
@@ -105,7 +105,7 @@ impl Usage {
         for (key, usage) in month::usages(connection, fleet, &self.calendar, month, month)? {
             let Some(server) = fleet.server_of(key.0) else { continue };
             let Some(Some(sku)) = skus.get(key.2 as usize) else { continue };
-            if is_wanted(&filter.license_server, &server.key) && (filter.sku.is_empty() || filter.sku == sku.id) {
+            if filter.lets_through(server, sku) {
                 let who = match self.rules.person {
                     PersonRule::Held => usage.held,
                     PersonRule::CheckedOut => usage.checked_out,
@@ -123,8 +123,7 @@ impl Usage {
         identity: u32,
         sum: &mut Sum,
     ) -> Result<(), StoreError> {
-        for (key, sku, who) in wanted.iter().filter(|(_, _, who)| who.contains(identity)) {
-            debug_assert!(!who.is_empty());
+        for (key, sku, _) in wanted.iter().filter(|(_, _, who)| who.contains(identity)) {
             sum.skus.insert(sku.clone());
             if let Some(fact) = facts::fact(connection, *key, identity)? {
                 sum.figures.touch(fact.figures.days, fact.figures.first_at, fact.figures.last_at);

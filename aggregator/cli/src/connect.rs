@@ -1,0 +1,58 @@
+//! The way to the aggregator.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
+
+#[derive(clap::Args)]
+pub(crate) struct Connection {
+    /// The aggregator's URL: https://HOST:PORT, or http:// to a loopback address
+    #[arg(long, global = true, value_name = "URL", env = "SEATMETER_AGGREGATOR", default_value = "http://127.0.0.1:7471")]
+    aggregator: String,
+    /// The authority that signed the aggregator's certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_AUTHORITY")]
+    authority: Option<PathBuf>,
+    /// Your own certificate, where the aggregator asks for one (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_CERTIFICATE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key of your certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_KEY", requires = "certificate")]
+    key: Option<PathBuf>,
+}
+
+/// The aggregator cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; is the aggregator running, and is its URL right (--aggregator, or SEATMETER_AGGREGATOR)?")]
+pub(crate) struct Unreachable(TransportError);
+
+impl Connection {
+    pub(crate) async fn open(&self) -> Result<Channel> {
+        let identity = self
+            .certificate
+            .clone()
+            .zip(self.key.clone())
+            .map(|(certificate, key)| Identity { certificate, key });
+        let tls = self.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
+        let dialer = Dialer::new(&self.aggregator, tls)?;
+        Ok(dialer.connect().await.map_err(Unreachable)?)
+    }
+}
+
+/// An error for people: what the aggregator said, and which field of the question it means.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let Some(status) = error.downcast_ref::<tonic::Status>() else { return format!("{error:#}") };
+    match status.get_details_bad_request() {
+        Some(wrong) if !wrong.field_violations.is_empty() => {
+            let fields: Vec<String> = wrong
+                .field_violations
+                .iter()
+                .map(|violation| format!("{}: {}", violation.field.replace('_', " "), violation.description))
+                .collect();
+            fields.join("; ")
+        }
+        _ => format!("the aggregator says: {} ({})", status.message(), status.code()),
+    }
+}

@@ -1,0 +1,187 @@
+//! The aggregator's configuration file: what it may say, and what it then means.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use seatmeter_count::Calendar;
+use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
+use seatmeter_proto::transport::{Identity, server_tls};
+use serde::Deserialize;
+
+use crate::usage::catalogue::Catalogue;
+use crate::usage::people::{DomainRule, IdentityRules, domain_map};
+use crate::usage::rules::{PersonRule, Rules};
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    state: Option<PathBuf>,
+    time_zone: Option<String>,
+    catalogue: Option<PathBuf>,
+    agents: Listen,
+    operators: Listen,
+    people: PeopleSettings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listen {
+    listen: Option<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_authority: Option<PathBuf>,
+    #[serde(default)]
+    plaintext: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PeopleSettings {
+    counted: PersonRule,
+    domains: DomainRule,
+    domain_map: BTreeMap<String, String>,
+}
+
+/// What the aggregator works by.
+#[derive(Clone)]
+pub struct Config {
+    /// The folder for the database.
+    pub state: PathBuf,
+    /// Days and months are those of its time zone.
+    pub calendar: Calendar,
+    /// Where agents connect.
+    pub agents: Endpoint,
+    /// Where operators connect.
+    pub operators: Endpoint,
+    /// By which questions are answered.
+    pub rules: Rules,
+}
+
+/// Where to listen, and how.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The address.
+    pub address: SocketAddr,
+    /// With TLS by this, or else in plain text.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Where the configuration is, if nothing else is said.
+pub fn default_path() -> PathBuf {
+    config_folder().join("aggregator.toml")
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = config::read(path)?;
+        let file: File = config::parse(path, &text)?;
+        let catalogue = match &file.catalogue {
+            None => String::new(),
+            Some(path) => config::read(path)?,
+        };
+        let parsed = Catalogue::with(&catalogue);
+        let parsed = parsed.map_err(|error| config::syntax(file.catalogue.as_deref().unwrap_or(path), &catalogue, &error))?;
+        let mut problems = Vec::new();
+        let zone = zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
+            problems.push(problem);
+            TimeZone::UTC
+        });
+        let mut endpoint = |name: &str, listen: &Listen, default: &str| {
+            endpoint(listen, default).map_err(|problem| problems.push(format!("{name}: {problem}"))).ok()
+        };
+        let agents = endpoint("agents", &file.agents, "127.0.0.1:7470");
+        let operators = endpoint("operators", &file.operators, "127.0.0.1:7471");
+        let (Some(agents), Some(operators), true) = (agents, operators, problems.is_empty()) else {
+            return Err(ConfigError::Values { path: path.to_owned(), problems });
+        };
+        let settings = file.people;
+        let version = version_of(&settings, &catalogue);
+        Ok(Self {
+            state: file.state.unwrap_or_else(|| state_folder("aggregator")),
+            calendar: Calendar::new(zone),
+            agents,
+            operators,
+            rules: Rules {
+                identity: IdentityRules { domains: settings.domains, map: domain_map(settings.domain_map) },
+                person: settings.counted,
+                catalogue: parsed,
+                version,
+            },
+        })
+    }
+}
+
+fn zone(name: Option<&str>) -> Result<TimeZone, String> {
+    match name {
+        None => Ok(TimeZone::system()),
+        Some(name) => TimeZone::get(name).map_err(|_| {
+            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"")
+        }),
+    }
+}
+
+fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
+    let text = listen.listen.as_deref().unwrap_or(default);
+    let address: SocketAddr = text.parse().map_err(|_| format!("listen {text:?} is not an address: write IP:PORT"))?;
+    let tls = match (&listen.certificate, &listen.key) {
+        (Some(certificate), Some(key)) => {
+            let identity = Identity { certificate: certificate.clone(), key: key.clone() };
+            Some(server_tls(&identity, listen.client_authority.as_deref()).map_err(|error| error.to_string())?)
+        }
+        (None, None) if listen.client_authority.is_some() => {
+            return Err("client_authority needs certificate and key".into());
+        }
+        (None, None) if !address.ip().is_loopback() => {
+            return Err(format!("{address} is not a loopback address: give certificate and key"));
+        }
+        (None, None) if !listen.plaintext => {
+            return Err("give certificate and key, or write `plaintext = true` to listen on loopback without TLS".into());
+        }
+        (None, None) => None,
+        _ => return Err("certificate and key belong together: give both or none".into()),
+    };
+    Ok(Endpoint { address, tls })
+}
+
+/// A short name that changes with every change of the rules.
+fn version_of(settings: &PeopleSettings, catalogue: &str) -> String {
+    let text = format!("{settings:?}{catalogue}{}", env!("CARGO_PKG_VERSION"));
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aggregator.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    const PLAIN: &str = "[agents]\nplaintext = true\n[operators]\nplaintext = true\n";
+
+    #[test]
+    fn plain_text_must_be_asked_for_and_stays_on_loopback() {
+        assert!(load(PLAIN).is_ok());
+        assert!(load("").err().unwrap().contains("plaintext = true"));
+        let everywhere = load(&PLAIN.replacen("plaintext = true", "plaintext = true\nlisten = '0.0.0.0:7470'", 1));
+        assert!(everywhere.err().unwrap().contains("not a loopback address"));
+    }
+
+    #[test]
+    fn the_version_of_the_rules_changes_with_them() {
+        let kept = load(PLAIN).unwrap().rules.version;
+        assert_eq!(kept, load(PLAIN).unwrap().rules.version);
+        let truncated = format!("{PLAIN}[people]\ndomains = 'truncate'\n");
+        assert_ne!(kept, load(&truncated).unwrap().rules.version);
+        assert!(load(&format!("{PLAIN}[people]\ndomain = 'keep'\n")).err().unwrap().contains("did you mean `domains`?"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The aggregator at work: two listeners, one writer, until told to stop.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use seatmeter_proto::batch::MAX_BATCH;
+use seatmeter_proto::state::{self, StateError};
+use seatmeter_proto::transport::{WINDOW, accept};
+use seatmeter_proto::v1::DESCRIPTOR;
+use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
+use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
+use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Server;
+
+use crate::api::Gate;
+use crate::api::fleet::FleetApi;
+use crate::api::usage::UsageApi;
+use crate::config::{Config, Endpoint};
+use crate::fleet::Fleet;
+use crate::ingest::service::Ingest;
+use crate::ingest::writer::Writer;
+use crate::store::{Store, StoreError};
+use crate::usage::Usage;
+
+/// So many agents and operators may be connected.
+const MAX_AGENTS: usize = 10_000;
+const MAX_OPERATORS: usize = 1_000;
+
+/// So many questions may be answered at a time.
+const MAX_QUESTIONS: usize = 64;
+
+/// Orders that wait for the writer: enough to keep it busy, few enough to take little memory.
+const MAX_ORDERS: usize = 32;
+
+/// An agent's stream can last for ever; a stopping aggregator waits this long for answers under way.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why the aggregator cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state folder is another's, or cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another aggregator running?")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A server failed.
+    #[error("the server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The descriptors are damaged.
+    #[error("reflection cannot be offered: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The system gives no thread.
+    #[error("the writer cannot be started: {0}")]
+    Writer(std::io::Error),
+}
+
+/// Serves until `stop` says so.
+pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let _lock = state::lock(&config.state)?;
+    let agents = listen(&config.agents).await?;
+    let operators = listen(&config.operators).await?;
+    let store = Store::open_embedded(&config.state)?;
+    let (orders, received) = mpsc::channel(MAX_ORDERS);
+    let writer = Writer::open(store.clone(), config.calendar.clone())?;
+    let timers = Handle::current();
+    let writing = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || writer.run(&timers, received))
+        .map_err(ServeError::Writer)?;
+    tracing::info!(
+        code = "started",
+        version = env!("CARGO_PKG_VERSION"),
+        agents = %config.agents.address,
+        operators = %config.operators.address,
+        state = %config.state.display(),
+        time_zone = config.calendar.zone().iana_name().unwrap_or("UTC"),
+        "the aggregator has started"
+    );
+    let ingest = IngestServiceServer::new(Ingest::new(orders))
+        .max_decoding_message_size(MAX_BATCH + (64 << 10))
+        .max_encoding_message_size(1 << 20);
+    let gate = Gate::new(MAX_QUESTIONS);
+    let usage = UsageServiceServer::new(UsageApi::new(Usage::new(store.clone(), config.calendar, config.rules), gate.clone()));
+    let fleet = FleetServiceServer::new(FleetApi::new(Fleet::new(store), gate));
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
+    health_reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
+    health_reporter.set_serving::<IngestServiceServer<Ingest>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+
+    let for_agents = server()
+        .add_service(ingest)
+        .add_service(health.clone())
+        .serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
+    let for_operators = server()
+        .add_service(usage)
+        .add_service(fleet)
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(accept(operators, config.operators.tls, MAX_OPERATORS), stopped(stop.clone()));
+    let both = async { tokio::try_join!(for_agents, for_operators).map(drop) };
+    tokio::select! {
+        served = both => served?,
+        () = async { stopped(stop).await; tokio::time::sleep(FAREWELL).await } => {}
+    }
+    // All ways to the writer are gone now: it writes what it has, and ends.
+    let _ = tokio::task::spawn_blocking(move || writing.join()).await;
+    tracing::info!(code = "stopped", "the aggregator has stopped");
+    Ok(())
+}
+
+/// Limits on everything that a peer could have without end.
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(64)
+        .concurrency_limit_per_connection(64)
+        .http2_max_header_list_size(16 << 10)
+        .tcp_nodelay(true)
+}
+
+async fn listen(endpoint: &Endpoint) -> Result<TcpListener, ServeError> {
+    let address = endpoint.address;
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Where the sender is gone, nobody can say it any more: then this waits for ever.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}

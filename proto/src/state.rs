@@ -1,0 +1,54 @@
+//! The folder in which a program keeps its state, for one process at a time.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Held as long as a program works in a state folder.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// A state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another process works in it.
+    #[error("another process is running on {0}: stop it first, or give this one another state folder")]
+    InUse(PathBuf),
+    /// The system refuses.
+    #[error("cannot use the state folder {path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes the state folder, readable to its owner alone, and takes the lock on it.
+pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
+    let failed = |source| StateError::Folder { path: folder.to_owned(), source };
+    if !folder.exists() {
+        fs::create_dir_all(folder).map_err(failed)?;
+        restrict(folder).map_err(failed)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(StateLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(unix)]
+fn restrict(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+/// On Windows the installer sets the access list of the state folder.
+#[cfg(not(unix))]
+fn restrict(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
