@@ -68,12 +68,17 @@ impl Batcher {
         self.samples += 1;
         let text = if self.samples > SAMPLES { &b""[..] } else { &text[..text.len().min(MAX_SAMPLE)] };
         let text = self.string(text);
-        self.push(position, Event { kind: Kind::Unrecognised, at: near, feature: 0, client: text, seats: 1, detail: 0 });
+        self.push(
+            position,
+            Event { kind: Kind::Unrecognised, at: near, feature: 0, client: text, seats: 1, detail: 0 },
+        );
     }
 
     /// Whether the batch has all it can hold, if it covers what comes before `position`.
     pub fn is_full(&self, position: u64) -> bool {
-        self.columns.kinds.len() >= MAX_EVENTS || self.strings.size() > MAX_NAMES || position - self.start > MAX_RANGE / 2
+        self.columns.kinds.len() >= MAX_EVENTS
+            || self.strings.size() > MAX_NAMES
+            || position - self.start > MAX_RANGE / 2
     }
 
     /// Where the batch starts.

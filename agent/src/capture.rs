@@ -50,7 +50,9 @@ impl Capture {
             let (wake, woken) = mpsc::channel();
             let follower = Follower::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
             let log = source.name.clone();
-            threads.push(std::thread::Builder::new().name("capture".into()).spawn(move || follow(follower, &log, &woken))?);
+            threads.push(
+                std::thread::Builder::new().name("capture".into()).spawn(move || follow(follower, &log, &woken))?,
+            );
             folders.push(folder_of(&source.path));
             wakes.push(wake);
             logs.push((source.name.clone(), status));
@@ -104,7 +106,9 @@ fn watch(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<Reco
             let wanted = match &event {
                 Ok(event) if matches!(event.kind, EventKind::Access(_)) => None,
                 Ok(event) if !event.paths.iter().any(|path| path.starts_with(folder)) => None,
-                Ok(event) if matches!(event.kind, EventKind::Modify(notify::event::ModifyKind::Data(_))) => Some(Wake::Changed),
+                Ok(event) if matches!(event.kind, EventKind::Modify(notify::event::ModifyKind::Data(_))) => {
+                    Some(Wake::Changed)
+                }
                 // Anything else, lost events included, is reason to look at everything.
                 _ => Some(Wake::Listed),
             };
@@ -175,7 +179,9 @@ impl Told {
             Some((reason, LogState::BufferFull)) => {
                 tracing::error!(code = "buffer_full", log, reason, "reading waits; the log keeps what is not read");
             }
-            Some((reason, _)) => tracing::error!(code = "log_unreadable", log, reason, "the log cannot be read; trying again"),
+            Some((reason, _)) => {
+                tracing::error!(code = "log_unreadable", log, reason, "the log cannot be read; trying again")
+            }
             None => tracing::info!(code = "log_readable", log, "the log is followed"),
         }
         self.problem = text;

@@ -85,7 +85,8 @@ impl Config {
             Some(path) => config::read(path)?,
         };
         let parsed = Catalogue::with(&catalogue);
-        let parsed = parsed.map_err(|error| config::syntax(file.catalogue.as_deref().unwrap_or(path), &catalogue, &error))?;
+        let parsed =
+            parsed.map_err(|error| config::syntax(file.catalogue.as_deref().unwrap_or(path), &catalogue, &error))?;
         let mut problems = Vec::new();
         let zone = zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -140,7 +141,9 @@ fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
             return Err(format!("{address} is not a loopback address: give certificate and key"));
         }
         (None, None) if !listen.plaintext => {
-            return Err("give certificate and key, or write `plaintext = true` to listen on loopback without TLS".into());
+            return Err(
+                "give certificate and key, or write `plaintext = true` to listen on loopback without TLS".into()
+            );
         }
         (None, None) => None,
         _ => return Err("certificate and key belong together: give both or none".into()),
@@ -182,6 +185,8 @@ mod tests {
         assert_eq!(kept, load(PLAIN).unwrap().rules.version);
         let truncated = format!("{PLAIN}[people]\ndomains = 'truncate'\n");
         assert_ne!(kept, load(&truncated).unwrap().rules.version);
-        assert!(load(&format!("{PLAIN}[people]\ndomain = 'keep'\n")).err().unwrap().contains("did you mean `domains`?"));
+        assert!(
+            load(&format!("{PLAIN}[people]\ndomain = 'keep'\n")).err().unwrap().contains("did you mean `domains`?")
+        );
     }
 }

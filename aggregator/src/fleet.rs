@@ -6,6 +6,9 @@ use seatmeter_proto::v1::{Agent, LicenseServer, LineCounts, Log, UnrecognisedLin
 use crate::store::{Store, StoreError, received};
 use crate::usage::month::Fleet as Received;
 
+/// A place between two samples: the stream and the position of the one before.
+pub type Place = (i64, i64);
+
 /// Answers questions about license servers and agents.
 #[derive(Clone)]
 pub struct Fleet {
@@ -65,7 +68,11 @@ impl Fleet {
             let mut agents: Vec<Agent> = received::agents(connection)?
                 .into_iter()
                 .map(|agent| Agent {
-                    license_server: servers.iter().find(|s| s.id == agent.server_id).map(|s| s.name.clone()).unwrap_or_default(),
+                    license_server: servers
+                        .iter()
+                        .find(|s| s.id == agent.server_id)
+                        .map(|s| s.name.clone())
+                        .unwrap_or_default(),
                     id: agent.id,
                     host: agent.host,
                     version: agent.version,
@@ -83,9 +90,9 @@ impl Fleet {
     pub fn unrecognised(
         &self,
         license_server: &str,
-        after: (i64, i64),
+        after: Place,
         limit: usize,
-    ) -> Result<(Vec<UnrecognisedLine>, Option<(i64, i64)>), StoreError> {
+    ) -> Result<(Vec<UnrecognisedLine>, Option<Place>), StoreError> {
         self.store.read(|connection| {
             let received = Received::read(connection)?;
             let mut lines = Vec::new();
@@ -95,14 +102,21 @@ impl Fleet {
                 let is_last = page.len() < limit;
                 for sample in page {
                     after = (sample.stream_id, sample.position as i64);
-                    let Some(stream) = received.streams.iter().find(|stream| stream.id == sample.stream_id) else { continue };
+                    let Some(stream) = received.streams.iter().find(|stream| stream.id == sample.stream_id) else {
+                        continue;
+                    };
                     let Some(server) = received.server_of(stream.log_id) else { continue };
                     if !crate::usage::is_named(license_server, server) {
                         continue;
                     }
                     lines.push(UnrecognisedLine {
                         license_server: server.name.clone(),
-                        log: received.logs.iter().find(|log| log.id == stream.log_id).map(|log| log.name.clone()).unwrap_or_default(),
+                        log: received
+                            .logs
+                            .iter()
+                            .find(|log| log.id == stream.log_id)
+                            .map(|log| log.name.clone())
+                            .unwrap_or_default(),
                         position: sample.position,
                         near: (sample.near != 0).then(|| timestamp(sample.near)),
                         text: sample.line,
@@ -121,7 +135,8 @@ impl Fleet {
 
 fn log_of(log: &received::Log, received: &Received) -> Log {
     let streams: Vec<_> = received.streams.iter().filter(|stream| stream.log_id == log.id).collect();
-    let gaps: i64 = received.gaps.iter().filter(|(id, _)| streams.iter().any(|s| s.id == *id)).map(|(_, count)| count).sum();
+    let gaps: i64 =
+        received.gaps.iter().filter(|(id, _)| streams.iter().any(|s| s.id == *id)).map(|(_, count)| count).sum();
     Log {
         name: log.name.clone(),
         last_line: (log.last_line_at > 0).then(|| timestamp(log.last_line_at)),

@@ -92,7 +92,8 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let gate = Gate::new(MAX_QUESTIONS);
-    let usage = UsageServiceServer::new(UsageApi::new(Usage::new(store.clone(), config.calendar, config.rules), gate.clone()));
+    let usage =
+        UsageServiceServer::new(UsageApi::new(Usage::new(store.clone(), config.calendar, config.rules), gate.clone()));
     let fleet = FleetServiceServer::new(FleetApi::new(Fleet::new(store), gate));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<UsageServiceServer<UsageApi>>().await;

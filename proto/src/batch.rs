@@ -97,7 +97,8 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     limit("the range", batch.end - batch.start, MAX_RANGE)?;
     limit("event_count", batch.event_count.into(), MAX_EVENTS as u64)?;
     limit("columns_size", batch.columns_size.into(), MAX_COLUMNS as u64)?;
-    let encoded = zstd::bulk::decompress(&batch.columns, batch.columns_size as usize).map_err(InvalidBatch::Compression)?;
+    let encoded =
+        zstd::bulk::decompress(&batch.columns, batch.columns_size as usize).map_err(InvalidBatch::Compression)?;
     if encoded.len() != batch.columns_size as usize {
         return Err(InvalidBatch::Size { actual: encoded.len(), said: batch.columns_size });
     }
@@ -157,7 +158,8 @@ fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
             return Err(InvalidBatch::Index("clients"));
         }
     }
-    let positions = columns.position_deltas.iter().try_fold(0u64, |position, delta| position.checked_add((*delta).into()));
+    let positions =
+        columns.position_deltas.iter().try_fold(0u64, |position, delta| position.checked_add((*delta).into()));
     match positions {
         Some(last) if events == 0 || last < batch.end - batch.start => Ok(()),
         _ => Err(InvalidBatch::Position),

@@ -79,11 +79,7 @@ pub fn config_folder() -> PathBuf {
 
 /// The state folder of a program (`agent` or `aggregator`), if its configuration names none.
 pub fn state_folder(program: &str) -> PathBuf {
-    if cfg!(windows) {
-        program_data().join(program)
-    } else {
-        PathBuf::from(format!("/var/lib/seatmeter-{program}"))
-    }
+    if cfg!(windows) { program_data().join(program) } else { PathBuf::from(format!("/var/lib/seatmeter-{program}")) }
 }
 
 fn program_data() -> PathBuf {

@@ -88,9 +88,8 @@ impl Identity {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let failed = |reason: String| TransportError::Pem { what: "certificates", path: path.to_owned(), reason };
-    let list: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(error.to_string()))?;
+    let list: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(error.to_string()))?;
     if list.is_empty() { Err(failed("there is none in it".into())) } else { Ok(list) }
 }
 
@@ -113,7 +112,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// How a server identifies itself, and whether its clients must.
 pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Result<Arc<ServerConfig>, TransportError> {
     let (chain, key) = identity.load()?;
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls_error)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls_error)?;
     let builder = match client_authority {
         Some(path) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority(path)?), provider())
@@ -162,7 +162,9 @@ impl Dialer {
         let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().ok_or_else(wrong)?;
         let tls = match uri.scheme_str() {
-            Some("https") => Some(tls.ok_or_else(|| TransportError::Tls("https:// needs the authority's file".into()))?),
+            Some("https") => {
+                Some(tls.ok_or_else(|| TransportError::Tls("https:// needs the authority's file".into()))?)
+            }
             Some("http") if is_loopback(&host) => None,
             Some("http") => return Err(TransportError::PlainText { url: url.to_owned() }),
             _ => return Err(wrong()),

@@ -1,1 +1,7 @@
-//! x
+//! A world to test Seatmeter in: real processes, real sockets, real files, and a truth to compare with.
+//!
+//! Nothing here knows the product's inside: it starts programs, sends signals, reads what they print.
+
+pub mod world;
+
+pub use world::{Agent, World, shared, wait_until};

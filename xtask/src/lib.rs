@@ -1,7 +1,12 @@
 //! The project's own commands, as a library, so that tests can call what the command line calls.
 
+#![allow(clippy::print_stdout, reason = "these commands talk to the developer who called them")]
+
 pub mod codegen;
+pub mod demo;
+pub mod process;
 pub mod sim;
+pub mod test;
 
 use std::path::{Path, PathBuf};
 

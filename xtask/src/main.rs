@@ -28,6 +28,17 @@ enum Command {
     ///
     /// Example: cargo xtask sim --lines 1000000 --truth truth.csv debug.log
     Sim(Sim),
+    /// Build, start an aggregator and an agent over a log, and show the month's table; both run until Ctrl-C
+    Demo {
+        /// A FlexNet debug log; a simulated one if none is given
+        log: Option<PathBuf>,
+    },
+    /// Run everything that must pass, with what it must install
+    Test {
+        /// Take hours in place of minutes: more kills, longer fuzzing
+        #[arg(long)]
+        long: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -68,6 +79,8 @@ fn main() -> Result<()> {
         Command::Codegen { check: false } => xtask::codegen::generate(&xtask::root()),
         Command::Codegen { check: true } => xtask::codegen::check(&xtask::root()),
         Command::Sim(options) => simulate(&options),
+        Command::Demo { log } => xtask::demo::demo(&xtask::root(), log.as_deref()),
+        Command::Test { long } => xtask::test::test(&xtask::root(), long),
     }
 }
 

@@ -276,10 +276,9 @@ impl Buffer {
                 .prepare_cached(
                     "SELECT fingerprint FROM file WHERE device = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4",
                 )?
-                .query_row(
-                    params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified],
-                    |row| row.get(0),
-                )
+                .query_row(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified], |row| {
+                    row.get(0)
+                })
                 .optional()
         })
     }
@@ -292,13 +291,7 @@ impl Buffer {
                     "INSERT INTO file (device, inode, size, modified, fingerprint) VALUES (?1, ?2, ?3, ?4, ?5)
                      ON CONFLICT (device, inode) DO UPDATE SET size = ?3, modified = ?4, fingerprint = ?5",
                 )?
-                .execute(params![
-                    mark.device as i64,
-                    mark.inode as i64,
-                    mark.size as i64,
-                    mark.modified,
-                    fingerprint
-                ])
+                .execute(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified, fingerprint])
                 .map(drop)
         })
     }
@@ -306,8 +299,9 @@ impl Buffer {
     /// The batches after a sequence, in order, as many as fit into so many bytes; at least one where there is one.
     pub fn batches_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
         self.read(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT sequence, body FROM batch WHERE sequence > ?1 AND NOT refused ORDER BY sequence")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT sequence, body FROM batch WHERE sequence > ?1 AND NOT refused ORDER BY sequence",
+            )?;
             let mut rows = statement.query([sequence as i64])?;
             let (mut batches, mut size) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
@@ -464,9 +458,8 @@ impl Buffer {
 }
 
 fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {
-    let mut batch = Batch::decode(body).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
-    })?;
+    let mut batch = Batch::decode(body)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error)))?;
     batch.sequence = sequence;
     Ok(batch)
 }
@@ -511,10 +504,9 @@ fn save_checkpoint(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
 }
 
 fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    connection
-        .query_row("SELECT coalesce(sum(length(body)), 0), count(*) FROM batch", [], |row| {
-            Ok(row.get::<_, i64>(0)? as u64 + row.get::<_, i64>(1)? as u64 * ROW_OVERHEAD)
-        })
+    connection.query_row("SELECT coalesce(sum(length(body)), 0), count(*) FROM batch", [], |row| {
+        Ok(row.get::<_, i64>(0)? as u64 + row.get::<_, i64>(1)? as u64 * ROW_OVERHEAD)
+    })
 }
 
 /// A panic of another thread while it held the lock left no half-done work: SQLite rolls back.

@@ -20,7 +20,8 @@ pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
     let mut is_well = true;
     for log in &config.logs {
         let zone = log.zone.iana_name().unwrap_or("the machine's own zone");
-        let parts = candidates(&log.path, &log.archives).map_or(0, |found| found.iter().filter(|c| !c.is_current).count());
+        let parts =
+            candidates(&log.path, &log.archives).map_or(0, |found| found.iter().filter(|c| !c.is_current).count());
         println!("log             {} ({zone}, {parts} rotated or archived parts)", log.path.display());
         if let Err(error) = Content::open(&log.path) {
             println!("                {error}");

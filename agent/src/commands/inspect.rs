@@ -68,10 +68,12 @@ fn show_all(buffer: &Buffer) -> Result<()> {
 fn show_batch(buffer: &Buffer, sequence: u64) -> Result<()> {
     let found = buffer.batches_after(sequence.saturating_sub(1), 1)?;
     let batch = found.first().filter(|batch| batch.sequence == sequence);
-    let batch = batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never was"))?;
+    let batch =
+        batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never was"))?;
     let columns = batch::open(batch)?;
     let name = |index: u32| columns.strings.get(index as usize).map_or("", String::as_str);
-    let mut table = super::table(&["Position", "Time", "Kind", "Daemon", "Feature", "User", "Host", "Seats", "Detail"], 7);
+    let mut table =
+        super::table(&["Position", "Time", "Kind", "Daemon", "Feature", "User", "Host", "Seats", "Detail"], 7);
     for (position, event) in batch::events(&columns, batch.start) {
         let feature = event.feature as usize;
         let client = event.client as usize;

@@ -8,8 +8,8 @@ pub(crate) mod status;
 
 use std::process::ExitCode;
 
-use comfy_table::presets;
 use comfy_table::{CellAlignment, Table};
+use comfy_table::{LineStyle, TableStyle};
 
 /// Done, but something could not be counted or is not well.
 pub(crate) const INCOMPLETE: u8 = 3;
@@ -21,7 +21,9 @@ pub(crate) fn exit(is_well: bool) -> ExitCode {
 /// A table with a line under its head; all columns from `numbers_from` on are numbers, and right-aligned.
 pub(crate) fn table(head: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(head.to_vec());
+    table
+        .load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')))
+        .set_header(head.to_vec());
     for column in table.column_iter_mut().skip(numbers_from) {
         column.set_cell_alignment(CellAlignment::Right);
     }

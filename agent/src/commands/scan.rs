@@ -84,7 +84,14 @@ fn report(found: &Scan) {
         lines.unrecognised
     );
     for sample in &found.samples {
-        let _ = writeln!(err, "  {}:{}: {}: {}", sample.path.display(), sample.line, sample.reason, sample.text.escape_debug());
+        let _ = writeln!(
+            err,
+            "  {}:{}: {}: {}",
+            sample.path.display(),
+            sample.line,
+            sample.reason,
+            sample.text.escape_debug()
+        );
     }
     for (path, lines) in &found.undated {
         let _ = writeln!(

@@ -44,7 +44,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         status.oldest_batch_age_seconds
     );
     for log in &status.logs {
-        println!("log         {}: {}{}", log.log, log.state, if log.message.is_empty() { String::new() } else { format!(": {}", log.message) });
+        println!(
+            "log         {}: {}{}",
+            log.log,
+            log.state,
+            if log.message.is_empty() { String::new() } else { format!(": {}", log.message) }
+        );
         println!("            read to {} of {} bytes, last line {}", log.position, log.size, at(log.last_line_at));
         println!(
             "            {} events, {} lines known to mean nothing, {} not understood, {} undated",

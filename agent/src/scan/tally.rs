@@ -87,14 +87,8 @@ impl Tally {
             Kind::ManagerStart | Kind::DaemonStart => 0,
             _ => self.names.client(&mut self.counts, usage.user, usage.host),
         };
-        let event = Event {
-            kind: usage.kind,
-            at: dated.at.local,
-            feature,
-            client,
-            seats: usage.seats,
-            detail: usage.detail,
-        };
+        let event =
+            Event { kind: usage.kind, at: dated.at.local, feature, client, seats: usage.seats, detail: usage.detail };
         self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
     }
 

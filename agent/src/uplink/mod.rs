@@ -108,7 +108,8 @@ impl Uplink {
                         tracing::error!(code = "uplink_down", reason, "batches wait in the buffer; trying again");
                     }
                     is_down = true;
-                    status.state = format!("down since {}: {reason}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"));
+                    status.state =
+                        format!("down since {}: {reason}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"));
                 }
             }
             self.save_status(&status).await;
@@ -146,7 +147,12 @@ impl Uplink {
         let mut answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
         let Some(Down::Welcome(welcome)) = answer(&mut answers).await? else { return Err(Ended::Closed) };
         if *is_down || status.acknowledged_at == 0 {
-            tracing::info!(code = "uplink_up", aggregator = self.dialer.url(), version = welcome.aggregator_version, "delivering");
+            tracing::info!(
+                code = "uplink_up",
+                aggregator = self.dialer.url(),
+                version = welcome.aggregator_version,
+                "delivering"
+            );
         }
         *is_down = false;
         status.state = "connected".into();

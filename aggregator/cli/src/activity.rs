@@ -63,10 +63,8 @@ struct WithServer {
 
 #[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) async fn activity(channel: Channel, asked: Activity, output: Output) -> Result<()> {
-    let request = GetActivityRequest {
-        license_server: asked.server.unwrap_or_default(),
-        month: asked.month.unwrap_or_default(),
-    };
+    let request =
+        GetActivityRequest { license_server: asked.server.unwrap_or_default(), month: asked.month.unwrap_or_default() };
     let found = UsageServiceClient::new(channel).get_activity(request).await?.into_inner();
     let rows: Vec<ActivityRow> = found
         .rows

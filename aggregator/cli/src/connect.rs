@@ -10,7 +10,13 @@ use tonic_types::StatusExt;
 #[derive(clap::Args)]
 pub(crate) struct Connection {
     /// The aggregator's URL: https://HOST:PORT, or http:// to a loopback address
-    #[arg(long, global = true, value_name = "URL", env = "SEATMETER_AGGREGATOR", default_value = "http://127.0.0.1:7471")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SEATMETER_AGGREGATOR",
+        default_value = "http://127.0.0.1:7471"
+    )]
     aggregator: String,
     /// The authority that signed the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_AUTHORITY")]
@@ -30,11 +36,8 @@ pub(crate) struct Unreachable(TransportError);
 
 impl Connection {
     pub(crate) async fn open(&self) -> Result<Channel> {
-        let identity = self
-            .certificate
-            .clone()
-            .zip(self.key.clone())
-            .map(|(certificate, key)| Identity { certificate, key });
+        let identity =
+            self.certificate.clone().zip(self.key.clone()).map(|(certificate, key)| Identity { certificate, key });
         let tls = self.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
         let dialer = Dialer::new(&self.aggregator, tls)?;
         Ok(dialer.connect().await.map_err(Unreachable)?)

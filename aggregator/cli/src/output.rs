@@ -4,8 +4,8 @@ use std::io;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use comfy_table::presets;
 use comfy_table::{CellAlignment, Table};
+use comfy_table::{LineStyle, TableStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -45,7 +45,8 @@ pub(crate) fn print<R: Row>(rows: &[R], output: Output) -> Result<()> {
 
 fn table<R: Row>(rows: &[R]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(R::COLUMNS.iter().map(|column| column.trim_end()));
+    let style = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_header(R::COLUMNS.iter().map(|column| column.trim_end()));
     for row in rows {
         table.add_row(row.cells());
     }

@@ -58,8 +58,16 @@ impl From<LicenseServer> for ServerRow {
 
 impl Row for ServerRow {
     const FIELDS: &'static [&'static str] = &[
-        "license_server", "realm", "last_report", "last_line", "logs", "open_sessions", "events", "noise_lines",
-        "unrecognised_lines", "warnings",
+        "license_server",
+        "realm",
+        "last_report",
+        "last_line",
+        "logs",
+        "open_sessions",
+        "events",
+        "noise_lines",
+        "unrecognised_lines",
+        "warnings",
     ];
     const COLUMNS: &'static [&'static str] =
         &["Server", "Realm", "Last report", "Last line", "Logs ", "Open ", "Events ", "Not understood ", "Look into"];
@@ -109,7 +117,10 @@ impl From<Agent> for AgentRow {
         let troubles = heartbeat.sources.iter().filter(|source| !source.message.is_empty());
         Self {
             last_report: stamp(agent.last_report.as_ref()),
-            troubles: troubles.map(|source| format!("{}: {}", source.log, source.message)).collect::<Vec<_>>().join("; "),
+            troubles: troubles
+                .map(|source| format!("{}: {}", source.log, source.message))
+                .collect::<Vec<_>>()
+                .join("; "),
             license_server: agent.license_server,
             agent_id: agent.id,
             host: agent.host,
@@ -125,11 +136,29 @@ impl From<Agent> for AgentRow {
 
 impl Row for AgentRow {
     const FIELDS: &'static [&'static str] = &[
-        "license_server", "agent_id", "host", "version", "last_report", "clock_ahead_seconds", "buffered_batches",
-        "buffered_bytes", "oldest_batch_age_seconds", "undated_lines", "troubles",
+        "license_server",
+        "agent_id",
+        "host",
+        "version",
+        "last_report",
+        "clock_ahead_seconds",
+        "buffered_batches",
+        "buffered_bytes",
+        "oldest_batch_age_seconds",
+        "undated_lines",
+        "troubles",
     ];
     const COLUMNS: &'static [&'static str] = &[
-        "Server", "Agent", "Host", "Version", "Last report", "Clock ahead ", "Waiting ", "Oldest ", "Undated ", "Troubles",
+        "Server",
+        "Agent",
+        "Host",
+        "Version",
+        "Last report",
+        "Clock ahead ",
+        "Waiting ",
+        "Oldest ",
+        "Undated ",
+        "Troubles",
     ];
 
     fn cells(&self) -> Vec<String> {

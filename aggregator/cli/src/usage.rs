@@ -90,12 +90,36 @@ impl From<SkuUsage> for SkuRow {
 
 impl Row for SkuRow {
     const FIELDS: &'static [&'static str] = &[
-        "month", "sku", "product", "license_server", "unique_users", "free_users", "paid_users", "devices", "checkouts",
-        "denials", "denial_lines", "seat_hours", "peak_concurrent", "peak_at", "peak_exact", "catalogued",
-        "concurrent_model", "complete",
+        "month",
+        "sku",
+        "product",
+        "license_server",
+        "unique_users",
+        "free_users",
+        "paid_users",
+        "devices",
+        "checkouts",
+        "denials",
+        "denial_lines",
+        "seat_hours",
+        "peak_concurrent",
+        "peak_at",
+        "peak_exact",
+        "catalogued",
+        "concurrent_model",
+        "complete",
     ];
     const COLUMNS: &'static [&'static str] = &[
-        "Month", "SKU", "Product", "Server", "Users ", "Devices ", "Checkouts ", "Denials ", "Seat-hours ", "Peak ",
+        "Month",
+        "SKU",
+        "Product",
+        "Server",
+        "Users ",
+        "Devices ",
+        "Checkouts ",
+        "Denials ",
+        "Seat-hours ",
+        "Peak ",
         "Complete",
     ];
 
@@ -177,6 +201,10 @@ fn tell_completeness(completeness: Option<&Completeness>) {
     }
     for server in completeness.servers.iter().filter(|server| !server.complete) {
         let through = moment(&stamp(server.reported_through.as_ref()));
-        eprintln!("Incomplete: {} (reported through {through}): {}", safe(&server.license_server), safe(&server.reasons.join("; ")));
+        eprintln!(
+            "Incomplete: {} (reported through {through}): {}",
+            safe(&server.license_server),
+            safe(&server.reasons.join("; "))
+        );
     }
 }

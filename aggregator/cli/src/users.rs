@@ -57,7 +57,16 @@ impl From<UserUsage> for UserRow {
 
 impl Row for UserRow {
     const FIELDS: &'static [&'static str] = &[
-        "person", "realm", "identities", "skus", "first_used", "last_used", "days", "checkouts", "seat_hours", "estimated",
+        "person",
+        "realm",
+        "identities",
+        "skus",
+        "first_used",
+        "last_used",
+        "days",
+        "checkouts",
+        "seat_hours",
+        "estimated",
     ];
     const COLUMNS: &'static [&'static str] =
         &["Person", "Realm", "SKUs", "First used", "Last used", "Days ", "Checkouts ", "Seat-hours ", "Estimated"];

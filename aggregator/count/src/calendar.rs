@@ -165,9 +165,7 @@ pub fn date_of(day: Day) -> Date {
 
 /// The day of a date.
 pub fn day_of(date_: Date) -> Day {
-    date(1970, 1, 1)
-        .until((Unit::Day, date_))
-        .map_or(0, |span| span.get_days())
+    date(1970, 1, 1).until((Unit::Day, date_)).map_or(0, |span| span.get_days())
 }
 
 #[cfg(test)]

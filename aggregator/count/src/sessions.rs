@@ -66,6 +66,8 @@ struct Held {
 #[derive(Clone, Debug)]
 struct Queue {
     oldest: Held,
+    /// Boxed, since it is nearly always absent, and every open session pays for its place.
+    #[allow(clippy::box_collection)]
     later: Option<Box<VecDeque<Held>>>,
 }
 
@@ -126,11 +128,12 @@ impl Sessions {
         let mut sessions = Vec::with_capacity(self.open.len());
         for (&(feature, client), queue) in &self.open {
             let later = queue.later.iter().flat_map(|later| later.iter());
-            sessions.extend(
-                std::iter::once(&queue.oldest)
-                    .chain(later)
-                    .map(|held| OpenSession { feature, client, from: held.from, seats: held.seats }),
-            );
+            sessions.extend(std::iter::once(&queue.oldest).chain(later).map(|held| OpenSession {
+                feature,
+                client,
+                from: held.from,
+                seats: held.seats,
+            }));
         }
         // Stable, and by key alone: sessions of one key keep their order, which need not be that of their moments.
         sessions.sort_by_key(|session| (session.feature, session.client));
@@ -179,13 +182,7 @@ impl Sessions {
         Some(oldest)
     }
 
-    fn end_where(
-        &mut self,
-        through: i64,
-        ending: Ending,
-        ledger: &mut impl Ledger,
-        ends: impl Fn(FeatureId) -> bool,
-    ) {
+    fn end_where(&mut self, through: i64, ending: Ending, ledger: &mut impl Ledger, ends: impl Fn(FeatureId) -> bool) {
         for ((feature, client), queue) in self.open.extract_if(|(feature, _), _| ends(*feature)) {
             let later = queue.later.iter().flat_map(|later| later.iter());
             for held in std::iter::once(&queue.oldest).chain(later) {

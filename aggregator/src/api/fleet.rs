@@ -52,9 +52,7 @@ impl FleetService for FleetApi {
         let wrong = || invalid("page_token", "is not one of this method's");
         let after = match read_token(&asked.page_token)?.as_deref() {
             None => (0, -1),
-            Some([stream, position]) => {
-                (stream.parse().map_err(|_| wrong())?, position.parse().map_err(|_| wrong())?)
-            }
+            Some([stream, position]) => (stream.parse().map_err(|_| wrong())?, position.parse().map_err(|_| wrong())?),
             Some(_) => return Err(wrong()),
         };
         let fleet = self.fleet.clone();

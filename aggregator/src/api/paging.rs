@@ -18,7 +18,8 @@ pub(super) fn page_size(asked: i32) -> Result<usize, Status> {
 
 /// A token of these parts: opaque to clients.
 pub(super) fn write_token(parts: &[&str]) -> String {
-    let joined = parts.iter().flat_map(|part| [&part.len().to_string(), ":", part].concat().into_bytes()).collect::<Vec<u8>>();
+    let joined =
+        parts.iter().flat_map(|part| [&part.len().to_string(), ":", part].concat().into_bytes()).collect::<Vec<u8>>();
     joined.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

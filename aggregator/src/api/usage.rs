@@ -100,10 +100,14 @@ impl UsageService for UsageApi {
         }
         let filter = Filter { license_server: asked.license_server, sku: asked.sku };
         let usage = self.usage.clone();
-        answer(move || Ok(GetTrendResponse { rows: usage.trend(from, through, &filter)?, basis: Some(usage.basis()) })).await
+        answer(move || Ok(GetTrendResponse { rows: usage.trend(from, through, &filter)?, basis: Some(usage.basis()) }))
+            .await
     }
 
-    async fn get_activity(&self, request: Request<GetActivityRequest>) -> Result<Response<GetActivityResponse>, Status> {
+    async fn get_activity(
+        &self,
+        request: Request<GetActivityRequest>,
+    ) -> Result<Response<GetActivityResponse>, Status> {
         let _place = self.gate.enter()?;
         let asked = request.into_inner();
         let month = if asked.month.is_empty() { None } else { Some(self.month("month", &asked.month)?) };

@@ -76,7 +76,10 @@ impl Saved {
     /// Reads what [`LogFold::save`] wrote.
     pub fn read(bytes: &[u8]) -> Result<Self, StoreError> {
         let failed = |reason: String| {
-            StoreError::new(Failure::Corrupt, format!("a log's state cannot be read: {reason}; run `seatmeter-aggregator rebuild`"))
+            StoreError::new(
+                Failure::Corrupt,
+                format!("a log's state cannot be read: {reason}; run `seatmeter-aggregator rebuild`"),
+            )
         };
         let saved = Self::decode(bytes).map_err(|error| failed(error.to_string()))?;
         let open = [saved.identities.len(), saved.devices.len(), saved.from.len(), saved.seats.len()];
@@ -161,13 +164,8 @@ impl LogFold {
         book: &mut Book,
     ) {
         let resolved = directory.resolve(columns, realm);
-        let mut scribe = Scribe {
-            log_id,
-            clients: directory.clients(),
-            retries: &mut self.retries,
-            levels: &mut self.levels,
-            book,
-        };
+        let mut scribe =
+            Scribe { log_id, clients: directory.clients(), retries: &mut self.retries, levels: &mut self.levels, book };
         for (position, mut event) in batch::events(columns, batch.start) {
             if position < from {
                 continue;

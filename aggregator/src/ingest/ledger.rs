@@ -67,8 +67,9 @@ impl Facts {
                 if archived.id > through {
                     return Ok(());
                 }
-                let columns = batch::open(&archived.batch)
-                    .map_err(|error| StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id)))?;
+                let columns = batch::open(&archived.batch).map_err(|error| {
+                    StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id))
+                })?;
                 last = last.max(archived.id);
                 self.take(last, &stream, archived.start, &archived.batch, &columns);
                 if self.book.facts() > MANY_FACTS {
@@ -82,7 +83,11 @@ impl Facts {
         Ok(())
     }
 
-    pub(super) fn write(&mut self, connection: &mut dyn Connection, logs: &mut BTreeMap<i64, Log>) -> Result<(), StoreError> {
+    pub(super) fn write(
+        &mut self,
+        connection: &mut dyn Connection,
+        logs: &mut BTreeMap<i64, Log>,
+    ) -> Result<(), StoreError> {
         self.directory.save(connection)?;
         self.book.write(connection)?;
         for (log_id, through) in &self.ahead {

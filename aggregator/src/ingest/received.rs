@@ -101,7 +101,12 @@ impl Received {
     }
 
     /// Makes what is new of a batch durable, with its stream's mark.
-    pub(super) fn place(&mut self, connection: &mut dyn Connection, delivery: &Delivery, now: i64) -> Result<Placed, StoreError> {
+    pub(super) fn place(
+        &mut self,
+        connection: &mut dyn Connection,
+        delivery: &Delivery,
+        now: i64,
+    ) -> Result<Placed, StoreError> {
         let (hello, batch) = (&delivery.hello, &delivery.batch);
         let server_id = self.server(connection, hello)?;
         // A batch without a stream does not get through its check.

@@ -102,7 +102,12 @@ async fn converse(
     Ok(())
 }
 
-async fn deliver(batch: Batch, hello: &Arc<Hello>, orders: &mpsc::Sender<Order>, answers: &Answers) -> Result<(), Status> {
+async fn deliver(
+    batch: Batch,
+    hello: &Arc<Hello>,
+    orders: &mpsc::Sender<Order>,
+    answers: &Answers,
+) -> Result<(), Status> {
     match batch::open(&batch) {
         Ok(columns) => {
             let delivery = Delivery { hello: hello.clone(), batch, columns, answer: answers.clone() };

@@ -34,7 +34,8 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
     store.read(|archive| {
         let directory = Directory::load(archive)?;
         let mut again = Facts::new(calendar.clone(), directory);
-        let stored: BTreeMap<i64, received::Log> = received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
+        let stored: BTreeMap<i64, received::Log> =
+            received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
         let mut logs = stored.clone();
         for (id, log) in &stored {
             if log.needs_refold {
@@ -108,7 +109,9 @@ fn compare(
     }
     report.check(stored_hours.len() == made_hours.len(), || "the number of hours differs".into());
     for (stored, made) in stored_hours.iter().zip(&made_hours) {
-        report.check(stored == made, || format!("hour {:?}: the peaks differ: {:?}, made again {:?}", stored.0, stored.1, made.1));
+        report.check(stored == made, || {
+            format!("hour {:?}: the peaks differ: {:?}, made again {:?}", stored.0, stored.1, made.1)
+        });
     }
     Ok(())
 }

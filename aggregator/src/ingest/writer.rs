@@ -87,7 +87,12 @@ impl Writer {
                 set_setting(connection, "time_zone", &zone)
             })?;
             if let Some(before) = stored {
-                tracing::warn!(code = "time_zone_changed", before, now = zone, "all facts are made again: days are of another time zone");
+                tracing::warn!(
+                    code = "time_zone_changed",
+                    before,
+                    now = zone,
+                    "all facts are made again: days are of another time zone"
+                );
             }
         }
         let facts = Facts::new(calendar.clone(), Directory::default());
@@ -144,7 +149,8 @@ impl Writer {
         if self.facts.waiting_since.is_some() && (is_idle || is_old || self.facts.book.facts() > MANY_FACTS) {
             self.flush()?;
         }
-        let due: Vec<i64> = self.facts.refolds.iter().filter(|(_, times)| is_due(**times)).map(|(log, _)| *log).collect();
+        let due: Vec<i64> =
+            self.facts.refolds.iter().filter(|(_, times)| is_due(**times)).map(|(log, _)| *log).collect();
         due.into_iter().try_for_each(|log| self.refold(log))
     }
 
@@ -243,7 +249,12 @@ impl Writer {
         })?;
         self.facts.written();
         self.facts.refolds.remove(&log_id);
-        tracing::info!(code = "log_refolded", log_id, milliseconds = began.elapsed().as_millis() as u64, "facts were made again in the order of the log");
+        tracing::info!(
+            code = "log_refolded",
+            log_id,
+            milliseconds = began.elapsed().as_millis() as u64,
+            "facts were made again in the order of the log"
+        );
         Ok(())
     }
 
@@ -261,7 +272,9 @@ impl Writer {
     /// tried again before the next order.
     fn recover(&mut self) {
         self.connection.rollback();
-        while let Err(error) = self.store.writer().map(|connection| self.connection = connection).and_then(|()| self.reload()) {
+        while let Err(error) =
+            self.store.writer().map(|connection| self.connection = connection).and_then(|()| self.reload())
+        {
             tracing::error!(code = "store_failed", reason = %error, "the database cannot be opened; trying again");
             std::thread::sleep(Duration::from_secs(1));
         }

@@ -82,6 +82,9 @@ pub type UsageKey = (i64, i32, u32);
 /// Log, hour, feature.
 pub type HourKey = (i64, i64, u32);
 
+/// An hour's most seats in use, and when that was reached first.
+pub type Peak = (HourKey, (u64, i64));
+
 /// Rows are handed to the database in portions of this many, so that their values take little memory.
 const PORTION: usize = 4096;
 
@@ -171,8 +174,12 @@ fn bytes_of(bitmap: &RoaringBitmap) -> Vec<u8> {
 }
 
 fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
-    RoaringBitmap::deserialize_from(bytes)
-        .map_err(|error| StoreError::new(Failure::Corrupt, format!("a set of people cannot be read: {error}; run `seatmeter-aggregator rebuild`")))
+    RoaringBitmap::deserialize_from(bytes).map_err(|error| {
+        StoreError::new(
+            Failure::Corrupt,
+            format!("a set of people cannot be read: {error}; run `seatmeter-aggregator rebuild`"),
+        )
+    })
 }
 
 /// Writes what a feature's usage now is.
@@ -202,7 +209,8 @@ pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) 
     connection.execute(sql, &values).map(drop)
 }
 
-const USAGE_COLUMNS: &str = "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at,
+const USAGE_COLUMNS: &str =
+    "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at,
                                     held, checked_out, devices FROM usage";
 
 fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreError> {
@@ -260,7 +268,7 @@ pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, Sto
 }
 
 /// Raises the peaks of hours.
-pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[(HourKey, (u64, i64))]) -> Result<(), StoreError> {
+pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<(), StoreError> {
     let sql = "INSERT INTO concurrency (log_id, hour, feature_id, peak, peak_at) VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (log_id, hour, feature_id) DO UPDATE SET
                    peak_at = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak_at ELSE concurrency.peak_at END,
@@ -282,7 +290,7 @@ pub fn peaks(
     log_id: i64,
     from_hour: i64,
     until_hour: i64,
-) -> Result<Vec<(HourKey, (u64, i64))>, StoreError> {
+) -> Result<Vec<Peak>, StoreError> {
     let sql = "SELECT hour, feature_id, peak, peak_at FROM concurrency
                WHERE log_id = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, feature_id";
     let mut found = Vec::new();

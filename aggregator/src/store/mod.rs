@@ -129,6 +129,7 @@ pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<Str
 
 /// Keeps a setting.
 pub fn set_setting(connection: &mut dyn Connection, name: &str, value: &str) -> Result<(), StoreError> {
-    let sql = "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    let sql =
+        "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     connection.execute(sql, &[name.into(), value.into()]).map(drop)
 }

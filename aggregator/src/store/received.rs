@@ -220,7 +220,8 @@ pub fn save_fold(connection: &mut dyn Connection, log: &Log) -> Result<(), Store
 /// All streams.
 pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreError> {
     let mut found = Vec::new();
-    let sql = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, noise, unrecognised
+    let sql =
+        "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, noise, unrecognised
                FROM stream ORDER BY log_id, begins_at, fingerprint";
     connection.query(sql, &[], &mut |row| {
         found.push(Stream {
@@ -296,7 +297,13 @@ pub fn drop_batches_from(connection: &mut dyn Connection, stream_id: i64, start:
 }
 
 /// Notes that a part of a stream is lost.
-pub fn add_gap(connection: &mut dyn Connection, stream_id: i64, start: u64, end: u64, now: i64) -> Result<(), StoreError> {
+pub fn add_gap(
+    connection: &mut dyn Connection,
+    stream_id: i64,
+    start: u64,
+    end: u64,
+    now: i64,
+) -> Result<(), StoreError> {
     let sql = "INSERT INTO gap (stream_id, start_at, end_at, noticed_at) VALUES ($1, $2, $3, $4)
                ON CONFLICT (stream_id, start_at) DO UPDATE SET end_at = excluded.end_at";
     connection.execute(sql, &[stream_id.into(), start.into(), end.into(), now.into()]).map(drop)

@@ -148,7 +148,9 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
         let known = MIGRATIONS.len();
         return Err(StoreError::new(
             Failure::Permanent,
-            format!("the database was written by a newer version (schema {found}, this version knows {known}): install that version again"),
+            format!(
+                "the database was written by a newer version (schema {found}, this version knows {known}): install that version again"
+            ),
         ));
     }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {

@@ -21,7 +21,8 @@ impl Sqlite {
     /// The database in this file, which is made at the first connection.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST {
-            let reason = format!("SQLite {} can corrupt databases: 3.51.3 is the oldest that does not", rusqlite::version());
+            let reason =
+                format!("SQLite {} can corrupt databases: 3.51.3 is the oldest that does not", rusqlite::version());
             return Err(StoreError::new(Failure::Permanent, reason));
         }
         Ok(Self { path: path.to_owned() })

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_file_goes_over_the_built_in_entries() {
-        let text = "[[sku]]\nid = 'MINE'\nproduct = 'My product'\ndaemon = 'CITRIX'\nfeatures = ['XDT_PLT_UD', 'CITRIX']";
+        let text =
+            "[[sku]]\nid = 'MINE'\nproduct = 'My product'\ndaemon = 'CITRIX'\nfeatures = ['XDT_PLT_UD', 'CITRIX']";
         let features = [feature("CITRIX", "XDT_PLT_UD"), feature("CITRIX", "CITRIX")];
         assert_eq!(ids(&Catalogue::with(text).unwrap(), &features), [Some("MINE".into()), Some("MINE".into())]);
         assert!(Catalogue::with("[[sku]]\nname = 'x'").is_err());

@@ -11,7 +11,13 @@ use crate::store::received::Agent;
 const FRESH: i64 = 86_400;
 
 /// How complete a month is, for each license server and for all.
-pub fn completeness(fleet: &Fleet, agents: &[Agent], calendar: &Calendar, month: Month, now: Timestamp) -> Completeness {
+pub fn completeness(
+    fleet: &Fleet,
+    agents: &[Agent],
+    calendar: &Calendar,
+    month: Month,
+    now: Timestamp,
+) -> Completeness {
     let (start, end) = (calendar.start_of(month), calendar.start_of(month.next()));
     let now = now.as_second();
     let needed = end.min(now - FRESH);
@@ -36,7 +42,8 @@ pub fn completeness(fleet: &Fleet, agents: &[Agent], calendar: &Calendar, month:
             if logs.iter().any(|log| log.needs_refold) {
                 reasons.push("older logs are being counted in".to_owned());
             }
-            let gaps: i64 = fleet.gaps.iter().filter(|(id, _)| streams.iter().any(|s| s.id == *id)).map(|(_, n)| n).sum();
+            let gaps: i64 =
+                fleet.gaps.iter().filter(|(id, _)| streams.iter().any(|s| s.id == *id)).map(|(_, n)| n).sum();
             if gaps > 0 {
                 reasons.push(format!("{gaps} known gaps: parts of its logs were gone before they could be read"));
             }
@@ -68,5 +75,6 @@ fn troubles(agent: &Agent) -> Vec<String> {
 }
 
 fn moment(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| "an unknown date".into(), |m| m.strftime("%Y-%m-%d %H:%M UTC").to_string())
+    Timestamp::from_second(seconds)
+        .map_or_else(|_| "an unknown date".into(), |m| m.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }

@@ -59,7 +59,13 @@ impl Fleet {
                 let through = log.last_line_at.max(seat.from);
                 if seat.from < end && through >= start {
                     let (from, until) = (seat.from.max(start), through.min(end));
-                    parts.push(OpenPart { log_id: log.id, seat: *seat, from, through: until.min(end - 1).max(from), until });
+                    parts.push(OpenPart {
+                        log_id: log.id,
+                        seat: *seat,
+                        from,
+                        through: until.min(end - 1).max(from),
+                        until,
+                    });
                 }
             }
         }

@@ -151,7 +151,9 @@ impl Usage {
                 })
                 .filter(|row| row.users_held + row.outs + row.ins + row.denials > 0)
                 .collect();
-            let key = |row: &Activity| (row.license_server.clone(), row.month.clone(), row.daemon.clone(), row.feature.clone());
+            let key = |row: &Activity| {
+                (row.license_server.clone(), row.month.clone(), row.daemon.clone(), row.feature.clone())
+            };
             rows.sort_by_cached_key(key);
             Ok(rows)
         })

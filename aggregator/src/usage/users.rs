@@ -62,10 +62,18 @@ impl Usage {
             for person in page {
                 let person = people.get(*person);
                 let mut sum = Sum {
-                    figures: FactFigures { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 },
+                    figures: FactFigures {
+                        days: 0,
+                        first_at: i64::MAX,
+                        last_at: i64::MIN,
+                        checkouts: 0,
+                        seat_seconds: 0,
+                        flags: 0,
+                    },
                     skus: BTreeSet::new(),
                 };
-                let used: Vec<u32> = person.identities.iter().copied().filter(|identity| who.contains(*identity)).collect();
+                let used: Vec<u32> =
+                    person.identities.iter().copied().filter(|identity| who.contains(*identity)).collect();
                 for identity in &used {
                     self.add_facts(connection, &wanted, *identity, &mut sum)?;
                     self.add_open(&fleet, month, &wanted, *identity, &mut sum);
@@ -145,7 +153,8 @@ impl Usage {
         sum: &mut Sum,
     ) {
         let mut calendar = self.calendar.clone();
-        let features: HashMap<(i64, u32), ()> = wanted.iter().map(|((log, _, feature), _, _)| ((*log, *feature), ())).collect();
+        let features: HashMap<(i64, u32), ()> =
+            wanted.iter().map(|((log, _, feature), _, _)| ((*log, *feature), ())).collect();
         for part in fleet.open_in(month, &self.calendar) {
             if part.seat.client.identity != identity || !features.contains_key(&(part.log_id, part.seat.feature)) {
                 continue;

@@ -100,10 +100,9 @@ impl Server {
 
     /// What is true of all that was written.
     pub fn figures(&self) -> Vec<Figures> {
-        let open = self
-            .open
-            .iter()
-            .flat_map(|((feature, user, host), seats)| seats.iter().map(|(from, n)| (*from, *feature, *user, *host, *n)));
+        let open = self.open.iter().flat_map(|((feature, user, host), seats)| {
+            seats.iter().map(|(from, n)| (*from, *feature, *user, *host, *n))
+        });
         self.truth.figures(open, self.last_line)
     }
 
@@ -121,7 +120,11 @@ impl Server {
         self.line(out, "lmgrd", "  Please Note:");
         self.line(out, "lmgrd", "");
         let date = format!("{month}/{day}/{year}");
-        self.line(out, "lmgrd", &format!("FlexNet Licensing (v11.19.6.0 build 293152 x64_lsb) started on LIC01 (linux) ({date})"));
+        self.line(
+            out,
+            "lmgrd",
+            &format!("FlexNet Licensing (v11.19.6.0 build 293152 x64_lsb) started on LIC01 (linux) ({date})"),
+        );
         self.line(out, "lmgrd", &format!("Started {DAEMON} (internet tcp_port 37560 pid 1085)"));
         self.line(out, DAEMON, "FlexNet Licensing version v11.19.6.0 build 293152 x64_lsb");
         self.line(out, DAEMON, &format!("Server started on LIC01 for:\t{}", feature_name(0)));
@@ -230,8 +233,16 @@ impl Server {
         let (h, m, s) = (time / 3600, time / 60 % 60, time % 60);
         let month = MONTHS[month as usize - 1];
         self.line(out, DAEMON, "(@simulatd-SLOG@) ===============================================");
-        self.line(out, DAEMON, &format!("(@simulatd-SLOG@) Time: {weekday} {month} {day:02} {year} {h:02}:{m:02}:{s:02} Sim Time"));
-        self.line(out, DAEMON, "(@simulatd-SLOG@) Peak active connections #322 attempted at Thu Jun 09 2022 13:21:43 Sim Time");
+        self.line(
+            out,
+            DAEMON,
+            &format!("(@simulatd-SLOG@) Time: {weekday} {month} {day:02} {year} {h:02}:{m:02}:{s:02} Sim Time"),
+        );
+        self.line(
+            out,
+            DAEMON,
+            "(@simulatd-SLOG@) Peak active connections #322 attempted at Thu Jun 09 2022 13:21:43 Sim Time",
+        );
     }
 
     fn end_all(&mut self) {
@@ -255,7 +266,16 @@ impl Server {
         let time = local.rem_euclid(86_400);
         let (h, m, s) = ((time / 3600) as u8, (time / 60 % 60) as u8, (time % 60) as u8);
         let tens = if h < 10 { b' ' } else { b'0' + h / 10 };
-        out.extend_from_slice(&[tens, b'0' + h % 10, b':', b'0' + m / 10, b'0' + m % 10, b':', b'0' + s / 10, b'0' + s % 10]);
+        out.extend_from_slice(&[
+            tens,
+            b'0' + h % 10,
+            b':',
+            b'0' + m / 10,
+            b'0' + m % 10,
+            b':',
+            b'0' + s / 10,
+            b'0' + s % 10,
+        ]);
         out.extend_from_slice(b" (");
         out.extend_from_slice(daemon.as_bytes());
         out.extend_from_slice(b") ");

@@ -93,7 +93,13 @@ pub(super) fn date_of(local: i64) -> (i64, i64, i64) {
 
 impl Truth {
     pub(super) fn new(daemon: &str, features: Vec<String>) -> Self {
-        Self { daemon: daemon.into(), features, cells: BTreeMap::new(), in_use: HashMap::new(), last_denial: HashMap::new() }
+        Self {
+            daemon: daemon.into(),
+            features,
+            cells: BTreeMap::new(),
+            in_use: HashMap::new(),
+            last_denial: HashMap::new(),
+        }
     }
 
     fn cell(&mut self, at: i64, feature: usize) -> &mut Cell {

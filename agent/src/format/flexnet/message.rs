@@ -23,11 +23,8 @@ pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
         [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', ..] => {
             event(Kind::Unsupported, b"UNSUPPORTED:")
         }
-        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => {
-            us_date(date.trim_ascii()).map_or(Message::Unrecognised("a TIMESTAMP without a date"), |day| {
-                Message::Anchor(Anchor::Day(day))
-            })
-        }
+        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => us_date(date.trim_ascii())
+            .map_or(Message::Unrecognised("a TIMESTAMP without a date"), |day| Message::Anchor(Anchor::Day(day))),
         _ => lifecycle(daemon, message).unwrap_or_else(|| other(message)),
     }
 }
@@ -64,7 +61,17 @@ fn statistics(message: &[u8]) -> Message<'_> {
 
 /// Verbs that are known and mean nothing for a count. Text without a verb is prose: known to be none of our business.
 const NOISE_VERBS: [&[u8]; 12] = [
-    b"SLOG", b"INFO", b"ERROR", b"WARNING", b"NOTE", b"NOTICE", b"PID", b"EXPIRED", b"DPLT", b"DRQT", b"CONNECTED",
+    b"SLOG",
+    b"INFO",
+    b"ERROR",
+    b"WARNING",
+    b"NOTE",
+    b"NOTICE",
+    b"PID",
+    b"EXPIRED",
+    b"DPLT",
+    b"DRQT",
+    b"CONNECTED",
     b"DEBUG",
 ];
 

@@ -17,7 +17,8 @@ fn usage(line: &str) -> Use<'_> {
 type Expected = (Kind, &'static str, &'static str, &'static str, u32, i64);
 
 fn assert_use(line: &'static str, (kind, feature, user, host, seats, detail): Expected) {
-    let expected = Use { kind, feature: feature.as_bytes(), user: user.as_bytes(), host: host.as_bytes(), seats, detail };
+    let expected =
+        Use { kind, feature: feature.as_bytes(), user: user.as_bytes(), host: host.as_bytes(), seats, detail };
     assert_eq!(usage(line), expected, "{line}");
 }
 
@@ -36,25 +37,73 @@ fn anchor(line: &str) -> String {
 #[test]
 fn uses_of_every_form() {
     use Kind::*;
-    assert_use("15:49:22 (adskflex) OUT: \"86815AECCOL_T_F\" JohnDoe@PC01  ", (Checkout, "86815AECCOL_T_F", "JohnDoe", "PC01", 1, 0));
-    assert_use(" 8:14:44 (MLM) IN: \"MATLAB\" Xavi@DESKTOP-PV69PK5  (SHUTDOWN)", (Checkin, "MATLAB", "Xavi", "DESKTOP-PV69PK5", 1, 0));
-    assert_use("11:02:14 (adskflex) IN: \"64300ACD_F\" USER07@COMPUTER04  (INACTIVE)\r", (Checkin, "64300ACD_F", "USER07", "COMPUTER04", 1, 0));
-    assert_use("21:06:15 (ansyslmd) OUT: \"hfsshpc\" mkel@node7005.cluster.example.edu  (20 licenses) ", (Checkout, "hfsshpc", "mkel", "node7005.cluster.example.edu", 20, 0));
-    assert_use(" 5:23:21 (parteklm) UPGRADE: \"flow_base\" flow@P-HIRNPFLOW  (5->6 licenses) ", (Upgrade, "flow_base", "flow", "P-HIRNPFLOW", 6, 5));
-    assert_use("15:28:58 (adskflex) DENIED: \"64300ACD_F\" Tony@OTHER  (Licensed number of users already reached. (-4,342))", (Denial, "64300ACD_F", "Tony", "OTHER", 1, -4));
-    assert_use("15:28:58 (p) DENIED: \"b\" t@h  (Licensed number of users already reached. (-4,342:10054 \"WinSock: reset\"))", (Denial, "b", "t", "h", 1, -4));
-    assert_use("18:48:22 (ABAQUSLM) DENIED: \"abaqus\" ask@node353.igcar.gov.in  (25 licenses) (Users are queued for this feature. (-24,332))", (Denial, "abaqus", "ask", "node353.igcar.gov.in", 25, -24));
-    assert_use("16:13:35 (MSC) OUT: \"MSCONE\" user_01@machine_01 [MSCONE:NASTRAN] (13 licenses)", (Checkout, "MSCONE", "user_01", "machine_01", 13, 0));
-    assert_use("17:27:32 (ibmratl) OUT: \"ClearQuest\" Mike@rock.domain.com [#u#Mike#u##s#abc@x#s##h#rock#h#]", (Checkout, "ClearQuest", "Mike", "rock.domain.com", 1, 0));
-    assert_use("21:00:50 (CITRIX) OUT: \"CITRIX\" USER15@GENE-VM-2K3 [ec26edf8]", (Checkout, "CITRIX", "USER15", "GENE-VM-2K3", 1, 0));
-    assert_use("9:16:49 (CITRIX) IN: \"MPS_ENT_CCU\" MPS@ serverA.verylongdomainname.ctx.c [2686FB43]", (Checkin, "MPS_ENT_CCU", "MPS", "serverA.verylongdomainname.ctx.c", 1, 0));
+    assert_use(
+        "15:49:22 (adskflex) OUT: \"86815AECCOL_T_F\" JohnDoe@PC01  ",
+        (Checkout, "86815AECCOL_T_F", "JohnDoe", "PC01", 1, 0),
+    );
+    assert_use(
+        " 8:14:44 (MLM) IN: \"MATLAB\" Xavi@DESKTOP-PV69PK5  (SHUTDOWN)",
+        (Checkin, "MATLAB", "Xavi", "DESKTOP-PV69PK5", 1, 0),
+    );
+    assert_use(
+        "11:02:14 (adskflex) IN: \"64300ACD_F\" USER07@COMPUTER04  (INACTIVE)\r",
+        (Checkin, "64300ACD_F", "USER07", "COMPUTER04", 1, 0),
+    );
+    assert_use(
+        "21:06:15 (ansyslmd) OUT: \"hfsshpc\" mkel@node7005.cluster.example.edu  (20 licenses) ",
+        (Checkout, "hfsshpc", "mkel", "node7005.cluster.example.edu", 20, 0),
+    );
+    assert_use(
+        " 5:23:21 (parteklm) UPGRADE: \"flow_base\" flow@P-HIRNPFLOW  (5->6 licenses) ",
+        (Upgrade, "flow_base", "flow", "P-HIRNPFLOW", 6, 5),
+    );
+    assert_use(
+        "15:28:58 (adskflex) DENIED: \"64300ACD_F\" Tony@OTHER  (Licensed number of users already reached. (-4,342))",
+        (Denial, "64300ACD_F", "Tony", "OTHER", 1, -4),
+    );
+    assert_use(
+        "15:28:58 (p) DENIED: \"b\" t@h  (Licensed number of users already reached. (-4,342:10054 \"WinSock: reset\"))",
+        (Denial, "b", "t", "h", 1, -4),
+    );
+    assert_use(
+        "18:48:22 (ABAQUSLM) DENIED: \"abaqus\" ask@node353.igcar.gov.in  (25 licenses) (Users are queued for this feature. (-24,332))",
+        (Denial, "abaqus", "ask", "node353.igcar.gov.in", 25, -24),
+    );
+    assert_use(
+        "16:13:35 (MSC) OUT: \"MSCONE\" user_01@machine_01 [MSCONE:NASTRAN] (13 licenses)",
+        (Checkout, "MSCONE", "user_01", "machine_01", 13, 0),
+    );
+    assert_use(
+        "17:27:32 (ibmratl) OUT: \"ClearQuest\" Mike@rock.domain.com [#u#Mike#u##s#abc@x#s##h#rock#h#]",
+        (Checkout, "ClearQuest", "Mike", "rock.domain.com", 1, 0),
+    );
+    assert_use(
+        "21:00:50 (CITRIX) OUT: \"CITRIX\" USER15@GENE-VM-2K3 [ec26edf8]",
+        (Checkout, "CITRIX", "USER15", "GENE-VM-2K3", 1, 0),
+    );
+    assert_use(
+        "9:16:49 (CITRIX) IN: \"MPS_ENT_CCU\" MPS@ serverA.verylongdomainname.ctx.c [2686FB43]",
+        (Checkin, "MPS_ENT_CCU", "MPS", "serverA.verylongdomainname.ctx.c", 1, 0),
+    );
     assert_use("10:00:00 (x) QUEUED: \"f\" u@h (2 licenses)", (Queued, "f", "u", "h", 2, 0));
     assert_use("10:00:00 (x) DEQUEUED: \"f\" u@h", (Dequeued, "f", "u", "h", 1, 0));
     assert_use("10:00:00 (x) INUSE: \"f\" u@h", (InUse, "f", "u", "h", 1, 0));
-    assert_use("13:58:53 (parteklm) UNSUPPORTED: \"pathway_base\" (PORT_AT_HOST_PLUS   ) cri@Xristinas-MacBook-Pro  (License server system does not support this feature. (-18,327))", (Unsupported, "pathway_base", "cri", "Xristinas-MacBook-Pro", 1, -18));
-    assert_use("22:11:33 (parteklm) UNSUPPORTED: \"infr\" (08AD 4E27 354C F88F ) zhx9@LAB-01990683  (License server system does not support this feature. (-18,327:10054 \"\"))", (Unsupported, "infr", "zhx9", "LAB-01990683", 1, -18));
-    assert_use("8:41:54 (demo) OUT: \"f1\" ADas@BLR-LT-104276 ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE (9 licenses) ^^^", (Checkout, "f1", "ADas", "BLR-LT-104276", 1, 0));
-    assert_use("8:41:54 (demo) OUT: \"f1\" @BLR-LT-104276 (3 licenses) ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE ^^^", (Checkout, "f1", "ADas", "BLR-LT-104276", 3, 0));
+    assert_use(
+        "13:58:53 (parteklm) UNSUPPORTED: \"pathway_base\" (PORT_AT_HOST_PLUS   ) cri@Xristinas-MacBook-Pro  (License server system does not support this feature. (-18,327))",
+        (Unsupported, "pathway_base", "cri", "Xristinas-MacBook-Pro", 1, -18),
+    );
+    assert_use(
+        "22:11:33 (parteklm) UNSUPPORTED: \"infr\" (08AD 4E27 354C F88F ) zhx9@LAB-01990683  (License server system does not support this feature. (-18,327:10054 \"\"))",
+        (Unsupported, "infr", "zhx9", "LAB-01990683", 1, -18),
+    );
+    assert_use(
+        "8:41:54 (demo) OUT: \"f1\" ADas@BLR-LT-104276 ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE (9 licenses) ^^^",
+        (Checkout, "f1", "ADas", "BLR-LT-104276", 1, 0),
+    );
+    assert_use(
+        "8:41:54 (demo) OUT: \"f1\" @BLR-LT-104276 (3 licenses) ^^^ 1.0 ADas 127.0.0.1 29865 0x12CE ^^^",
+        (Checkout, "f1", "ADas", "BLR-LT-104276", 3, 0),
+    );
 }
 
 #[test]
@@ -104,7 +153,14 @@ fn stamps_and_what_stands_before_them() {
     assert_eq!(head("2023-09-07T12:11:00Z (SIEMBT) x"), (iso(Some(0)), "SIEMBT".into()));
     assert_eq!(head("2023-09-07T12:11:00 (SIEMBT) x"), (iso(None), "SIEMBT".into()));
     assert_eq!(head("app  | 2023-09-07T12:11:00+0200 (SIEMBT) x"), (iso(Some(7200)), "SIEMBT".into()));
-    for none in ["24:00:00 (d) x", "12:60:00 (d) x", "12:49:3a9 (d) x", "12:49:03 d x", "12:49:03 () x", "2023-13-07T12:11:00 (d) x"] {
+    for none in [
+        "24:00:00 (d) x",
+        "12:60:00 (d) x",
+        "12:49:3a9 (d) x",
+        "12:49:03 d x",
+        "12:49:03 () x",
+        "2023-13-07T12:11:00 (d) x",
+    ] {
         assert_eq!(head(none).0, None, "{none}");
     }
 }
@@ -112,9 +168,15 @@ fn stamps_and_what_stands_before_them() {
 #[test]
 fn anchors() {
     assert_eq!(anchor("21:49:10 (lmgrd) TIMESTAMP 7/27/2018"), "2018-07-27");
-    assert_eq!(anchor("15:49:07 (lmgrd) Server's System Date and Time: Fri Jul 27 2018 15:49:07 Eastern Daylight Time"), "2018-07-27 56947");
+    assert_eq!(
+        anchor("15:49:07 (lmgrd) Server's System Date and Time: Fri Jul 27 2018 15:49:07 Eastern Daylight Time"),
+        "2018-07-27 56947"
+    );
     assert_eq!(anchor("15:49:10 (lmgrd) (@lmgrd-SLOG@) Start-Date: Wed Jul 17 2019 10:55:13 -05"), "2019-07-17 39313");
-    assert_eq!(anchor(" 8:42:31 (adskflex) (@adskflex-SLOG@) Reread time: Thu May 05 2022 08:42:31 Hora de verano romance"), "2022-05-05 31351");
+    assert_eq!(
+        anchor(" 8:42:31 (adskflex) (@adskflex-SLOG@) Reread time: Thu May 05 2022 08:42:31 Hora de verano romance"),
+        "2022-05-05 31351"
+    );
     assert_eq!(anchor("19:49:20 (adskflex) (@adskflex-SLOG@) Time: Fri Jul 27 2018 19:49:20 KST"), "2018-07-27 71360");
     for none in [
         " 8:14:44 (MLM) (@MLM-SLOG@) Peak active connections #322 attempted at Thu Jun 09 2022 13:21:43 Hora",
@@ -133,11 +195,22 @@ fn lifecycles() {
         other => panic!("{line}: {other:?}"),
     };
     let day = Some("2018-07-27".to_owned());
-    assert_eq!(banner("15:49:10 (lmgrd) FlexNet Licensing (v11.14.1.3 build 212549 x64_n6) started on SERVER (IBM PC) (7/27/2018)"), day);
-    assert_eq!(banner("15:49:10 (lmgrd) FLEXnet Licensing (v11.4.100.0 build 50818 i86_n3) started on s (linux) (7/27/2018)"), day);
+    assert_eq!(
+        banner(
+            "15:49:10 (lmgrd) FlexNet Licensing (v11.14.1.3 build 212549 x64_n6) started on SERVER (IBM PC) (7/27/2018)"
+        ),
+        day
+    );
+    assert_eq!(
+        banner("15:49:10 (lmgrd) FLEXnet Licensing (v11.4.100.0 build 50818 i86_n3) started on s (linux) (7/27/2018)"),
+        day
+    );
     assert_eq!(banner("15:49:10 (lmgrd) FlexNet Licensing (v11) started on s"), None);
     assert_eq!(message(b"15:49:10 (lmgrd) Started adskflex (pid 4216)"), Message::DaemonStart(b"adskflex"));
-    assert_eq!(message(b"17:17:45 (lmgrd) Started ansyslmd (internet tcp_port 37560 pid 1085)"), Message::DaemonStart(b"ansyslmd"));
+    assert_eq!(
+        message(b"17:17:45 (lmgrd) Started ansyslmd (internet tcp_port 37560 pid 1085)"),
+        Message::DaemonStart(b"ansyslmd")
+    );
     assert_eq!(message(b"18:17:38 (lmgrd) REStarted parteklm (pid 34452)"), Message::DaemonStart(b"parteklm"));
     assert_eq!(message(b"15:49:19 (adskflex) Server started on SOME-SERVER for:\t"), Message::DaemonStart(b""));
     for noise in [

@@ -80,7 +80,9 @@ impl Content {
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let content = match &magic[..length] {
             [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(BufReader::new(file)))),
-            [0x28, 0xb5, 0x2f, 0xfd] => Self::Zstd(Box::new(zstd::Decoder::with_buffer(BufReader::new(file)).map_err(failed)?)),
+            [0x28, 0xb5, 0x2f, 0xfd] => {
+                Self::Zstd(Box::new(zstd::Decoder::with_buffer(BufReader::new(file)).map_err(failed)?))
+            }
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
                 return Err(ContentError::NotALog {
                     path: path.to_owned(),

@@ -160,7 +160,10 @@ mod tests {
         let mut expected = parts.map(String::from).to_vec();
         expected.sort();
         assert_eq!(names(siblings(&folder.path().join("debug.log")).unwrap()), expected);
-        assert_eq!(names(matches(&folder.path().join("debug.log.*")).unwrap()), ["debug.log.1", "debug.log.2.gz", "debug.log.old", "debug.log.swp"]);
+        assert_eq!(
+            names(matches(&folder.path().join("debug.log.*")).unwrap()),
+            ["debug.log.1", "debug.log.2.gz", "debug.log.old", "debug.log.swp"]
+        );
         assert_eq!(names(matches(&folder.path().join("*.1")).unwrap()), ["debug.log.1", "other.log.1"]);
         assert_eq!(names(matches(&folder.path().join("o*r.l*1")).unwrap()), ["other.log.1"]);
         assert_eq!(names(matches(&folder.path().join("debug.log")).unwrap()), ["debug.log"]);

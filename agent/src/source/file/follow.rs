@@ -106,7 +106,12 @@ struct Part {
 
 impl Follower {
     /// Follows a log into a buffer.
-    pub fn new(source: LogSource, buffer: Arc<Buffer>, status: SharedStatus, rewinds: Arc<Mutex<Vec<Fingerprint>>>) -> Self {
+    pub fn new(
+        source: LogSource,
+        buffer: Arc<Buffer>,
+        status: SharedStatus,
+        rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    ) -> Self {
         Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds }
     }
 
@@ -271,7 +276,9 @@ impl Follower {
             match self.identify(&candidate, before) {
                 Ok(Ok(part)) => {
                     before = match &part.checkpoint {
-                        Some(known) if known.position == candidate.mark.size => self.standing_of_last(&known.fingerprint)?,
+                        Some(known) if known.position == candidate.mark.size => {
+                            self.standing_of_last(&known.fingerprint)?
+                        }
                         _ => None,
                     };
                     parts.push(part);
@@ -289,7 +296,8 @@ impl Follower {
         status.undated_lines = undated;
         if undated > 0 {
             status.state = LogState::Undated;
-            status.message = format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
+            status.message =
+                format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
         }
         Ok(parts)
     }
@@ -366,7 +374,7 @@ impl Follower {
     fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
         let Part { candidate, fingerprint, identity, checkpoint, .. } = part;
         let start = match (checkpoint, &identity) {
-            (Some(checkpoint), _) => Start::Resume(checkpoint),
+            (Some(checkpoint), _) => Start::Resume(Box::new(checkpoint)),
             (None, Some(identity)) => Start::New(identity),
             (None, None) => return Ok(()),
         };

@@ -143,7 +143,10 @@ mod tests {
         let begun = format!("{USE}{STAMP}");
         assert_eq!(name(USE), None, "not dated yet");
         assert!(name(&begun).is_some());
-        assert_eq!(name(&begun), name(&format!("{begun} 0:06:00 (d) OUT: \"f\" x@y\n 1:00:00 (lmgrd) TIMESTAMP 7/28/2018\n")));
+        assert_eq!(
+            name(&begun),
+            name(&format!("{begun} 0:06:00 (d) OUT: \"f\" x@y\n 1:00:00 (lmgrd) TIMESTAMP 7/28/2018\n"))
+        );
         assert_eq!(name(&begun), head(USE).identity(Some(17_739)).map(|i| i.fingerprint), "however it is dated");
     }
 

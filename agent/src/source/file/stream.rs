@@ -77,7 +77,7 @@ pub enum Start<'a> {
     /// From its beginning, which is this.
     New(&'a Identity),
     /// From where it was read to.
-    Resume(Checkpoint),
+    Resume(Box<Checkpoint>),
 }
 
 impl OpenStream {
@@ -103,7 +103,8 @@ impl OpenStream {
                 let begins_at = timeline.clone().date(identity.first_stamp(), None).utc;
                 (0, Vec::new(), Reading::new(timeline), begins_at, None, identity.first_day, identity.head)
             }
-            Start::Resume(Checkpoint { position, state, .. }) => {
+            Start::Resume(checkpoint) => {
+                let Checkpoint { position, state, .. } = *checkpoint;
                 let reading = match position {
                     0 => Reading::new(from_beginning(state.first_day)),
                     _ => Reading::resume(zone.clone(), state.bookmark),
@@ -165,7 +166,7 @@ impl OpenStream {
         }
         let grew = self.lines.position() + self.lines.unfinished() > before;
         if grew {
-            self.grew_at = Instant::now();
+            self.grew_at = self.lines.reader().written_at();
         }
         self.seen_size = self.seen_size.max(self.read_through()).max(self.lines.reader().size());
         self.settle(buffer)?;
@@ -193,7 +194,8 @@ impl OpenStream {
         self.lines = Lines::new(watched, start);
         self.reading = Reading::resume(self.zone.clone(), bookmark);
         self.counted = LineCounts::default();
-        let stream = Stream { fingerprint: self.fingerprint.to_vec(), log: self.log.clone(), begins_at: self.begins_at };
+        let stream =
+            Stream { fingerprint: self.fingerprint.to_vec(), log: self.log.clone(), begins_at: self.begins_at };
         self.batcher = Batcher::new(stream, start);
         (self.tail, self.replaces_tail, self.pending_since) = (None, true, None);
         Ok(())
@@ -409,6 +411,14 @@ impl Watched {
         match &self.content {
             Content::Plain(file) => file.metadata().map_or(0, |metadata| metadata.len()),
             _ => 0,
+        }
+    }
+
+    /// When the file was last written.
+    fn written_at(&self) -> Instant {
+        match &self.content {
+            Content::Plain(file) => file.metadata().map_or_else(|_| Instant::now(), |metadata| written_at(&metadata)),
+            _ => Instant::now(),
         }
     }
 

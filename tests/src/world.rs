@@ -1,0 +1,321 @@
+//! An aggregator, agents beside it, and the questions an operator asks.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Nothing that a test waits for takes longer than this on a busy machine; where it does, the test fails.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The programs under test, made by `cargo xtask test`.
+fn program(name: &str) -> PathBuf {
+    let folder =
+        std::env::var_os("SEATMETER_BIN").map_or_else(|| xtask::root().join("target/test-fast"), PathBuf::from);
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo xtask test`, or `cargo build --profile test-fast`",
+        path.display()
+    );
+    path
+}
+
+/// The folder of real inputs, where this machine has it; says so where it has not.
+pub fn shared(part: &str) -> Option<PathBuf> {
+    let path =
+        std::env::var_os("SEATMETER_SHARED").map(|shared| PathBuf::from(shared).join(part)).filter(|p| p.exists());
+    if path.is_none() {
+        eprintln!("SKIPPED: SEATMETER_SHARED does not name a folder with {part}");
+    }
+    path
+}
+
+/// Waits until something is so, and fails where it never is.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < DEADLINE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Lets the programs run for a moment. Decides where a kill falls, never whether a test passes.
+pub fn let_run(moment: Duration) {
+    std::thread::sleep(moment);
+}
+
+/// One aggregator, and as many agents as a test wants.
+pub struct World {
+    /// Everything is in here, and goes with it.
+    pub folder: TempDir,
+    aggregator: Option<Child>,
+    agents_port: u16,
+    operators_port: u16,
+    /// More lines for the aggregator's configuration.
+    pub settings: String,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A world in which nothing runs yet.
+    pub fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let [agents_port, operators_port] = free_ports();
+        Self { folder, aggregator: None, agents_port, operators_port, settings: String::new() }
+    }
+
+    /// A world with a running aggregator.
+    pub fn running() -> Self {
+        let mut world = Self::new();
+        world.start_aggregator();
+        world
+    }
+
+    /// A path in the world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where agents connect.
+    pub fn agents_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.agents_port)
+    }
+
+    /// Where operators connect.
+    pub fn operators_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.operators_port)
+    }
+
+    /// The aggregator's configuration file, written anew.
+    pub fn aggregator_config(&self) -> PathBuf {
+        let path = self.path("aggregator.toml");
+        let text = format!(
+            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:{}\"\nplaintext = true\n\
+             [operators]\nlisten = \"127.0.0.1:{}\"\nplaintext = true\n",
+            self.path("aggregator"),
+            self.settings,
+            self.agents_port,
+            self.operators_port
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Starts the aggregator, and waits until it answers.
+    pub fn start_aggregator(&mut self) {
+        let child = Command::new(program("seatmeter-aggregator"))
+            .args(["serve", "--config"])
+            .arg(self.aggregator_config())
+            .stderr(self.log("aggregator.err"))
+            .spawn()
+            .unwrap();
+        self.aggregator = Some(child);
+        wait_until("the aggregator answers", || self.seatmeter(&["servers", "--output", "json"]).status.success());
+    }
+
+    /// Kills the aggregator, as a power cut would.
+    pub fn kill_aggregator(&mut self) {
+        let mut child = self.aggregator.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks the aggregator to stop, and waits until it has.
+    pub fn stop_aggregator(&mut self) {
+        let mut child = self.aggregator.take().unwrap();
+        terminate(&child);
+        assert!(child.wait().unwrap().success(), "{}", self.read("aggregator.err"));
+    }
+
+    /// Runs a command of `seatmeter-aggregator` with this world's configuration.
+    pub fn aggregator_command(&self, command: &str) -> Output {
+        Command::new(program("seatmeter-aggregator"))
+            .args([command, "--config"])
+            .arg(self.aggregator_config())
+            .output()
+            .unwrap()
+    }
+
+    /// Proves that the aggregator's figures are the sum of what it received.
+    pub fn assert_verified(&self) {
+        wait_until("the figures are verified", || self.aggregator_command("verify").status.code() != Some(3));
+        let verified = self.aggregator_command("verify");
+        assert!(verified.status.success(), "{}{}", text(&verified.stdout), text(&verified.stderr));
+    }
+
+    /// Runs `seatmeter`.
+    pub fn seatmeter(&self, arguments: &[&str]) -> Output {
+        Command::new(program("seatmeter"))
+            .args(arguments)
+            .env("SEATMETER_AGGREGATOR", self.operators_url())
+            .output()
+            .unwrap()
+    }
+
+    /// What `seatmeter` answers, as JSON.
+    pub fn ask(&self, arguments: &[&str]) -> serde_json::Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
+        let output = self.seatmeter(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The figures of a license server, in the form of a scan.
+    pub fn activity(&self, server: &str) -> String {
+        text(&self.seatmeter(&["activity", "--server", server, "--output", "csv"]).stdout)
+    }
+
+    /// Waits until a license server's figures are these; where they never are, shows the difference.
+    pub fn wait_for_activity(&self, server: &str, expected: &str) {
+        let since = Instant::now();
+        loop {
+            let found = self.activity(server);
+            if found == expected {
+                return;
+            }
+            if since.elapsed() > DEADLINE {
+                let differs = expected.lines().zip(found.lines()).find(|(a, b)| a != b);
+                panic!("{server}: never as expected; first difference: {differs:?}\n{}", self.read("aggregator.err"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// An agent for a license server, which follows these logs. It does not run yet.
+    pub fn agent(&self, license_server: &str, logs: &[&Path]) -> Agent {
+        self.agent_in(&format!("{license_server}.agent"), license_server, logs, "")
+    }
+
+    /// An agent with a state folder and settings of its own.
+    pub fn agent_in(&self, folder: &str, license_server: &str, logs: &[&Path], settings: &str) -> Agent {
+        let folder = self.path(folder);
+        fs::create_dir_all(&folder).unwrap();
+        let config = folder.join("agent.toml");
+        let logs: String = logs.iter().map(|log| format!("[[log]]\npath = {log:?}\ntime_zone = \"UTC\"\n")).collect();
+        let text = format!(
+            "state = {:?}\n{settings}\n[license_server]\nname = {license_server:?}\n[aggregator]\nurl = {:?}\n{logs}",
+            folder.join("state"),
+            self.agents_url()
+        );
+        fs::write(&config, text).unwrap();
+        Agent { config, folder, child: None }
+    }
+
+    /// What a program has written to its standard error.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        File::options().create(true).append(true).open(self.path(name)).unwrap().into()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.aggregator.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// An agent, running or not.
+pub struct Agent {
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// The folder of its configuration and state.
+    pub folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts it.
+    pub fn start(&mut self) {
+        let errors = File::options().create(true).append(true).open(self.folder.join("err")).unwrap();
+        let child = Command::new(program("seatmeter-agent"))
+            .args(["run", "--config"])
+            .arg(&self.config)
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        terminate(&child);
+        assert!(child.wait().unwrap().success(), "{}", self.errors());
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.take().unwrap().wait().unwrap()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Its health log.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.folder.join("err")).unwrap_or_default()
+    }
+
+    /// Whether its health log has an entry of this code.
+    pub fn has_said(&self, code: &str) -> bool {
+        self.errors().contains(&format!("\"code\":\"{code}\""))
+    }
+
+    /// Runs a command of `seatmeter-agent` with its configuration.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(program("seatmeter-agent")).args(arguments).arg("--config").arg(&self.config).output().unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What `seatmeter-agent scan` counts.
+pub fn scan(arguments: &[&str]) -> Output {
+    Command::new(program("seatmeter-agent")).arg("scan").args(arguments).output().unwrap()
+}
+
+/// Output as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn terminate(child: &Child) {
+    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
+}
