@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows the product's inside: it starts programs, sends signals, reads what they print.
 
+pub mod scene;
 pub mod world;
 
+pub use scene::Scene;
 pub use world::{Agent, World, shared, wait_until};

@@ -184,7 +184,7 @@ impl World {
             }
             if since.elapsed() > DEADLINE {
                 let differs = expected.lines().zip(found.lines()).find(|(a, b)| a != b);
-                panic!("{server}: never as expected; first difference: {differs:?}\n{}", self.read("aggregator.err"));
+                panic!("{server}: never as expected; first difference: {differs:?}");
             }
             std::thread::sleep(Duration::from_millis(100));
         }

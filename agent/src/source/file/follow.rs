@@ -266,11 +266,16 @@ impl Follower {
     fn identify_all(&self, found: Vec<Candidate>, problem: &mut Option<StreamError>) -> Result<Vec<Part>, BufferError> {
         let mut parts: Vec<Part> = Vec::new();
         let mut undated = 0;
+        let mut last_is_unread = false;
         // The stream that is certainly the one before the next file, and where it ends.
-        let mut before = self.before;
+        let mut before = None;
         for candidate in found {
+            if candidate.is_current {
+                before = before.or(self.before);
+            }
             if let Some(fingerprint) = self.buffer.known_file(&candidate.mark)? {
                 before = self.standing_of_last(&fingerprint)?;
+                last_is_unread = false;
                 continue;
             }
             match self.identify(&candidate, before) {
@@ -281,10 +286,15 @@ impl Follower {
                         }
                         _ => None,
                     };
+                    last_is_unread = before.is_none();
                     parts.push(part);
                 }
                 Ok(Err(lines)) => {
                     undated += lines;
+                    if last_is_unread {
+                        // Dated by the part before it, once that is read: nothing after it is read before.
+                        break;
+                    }
                     before = None;
                 }
                 Err(StreamError::Buffer(error)) => return Err(error),

@@ -1,0 +1,37 @@
+//! Fault 1, at random moments: the agent and the aggregator are killed while the license server writes and rotates.
+
+use seatmeter_tests::Scene;
+use xtask::sim::Rotation;
+
+/// Forty of each where nothing else is asked for; five hundred in a long run.
+fn kills() -> u32 {
+    if std::env::var("SEATMETER_LONG").is_ok_and(|long| !long.is_empty()) { 500 } else { 40 }
+}
+
+#[test]
+fn killed_at_random_moments_the_answers_equal_the_truth() {
+    const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::RenameGzip, Rotation::CopyTruncate, Rotation::Dated];
+    let mut scene = Scene::new(20_261_124);
+    let (mut agents, mut aggregators) = (0, 0);
+    while agents < kills() || aggregators < kills() {
+        scene.write(500);
+        if scene.rng.u8(..4) == 0 {
+            let rotation = ROTATIONS[scene.rng.usize(..ROTATIONS.len())];
+            scene.rotate(rotation);
+        }
+        if scene.rng.u8(..40) == 0 {
+            scene.restart_license_server();
+        }
+        scene.write(1500);
+        scene.let_run(150);
+        if agents < kills() && scene.rng.bool() {
+            scene.kill_agent();
+            agents += 1;
+        } else if aggregators < kills() {
+            scene.kill_aggregator();
+            aggregators += 1;
+        }
+    }
+    println!("{agents} kills of the agent, {aggregators} of the aggregator, {} lines", scene.server.lines());
+    scene.assert_truth();
+}
