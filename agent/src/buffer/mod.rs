@@ -254,18 +254,10 @@ impl Buffer {
         })
     }
 
-    /// The stream that a log's path held when it was last looked at.
-    pub fn current_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
+    /// The last stream of a log, by its beginning, of which something was captured.
+    pub fn last_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
         self.read(|connection| {
-            connection.query_row("SELECT current FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
-        })
-    }
-
-    /// Notes which stream a log's path holds.
-    pub fn set_current_stream(&self, log: &str, fingerprint: &Fingerprint) -> Result<(), BufferError> {
-        self.write(&mut lock(&self.writer), |connection| {
-            let sql = "INSERT INTO log (name, current) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET current = ?2";
-            connection.execute(sql, params![log, fingerprint]).map(drop)
+            connection.query_row("SELECT last FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
         })
     }
 
@@ -499,7 +491,14 @@ fn save_checkpoint(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
             state,
             checkpoint.state.head,
             checkpoint.state.first_day
-        ])
+        ])?;
+    // Old parts are captured late, or again: the last stream stays the last.
+    connection
+        .prepare_cached(
+            "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET last = ?2, begins_at = ?3 WHERE excluded.begins_at >= log.begins_at",
+        )?
+        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.state.begins_at])
         .map(drop)
 }
 

@@ -27,7 +27,8 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
          CREATE INDEX stream_head ON stream (head);
          CREATE TABLE log (
              name        TEXT PRIMARY KEY,
-             current     BLOB NOT NULL
+             last        BLOB NOT NULL,               -- the stream that begins last
+             begins_at   INTEGER NOT NULL
          ) WITHOUT ROWID;
          CREATE TABLE file (
              device      INTEGER NOT NULL,

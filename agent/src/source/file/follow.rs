@@ -314,7 +314,7 @@ impl Follower {
 
     /// Where a stream stands that was the last of this log to be read; `None` where it was not the last.
     fn standing_of_last(&self, fingerprint: &Fingerprint) -> Result<Option<(Fingerprint, Standing)>, BufferError> {
-        if self.buffer.current_stream(&self.source.name)? != Some(*fingerprint) {
+        if self.buffer.last_stream(&self.source.name)? != Some(*fingerprint) {
             return Ok(None);
         }
         let checkpoint = self.buffer.checkpoint(fingerprint)?;
@@ -355,7 +355,7 @@ impl Follower {
         {
             return Ok(Some(day));
         }
-        let is_first = self.buffer.current_stream(&self.source.name)?.is_none();
+        let is_first = self.buffer.last_stream(&self.source.name)?.is_none();
         Ok(self.source.date.filter(|_| is_first))
     }
 
@@ -396,7 +396,6 @@ impl Follower {
         };
         self.counted = LineCounts::default();
         if candidate.is_current {
-            self.buffer.set_current_stream(&self.source.name, &fingerprint)?;
             let outcome = stream.read(&self.buffer);
             self.open = Some(stream);
             self.note_progress();
@@ -409,8 +408,9 @@ impl Follower {
         stream.read(&self.buffer)?;
         stream.commit(&self.buffer)?;
         self.count(&stream);
-        self.before = stream.standing().map(|standing| (fingerprint, standing));
-        self.buffer.set_current_stream(&self.source.name, &fingerprint)?;
+        if self.buffer.last_stream(&self.source.name)? == Some(fingerprint) {
+            self.before = stream.standing().map(|standing| (fingerprint, standing));
+        }
         let is_whole = stream.settles_at().is_none();
         // A part with a half-written last line is looked at again until that line is whole.
         if is_whole && candidate.mark == *stream.mark() {

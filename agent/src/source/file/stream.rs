@@ -301,6 +301,11 @@ impl OpenStream {
         &self.mark
     }
 
+    /// The moment of its first line, in seconds since 1970 UTC.
+    pub fn begins_at(&self) -> i64 {
+        self.begins_at
+    }
+
     /// Where the next line begins.
     pub fn position(&self) -> u64 {
         self.lines.position()
