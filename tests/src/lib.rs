@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the product's inside: it starts programs, sends signals, reads what they print.
 
+pub mod proxy;
 pub mod scene;
 pub mod world;
 

@@ -95,6 +95,11 @@ impl World {
         format!("http://127.0.0.1:{}", self.operators_port)
     }
 
+    /// The port for agents.
+    pub fn agents_port(&self) -> u16 {
+        self.agents_port
+    }
+
     /// The aggregator's configuration file, written anew.
     pub fn aggregator_config(&self) -> PathBuf {
         let path = self.path("aggregator.toml");
@@ -143,6 +148,11 @@ impl World {
             .arg(self.aggregator_config())
             .output()
             .unwrap()
+    }
+
+    /// Runs `seatmeter-aggregator serve` with another configuration, which must fail.
+    pub fn aggregator_with(&self, config: &Path) -> Output {
+        Command::new(program("seatmeter-aggregator")).args(["serve", "--config"]).arg(config).output().unwrap()
     }
 
     /// Proves that the aggregator's figures are the sum of what it received.
@@ -239,10 +249,31 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Changes its configuration file.
+    pub fn configure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(&self.config, text.replace(from, to)).unwrap();
+    }
+
+    /// Where its state is.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     /// Starts it.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it by another program, such as one that injects faults.
+    pub fn start_with(&mut self, wrapper: &[&str]) {
         let errors = File::options().create(true).append(true).open(self.folder.join("err")).unwrap();
-        let child = Command::new(program("seatmeter-agent"))
+        let agent = program("seatmeter-agent").into_os_string();
+        let mut line: Vec<std::ffi::OsString> = wrapper.iter().map(Into::into).collect();
+        line.push(agent);
+        let child = Command::new(&line[0])
+            .args(&line[1..])
             .args(["run", "--config"])
             .arg(&self.config)
             .stderr(errors)
@@ -256,6 +287,19 @@ impl Agent {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Kills it and what it was started by.
+    pub fn kill_all(&mut self) {
+        let parent = self.pid().to_string();
+        let killed = Command::new("pkill").args(["-KILL", "-P", &parent]).status().unwrap();
+        assert!(killed.success());
+        self.wait();
     }
 
     /// Asks it to stop, and waits until it has.

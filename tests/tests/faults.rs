@@ -1,0 +1,342 @@
+//! The faults of the field, each with its number: what must hold, holds.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use seatmeter_tests::proxy::{Network, Proxy};
+use seatmeter_tests::world::{scan, text};
+use seatmeter_tests::{Scene, World, wait_until};
+use xtask::sim::{Plan, Server, truth};
+
+fn append(path: &Path, bytes: &[u8]) {
+    fs::File::options().create(true).append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+fn simulated(seed: u64, lines: u64) -> (Vec<u8>, String) {
+    let mut server = Server::new(Plan { seed, users: 200, features: 4, seconds_a_line: 30.0, ..Plan::default() });
+    let mut log = Vec::new();
+    server.start(&mut log);
+    while server.lines() < lines {
+        server.step(&mut log);
+    }
+    (log, truth::as_csv(&server.figures()))
+}
+
+/// The tracer that injects faults into system calls; says so where it is missing.
+fn has_strace() -> bool {
+    let found = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("SKIPPED: strace does not work on this machine");
+    }
+    found
+}
+
+#[test]
+fn fault_01_the_agent_killed_at_every_write_and_sync() {
+    if !has_strace() {
+        return;
+    }
+    let world = World::running();
+    let (log, expected) = simulated(11, 400);
+    let mut kills = 0;
+    for call in ["pwrite64", "fdatasync"] {
+        for number in 1..=12 {
+            let name = format!("{call}{number}");
+            let path = world.path(&format!("{name}.log"));
+            fs::write(&path, &log).unwrap();
+            let mut agent = world.agent(&name, &[&path]);
+            let inject = format!("inject={call}:signal=KILL:when={}", number * 2);
+            agent.start_with(&["strace", "-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+            let mut ended = false;
+            wait_until("the agent is killed, or has delivered", || {
+                ended = agent.has_ended();
+                ended || world.activity(&name) == expected
+            });
+            if ended {
+                kills += 1;
+            } else {
+                agent.kill_all();
+            }
+            agent.start();
+            world.wait_for_activity(&name, &expected);
+        }
+    }
+    println!("{kills} kills at a system call");
+    assert!(kills > 8, "only {kills} kills happened");
+    world.assert_verified();
+}
+
+#[test]
+fn fault_03_a_failing_fsync_acknowledges_nothing() {
+    if !has_strace() {
+        return;
+    }
+    let world = World::running();
+    let (log, expected) = simulated(12, 400);
+    let path = world.path("debug.log");
+    fs::write(&path, &log).unwrap();
+    let mut agent = world.agent("LIC01", &[&path]);
+    let inject = "inject=fdatasync,fsync:error=EIO:when=6..9";
+    agent.start_with(&["strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", inject]);
+    world.wait_for_activity("LIC01", &expected);
+    agent.kill_all();
+    world.assert_verified();
+}
+
+#[test]
+fn fault_04_a_full_disk_loses_nothing() {
+    let mut world = World::running();
+    let Some(disk) = SmallDisk::mount(&world.path("LIC01.agent/state"), "1m") else { return };
+    let (log, expected) = simulated(13, 60_000);
+    let path = world.path("debug.log");
+    let mut agent = world.agent("LIC01", &[&path]);
+    // Starts on a full disk, ...
+    let ballast = disk.0.join("ballast");
+    let mut full = fs::File::create(&ballast).unwrap();
+    while full.write_all(&[7; 4096]).is_ok() {}
+    fs::write(&path, &log).unwrap();
+    agent.start();
+    wait_until("the agent says that its disk is full", || agent.has_said("buffer_unavailable"));
+    fs::remove_file(&ballast).unwrap();
+    // ... and fills it while the aggregator is away.
+    world.kill_aggregator();
+    wait_until("the agent says that its disk is full while it runs", || agent.has_said("buffer_full"));
+    world.start_aggregator();
+    world.wait_for_activity("LIC01", &expected);
+    world.assert_verified();
+    agent.stop();
+}
+
+/// A file system of a few megabytes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: this machine does not let a file system be mounted");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn fault_04_a_used_up_quota_stops_reading_and_says_so() {
+    let mut world = World::running();
+    let (log, expected) = simulated(14, 300_000);
+    let path = world.path("debug.log");
+    fs::write(&path, &log).unwrap();
+    let mut agent = world.agent_in("agent", "LIC01", &[&path], "buffer = { quota_mib = 1 }");
+    world.kill_aggregator();
+    agent.start();
+    wait_until("the agent says that its buffer is full", || agent.has_said("buffer_full"));
+    world.start_aggregator();
+    world.wait_for_activity("LIC01", &expected);
+}
+
+#[test]
+fn fault_08_lines_of_every_kind() {
+    let world = World::running();
+    let path = world.path("debug.log");
+    let mut agent = world.agent("LIC01", &[&path]);
+    append(&path, "\u{feff} 8:00:00 (lmgrd) FlexNet Licensing (v11.19) started on S (linux) (1/5/2026)\r\n".as_bytes());
+    agent.start();
+    append(&path, b" 8:00:01 (d) OUT: \"f\" M\xaa Luz@PC  \n 8:00:02 (d) OUT: \"f\" jo@P");
+    wait_until("the first line is counted", || world.activity("LIC01").contains(",1,1,1,0,0"));
+    append(&path, b"C2  \r\n");
+    append(&path, &vec![b'x'; 100 << 20]);
+    append(&path, b"\n\0\0\0\0\0\0 8:00:03 (d) IN: \"f\" jo@PC2  \n\n\n");
+    append(&path, b" 8:00:04 (d) OUT: \"f\" last@PC3  ");
+    // The last line has no line feed: it counts when the file does not grow for a while, ...
+    let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,1,0\n"));
+    // ... and is taken back where it grows after all.
+    append(&path, b"(2 licenses) \n 8:00:05 (d) IN: \"f\" last@PC3  (2 licenses) \n");
+    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,2,0\n"));
+    assert_eq!(world.ask(&["servers"])[0]["unrecognised_lines"], 1);
+    world.assert_verified();
+}
+
+#[test]
+fn fault_11_a_partition_holds_up_delivery_and_nothing_else() {
+    let mut scene = Scene::new(15);
+    let proxy = Proxy::to(scene.world.agents_port());
+    scene.agent.kill();
+    scene.agent.configure(&scene.world.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
+    scene.agent.start();
+    scene.write(5_000);
+    wait_until("something is delivered", || proxy.carried() > 10_000);
+    proxy.set(Network::Down);
+    scene.write(20_000);
+    wait_until("the agent says that it cannot deliver", || scene.agent.has_said("uplink_down"));
+    proxy.set(Network::Up);
+    scene.write(1_000);
+    scene.assert_truth();
+}
+
+#[test]
+fn fault_13_a_response_lost_after_the_commit_doubles_nothing() {
+    let mut scene = Scene::new(16);
+    let proxy = Proxy::to(scene.world.agents_port());
+    scene.agent.kill();
+    scene.agent.configure(&scene.world.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
+    scene.agent.start();
+    wait_until("the agent is connected", || scene.agent.errors().matches("uplink_up").count() > 1);
+    for _ in 0..3 {
+        proxy.set(Network::OneWay);
+        scene.write(3_000);
+        // The aggregator has it, and the agent does not know.
+        let expected = scene.truth();
+        scene.world.wait_for_activity("LIC01", &expected);
+        proxy.set(Network::Down);
+        wait_until("the agent has noticed", || scene.agent.has_said("uplink_down"));
+        proxy.set(Network::Up);
+    }
+    scene.write(100);
+    scene.assert_truth();
+}
+
+#[test]
+fn fault_15_a_damaged_buffer_is_set_aside_and_the_log_read_anew() {
+    let seed = 17;
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::running();
+    let (log, expected) = simulated(seed, 5_000);
+    for case in 0..12 {
+        let name = format!("LIC{case}");
+        let path = world.path(&format!("{name}.log"));
+        fs::write(&path, &log[..log.len() / 2]).unwrap();
+        let mut agent = world.agent(&name, &[&path]);
+        agent.start();
+        wait_until("something is counted", || world.activity(&name).lines().count() > 1);
+        if case % 2 == 0 {
+            // Batches wait in the buffer that is damaged.
+            world.kill_aggregator();
+            append(&path, &log[log.len() / 2..log.len() * 3 / 4]);
+            seatmeter_tests::world::let_run(std::time::Duration::from_millis(1500));
+        }
+        agent.kill();
+        let database = agent.state().join("buffer.db");
+        match case % 4 {
+            0 => damage(&database, &mut rng, 40),
+            1 => damage(&database.with_extension("db-wal"), &mut rng, 40),
+            2 => fs::File::options().write(true).open(&database).unwrap().write_all(&[0; 4096]).unwrap(),
+            _ => fs::File::options().write(true).open(&database).unwrap().set_len(5000).unwrap(),
+        }
+        let written = fs::metadata(&path).unwrap().len() as usize;
+        append(&path, &log[written..]);
+        agent.start();
+        if case % 2 == 0 {
+            world.start_aggregator();
+        }
+        world.wait_for_activity(&name, &expected);
+    }
+    world.assert_verified();
+}
+
+fn damage(path: &Path, rng: &mut fastrand::Rng, bytes: usize) {
+    let mut content = fs::read(path).unwrap_or_default();
+    for _ in 0..bytes.min(content.len()) {
+        let at = rng.usize(..content.len());
+        content[at] ^= 1 << rng.u8(..8);
+    }
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn fault_25_two_agents_on_one_state_folder() {
+    let world = World::running();
+    let path = world.path("debug.log");
+    fs::write(&path, simulated(18, 100).0).unwrap();
+    let mut first = world.agent("LIC01", &[&path]);
+    first.start();
+    wait_until("the first runs", || first.has_said("uplink_up"));
+    let mut second = world.agent("LIC01", &[&path]);
+    second.start();
+    assert!(!second.wait().success());
+    assert!(second.errors().contains("another process is running on"), "{}", second.errors());
+}
+
+#[test]
+fn fault_26_a_log_that_cannot_be_read_holds_up_no_other() {
+    let world = World::running();
+    let (log, expected) = simulated(19, 1000);
+    let good = world.path("good.log");
+    let (missing, folder, binary) = (world.path("missing.log"), world.path("folder.log"), world.path("binary.log"));
+    fs::write(&good, &log).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(&binary, [0xff, 0xfe, 0, 1, 2, 3]).unwrap();
+    let mut agent = world.agent("LIC01", &[&missing, &folder, &binary, &good]);
+    agent.start();
+    world.wait_for_activity("LIC01", &expected);
+    wait_until("the agent has named each", || {
+        let said = agent.errors();
+        ["missing.log does not exist", "folder.log is not a file", "UTF-16"].iter().all(|reason| said.contains(reason))
+    });
+    let check = agent.command(&["check-config"]);
+    assert_eq!(check.status.code(), Some(3));
+    let scanned = scan(&[missing.to_str().unwrap(), folder.to_str().unwrap(), good.to_str().unwrap()]);
+    assert_eq!(scanned.status.code(), Some(3));
+    assert!(text(&scanned.stderr).contains("not counted"), "{}", text(&scanned.stderr));
+    // It comes after all, and is read.
+    fs::write(&missing, " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (late) OUT: \"g\" u@h\n").unwrap();
+    wait_until("the late log is counted", || world.activity("LIC01").contains("late,g,1,1,1,0,0"));
+}
+
+#[test]
+fn bad_input_gets_a_clear_error() {
+    let world = World::running();
+    let path = world.path("debug.log");
+    fs::write(&path, "").unwrap();
+    let agent = world.agent("LIC01", &[&path]);
+    agent.configure("[license_server]", "[license_servr]");
+    let refused = agent.command(&["check-config"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("did you mean `license_server`?"), "{}", text(&refused.stderr));
+    // A port in use.
+    let taken = world.aggregator_command("serve");
+    assert!(text(&taken.stderr).contains("another process is running on"), "{}", text(&taken.stderr));
+    let mut other = World::new();
+    other.settings = format!("state = {:?}", other.path("elsewhere"));
+    let config = fs::read_to_string(other.aggregator_config()).unwrap();
+    let own = format!("127.0.0.1:{}", world.agents_port());
+    let config = config.replace(&format!("127.0.0.1:{}", other.agents_port()), &own);
+    let config: String = config.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    let file = other.path("taken.toml");
+    fs::write(&file, config).unwrap();
+    let taken = other.aggregator_with(&file);
+    assert!(text(&taken.stderr).contains("cannot listen on"), "{}", text(&taken.stderr));
+    // A question that is none.
+    let wrong = world.seatmeter(&["usage", "2026-13"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("write YYYY-MM"), "{}", text(&wrong.stderr));
+    let nobody = World::new().seatmeter(&["usage"]);
+    assert_eq!(nobody.status.code(), Some(4));
+    // Databases of a later version.
+    let mut world = world;
+    world.stop_aggregator();
+    let database = rusqlite::Connection::open(world.path("aggregator/aggregator.db")).unwrap();
+    database.execute_batch("UPDATE schema_version SET version = 99").unwrap();
+    drop(database);
+    let newer = world.aggregator_command("serve");
+    assert!(text(&newer.stderr).contains("newer version"), "{}", text(&newer.stderr));
+    agent.configure("[license_servr]", "[license_server]");
+    fs::create_dir_all(agent.state()).unwrap();
+    let database = rusqlite::Connection::open(agent.state().join("buffer.db")).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    drop(database);
+    let newer = agent.command(&["run"]);
+    assert_eq!(newer.status.code(), Some(1));
+    assert!(text(&newer.stderr).contains("newer version"), "{}", text(&newer.stderr));
+}
