@@ -36,7 +36,7 @@ pub enum RunError {
     Threads(std::io::Error),
 }
 
-/// How long to wait before a buffer that cannot be opened is tried again.
+/// How long to wait before a state that cannot be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(5);
 
 /// Works until `stop` says so.
@@ -47,8 +47,7 @@ const REOPEN: Duration = Duration::from_secs(5);
 /// ```
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
     let _lock = state::lock(&config.state)?;
-    let agent_id = agent_id(&config.state)?;
-    let Some(buffer) = open_buffer(&config, &mut stop).await? else { return Ok(()) };
+    let Some((agent_id, buffer)) = open_state(&config, &mut stop).await? else { return Ok(()) };
     let buffer = Arc::new(buffer);
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     tracing::info!(
@@ -87,15 +86,16 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     Ok(())
 }
 
-/// Opens the buffer, however long its disk is full. `None` where the agent was told to stop meanwhile.
-async fn open_buffer(config: &Config, stop: &mut watch::Receiver<bool>) -> Result<Option<Buffer>, RunError> {
+/// Opens what is in the state folder, however long its disk is full. `None` where the agent was told to stop meanwhile.
+async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result<Option<(String, Buffer)>, RunError> {
     let mut is_told = false;
     loop {
-        match Buffer::open(&config.state, config.quota) {
-            Ok(buffer) => return Ok(Some(buffer)),
-            Err(error) if error.is_permanent() => return Err(error.into()),
+        let opened = agent_id(&config.state).and_then(|id| Ok((id, Buffer::open(&config.state, config.quota)?)));
+        match opened {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(RunError::Buffer(error)) if error.is_permanent() => return Err(error.into()),
             Err(error) if !is_told => {
-                tracing::error!(code = "buffer_unavailable", reason = %error, "the buffer cannot be opened; trying again");
+                tracing::error!(code = "state_unavailable", reason = %error, "the state cannot be opened; trying again");
                 is_told = true;
             }
             Err(_) => {}

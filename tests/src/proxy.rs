@@ -75,7 +75,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream, mode: Arc<AtomicU8>, is_answer:
                     }
                     carried.fetch_add(read as u64, Ordering::SeqCst);
                 }
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                }
                 Err(_) => break,
             }
         }

@@ -105,7 +105,6 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("the agent's health log:\n{}", self.agent.errors());
             println!("{}", crate::world::text(&self.agent.command(&["inspect"]).stdout));
             for entry in std::fs::read_dir(self.log.path().parent().unwrap()).unwrap().flatten() {
                 let metadata = entry.metadata().unwrap();

@@ -15,7 +15,11 @@ fn append(path: &Path, bytes: &[u8]) {
 }
 
 fn simulated(seed: u64, lines: u64) -> (Vec<u8>, String) {
-    let mut server = Server::new(Plan { seed, users: 200, features: 4, seconds_a_line: 30.0, ..Plan::default() });
+    simulated_of(seed, lines, 200)
+}
+
+fn simulated_of(seed: u64, lines: u64, users: u32) -> (Vec<u8>, String) {
+    let mut server = Server::new(Plan { seed, users, features: 4, seconds_a_line: 30.0, ..Plan::default() });
     let mut log = Vec::new();
     server.start(&mut log);
     while server.lines() < lines {
@@ -88,8 +92,8 @@ fn fault_03_a_failing_fsync_acknowledges_nothing() {
 #[test]
 fn fault_04_a_full_disk_loses_nothing() {
     let mut world = World::running();
-    let Some(disk) = SmallDisk::mount(&world.path("LIC01.agent/state"), "1m") else { return };
-    let (log, expected) = simulated(13, 60_000);
+    let Some(disk) = SmallDisk::mount(&world.path("LIC01.agent/state"), "4m") else { return };
+    let (log, expected) = simulated_of(13, 300_000, 20_000);
     let path = world.path("debug.log");
     let mut agent = world.agent("LIC01", &[&path]);
     // Starts on a full disk, ...
@@ -98,7 +102,8 @@ fn fault_04_a_full_disk_loses_nothing() {
     while full.write_all(&[7; 4096]).is_ok() {}
     fs::write(&path, &log).unwrap();
     agent.start();
-    wait_until("the agent says that its disk is full", || agent.has_said("buffer_unavailable"));
+    wait_until("the agent says that its disk is full", || agent.has_said("state_unavailable"));
+    drop(full);
     fs::remove_file(&ballast).unwrap();
     // ... and fills it while the aggregator is away.
     world.kill_aggregator();
@@ -115,7 +120,8 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED: this machine does not let a file system be mounted");
             return None;
@@ -133,7 +139,7 @@ impl Drop for SmallDisk {
 #[test]
 fn fault_04_a_used_up_quota_stops_reading_and_says_so() {
     let mut world = World::running();
-    let (log, expected) = simulated(14, 300_000);
+    let (log, expected) = simulated_of(14, 300_000, 20_000);
     let path = world.path("debug.log");
     fs::write(&path, &log).unwrap();
     let mut agent = world.agent_in("agent", "LIC01", &[&path], "buffer = { quota_mib = 1 }");
@@ -190,17 +196,22 @@ fn fault_13_a_response_lost_after_the_commit_doubles_nothing() {
     let proxy = Proxy::to(scene.world.agents_port());
     scene.agent.kill();
     scene.agent.configure(&scene.world.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
+    let connections = |scene: &Scene| scene.agent.errors().matches("uplink_up").count();
+    let before = connections(&scene);
     scene.agent.start();
-    wait_until("the agent is connected", || scene.agent.errors().matches("uplink_up").count() > 1);
+    wait_until("the agent is connected through the proxy", || connections(&scene) > before);
     for _ in 0..3 {
+        let before = connections(&scene);
+        let faults = scene.agent.errors().matches("uplink_down").count();
         proxy.set(Network::OneWay);
         scene.write(3_000);
         // The aggregator has it, and the agent does not know.
         let expected = scene.truth();
         scene.world.wait_for_activity("LIC01", &expected);
         proxy.set(Network::Down);
-        wait_until("the agent has noticed", || scene.agent.has_said("uplink_down"));
+        wait_until("the agent has noticed", || scene.agent.errors().matches("uplink_down").count() > faults);
         proxy.set(Network::Up);
+        wait_until("the agent is connected again", || connections(&scene) > before);
     }
     scene.write(100);
     scene.assert_truth();

@@ -174,7 +174,8 @@ pub struct Buffer {
     path: PathBuf,
     quota: u64,
     writer: Mutex<Writer>,
-    reader: Mutex<Connection>,
+    /// Connected when it is needed: the database can have been closed meanwhile, to be checked.
+    reader: Mutex<Option<Connection>>,
     appended: Notify,
 }
 
@@ -186,6 +187,12 @@ struct Writer {
     is_suspect: bool,
 }
 
+/// Bytes of the reserve: what it takes to delete batches, and to copy all of the write-ahead log into the database.
+const RESERVE: usize = 2 << 20;
+
+/// Steps of 16 pages in which a full disk's database is made smaller before capturing goes on.
+const SHRINKING_STEPS: usize = 64;
+
 /// What a batch takes beside its bytes: its row and the pages' slack.
 const ROW_OVERHEAD: u64 = 128;
 
@@ -194,10 +201,9 @@ impl Buffer {
     pub fn open(folder: &Path, quota: u64) -> Result<Self, BufferError> {
         let path = folder.join("buffer.db");
         let (connection, epoch) = open::open(&path)?;
-        let reader = open::connect(&path)?;
         let bytes = used_bytes(&connection).map_err(|source| BufferError::of(&path, source))?;
         let writer = Mutex::new(Writer { connection, epoch, bytes, is_suspect: false });
-        Ok(Self { path, quota, writer, reader: Mutex::new(reader), appended: Notify::new() })
+        Ok(Self { path, quota, writer, reader: Mutex::default(), appended: Notify::new() })
     }
 
     /// The epoch of this database: another one means that batches are numbered anew.
@@ -213,14 +219,20 @@ impl Buffer {
         if writer.bytes + size > self.quota && writer.bytes > 0 {
             return Err(BufferError::Full { used: writer.bytes, quota: self.quota });
         }
-        self.write(&mut writer, |connection| {
+        self.keep_reserve(&mut writer)?;
+        let written = self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
             transaction
                 .prepare_cached("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)")?
                 .execute(params![checkpoint.fingerprint, body, unix_now()])?;
             save_checkpoint(&transaction, checkpoint)?;
             transaction.commit()
-        })?;
+        });
+        if written.as_ref().is_err_and(BufferError::is_pressure) {
+            // Deleting batches takes some space too: this gives it.
+            let _ = std::fs::remove_file(self.reserve());
+        }
+        written?;
         writer.bytes += size;
         drop(writer);
         self.appended.notify_one();
@@ -322,11 +334,14 @@ impl Buffer {
                 freed += size.map_or(0, |size| size as u64 + ROW_OVERHEAD);
             }
             transaction.commit()?;
-            connection.execute_batch("PRAGMA incremental_vacuum(64)")?;
             Ok(freed)
         })?;
         writer.bytes = writer.bytes.saturating_sub(freed);
-        Ok(())
+        match self.write(&mut writer, |connection| run_to_end(connection, "PRAGMA incremental_vacuum(64)")) {
+            // Shrinking the file takes space, for a moment: it is done when there is some.
+            Err(error) if !error.is_pressure() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sets a batch aside that the aggregator will never take. What follows in its stream is sent with a gap.
@@ -411,6 +426,36 @@ impl Buffer {
         self.appended.notified().await;
     }
 
+    /// A file that takes the space which acknowledging needs on a full disk.
+    fn reserve(&self) -> PathBuf {
+        self.path.with_extension("reserve")
+    }
+
+    /// Nothing is captured while the reserve is used up: it would take the space that draining needs.
+    fn keep_reserve(&self, writer: &mut Writer) -> Result<(), BufferError> {
+        let path = self.reserve();
+        if path.exists() {
+            return Ok(());
+        }
+        // What is free inside the files goes back to the disk, in steps that need little space themselves. Where even
+        // that fails, there is not enough yet.
+        for _ in 0..SHRINKING_STEPS {
+            let shrunk = self.write(writer, |connection| {
+                run_to_end(connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+                run_to_end(connection, "PRAGMA incremental_vacuum(16)")
+            });
+            match shrunk {
+                Err(error) if error.is_pressure() => break,
+                shrunk => shrunk?,
+            }
+        }
+        std::fs::write(&path, vec![0; RESERVE]).map_err(|_| {
+            // What was written of it must not stay.
+            let _ = std::fs::remove_file(&path);
+            BufferError::DiskFull { path: self.path.clone() }
+        })
+    }
+
     /// Writes; where that fails, the connection is not used again before it has been opened anew.
     fn write<T>(
         &self,
@@ -421,32 +466,48 @@ impl Buffer {
             self.reopen(writer)?;
         }
         task(&mut writer.connection).map_err(|source| {
-            writer.is_suspect = true;
-            BufferError::of(&self.path, source)
+            let error = BufferError::of(&self.path, source);
+            // A full disk leaves the database as it was; after any other failure, what it holds is unknown.
+            writer.is_suspect = !error.is_pressure();
+            error
         })
     }
 
     fn reopen(&self, writer: &mut Writer) -> Result<(), BufferError> {
         let mut reader = lock(&self.reader);
         // Both connections must be gone before the files can be checked, or set aside.
-        let nowhere = || Connection::open_in_memory().map_err(|source| BufferError::of(&self.path, source));
-        writer.connection = nowhere()?;
-        *reader = nowhere()?;
+        *reader = None;
+        writer.connection = Connection::open_in_memory().map_err(|source| BufferError::of(&self.path, source))?;
         let (connection, epoch) = open::open(&self.path)?;
         writer.bytes = used_bytes(&connection).map_err(|source| BufferError::of(&self.path, source))?;
         (writer.connection, writer.epoch, writer.is_suspect) = (connection, epoch, false);
-        *reader = open::connect(&self.path)?;
         tracing::warn!(code = "buffer_reopened", path = %self.path.display(), "the buffer has been opened anew and checked");
         Ok(())
     }
 
     fn read<T>(&self, task: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BufferError> {
-        let result = task(&lock(&self.reader)).map_err(|source| BufferError::of(&self.path, source));
+        let mut reader = lock(&self.reader);
+        let connection = match reader.take() {
+            Some(connection) => connection,
+            None => open::connect(&self.path)?,
+        };
+        let result = task(&connection).map_err(|source| BufferError::of(&self.path, source));
+        // A connection that failed is not used again.
+        *reader = result.is_ok().then_some(connection);
+        drop(reader);
         if result.as_ref().is_err_and(BufferError::is_corruption) {
             lock(&self.writer).is_suspect = true;
         }
         result
     }
+}
+
+/// Runs a statement that does a part of its work with each row it gives.
+fn run_to_end(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {

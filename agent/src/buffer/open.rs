@@ -66,7 +66,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, BufferError> {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        // A short log: copying it into the database must be possible with the reserve alone.
+        connection.pragma_update(None, "wal_autocheckpoint", 128)?;
+        connection.pragma_update(None, "journal_size_limit", 1 << 20)?;
         connection.pragma_update(None, "cache_size", -2048)?;
         Ok(connection)
     };

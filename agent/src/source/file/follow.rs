@@ -209,7 +209,11 @@ impl Follower {
             // Renamed or emptied between two looks: the next one finds out.
             Some(StreamError::Replaced(_)) => Ok(false),
             Some(error) => Err(error),
-            None if !has_current => Err(ContentError::Missing(self.source.path.clone()).into()),
+            None if !has_current => match Content::open(&self.source.path) {
+                Err(error) => Err(error.into()),
+                // It has come meanwhile.
+                Ok(_) => Ok(has_parts),
+            },
             None => Ok(has_parts),
         }
     }
