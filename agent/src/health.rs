@@ -44,7 +44,7 @@ pub struct Status {
 pub struct LogReport {
     /// Its name.
     pub log: String,
-    /// "following", "missing", "unreadable", "undated" or "buffer full".
+    /// "starting", "following", "missing", "unreadable", "undated" or "buffer full".
     pub state: String,
     /// What is wrong; empty where nothing is.
     pub message: String,
@@ -62,6 +62,7 @@ pub struct LogReport {
 
 fn name_of(state: LogState) -> &'static str {
     match state {
+        LogState::Starting => "starting",
         LogState::Missing => "missing",
         LogState::Following => "following",
         LogState::Unreadable => "unreadable",
@@ -138,6 +139,7 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
         lines += status.lines;
         undated += status.undated_lines;
         let state = match status.state {
+            LogState::Starting => SourceState::Unspecified,
             LogState::Missing => SourceState::Missing,
             LogState::Following => SourceState::Following,
             LogState::Unreadable => SourceState::Unreadable,

@@ -57,6 +57,14 @@ pub struct World {
     operators_port: u16,
     /// More lines for the aggregator's configuration.
     pub settings: String,
+    /// The authority, and a client's certificate and key, where the aggregator asks for one.
+    tls: Option<Tls>,
+}
+
+struct Tls {
+    authority: PathBuf,
+    server: [PathBuf; 2],
+    client: [PathBuf; 2],
 }
 
 impl Default for World {
@@ -70,7 +78,7 @@ impl World {
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let [agents_port, operators_port] = free_ports();
-        Self { folder, aggregator: None, agents_port, operators_port, settings: String::new() }
+        Self { folder, aggregator: None, agents_port, operators_port, settings: String::new(), tls: None }
     }
 
     /// A world with a running aggregator.
@@ -85,14 +93,25 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// Has everybody speak TLS, and identify themselves.
+    pub fn use_tls(&mut self, made: &xtask::certificates::Certificates) {
+        let pair = |identity: &xtask::certificates::Identity| [identity.certificate.clone(), identity.key.clone()];
+        self.tls =
+            Some(Tls { authority: made.authority.clone(), server: pair(&made.server), client: pair(&made.client) });
+    }
+
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.agents_port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.agents_port)
     }
 
     /// Where operators connect.
     pub fn operators_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.operators_port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.operators_port)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// The port for agents.
@@ -103,9 +122,15 @@ impl World {
     /// The aggregator's configuration file, written anew.
     pub fn aggregator_config(&self) -> PathBuf {
         let path = self.path("aggregator.toml");
+        let security = match &self.tls {
+            None => "plaintext = true".to_owned(),
+            Some(Tls { authority, server: [certificate, key], .. }) => {
+                format!("certificate = {certificate:?}\nkey = {key:?}\nclient_authority = {authority:?}")
+            }
+        };
         let text = format!(
-            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:{}\"\nplaintext = true\n\
-             [operators]\nlisten = \"127.0.0.1:{}\"\nplaintext = true\n",
+            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:{}\"\n{security}\n\
+             [operators]\nlisten = \"127.0.0.1:{}\"\n{security}\n",
             self.path("aggregator"),
             self.settings,
             self.agents_port,
@@ -164,11 +189,25 @@ impl World {
 
     /// Runs `seatmeter`.
     pub fn seatmeter(&self, arguments: &[&str]) -> Output {
-        Command::new(program("seatmeter"))
-            .args(arguments)
-            .env("SEATMETER_AGGREGATOR", self.operators_url())
-            .output()
-            .unwrap()
+        let mut command = self.question(arguments);
+        if let Some(Tls { client: [certificate, key], .. }) = &self.tls {
+            command.env("SEATMETER_CERTIFICATE", certificate).env("SEATMETER_KEY", key);
+        }
+        command.output().unwrap()
+    }
+
+    /// Runs `seatmeter` as somebody who has no certificate.
+    pub fn seatmeter_without_certificate(&self, arguments: &[&str]) -> Output {
+        self.question(arguments).output().unwrap()
+    }
+
+    fn question(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("seatmeter"));
+        command.args(arguments).env("SEATMETER_AGGREGATOR", self.operators_url());
+        if let Some(tls) = &self.tls {
+            command.env("SEATMETER_AUTHORITY", &tls.authority);
+        }
+        command
     }
 
     /// What `seatmeter` answers, as JSON.
@@ -210,9 +249,13 @@ impl World {
         let folder = self.path(folder);
         fs::create_dir_all(&folder).unwrap();
         let config = folder.join("agent.toml");
+        let security =
+            self.tls.as_ref().map_or_else(String::new, |Tls { authority, client: [certificate, key], .. }| {
+                format!("authority = {authority:?}\ncertificate = {certificate:?}\nkey = {key:?}\n")
+            });
         let logs: String = logs.iter().map(|log| format!("[[log]]\npath = {log:?}\ntime_zone = \"UTC\"\n")).collect();
         let text = format!(
-            "state = {:?}\n{settings}\n[license_server]\nname = {license_server:?}\n[aggregator]\nurl = {:?}\n{logs}",
+            "state = {:?}\n{settings}\n[license_server]\nname = {license_server:?}\n[aggregator]\nurl = {:?}\n{security}{logs}",
             folder.join("state"),
             self.agents_url()
         );

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "these commands talk to the developer who called them")]
 
+pub mod bench;
+pub mod certificates;
 pub mod codegen;
 pub mod demo;
 pub mod process;

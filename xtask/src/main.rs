@@ -33,6 +33,8 @@ enum Command {
         /// A FlexNet debug log; a simulated one if none is given
         log: Option<PathBuf>,
     },
+    /// Measure whole processes on a simulated log of ten million lines, each beside grep
+    Bench,
     /// Run everything that must pass, with what it must install
     Test {
         /// Take hours in place of minutes: more kills, longer fuzzing
@@ -80,6 +82,7 @@ fn main() -> Result<()> {
         Command::Codegen { check: true } => xtask::codegen::check(&xtask::root()),
         Command::Sim(options) => simulate(&options),
         Command::Demo { log } => xtask::demo::demo(&xtask::root(), log.as_deref()),
+        Command::Bench => xtask::bench::bench(&xtask::root()),
         Command::Test { long } => xtask::test::test(&xtask::root(), long),
     }
 }

@@ -312,7 +312,7 @@ impl BatchOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SourceState {
-    /// Never sent.
+    /// It has not been looked at yet.
     Unspecified = 0,
     /// It is being followed.
     Following = 1,

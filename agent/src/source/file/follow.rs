@@ -64,8 +64,10 @@ pub struct LogStatus {
 /// Whether a log can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogState {
-    /// There is no such file.
+    /// It has not been looked at yet.
     #[default]
+    Starting,
+    /// There is no such file.
     Missing,
     /// It is followed.
     Following,

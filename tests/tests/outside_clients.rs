@@ -1,0 +1,106 @@
+//! Clients that are not ours, over TLS and through reflection, get the answers that `seatmeter` gives.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use seatmeter_tests::World;
+use seatmeter_tests::world::text;
+use xtask::certificates;
+use xtask::sim::{Plan, Server, truth};
+
+/// The folder in which `cargo xtask test` installs them.
+fn tools() -> Option<PathBuf> {
+    let folder = std::env::var_os("SEATMETER_TOOLS").map(PathBuf::from).filter(|folder| folder.exists());
+    if folder.is_none() {
+        eprintln!(
+            "SKIPPED: SEATMETER_TOOLS does not name the folder of outside clients; `cargo xtask test` installs them"
+        );
+    }
+    folder
+}
+
+const PYTHON: &str = r#"
+import sys
+import grpc
+from grpc_tools import protoc
+protos, out, target, authority, certificate, key = sys.argv[1:7]
+files = [f"{protos}/seatmeter/v1/{name}.proto" for name in ("usage", "fleet", "ingest")]
+include = __import__("grpc_tools").__path__[0] + "/_proto"
+assert protoc.main(["", f"-I{protos}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
+sys.path.insert(0, out)
+from seatmeter.v1 import usage_pb2, usage_pb2_grpc
+read = lambda path: open(path, "rb").read()
+credentials = grpc.ssl_channel_credentials(read(authority), read(key), read(certificate))
+with grpc.secure_channel(target, credentials) as channel:
+    usage = usage_pb2_grpc.UsageServiceStub(channel)
+    for row in usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="2026-01")).rows:
+        print(row.sku, row.unique_users, row.checkouts, row.denials)
+    try:
+        usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="soon"))
+    except grpc.RpcError as error:
+        print(error.code().name)
+"#;
+
+#[test]
+fn buf_curl_and_python_get_the_same_answers() {
+    let Some(tools) = tools() else { return };
+    let mut world = World::new();
+    let made = certificates::make(&world.path("pki")).unwrap();
+    world.use_tls(&made);
+    world.start_aggregator();
+    let mut server = Server::new(Plan { users: 50, features: 3, seconds_a_line: 60.0, ..Plan::default() });
+    let mut log = Vec::new();
+    server.start(&mut log);
+    while server.lines() < 2_000 {
+        server.step(&mut log);
+    }
+    let path = world.path("debug.log");
+    fs::write(&path, log).unwrap();
+    let mut agent = world.agent("LIC01", &[&path]);
+    agent.start();
+    world.wait_for_activity("LIC01", &truth::as_csv(&server.figures()));
+
+    let ours = world.ask(&["usage", "2026-01"]);
+    let ours = ours.as_array().unwrap();
+    assert_eq!(ours.len(), 3);
+
+    let buf = Command::new(tools.join("node_modules/.bin/buf"))
+        .args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data", r#"{"month":"2026-01"}"#])
+        .args(["--cacert".as_ref(), made.authority.as_os_str(), "--cert".as_ref(), made.client.certificate.as_os_str()])
+        .args(["--key".as_ref(), made.client.key.as_os_str()])
+        .arg(format!("{}/seatmeter.v1.UsageService/GetMonthlyUsage", world.operators_url()))
+        .output()
+        .unwrap();
+    assert!(buf.status.success(), "{}", text(&buf.stderr));
+    let theirs: serde_json::Value = serde_json::from_slice(&buf.stdout).unwrap();
+    let theirs = theirs["rows"].as_array().unwrap();
+    let mut expected = String::new();
+    for (our, their) in ours.iter().zip(theirs) {
+        assert_eq!(our["sku"], their["sku"]);
+        assert_eq!(our["unique_users"].to_string(), their["uniqueUsers"].as_str().unwrap());
+        assert_eq!(our["checkouts"].to_string(), their["checkouts"].as_str().unwrap());
+        let denials = &our["denials"];
+        expected +=
+            &format!("{} {} {} {denials}\n", our["sku"].as_str().unwrap(), our["unique_users"], our["checkouts"]);
+    }
+    expected += "INVALID_ARGUMENT\n";
+
+    let script = world.path("client.py");
+    fs::write(&script, PYTHON).unwrap();
+    let generated = world.path("generated");
+    fs::create_dir(&generated).unwrap();
+    let target = world.operators_url().replace("https://", "");
+    let python = Command::new(tools.join("python/bin/python3"))
+        .arg(&script)
+        .args([xtask::root().join("proto").as_path(), generated.as_path(), Path::new(&target)])
+        .args([&made.authority, &made.client.certificate, &made.client.key])
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", text(&python.stderr));
+    assert_eq!(text(&python.stdout), expected);
+
+    // Without a certificate of its own, nobody is let in.
+    let stranger = world.seatmeter_without_certificate(&["usage", "2026-01"]);
+    assert!(!stranger.status.success());
+}

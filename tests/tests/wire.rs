@@ -1,0 +1,111 @@
+//! Fault 14, and hostile batches: what an agent sends is placed by its positions, and believed in nothing else.
+
+use seatmeter_count::{Event, Kind};
+use seatmeter_proto::batch;
+use seatmeter_proto::transport::Dialer;
+use seatmeter_proto::v1::ingest_request::Message as Up;
+use seatmeter_proto::v1::ingest_response::Message as Down;
+use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
+use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Stream};
+use seatmeter_tests::World;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// A batch with a checkout at each tenth byte of its range.
+fn batch(sequence: u64, start: u64, end: u64) -> Batch {
+    let mut columns = Columns {
+        strings: ["d", "f", "u", "h"].map(String::from).to_vec(),
+        feature_daemons: vec![0],
+        feature_names: vec![1],
+        client_users: vec![2],
+        client_hosts: vec![3],
+        ..Columns::default()
+    };
+    let (mut last_at, mut last) = (0, start);
+    for position in (start..end).filter(|position| position % 10 == 0) {
+        let at = 1_767_254_400 + position as i64;
+        let event = Event { kind: Kind::Checkout, at, feature: 0, client: 0, seats: 1, detail: 0 };
+        batch::push(&mut columns, &mut last_at, (position - last) as u32, event);
+        last = position;
+    }
+    let (sealed, columns_size) = batch::seal(&columns).unwrap();
+    Batch {
+        sequence,
+        stream: Some(Stream { fingerprint: vec![9; 32], log: "log".into(), begins_at: 1_767_254_400 }),
+        start,
+        end,
+        last_line_at: 1_767_254_400 + end as i64,
+        event_count: columns.kinds.len() as u32,
+        columns_size,
+        columns: sealed.into(),
+        ..Batch::default()
+    }
+}
+
+/// Sends batches over one stream, and gives their results in the order of their sequences.
+async fn send(world: &World, batches: Vec<Batch>) -> Vec<BatchResult> {
+    let channel = Dialer::new(&world.agents_url(), None).unwrap().connect().await.unwrap();
+    let (sender, requests) = tokio::sync::mpsc::channel(64);
+    let hello = Hello { agent_id: "double".into(), license_server: "LIC01".into(), ..Hello::default() };
+    let count = batches.len();
+    sender.send(IngestRequest { message: Some(Up::Hello(hello)) }).await.unwrap();
+    for batch in batches {
+        sender.send(IngestRequest { message: Some(Up::Batch(batch)) }).await.unwrap();
+    }
+    let mut answers =
+        IngestServiceClient::new(channel).ingest(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let mut results = Vec::new();
+    while results.len() < count {
+        if let Some(Down::Acknowledgement(acknowledgement)) = answers.next().await.unwrap().unwrap().message {
+            results.extend(acknowledgement.results);
+        }
+    }
+    results.sort_by_key(|result| result.sequence);
+    results
+}
+
+fn outcomes(results: &[BatchResult]) -> Vec<(BatchOutcome, u64)> {
+    results.iter().map(|result| (result.outcome(), result.expected_start)).collect()
+}
+
+#[tokio::test]
+async fn fault_14_duplicate_reordered_and_gapped_batches() {
+    use BatchOutcome::{Committed, Duplicate, Gap, Trimmed};
+    let world = World::running();
+    let sent = vec![batch(1, 0, 100), batch(2, 0, 100), batch(3, 200, 300), batch(4, 50, 150), batch(5, 150, 200)];
+    let expected = [(Committed, 100), (Duplicate, 100), (Gap, 100), (Trimmed, 150), (Committed, 200)];
+    assert_eq!(outcomes(&send(&world, sent).await), expected);
+    // What was refused is sent again, and what was taken, from another connection.
+    let sent = vec![batch(3, 200, 300), batch(4, 0, 300)];
+    assert_eq!(outcomes(&send(&world, sent).await), [(Committed, 300), (Duplicate, 300)]);
+    let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,1,1,30,0,0\n"));
+    world.assert_verified();
+}
+
+#[tokio::test]
+async fn batches_that_lie_are_refused_and_harm_nobody() {
+    let world = World::running();
+    let lie = |sequence, change: &dyn Fn(&mut Batch)| {
+        let mut batch = batch(sequence, 0, 100);
+        change(&mut batch);
+        batch
+    };
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    let sent = vec![
+        lie(1, &|batch| batch.event_count = 11),
+        lie(2, &|batch| batch.columns_size = u32::MAX),
+        lie(3, &|batch| batch.columns = bomb.clone().into()),
+        lie(4, &|batch| batch.end = 5),
+        lie(5, &|batch| batch.stream = None),
+        lie(6, &|batch| batch.columns = vec![0; 100].into()),
+        lie(7, &|batch| (batch.start, batch.end) = (0, u64::MAX)),
+        batch(8, 0, 100),
+    ];
+    let results = send(&world, sent).await;
+    for result in &results[..7] {
+        assert_eq!(result.outcome(), BatchOutcome::Invalid, "{result:?}");
+        assert!(!result.message.is_empty());
+    }
+    assert_eq!(results[7].outcome(), BatchOutcome::Committed);
+}

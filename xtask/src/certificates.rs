@@ -1,0 +1,47 @@
+//! Certificates for tests and benchmarks: an authority, a server on this machine, and a client.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+/// PEM files.
+pub struct Certificates {
+    /// The authority that signed the others.
+    pub authority: PathBuf,
+    /// A server that is localhost and 127.0.0.1.
+    pub server: Identity,
+    /// A client.
+    pub client: Identity,
+}
+
+/// A certificate and its key.
+pub struct Identity {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Makes them in a folder.
+pub fn make(folder: &Path) -> Result<Certificates> {
+    fs::create_dir_all(folder)?;
+    let mut parameters = CertificateParams::new(Vec::<String>::new())?;
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
+    let authority = folder.join("authority.pem");
+    fs::write(&authority, issuer.pem())?;
+    let identity = |name: &str, names: Vec<String>| -> Result<Identity> {
+        let key_pair = KeyPair::generate()?;
+        let signed = CertificateParams::new(names)?.signed_by(&key_pair, &issuer)?;
+        let identity =
+            Identity { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
+        fs::write(&identity.certificate, signed.pem())?;
+        fs::write(&identity.key, key_pair.serialize_pem())?;
+        Ok(identity)
+    };
+    let server = identity("server", vec!["localhost".into(), "127.0.0.1".into()])?;
+    let client = identity("client", vec!["client".into()])?;
+    Ok(Certificates { authority, server, client })
+}
