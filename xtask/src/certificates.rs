@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 
 /// PEM files.
 pub struct Certificates {
@@ -28,13 +28,16 @@ pub struct Identity {
 pub fn make(folder: &Path) -> Result<Certificates> {
     fs::create_dir_all(folder)?;
     let mut parameters = CertificateParams::new(Vec::<String>::new())?;
+    parameters.distinguished_name = name_of("Seatmeter test authority");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
     let authority = folder.join("authority.pem");
     fs::write(&authority, issuer.pem())?;
     let identity = |name: &str, names: Vec<String>| -> Result<Identity> {
         let key_pair = KeyPair::generate()?;
-        let signed = CertificateParams::new(names)?.signed_by(&key_pair, &issuer)?;
+        let mut parameters = CertificateParams::new(names)?;
+        parameters.distinguished_name = name_of(name);
+        let signed = parameters.signed_by(&key_pair, &issuer)?;
         let identity =
             Identity { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
         fs::write(&identity.certificate, signed.pem())?;
@@ -44,4 +47,11 @@ pub fn make(folder: &Path) -> Result<Certificates> {
     let server = identity("server", vec!["localhost".into(), "127.0.0.1".into()])?;
     let client = identity("client", vec!["client".into()])?;
     Ok(Certificates { authority, server, client })
+}
+
+/// A certificate whose name is its issuer's would pass for one that signed itself.
+fn name_of(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
 }
