@@ -10,7 +10,7 @@ use seatmeter_aggregator::ingest::verify::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::serve;
 use seatmeter_aggregator::store::Store;
-use seatmeter_proto::state;
+use seatmeter_proto::state::{self, asked_to_stop};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -118,23 +118,4 @@ fn rebuild(configured: &Configured) -> Result<ExitCode> {
     })?;
     println!("the figures of {logs} logs were made again");
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(unix)]
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => _ = tokio::signal::ctrl_c().await,
-    }
-}
-
-#[cfg(not(unix))]
-async fn asked_to_stop() {
-    _ = tokio::signal::ctrl_c().await;
 }

@@ -1,4 +1,4 @@
-//! The folder in which a program keeps its state, for one process at a time.
+//! A program's process: the folder in which it keeps its state, for one process at a time, and when it is to stop.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -51,4 +51,25 @@ fn restrict(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn restrict(_folder: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Returns when the system or a person asks the process to stop.
+#[cfg(unix)]
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => _ = tokio::signal::ctrl_c().await,
+    }
+}
+
+/// Returns when a person asks the process to stop.
+#[cfg(not(unix))]
+pub async fn asked_to_stop() {
+    _ = tokio::signal::ctrl_c().await;
 }

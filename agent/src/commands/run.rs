@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use seatmeter_agent::config::Config;
+use seatmeter_proto::state::asked_to_stop;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -25,23 +26,4 @@ pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
         seatmeter_agent::run::run(config, stop).await
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(unix)]
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => _ = tokio::signal::ctrl_c().await,
-    }
-}
-
-#[cfg(not(unix))]
-async fn asked_to_stop() {
-    _ = tokio::signal::ctrl_c().await;
 }
