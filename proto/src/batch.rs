@@ -9,11 +9,11 @@ use seatmeter_count::{Event, Kind};
 
 use crate::v1::{Batch, Columns};
 
-/// A batch holds at most this many events.
-pub const MAX_EVENTS: usize = 1 << 16;
+/// A batch holds at most this many events: enough that its names, which it brings along, weigh little beside them.
+pub const MAX_EVENTS: usize = 1 << 18;
 
 /// A batch's columns take at most this many bytes before compression.
-pub const MAX_COLUMNS: usize = 8 << 20;
+pub const MAX_COLUMNS: usize = 16 << 20;
 
 /// A name is at most this many bytes long.
 pub const MAX_NAME: usize = 1024;

@@ -116,7 +116,8 @@ fn parse_event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Message<
     let user = client[..last].trim_ascii();
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
-    if !tail.is_empty() {
+    // Most lines end in two blanks.
+    if tail.len() > 2 {
         read_tail(tail, &mut usage);
     }
     Ok(Message::Use(usage))
