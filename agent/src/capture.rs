@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
+use crate::codes;
 use crate::source::file::follow::{Follower, LogSource, LogState, SAFETY_POLL, SharedStatus};
 use crate::source::file::identity::Fingerprint;
 
@@ -59,7 +60,7 @@ impl Capture {
         }
         let watcher = watch(folders, wakes.clone())
             .inspect_err(|error| {
-                tracing::warn!(code = "watch_failed", reason = %error, "the system does not tell of changes; logs are polled");
+                tracing::warn!(code = codes::WATCH_FAILED, reason = %error, "the system does not tell of changes; logs are polled");
             })
             .ok();
         Ok(Self { threads, wakes, logs, rewinds, _watcher: watcher })
@@ -140,7 +141,7 @@ fn follow(mut follower: Follower, log: &str, woken: &Receiver<Wake>) {
         }
     }
     if let Err(error) = follower.commit() {
-        tracing::warn!(code = "log_state", log, reason = %error, "what was read last will be read again at the next start");
+        tracing::warn!(code = codes::LOG_STATE, log, reason = %error, "what was read last will be read again at the next start");
     }
 }
 
@@ -177,12 +178,17 @@ impl Told {
         }
         match problem {
             Some((reason, LogState::BufferFull)) => {
-                tracing::error!(code = "buffer_full", log, reason, "reading waits; the log keeps what is not read");
+                tracing::error!(
+                    code = codes::BUFFER_FULL,
+                    log,
+                    reason,
+                    "reading waits; the log keeps what is not read"
+                );
             }
             Some((reason, _)) => {
-                tracing::error!(code = "log_unreadable", log, reason, "the log cannot be read; trying again")
+                tracing::error!(code = codes::LOG_UNREADABLE, log, reason, "the log cannot be read; trying again")
             }
-            None => tracing::info!(code = "log_readable", log, "the log is followed"),
+            None => tracing::info!(code = codes::LOG_READABLE, log, "the log is followed"),
         }
         self.problem = text;
     }

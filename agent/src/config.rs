@@ -8,6 +8,7 @@ use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
 use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use seatmeter_service::health;
 use serde::Deserialize;
 
 use crate::source::file::follow::LogSource;
@@ -22,6 +23,8 @@ struct File {
     aggregator: Aggregator,
     #[serde(default)]
     buffer: BufferSettings,
+    #[serde(default)]
+    health_log: health::Settings,
     log: Vec<Log>,
 }
 
@@ -92,6 +95,8 @@ pub struct Config {
     pub quota: u64,
     /// A batch that waits for longer raises an alarm; in seconds.
     pub alarm_after: u64,
+    /// The health log.
+    pub health_log: health::Settings,
     /// The logs.
     pub logs: Vec<LogSource>,
 }
@@ -142,6 +147,7 @@ impl Config {
                 aggregator,
                 quota: file.buffer.quota_mib << 20,
                 alarm_after: file.buffer.alarm_after_hours * 3600,
+                health_log: file.health_log,
                 logs,
             }),
             _ => Err(ConfigError::Values { path: path.to_owned(), problems }),

@@ -24,6 +24,7 @@
 pub mod batcher;
 pub mod buffer;
 pub mod capture;
+pub mod codes;
 pub mod config;
 pub mod format;
 pub mod health;

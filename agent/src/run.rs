@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use seatmeter_proto::state::{self, StateError};
 use seatmeter_proto::v1::Hello;
+use seatmeter_service::manager;
+use seatmeter_service::state::{self, StateError};
 use tokio::sync::watch;
 
 use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
+use crate::codes;
 use crate::config::Config;
+use crate::health;
+use crate::health::report::Reporter;
 use crate::uplink::Uplink;
 
 /// Why the agent cannot work.
@@ -50,18 +54,36 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let Some((agent_id, buffer)) = open_state(&config, &mut stop).await? else { return Ok(()) };
     let buffer = Arc::new(buffer);
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let depth = buffer.depth()?;
     tracing::info!(
-        code = "started",
+        code = codes::STARTED,
         version = env!("CARGO_PKG_VERSION"),
         agent_id,
         license_server = config.license_server,
         realm = config.realm,
         aggregator = config.aggregator.url(),
         state = %config.state.display(),
-        logs = ?config.logs.iter().map(|log| log.path.display().to_string()).collect::<Vec<_>>(),
+        logs = config.logs.iter().map(|log| log.path.display().to_string()).collect::<Vec<_>>().join("; "),
+        positions = positions(&buffer)?,
+        buffered_batches = depth.batches,
+        buffered_bytes = depth.bytes,
+        buffer_quota_bytes = buffer.quota(),
+        oldest_batch_age_seconds = depth.oldest_age,
         "the agent has started"
     );
     let capture = Arc::new(Capture::start(&config.logs, &buffer).map_err(RunError::Threads)?);
+    let (status, uplink) = watch::channel(health::Uplink { state: "connecting".into(), acknowledged_at: 0 });
+    let reporter = Reporter {
+        buffer: buffer.clone(),
+        capture: capture.clone(),
+        uplink,
+        aggregator: config.aggregator.url().to_owned(),
+        state: config.state,
+        alarm_after: config.alarm_after,
+    };
+    manager::ready("reading logs");
+    let reporting = tokio::spawn(reporter.run(stop.clone()));
+    let living = tokio::spawn(manager::keep_alive());
     let uplink = Uplink {
         dialer: config.aggregator,
         hello: Hello {
@@ -74,16 +96,28 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         },
         buffer: buffer.clone(),
         capture: capture.clone(),
-        state: Arc::from(config.state.as_path()),
-        alarm_after: config.alarm_after,
+        status,
     };
     uplink.run(stop).await;
+    manager::stopping();
+    // Both hold the capture, and end at the same word as the uplink.
+    let _ = reporting.await;
     if let Ok(capture) = Arc::try_unwrap(capture).map_err(drop) {
         // Threads commit what they read, and end: on a thread of its own, since they can wait for a slow disk.
         let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
     }
-    tracing::info!(code = "stopped", "the agent has stopped");
+    living.abort();
+    tracing::info!(code = codes::STOPPED, "the agent has stopped");
     Ok(())
+}
+
+/// How far each stream was read before this start.
+fn positions(buffer: &Buffer) -> Result<String, BufferError> {
+    let streams = buffer.streams()?;
+    // The newest ones say where reading goes on; a log of many parts must not fill the line.
+    let newest = streams.iter().rev().take(8).rev();
+    let told = newest.map(|stream| format!("{} at {}", stream.log, stream.position));
+    Ok(told.collect::<Vec<_>>().join("; "))
 }
 
 /// Opens what is in the state folder, however long its disk is full. `None` where the agent was told to stop meanwhile.
@@ -95,7 +129,7 @@ async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result
             Ok(opened) => return Ok(Some(opened)),
             Err(RunError::Buffer(error)) if error.is_permanent() => return Err(error.into()),
             Err(error) if !is_told => {
-                tracing::error!(code = "state_unavailable", reason = %error, "the state cannot be opened; trying again");
+                tracing::error!(code = codes::STATE_UNAVAILABLE, reason = %error, "the state cannot be opened; trying again");
                 is_told = true;
             }
             Err(_) => {}

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
 use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Identity, server_tls};
+use seatmeter_service::health;
 use serde::Deserialize;
 
 use crate::usage::catalogue::Catalogue;
@@ -25,6 +26,7 @@ struct File {
     agents: Listen,
     operators: Listen,
     people: PeopleSettings,
+    health_log: health::Settings,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +55,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Days and months are those of its time zone.
     pub calendar: Calendar,
+    /// The health log.
+    pub health_log: health::Settings,
     /// Where agents connect.
     pub agents: Endpoint,
     /// Where operators connect.
@@ -107,6 +111,7 @@ impl Config {
             calendar: Calendar::new(zone),
             agents,
             operators,
+            health_log: file.health_log,
             rules: Rules {
                 identity: IdentityRules { domains: settings.domains, map: domain_map(settings.domain_map) },
                 person: settings.counted,

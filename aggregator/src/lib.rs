@@ -19,6 +19,7 @@
 //! Domain modules know neither [`api`] nor an engine.
 
 pub mod api;
+pub mod codes;
 pub mod config;
 pub mod fleet;
 pub mod ingest;

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{self, Config};
 use seatmeter_aggregator::ingest::verify::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::serve;
 use seatmeter_aggregator::store::Store;
-use seatmeter_proto::state::{self, asked_to_stop};
+use seatmeter_service::health::{self, Service};
+use seatmeter_service::state::{self, asked_to_stop};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(
@@ -57,17 +58,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// The health log: a JSON object a line, with a stable `code`.
-fn start_health_log() {
-    let filter = EnvFilter::try_from_env("SEATMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
 fn run(configured: &Configured) -> Result<ExitCode> {
     let config = Config::load(&configured.config)?;
-    start_health_log();
+    let service = Service { name: "seatmeter-aggregator", codes: codes::ALL };
+    health::start(&service, &config.health_log, &config.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let (stopper, stop) = watch::channel(false);
         tokio::spawn(async move {
             asked_to_stop().await;
@@ -78,8 +74,12 @@ fn run(configured: &Configured) -> Result<ExitCode> {
             std::process::exit(1);
         });
         serve(config, stop).await
-    })?;
+    });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    if let Err(error) = &done {
+        tracing::error!(code = codes::FAILED, reason = %error, "the aggregator ends");
+    }
+    done?;
     Ok(ExitCode::SUCCESS)
 }
 

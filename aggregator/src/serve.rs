@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use seatmeter_proto::batch::MAX_BATCH;
-use seatmeter_proto::state::{self, StateError};
 use seatmeter_proto::transport::{WINDOW, accept};
 use seatmeter_proto::v1::DESCRIPTOR;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
 use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
+use seatmeter_service::manager;
+use seatmeter_service::state::{self, StateError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 use crate::api::Gate;
 use crate::api::fleet::FleetApi;
 use crate::api::usage::UsageApi;
+use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::ingest::service::Ingest;
@@ -79,8 +81,10 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
         .name("writer".into())
         .spawn(move || writer.run(&timers, received))
         .map_err(ServeError::Writer)?;
+    manager::ready("serving");
+    let living = tokio::spawn(manager::keep_alive());
     tracing::info!(
-        code = "started",
+        code = codes::STARTED,
         version = env!("CARGO_PKG_VERSION"),
         agents = %config.agents.address,
         operators = %config.operators.address,
@@ -119,9 +123,11 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
         served = both => served?,
         () = async { stopped(stop).await; tokio::time::sleep(FAREWELL).await } => {}
     }
+    manager::stopping();
+    living.abort();
     // All ways to the writer are gone now: it writes what it has, and ends.
     let _ = tokio::task::spawn_blocking(move || writing.join()).await;
-    tracing::info!(code = "stopped", "the aggregator has stopped");
+    tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
 }
 

@@ -5,12 +5,10 @@
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
 //! | [`batch`] | events to columns and back; the one place where what a batch claims is checked |
 //! | [`config`] | how configuration files are read |
-//! | [`state`] | a folder for one process |
 //! | [`transport`] | how the contract is carried: TLS 1.3, limits, plain text only on loopback |
 
 pub mod batch;
 pub mod config;
-pub mod state;
 pub mod transport;
 
 /// The messages and services of package `seatmeter.v1`.

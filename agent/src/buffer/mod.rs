@@ -25,6 +25,7 @@ use seatmeter_proto::v1::Batch;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::codes;
 use crate::format::reading::Bookmark;
 use crate::source::file::identity::Fingerprint;
 
@@ -481,7 +482,7 @@ impl Buffer {
         let (connection, epoch) = open::open(&self.path)?;
         writer.bytes = used_bytes(&connection).map_err(|source| BufferError::of(&self.path, source))?;
         (writer.connection, writer.epoch, writer.is_suspect) = (connection, epoch, false);
-        tracing::warn!(code = "buffer_reopened", path = %self.path.display(), "the buffer has been opened anew and checked");
+        tracing::warn!(code = codes::BUFFER_REOPENED, path = %self.path.display(), "the buffer has been opened anew and checked");
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use seatmeter_proto::batch;
 
 use super::{BufferError, decode, schema, unix_now};
 
+use crate::codes;
+
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
@@ -24,7 +26,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, String), BufferError> {
             let (mut connection, epoch) = open_checked(path)?;
             let saved = salvage(&aside, &mut connection);
             tracing::error!(
-                code = "buffer_corrupt",
+                code = codes::BUFFER_CORRUPT,
                 path = %path.display(),
                 aside = %aside.display(),
                 saved_batches = saved,
@@ -83,7 +85,7 @@ fn set_aside(path: &Path, reason: &BufferError) -> Result<PathBuf, BufferError> 
         let (from, to) = (with_suffix(path), with_suffix(&aside));
         match fs::rename(&from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(code = "buffer_corrupt", reason = %reason, "the buffer is damaged");
+                tracing::error!(code = codes::BUFFER_CORRUPT, reason = %reason, "the buffer is damaged");
                 return Err(BufferError::File { action: "set aside", path: from, source: error });
             }
             _ => {}

@@ -1,29 +1,40 @@
 //! `seatmeter-agent run`.
 
+use std::future::Future;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use seatmeter_agent::codes;
 use seatmeter_agent::config::Config;
-use seatmeter_proto::state::asked_to_stop;
+use seatmeter_service::health::{self, Service};
+use seatmeter_service::state::asked_to_stop;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use crate::Configured;
 
+/// Follows the logs until a person or the system asks the process to stop.
 pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
+    work(configured, asked_to_stop())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Follows the logs until `stop` returns.
+pub(crate) fn work(configured: &Configured, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     let config = Config::load(&configured.config)?;
-    // The health log: a JSON object a line, with a stable `code`.
-    let filter = EnvFilter::try_from_env("SEATMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    let service = Service { name: "seatmeter-agent", codes: codes::ALL };
+    health::start(&service, &config.health_log, &config.state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    runtime.block_on(async {
-        let (stopper, stop) = watch::channel(false);
+    let done = runtime.block_on(async {
+        let (stopper, stopped) = watch::channel(false);
         tokio::spawn(async move {
-            asked_to_stop().await;
+            stop.await;
             // Nobody listens: the agent has stopped by itself.
             let _ = stopper.send(true);
         });
-        seatmeter_agent::run::run(config, stop).await
-    })?;
-    Ok(ExitCode::SUCCESS)
+        seatmeter_agent::run::run(config, stopped).await
+    });
+    if let Err(error) = &done {
+        tracing::error!(code = codes::FAILED, reason = %error, "the agent ends");
+    }
+    Ok(done?)
 }

@@ -9,7 +9,6 @@
 
 mod backoff;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +27,8 @@ use tonic::Streaming;
 
 use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
-use crate::health::{self, Status, Uplink as UplinkStatus};
+use crate::codes;
+use crate::health::{self, Uplink as UplinkStatus};
 use backoff::Backoff;
 
 /// How often the agent says how it is.
@@ -79,40 +79,38 @@ pub struct Uplink {
     pub buffer: Arc<Buffer>,
     /// Where it is captured.
     pub capture: Arc<Capture>,
-    /// The folder for the status file.
-    pub state: Arc<Path>,
-    /// A batch that waits for longer than this raises an alarm, in seconds.
-    pub alarm_after: u64,
+    /// Where it is said how delivery is.
+    pub status: watch::Sender<UplinkStatus>,
 }
 
 impl Uplink {
     /// Delivers until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::default();
-        let mut status = UplinkStatus { state: "connecting".into(), acknowledged_at: 0 };
         let mut is_down = false;
         loop {
-            let before = status.acknowledged_at;
-            let ended = self.session(&mut stop, &mut status, &mut is_down).await;
+            let before = self.acknowledged_at();
+            let ended = self.session(&mut stop, &mut is_down).await;
             let reason = ended.to_string();
-            if status.acknowledged_at != before {
+            if self.acknowledged_at() != before {
                 backoff = Backoff::default();
             }
             match ended {
                 Ended::Stop => return,
                 Ended::Resend => {
-                    tracing::warn!(code = "uplink_resend", reason, "delivery begins again");
+                    tracing::warn!(code = codes::UPLINK_RESEND, reason, "delivery begins again");
                 }
                 _ => {
                     if !is_down {
-                        tracing::error!(code = "uplink_down", reason, "batches wait in the buffer; trying again");
+                        tracing::error!(code = codes::UPLINK_DOWN, reason, "batches wait in the buffer; trying again");
+                    }
+                    if !is_down {
+                        let since = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC");
+                        self.status.send_modify(|status| status.state = format!("down since {since}: {reason}"));
                     }
                     is_down = true;
-                    status.state =
-                        format!("down since {}: {reason}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"));
                 }
             }
-            self.save_status(&status).await;
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -120,19 +118,18 @@ impl Uplink {
         }
     }
 
-    async fn session(&self, stop: &mut watch::Receiver<bool>, status: &mut UplinkStatus, is_down: &mut bool) -> Ended {
-        match self.deliver(stop, status, is_down).await {
+    fn acknowledged_at(&self) -> i64 {
+        self.status.borrow().acknowledged_at
+    }
+
+    async fn session(&self, stop: &mut watch::Receiver<bool>, is_down: &mut bool) -> Ended {
+        match self.deliver(stop, is_down).await {
             Ok(()) => Ended::Stop,
             Err(ended) => ended,
         }
     }
 
-    async fn deliver(
-        &self,
-        stop: &mut watch::Receiver<bool>,
-        status: &mut UplinkStatus,
-        is_down: &mut bool,
-    ) -> Result<(), Ended> {
+    async fn deliver(&self, stop: &mut watch::Receiver<bool>, is_down: &mut bool) -> Result<(), Ended> {
         let channel = tokio::select! {
             channel = self.dialer.connect() => channel?,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -146,16 +143,16 @@ impl Uplink {
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(requests)));
         let mut answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
         let Some(Down::Welcome(welcome)) = answer(&mut answers).await? else { return Err(Ended::Closed) };
-        if *is_down || status.acknowledged_at == 0 {
+        if *is_down || self.acknowledged_at() == 0 {
             tracing::info!(
-                code = "uplink_up",
+                code = codes::UPLINK_UP,
                 aggregator = self.dialer.url(),
                 version = welcome.aggregator_version,
                 "delivering"
             );
         }
         *is_down = false;
-        status.state = "connected".into();
+        self.status.send_modify(|status| status.state = "connected".into());
 
         let window = welcome.max_batches_in_flight.clamp(1, 64) as usize;
         let mut flight = Flight::default();
@@ -174,17 +171,21 @@ impl Uplink {
                 message = answer(&mut answers) => match message? {
                     Some(Down::Acknowledgement(acknowledgement)) => {
                         self.settle(&acknowledgement.results, &mut flight).await?;
-                        status.acknowledged_at = Timestamp::now().as_second();
+                        // No news: it is said with the next.
+                        self.status.send_if_modified(|status| {
+                            status.acknowledged_at = Timestamp::now().as_second();
+                            false
+                        });
                     }
                     Some(Down::Welcome(_)) | None => {}
                 },
                 () = self.buffer.appended() => {}
                 () = tokio::time::sleep(ANSWER_TIMEOUT), if !flight.sent.is_empty() => return Err(Ended::Silent),
                 _ = heartbeat.tick() => {
-                    let depth = self.depth().await?;
+                    let buffer = self.buffer.clone();
+                    let depth = blocking(move || buffer.depth()).await?;
                     let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
                     send(&sender, Up::Heartbeat(beat)).await?;
-                    self.save_status(status).await;
                 }
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
@@ -216,7 +217,7 @@ impl Uplink {
                 BatchOutcome::Committed | BatchOutcome::Duplicate | BatchOutcome::Trimmed => done.push(result.sequence),
                 BatchOutcome::Gap => {
                     tracing::warn!(
-                        code = "stream_gap",
+                        code = codes::STREAM_GAP,
                         sequence = result.sequence,
                         expected = result.expected_start,
                         "the aggregator lacks a part of a stream: its log is read again"
@@ -228,7 +229,7 @@ impl Uplink {
                 }
                 BatchOutcome::Invalid => {
                     tracing::error!(
-                        code = "batch_refused",
+                        code = codes::BATCH_REFUSED,
                         sequence = result.sequence,
                         reason = result.message,
                         "the aggregator will never take this batch: it is kept aside in the buffer; report it as a bug"
@@ -245,32 +246,6 @@ impl Uplink {
         let buffer = self.buffer.clone();
         blocking(move || buffer.acknowledge(&done)).await?;
         trouble.map_or(Ok(()), Err)
-    }
-
-    async fn depth(&self) -> Result<crate::buffer::Depth, Ended> {
-        let buffer = self.buffer.clone();
-        let depth = blocking(move || buffer.depth()).await?;
-        if depth.batches > 0 && depth.oldest_age > self.alarm_after {
-            tracing::error!(
-                code = "buffer_old",
-                oldest_age_seconds = depth.oldest_age,
-                batches = depth.batches,
-                "batches have been waiting for too long: is the aggregator running, and reachable?"
-            );
-        }
-        Ok(depth)
-    }
-
-    async fn save_status(&self, uplink: &UplinkStatus) {
-        let (buffer, capture, state) = (self.buffer.clone(), self.capture.clone(), self.state.clone());
-        let (url, uplink) = (self.dialer.url().to_owned(), uplink.clone());
-        let save = move || {
-            let saved = Status::now(&buffer, &capture, &url, &uplink).map_err(|error| error.to_string());
-            saved.and_then(|status| status.save(&state).map_err(|error| error.to_string()))
-        };
-        if let Ok(Err(reason)) = spawn_blocking(save).await {
-            tracing::warn!(code = "status_unsaved", reason, "`seatmeter-agent status` shows an older status");
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::codes;
 use crate::store::{Failure, StoreError};
 
 /// A field of a request is wrong.
@@ -23,7 +24,7 @@ pub fn not_found(kind: &str, name: &str, remedy: &str) -> Status {
 
 /// The store failed.
 pub fn of_store(error: &StoreError) -> Status {
-    tracing::error!(code = "query_failed", reason = %error, "a question could not be answered");
+    tracing::error!(code = codes::QUERY_FAILED, reason = %error, "a question could not be answered");
     let code = match error.failure {
         Failure::Transient => Code::Unavailable,
         Failure::DiskFull => Code::ResourceExhausted,

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::writer::{Delivery, Order};
 use crate::api::status::invalid;
+use crate::codes;
 
 /// So many batches of one agent may be on their way.
 const MAX_IN_FLIGHT: u32 = 8;
@@ -75,7 +76,7 @@ async fn converse(
     let hello = Arc::new(hello);
     order(orders, Order::Hello(hello.clone(), ahead)).await?;
     tracing::info!(
-        code = "agent_connected",
+        code = codes::AGENT_CONNECTED,
         agent_id = hello.agent_id,
         license_server = hello.license_server,
         version = hello.agent_version,
@@ -115,7 +116,7 @@ async fn deliver(
         }
         Err(error) => {
             tracing::warn!(
-                code = "batch_invalid",
+                code = codes::BATCH_INVALID,
                 agent_id = hello.agent_id,
                 license_server = hello.license_server,
                 sequence = batch.sequence,

@@ -25,6 +25,7 @@ use super::directory::Directory;
 use super::fold::{LogFold, Saved};
 use super::ledger::{Facts, MANY_FACTS};
 use super::received::Received;
+use crate::codes;
 use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
 use crate::store::{Failure, Store, StoreError, facts, in_transaction, set_setting, setting};
@@ -88,7 +89,7 @@ impl Writer {
             })?;
             if let Some(before) = stored {
                 tracing::warn!(
-                    code = "time_zone_changed",
+                    code = codes::TIME_ZONE_CHANGED,
                     before,
                     now = zone,
                     "all facts are made again: days are of another time zone"
@@ -105,12 +106,12 @@ impl Writer {
     pub fn run(mut self, timers: &Handle, mut orders: mpsc::Receiver<Order>) {
         while let Some(group) = self.next_group(timers, &mut orders) {
             if let Err(error) = self.work(group) {
-                tracing::error!(code = "store_failed", reason = %error, "nothing is acknowledged; trying again with the next batch");
+                tracing::error!(code = codes::STORE_FAILED, reason = %error, "nothing is acknowledged; trying again with the next batch");
                 self.recover();
             }
         }
         if let Err(error) = self.flush() {
-            tracing::warn!(code = "store_failed", reason = %error, "the last facts are made again at the next start");
+            tracing::warn!(code = codes::FACTS_UNSAVED, reason = %error, "the last facts are made again at the next start");
         }
     }
 
@@ -250,7 +251,7 @@ impl Writer {
         self.facts.written();
         self.facts.refolds.remove(&log_id);
         tracing::info!(
-            code = "log_refolded",
+            code = codes::LOG_REFOLDED,
             log_id,
             milliseconds = began.elapsed().as_millis() as u64,
             "facts were made again in the order of the log"
@@ -275,7 +276,7 @@ impl Writer {
         while let Err(error) =
             self.store.writer().map(|connection| self.connection = connection).and_then(|()| self.reload())
         {
-            tracing::error!(code = "store_failed", reason = %error, "the database cannot be opened; trying again");
+            tracing::error!(code = codes::STORE_FAILED, reason = %error, "the database cannot be opened; trying again");
             std::thread::sleep(Duration::from_secs(1));
         }
     }

@@ -24,6 +24,7 @@ use super::discover::{Candidate, candidates, mark};
 use super::identity::{Fingerprint, Head, Identity};
 use super::stream::{OpenStream, Start, StreamError, read_head};
 use crate::buffer::{Buffer, BufferError, Checkpoint};
+use crate::codes;
 use crate::format::reading::LineCounts;
 use crate::format::timeline::Standing;
 
@@ -247,7 +248,7 @@ impl Follower {
             return Ok(());
         }
         tracing::error!(
-            code = "log_truncated",
+            code = codes::LOG_TRUNCATED,
             log = %self.source.name,
             lost_bytes = lost,
             "the log was truncated before these bytes could be read; copy it before truncating it, or rename it"

@@ -1,4 +1,8 @@
 //! How the agent is: for the aggregator, and for people on this machine.
+//!
+//! [`report`] tells it, again and again, to whoever watches.
+
+pub mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -103,6 +107,32 @@ impl Status {
             oldest_batch_age_seconds: depth.oldest_age,
             logs: logs.collect(),
         })
+    }
+
+    /// The same in a line.
+    pub fn line(&self) -> String {
+        let following = self.logs.iter().filter(|log| log.state == "following").count();
+        let mut line = format!("{following} of {} logs followed, aggregator {}", self.logs.len(), self.uplink);
+        if self.buffered_batches > 0 {
+            line.push_str(&format!(
+                ", {} batches waiting, the oldest for {} s",
+                self.buffered_batches, self.oldest_batch_age_seconds
+            ));
+        }
+        for log in self.logs.iter().filter(|log| log.state != "following" && log.state != "starting") {
+            line.push_str(&format!(
+                "; {}: {}",
+                log.log,
+                if log.message.is_empty() { &log.state } else { &log.message }
+            ));
+        }
+        line
+    }
+
+    /// Where reading stands in each log.
+    pub fn positions(&self) -> String {
+        let log = |log: &LogReport| format!("{} ({}, {} of {} bytes)", log.log, log.state, log.position, log.size);
+        self.logs.iter().map(log).collect::<Vec<_>>().join("; ")
     }
 
     /// Writes it for others to read: whole or not at all.

@@ -1,0 +1,42 @@
+//! The parser alone, on lines in memory. `SEATMETER_BENCH_LOG` names a log; without it, a few lines are repeated.
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use seatmeter_agent::format::{Message, flexnet};
+
+fn main() {
+    divan::main();
+}
+
+const LINES: &str = "10:12:03 (simulatd) OUT: \"80370SIM_010_F\" user18992@PC18992-0  \n\
+                     10:12:04 (simulatd) IN: \"80370SIM_010_F\" user18992@PC18992-0  \n\
+                     10:12:05 (simulatd) DENIED: \"80111SIM_003_F\" user06222@PC06222-0  (Licensed number of users already reached. (-4,342))\n\
+                     10:12:06 (simulatd) (@simulatd-SLOG@) ===============================================\n";
+
+/// The first hundred megabytes of the log.
+fn log() -> Vec<u8> {
+    const ENOUGH: usize = 100_000_000;
+    match std::env::var_os("SEATMETER_BENCH_LOG") {
+        Some(path) => {
+            let mut bytes = std::fs::read(path).unwrap_or_else(|error| panic!("SEATMETER_BENCH_LOG: {error}"));
+            bytes.truncate(ENOUGH);
+            bytes
+        }
+        None => LINES.as_bytes().iter().copied().cycle().take(ENOUGH).collect(),
+    }
+}
+
+#[divan::bench(sample_count = 10)]
+fn parse(bencher: Bencher) {
+    let log = log();
+    bencher.counter(BytesCount::new(log.len())).bench_local(|| {
+        let mut start = 0;
+        memchr::memchr_iter(b'\n', &log)
+            .filter(|end| {
+                let line = &log[start..*end];
+                start = end + 1;
+                matches!(flexnet::parse(line).message, Message::Use(_))
+            })
+            .count()
+    });
+}

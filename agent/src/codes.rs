@@ -1,0 +1,24 @@
+//! The codes of the agent's health log. A number or a name, once given, stays what it is.
+
+seatmeter_service::codes! {
+    1 STARTED "started" info "The agent has started: its version, logs with their positions, buffer and aggregator.", "";
+    2 STOPPED "stopped" info "The agent has stopped because it was told to.", "";
+    3 HEALTH "health" info "How the agent is, every ten minutes: logs, delivery, buffer.", "";
+    4 STATE_UNAVAILABLE "state_unavailable" error "The state folder cannot be opened; it is tried again.", "Free disk space, or grant access to the folder.";
+    5 STATUS_UNSAVED "status_unsaved" warn "The file that `status` reads cannot be written.", "Free disk space, or grant access to the state folder.";
+    6 FAILED "failed" error "The agent ends: it cannot work with this configuration or state.", "The reason says what is wrong; correct it and start the service.";
+    10 LOG_READABLE "log_readable" info "A log is followed, for the first time or again.", "";
+    11 LOG_UNREADABLE "log_unreadable" error "A log cannot be read; it is tried again every second.", "Grant the service's account access to the file, or correct its path.";
+    12 LOG_TRUNCATED "log_truncated" error "A log was emptied or deleted before all of it was read: these bytes are lost.", "Rotate by renaming, or copy less often than the agent reads.";
+    13 LOG_STATE "log_state" warn "What was read last could not be saved; it is read again at the next start.", "";
+    14 WATCH_FAILED "watch_failed" warn "The system does not tell of changes to files; logs are looked at every few seconds instead.", "On Linux, raise fs.inotify.max_user_watches.";
+    20 BUFFER_FULL "buffer_full" error "The buffer or its disk is full. Reading waits; the log keeps what is not read.", "Find out why batches are not taken (`uplink_down`), or raise `buffer.quota_mib`.";
+    21 BUFFER_OLD "buffer_old" error "Batches have been waiting for longer than `buffer.alarm_after_hours`.", "Find out why they are not taken: see `uplink_down`.";
+    22 BUFFER_CORRUPT "buffer_corrupt" error "The buffer's database is damaged. It was set aside, and the logs are read again.", "Check the disk. Keep the file that was set aside until the month is reported.";
+    23 BUFFER_REOPENED "buffer_reopened" warn "A write to the buffer failed; it was opened again and checked.", "Check the disk where this comes again.";
+    30 UPLINK_UP "uplink_up" info "Batches are delivered to the aggregator.", "";
+    31 UPLINK_DOWN "uplink_down" error "Batches cannot be delivered; they wait in the buffer, and delivery is tried again.", "The reason says what is wrong: network, certificate, or the aggregator itself.";
+    32 UPLINK_RESEND "uplink_resend" warn "Batches are sent again, since the aggregator asked for it.", "";
+    33 STREAM_GAP "stream_gap" warn "The aggregator lacks a part of a log; it is read again where it is still there.", "Where old parts are gone, the month is shown as incomplete.";
+    34 BATCH_REFUSED "batch_refused" error "The aggregator will never take this batch: it is kept aside in the buffer, and the rest is delivered.", "Update the older of agent and aggregator, and tell the maintainers.";
+}

@@ -1,0 +1,116 @@
+//! Tells how the agent is: to `status`, to the system's manager of services, and to the health log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seatmeter_service::manager;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Status, Uplink};
+use crate::buffer::Buffer;
+use crate::capture::Capture;
+use crate::codes;
+use crate::run::at;
+
+/// How often `status` and the manager are told, beside when delivery begins or fails.
+const OFTEN: Duration = Duration::from_secs(10);
+
+/// The health log is told every so many times: each ten minutes, ...
+const SELDOM: u32 = 60;
+/// ... and of batches that have been waiting for too long every hour.
+const ALARM: u32 = 360;
+
+/// Who tells.
+pub struct Reporter {
+    /// What waits.
+    pub buffer: Arc<Buffer>,
+    /// What is read.
+    pub capture: Arc<Capture>,
+    /// How delivery is.
+    pub uplink: watch::Receiver<Uplink>,
+    /// Where batches go.
+    pub aggregator: String,
+    /// The folder for the status file.
+    pub state: PathBuf,
+    /// A batch that waits for longer than this raises an alarm, in seconds.
+    pub alarm_after: u64,
+}
+
+impl Reporter {
+    /// Tells until `stop` says so.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut often = interval(OFTEN);
+        often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut ticks, mut told_at, mut alarmed_at) = (0u32, 0, None);
+        loop {
+            tokio::select! {
+                _ = often.tick() => ticks = ticks.wrapping_add(1),
+                Ok(()) = self.uplink.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let Some(status) = self.tell().await else { continue };
+            if ticks.wrapping_sub(told_at) >= SELDOM {
+                told_at = ticks;
+                to_health_log(&status);
+            }
+            let is_old = status.buffered_batches > 0 && status.oldest_batch_age_seconds > self.alarm_after;
+            if !is_old {
+                alarmed_at = None;
+            } else if alarmed_at.is_none_or(|at| ticks.wrapping_sub(at) >= ALARM) {
+                alarmed_at = Some(ticks);
+                tracing::error!(
+                    code = codes::BUFFER_OLD,
+                    oldest_age_seconds = status.oldest_batch_age_seconds,
+                    batches = status.buffered_batches,
+                    "batches have been waiting for too long: is the aggregator running, and reachable?"
+                );
+            }
+        }
+    }
+
+    async fn tell(&self) -> Option<Status> {
+        let (buffer, capture, state) = (self.buffer.clone(), self.capture.clone(), self.state.clone());
+        let (url, uplink) = (self.aggregator.clone(), self.uplink.borrow().clone());
+        let told = spawn_blocking(move || {
+            let status = Status::now(&buffer, &capture, &url, &uplink).map_err(|error| error.to_string())?;
+            status.save(&state).map_err(|error| error.to_string()).map(|()| status)
+        });
+        match told.await {
+            Ok(Ok(status)) => {
+                manager::status(&status.line());
+                Some(status)
+            }
+            Ok(Err(reason)) => {
+                tracing::warn!(code = codes::STATUS_UNSAVED, reason, "`seatmeter-agent status` shows an older status");
+                None
+            }
+            // The runtime ends.
+            Err(_) => None,
+        }
+    }
+}
+
+fn to_health_log(status: &Status) {
+    let lines = status.logs.iter().fold((0, 0, 0, 0), |sum, log| {
+        let counts = log.lines;
+        (sum.0 + counts.events, sum.1 + counts.noise, sum.2 + counts.unrecognised, sum.3 + log.undated_lines)
+    });
+    tracing::info!(
+        code = codes::HEALTH,
+        logs = status.positions(),
+        uplink = status.uplink,
+        acknowledged_at = at(status.acknowledged_at),
+        buffered_batches = status.buffered_batches,
+        buffered_bytes = status.buffered_bytes,
+        oldest_batch_age_seconds = status.oldest_batch_age_seconds,
+        events = lines.0,
+        noise = lines.1,
+        unrecognised = lines.2,
+        undated = lines.3,
+        "{}",
+        status.line()
+    );
+}

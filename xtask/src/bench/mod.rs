@@ -1,0 +1,160 @@
+//! Whole processes on a simulated log of ten million lines, each figure beside `grep -c OUT:` of the same file in the
+//! same run. What is measured is printed, and never decides whether anything passes.
+
+mod way;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use way::Way;
+
+use crate::process::{cargo, program_folder, run};
+use crate::sim;
+
+const LINES: u64 = 10_000_000;
+
+/// How long an idle agent is watched.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Measures, and prints.
+pub fn bench(root: &Path) -> Result<()> {
+    let packages = ["-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"];
+    cargo(root, &[["build", "--release"].as_slice(), packages.as_slice()].concat())?;
+    let programs = program_folder(root, "release");
+    let folder = root.join("target/bench");
+    fs::create_dir_all(&folder)?;
+    let (log, outs) = simulated_log(&folder)?;
+    // The parser alone, in memory: bytes a second of one core.
+    run(Command::new("cargo")
+        .args(["bench", "-p", "seatmeter-agent"])
+        .current_dir(root)
+        .env("SEATMETER_BENCH_LOG", &log))?;
+
+    let size = fs::metadata(&log)?.len() as f64 / 1e6;
+    println!("\n{LINES} lines, {size:.0} MB, 20,000 people, 20 features, three months; page cache warm\n");
+    let (grep, _) = best(Command::new("grep").env("LC_ALL", "C").args(["-c", "OUT:"]).arg(&log))?;
+    println!("grep -c OUT:   {:.2} s wall, {:.2} s CPU", grep.wall, grep.cpu);
+    let agent = programs.join("seatmeter-agent");
+    let (scan, output) = best(Command::new(&agent).args(["scan", "--output", "csv"]).arg(&log))?;
+    let events = events_of(&output)?;
+    println!(
+        "scan           {:.2} s wall, {:.2} s CPU: {:.1} times grep's CPU (aim: 3)",
+        scan.wall,
+        scan.cpu,
+        scan.cpu / grep.cpu
+    );
+
+    let way = Way::new(&programs, &folder, &log)?;
+    let serving = way.serve()?;
+    let began = Instant::now();
+    let running = way.follow()?;
+    way.wait_for(outs)?;
+    let wall = began.elapsed().as_secs_f64();
+    println!(
+        "whole way      {wall:.2} s wall, {:.0} MB/s: {:.1} times grep's wall (aim: 8)",
+        size / wall,
+        wall / grep.wall
+    );
+    println!(
+        "               CPU: agent {:.2} s, aggregator {:.2} s; at most {:.0} MB of the agent resident (aim: 64)",
+        running.cpu()?,
+        serving.cpu()?,
+        running.peak_megabytes()?
+    );
+    drop(running);
+
+    let idle = way.follow()?;
+    idle.wait_until_quiet()?;
+    let (before, began) = (idle.cpu()?, Instant::now());
+    std::thread::sleep(IDLE);
+    println!(
+        "idle agent     {:.1} MB resident (aim: 10), {:.0} ms of CPU a minute (aim: 20), over {} s",
+        idle.megabytes()?,
+        (idle.cpu()? - before) * 6e4 / began.elapsed().as_secs_f64(),
+        IDLE.as_secs()
+    );
+    drop((idle, serving));
+
+    let way = Way::new(&programs, &folder, &log)?;
+    let alone = way.follow()?;
+    alone.wait_until_quiet()?;
+    let buffered = way.buffer_bytes()?;
+    println!("buffer         {buffered} bytes, {:.2} bytes an event on disk (aim: 8)", buffered as f64 / events as f64);
+    let serving = way.serve()?;
+    way.wait_for(outs)?;
+    println!("backlog drains at most {:.0} MB of the agent resident (aim: 64)", alone.peak_megabytes()?);
+    drop((alone, serving));
+    Ok(())
+}
+
+/// The log, and how many checkouts are in it; kept between runs.
+fn simulated_log(folder: &Path) -> Result<(PathBuf, u64)> {
+    let (log, truth) = (folder.join("debug.log"), folder.join("outs"));
+    if !truth.exists() {
+        println!("simulating {LINES} lines ...");
+        let mut server = sim::Server::new(sim::Plan::default());
+        let mut file = std::io::BufWriter::new(fs::File::create(&log)?);
+        let mut lines = Vec::new();
+        server.start(&mut lines);
+        while server.lines() < LINES {
+            server.step(&mut lines);
+            if lines.len() > 1 << 16 {
+                std::io::Write::write_all(&mut file, &lines)?;
+                lines.clear();
+            }
+        }
+        std::io::Write::write_all(&mut file, &lines)?;
+        std::io::Write::flush(&mut file)?;
+        fs::write(&truth, server.figures().iter().map(|figures| figures.outs).sum::<u64>().to_string())?;
+    }
+    Ok((log, fs::read_to_string(truth)?.parse()?))
+}
+
+/// What a process took, in seconds.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: f64,
+    cpu: f64,
+}
+
+/// The best of three runs, and what the last one printed.
+fn best(command: &mut Command) -> Result<(Took, Output)> {
+    let mut best = Took { wall: f64::MAX, cpu: f64::MAX };
+    let mut last = None;
+    for _ in 0..3 {
+        let before = children_cpu()?;
+        let began = Instant::now();
+        // Into a pipe: grep stops at the first match where its output is /dev/null.
+        let output = command.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{command:?} failed");
+        best.wall = best.wall.min(began.elapsed().as_secs_f64());
+        best.cpu = best.cpu.min(children_cpu()? - before);
+        last = Some(output);
+    }
+    Ok((best, last.context("it ran three times")?))
+}
+
+/// `... lines read: 9947179 events, ...`: what a scan says at its end.
+fn events_of(scan: &Output) -> Result<u64> {
+    let said = String::from_utf8_lossy(&scan.stderr);
+    let events = said.split(" events").next().and_then(|before| before.rsplit(' ').next());
+    Ok(events.context("a scan tells its events")?.parse()?)
+}
+
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// CPU seconds of the child processes that have ended, as Linux tells them.
+fn children_cpu() -> Result<f64> {
+    ticks("/proc/self/stat", [13, 14])
+}
+
+/// The sum of two fields of a process's statistics, in seconds.
+fn ticks(stat: &str, fields: [usize; 2]) -> Result<f64> {
+    let stat = fs::read_to_string(stat).context("benchmarks need Linux's /proc")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let field = |index: usize| after_name.split_whitespace().nth(index).and_then(|text| text.parse::<f64>().ok());
+    Ok(fields.into_iter().filter_map(field).sum::<f64>() / TICKS_A_SECOND)
+}
