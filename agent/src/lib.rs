@@ -8,6 +8,8 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`config`] | what the configuration file may say |
+//! | [`configure`] | a first configuration, from a few answers |
+//! | [`codes`] | what the health log calls what happens |
 //! | [`source`] | where input comes from, and how it is known again |
 //! | [`format`] | what license managers write: pure parsers, dating, accounting |
 //! | [`names`] | names, each kept once |
@@ -26,6 +28,7 @@ pub mod buffer;
 pub mod capture;
 pub mod codes;
 pub mod config;
+pub mod configure;
 pub mod format;
 pub mod health;
 pub mod names;

@@ -36,12 +36,22 @@ enum Command {
     Status(commands::status::Arguments),
     /// Show what is in the buffer: what was read, and what waits to be delivered
     Inspect(commands::inspect::Arguments),
+    /// Write a first configuration: where the aggregator is, and which logs to follow
+    ///
+    /// Example: seatmeter-agent configure --aggregator https://aggregator:7470 --log /opt/flexlm/debug.log
+    Configure(commands::configure::Arguments),
+    /// Install, remove, start or stop the agent as a service of Windows
+    #[cfg(windows)]
+    #[command(subcommand)]
+    Service(commands::service::Action),
+    /// List every code of the health log: what it tells, and what to do
+    Codes,
     /// Check the configuration, and whether the logs can be read
     CheckConfig(Configured),
 }
 
 /// Where the configuration is.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Configured {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value_os_t = seatmeter_agent::config::default_path())]
@@ -54,6 +64,10 @@ fn main() -> ExitCode {
         Command::Run(configured) => commands::run::run(&configured),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Configure(arguments) => commands::configure::run(&arguments),
+        #[cfg(windows)]
+        Command::Service(action) => commands::service::run(&action),
+        Command::Codes => commands::codes::run(),
         Command::CheckConfig(configured) => commands::check_config::run(&configured),
     };
     done.unwrap_or_else(|error| {

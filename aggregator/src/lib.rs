@@ -9,6 +9,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`config`] | what the configuration file may say |
+//! | [`codes`] | what the health log calls what happens |
 //! | [`ingest`] | batches in, facts out |
 //! | [`store`] | the database, behind an engine |
 //! | [`usage`] | questions about use, and the rules they are answered by |

@@ -10,7 +10,8 @@ use seatmeter_aggregator::config::{self, Config};
 use seatmeter_aggregator::ingest::verify::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::serve;
-use seatmeter_aggregator::store::Store;
+use seatmeter_aggregator::store::{Store, backup};
+use seatmeter_service::health::code::as_markdown;
 use seatmeter_service::health::{self, Service};
 use seatmeter_service::state::{self, asked_to_stop};
 use tokio::sync::watch;
@@ -35,6 +36,14 @@ enum Command {
     Serve(Configured),
     /// Make all figures again from the batches received, beside those stored, and compare; works beside `serve`
     Verify(Configured),
+    /// Copy the database into a file, as one consistent state; works beside `serve`
+    ///
+    /// Example: seatmeter-aggregator backup /backup/seatmeter-2026-11-24.db
+    Backup(Copying),
+    /// Put a backup into the place of the database, which is set aside; `serve` must not be running
+    Restore(Copying),
+    /// List every code of the health log: what it tells, and what to do
+    Codes,
     /// Make all figures again from the batches received, and store them; `serve` must not be running
     Rebuild(Configured),
 }
@@ -46,10 +55,25 @@ struct Configured {
     config: PathBuf,
 }
 
+#[derive(clap::Args)]
+struct Copying {
+    #[command(flatten)]
+    configured: Configured,
+    /// The backup
+    file: PathBuf,
+}
+
+#[allow(clippy::print_stdout, reason = "answers go to standard output")]
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(configured) => run(&configured),
         Command::Verify(configured) => prove(&configured),
+        Command::Backup(copying) => back_up(&copying),
+        Command::Restore(copying) => restore(&copying),
+        Command::Codes => {
+            print!("{}", as_markdown(codes::ALL));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Rebuild(configured) => rebuild(&configured),
     };
     done.unwrap_or_else(|error| {
@@ -104,6 +128,26 @@ fn prove(configured: &Configured) -> Result<ExitCode> {
     }
     eprintln!("`seatmeter-aggregator rebuild` makes the figures again");
     Ok(ExitCode::from(3))
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn back_up(copying: &Copying) -> Result<ExitCode> {
+    let config = Config::load(&copying.configured.config)?;
+    let bytes = backup::backup(&config.state, &copying.file)?;
+    println!("{} is written: {} MiB, checked", copying.file.display(), bytes.div_ceil(1 << 20));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn restore(copying: &Copying) -> Result<ExitCode> {
+    let config = Config::load(&copying.configured.config)?;
+    let _lock = state::lock(&config.state)?;
+    let kept = backup::restore(&config.state, &copying.file)?;
+    println!("{} is restored; start the aggregator", copying.file.display());
+    if let Some(kept) = kept {
+        println!("what was there is kept in {}", kept.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[allow(clippy::print_stdout, reason = "the answer goes to standard output")]

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod certificates;
 pub mod codegen;
 pub mod demo;
+pub mod dist;
 pub mod process;
 pub mod sim;
 pub mod test;

@@ -35,6 +35,8 @@ enum Command {
     },
     /// Measure whole processes on a simulated log of ten million lines, each beside grep
     Bench,
+    /// Make all packages and archives, with checksums and lists of materials, in target/dist
+    Dist(xtask::dist::Options),
     /// Run everything that must pass, with what it must install
     Test {
         /// Take hours in place of minutes: more kills, longer fuzzing
@@ -83,6 +85,7 @@ fn main() -> Result<()> {
         Command::Sim(options) => simulate(&options),
         Command::Demo { log } => xtask::demo::demo(&xtask::root(), log.as_deref()),
         Command::Bench => xtask::bench::bench(&xtask::root()),
+        Command::Dist(options) => xtask::dist::dist(&xtask::root(), options),
         Command::Test { long } => xtask::test::test(&xtask::root(), long),
     }
 }

@@ -26,19 +26,30 @@ pub enum StateError {
     },
 }
 
-/// Makes the state folder, readable to its owner alone, and takes the lock on it.
+/// Makes the state folder, readable to its owner alone, where there is none.
+pub fn make(folder: &Path) -> Result<(), StateError> {
+    if folder.exists() {
+        return Ok(());
+    }
+    let made = fs::create_dir_all(folder).and_then(|()| restrict(folder));
+    made.map_err(|source| StateError::Folder { path: folder.to_owned(), source })
+}
+
+/// Makes the state folder where there is none, and takes the lock on it.
 pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
     let failed = |source| StateError::Folder { path: folder.to_owned(), source };
-    if !folder.exists() {
-        fs::create_dir_all(folder).map_err(failed)?;
-        restrict(folder).map_err(failed)?;
-    }
+    make(folder)?;
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(StateLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Whether a process works in this folder.
+pub fn is_locked(folder: &Path) -> bool {
+    File::open(folder.join("lock")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(unix)]

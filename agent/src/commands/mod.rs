@@ -1,9 +1,13 @@
 //! The commands: each takes its arguments, calls the library, and says what came of it.
 
 pub(crate) mod check_config;
+pub(crate) mod codes;
+pub(crate) mod configure;
 pub(crate) mod inspect;
 pub(crate) mod run;
 pub(crate) mod scan;
+#[cfg(windows)]
+pub(crate) mod service;
 pub(crate) mod status;
 
 use std::process::ExitCode;

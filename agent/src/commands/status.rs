@@ -6,18 +6,30 @@ use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::health::{Status, status_file};
 use seatmeter_agent::run::at;
+use seatmeter_service::state;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    configured: crate::Configured,
+    pub(crate) configured: crate::Configured,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
-/// An agent that has not said how it is for longer than this (in seconds) is not well. It does so every 30.
-const STALE: i64 = 90;
+/// An agent that has not said how it is for longer than this (in seconds) is not well. It does so every ten.
+const STALE: i64 = 60;
+
+/// What is printed as JSON: what the agent said last, and what can be seen without it.
+#[derive(serde::Serialize)]
+struct Seen<'a> {
+    /// A process works on this state.
+    running: bool,
+    /// All logs are followed, and batches are delivered.
+    well: bool,
+    #[serde(flatten)]
+    said: &'a Status,
+}
 
 #[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -26,14 +38,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("{} cannot be read: has the agent run with this configuration?", path.display()))?;
     let status: Status = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let is_running = state::is_locked(&config.state);
     let is_fresh = jiff::Timestamp::now().as_second() - status.at <= STALE;
-    let is_well = is_fresh && status.uplink == "connected" && status.logs.iter().all(|log| log.state == "following");
+    let is_well = is_running
+        && is_fresh
+        && status.uplink == "connected"
+        && status.logs.iter().all(|log| log.state == "following");
     if arguments.json {
-        println!("{text}");
+        let seen = Seen { running: is_running, well: is_well, said: &status };
+        println!("{}", serde_json::to_string_pretty(&seen)?);
         return Ok(super::exit(is_well));
     }
-    println!("agent       {} (process {})", status.version, status.pid);
-    println!("said so     {}{}", at(status.at), if is_fresh { "" } else { ": it is not running, or hangs" });
+    let life = match (is_running, is_fresh) {
+        (true, true) => "running",
+        (true, false) => "running, but silent: it hangs, or its disk does",
+        (false, _) => "not running; what follows is what it said last",
+    };
+    println!("agent       {life}");
+    println!("version     {} (process {})", status.version, status.pid);
+    println!("said so     {}", at(status.at));
     println!("aggregator  {}: {}", status.aggregator, status.uplink);
     println!("last ack    {}", at(status.acknowledged_at));
     println!(

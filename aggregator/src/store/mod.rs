@@ -1,6 +1,7 @@
 //! The database.
 //!
 //! - [`engine`]: what a database must be able to do; [`sqlite`] does it. A second engine is one more file.
+//! - [`backup`]: copies of the embedded one, and back
 //! - [`schema`]: the tables
 //! - [`received`]: what came from agents: streams, marks, batches
 //! - [`names`]: who and what, each name once
@@ -9,6 +10,7 @@
 //! What was received is the durable truth; facts are made of it, and can be made again. Every statement is written
 //! once, in the module of its table.
 
+pub mod backup;
 pub mod engine;
 pub mod facts;
 pub mod names;
@@ -64,7 +66,11 @@ const IDLE_READERS: usize = 4;
 impl Store {
     /// Opens the embedded database in a folder.
     pub fn open_embedded(folder: &Path) -> Result<Self, StoreError> {
-        Self::open(Arc::new(sqlite::Sqlite::new(&folder.join("aggregator.db"))?))
+        Self::open_at(&backup::database(folder))
+    }
+
+    fn open_at(path: &Path) -> Result<Self, StoreError> {
+        Self::open(Arc::new(sqlite::Sqlite::new(path)?))
     }
 
     fn open(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {

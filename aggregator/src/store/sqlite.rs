@@ -29,6 +29,24 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Writes one consistent state of the database into a file that does not exist yet.
+    pub(super) fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        let to = file.to_string_lossy();
+        self.connect(true)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
+    }
+
+    /// Whether the file is a whole database.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let mut found = String::new();
+        self.connect(false)?.query("PRAGMA integrity_check(1)", &[], &mut |row| {
+            found = row.text(0)?.to_owned();
+            Ok(())
+        })?;
+        if found == "ok" { Ok(()) } else { Err(StoreError::new(Failure::Corrupt, found)) }
+    }
+}
+
 impl Engine for Sqlite {
     fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError> {
         let open = || {

@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::Deserialize;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::state::{self, StateError};
 use code::Code;
 use rotating::{Limits, Rotating};
 
@@ -50,10 +52,18 @@ impl Settings {
 
 /// The health log cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the health log {path}: {source}; name another `file` under [health_log], or grant access to it")]
-pub struct HealthLogError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum HealthLogError {
+    /// Its file.
+    #[error("cannot write the health log {path}: {source}; name another `file` under [health_log], or grant access")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder that it is in by default.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// Which service writes.
@@ -66,10 +76,12 @@ pub struct Service {
 
 /// Starts the health log of this process. The variable `SEATMETER_LOG` says how much is told, as `debug` or `warn`.
 pub fn start(service: &Service, settings: &Settings, state: &Path) -> Result<(), HealthLogError> {
+    state::make(state)?;
     let path = settings.path(state);
     let limits = Limits { bytes: settings.max_mib.max(1) << 20, days: settings.max_days.max(1), keep: settings.keep };
-    let file = Rotating::open(&path, limits).map_err(|source| HealthLogError { path, source })?;
-    let filter = EnvFilter::try_from_env("SEATMETER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let file = Rotating::open(&path, limits).map_err(|source| HealthLogError::File { path, source })?;
+    let wanted = std::env::var("SEATMETER_LOG").ok().and_then(|wanted| wanted.parse().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     tracing_subscriber::registry().with(filter).with(json(Mutex::new(file))).with(system_log(service)).init();
     Ok(())
 }
@@ -78,7 +90,7 @@ fn json<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(writer: W) -> Box<dyn
     Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
 }
 
-type Filtered = tracing_subscriber::layer::Layered<EnvFilter, Registry>;
+type Filtered = tracing_subscriber::layer::Layered<Targets, Registry>;
 type WithFile = tracing_subscriber::layer::Layered<Box<dyn Layer<Filtered> + Send + Sync>, Filtered>;
 
 #[cfg(target_os = "linux")]

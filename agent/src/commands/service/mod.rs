@@ -1,0 +1,210 @@
+//! `seatmeter-agent service`: the agent as a service of Windows. On Linux, systemd does all of this.
+
+mod installation;
+mod running;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use seatmeter_agent::config::Config;
+use windows_service::service::{Service, ServiceAccess, ServiceState};
+use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
+
+use super::configure;
+use crate::Configured;
+
+/// The service's name, as `sc query` and `NT SERVICE\` know it.
+const NAME: &str = "SeatmeterAgent";
+
+/// The longest that a start or stop may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Register the service, or renew its registration, and start it
+    ///
+    /// Example: seatmeter-agent service install --aggregator https://aggregator:7470 --log C:\flexlm\debug.log
+    Install(Install),
+    /// Stop the service and remove its registration
+    Uninstall(Uninstall),
+    /// Start the service
+    Start,
+    /// Stop the service
+    Stop,
+    /// Say whether the service runs, and how the agent is
+    Status(Configured),
+    /// What the service control manager starts
+    #[command(hide = true)]
+    Run(Configured),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    configured: Configured,
+    /// The aggregator, where there is no configuration yet: https://host:7470
+    #[arg(long, value_name = "URL", requires = "logs")]
+    aggregator: Option<String>,
+    /// A log of this license server, where there is no configuration yet; may be given several times
+    #[arg(long = "log", value_name = "FILE", requires = "aggregator")]
+    logs: Vec<String>,
+    /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
+    #[arg(long, value_name = "PEM")]
+    authority: Option<String>,
+    /// The license server's name; this machine's if none is given
+    #[arg(long)]
+    name: Option<String>,
+    /// Register the service, and leave it stopped
+    #[arg(long)]
+    no_start: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    configured: Configured,
+    /// Keep the configuration, the buffer and the agent's identity
+    #[arg(long, conflicts_with = "purge")]
+    keep: bool,
+    /// Remove the configuration, the buffer and the agent's identity
+    #[arg(long)]
+    purge: bool,
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+pub(crate) fn run(action: &Action) -> Result<ExitCode> {
+    match action {
+        Action::Install(arguments) => install(arguments)?,
+        Action::Uninstall(arguments) => uninstall(arguments)?,
+        Action::Start => {
+            start()?;
+            println!("{NAME} is running");
+        }
+        Action::Stop => {
+            stop(&open(ServiceAccess::STOP | ServiceAccess::QUERY_STATUS)?)?;
+            println!("{NAME} is stopped");
+        }
+        Action::Status(configured) => return status(configured),
+        Action::Run(configured) => running::dispatch(configured.clone())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn install(arguments: &Install) -> Result<()> {
+    let config = &arguments.configured.config;
+    // The installer gives every argument, and those empty that it was not given itself.
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
+        && !configure::is_written(config)
+    {
+        configure::run(&configure::Arguments {
+            configured: arguments.configured.clone(),
+            aggregator,
+            logs: arguments.logs.iter().filter_map(given).map(Into::into).collect(),
+            authority: arguments.authority.as_ref().and_then(given).map(Into::into),
+            name: arguments.name.as_ref().and_then(given),
+            force: false,
+        })?;
+    }
+    for warning in installation::install(config)? {
+        eprintln!("warning: {warning}");
+    }
+    println!("{NAME} is registered");
+    if !configure::is_written(config) {
+        println!("there is no configuration yet: see `seatmeter-agent configure --help`, then `service start`");
+    } else if !arguments.no_start {
+        start()?;
+        println!("{NAME} is running");
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn uninstall(arguments: &Uninstall) -> Result<()> {
+    let purge = arguments.purge || (!arguments.keep && asks_to_purge()?);
+    // Read before anything is removed: it says where the state is.
+    let state = Config::load(&arguments.configured.config).map(|config| config.state).ok();
+    match open(ServiceAccess::STOP | ServiceAccess::QUERY_STATUS | ServiceAccess::DELETE) {
+        Ok(service) => {
+            stop(&service)?;
+            service.delete().context("the service cannot be removed")?;
+            println!("{NAME} is removed");
+        }
+        Err(error) => eprintln!("warning: {error:#}"),
+    }
+    installation::forget_event_source();
+    if purge {
+        for path in installation::remains(&arguments.configured.config, state.as_deref()) {
+            installation::remove(&path)?;
+            println!("{} is removed", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the person at the terminal wants nothing to be kept. Where there is nobody, everything is.
+fn asks_to_purge() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!(
+        "Remove the configuration, the buffer and the agent's identity, too? What was not delivered is lost. [y/N] "
+    );
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
+fn status(configured: &Configured) -> Result<ExitCode> {
+    let state = open(ServiceAccess::QUERY_STATUS)?.query_status()?.current_state;
+    println!("service     {}", format!("{state:?}").to_lowercase());
+    super::status::run(&super::status::Arguments { configured: configured.clone(), json: false })
+}
+
+fn manager(access: ServiceManagerAccess) -> Result<ServiceManager> {
+    ServiceManager::local_computer(None::<&str>, ServiceManagerAccess::CONNECT | access)
+        .context("the service control manager refuses: run this as an administrator")
+}
+
+fn open(access: ServiceAccess) -> Result<Service> {
+    let manager = manager(ServiceManagerAccess::empty())?;
+    manager.open_service(NAME, access).with_context(|| format!("{NAME} cannot be opened: is it installed?"))
+}
+
+fn start() -> Result<()> {
+    let service = open(ServiceAccess::START | ServiceAccess::QUERY_STATUS)?;
+    if service.query_status()?.current_state != ServiceState::Running {
+        service.start::<&str>(&[]).context("the service cannot be started")?;
+    }
+    wait_for(&service, ServiceState::Running)
+}
+
+fn stop(service: &Service) -> Result<()> {
+    if service.query_status()?.current_state == ServiceState::Stopped {
+        return Ok(());
+    }
+    service.stop().context("the service cannot be stopped")?;
+    wait_for(service, ServiceState::Stopped)
+}
+
+fn wait_for(service: &Service, wanted: ServiceState) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let state = service.query_status()?.current_state;
+        if state == wanted {
+            return Ok(());
+        }
+        if wanted == ServiceState::Running && state == ServiceState::Stopped {
+            bail!("{NAME} has ended at once: its health log and the Event Log say why");
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{NAME} is {state:?} after {} seconds: see its health log", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,153 @@
+//! Copies of the embedded database, to be kept elsewhere, and back.
+//!
+//! A backup is one consistent state, taken while the aggregator works. After a restore, agents go on from the marks in
+//! it: what came since then is asked for again, and read again from the logs where agents have let go of it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::sqlite::Sqlite;
+use super::{Failure, Store, StoreError};
+
+/// The embedded database's file in a state folder.
+pub fn database(folder: &Path) -> PathBuf {
+    folder.join("aggregator.db")
+}
+
+/// Copies the database in a state folder to a file that does not exist yet. Returns the file's size in bytes.
+pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
+    if to.exists() {
+        return Err(refused(format!("{} is there already: name another file", to.display())));
+    }
+    if !database(folder).exists() {
+        return Err(refused(format!("there is no database in {}", folder.display())));
+    }
+    let partial = beside(to, ".partial");
+    remove(&partial)?;
+    Sqlite::new(&database(folder))?.copy_to(&partial)?;
+    let checked = Sqlite::new(&partial)?.check().and_then(|()| {
+        let file = File::options().append(true).open(&partial).map_err(|error| failed("open", &partial, &error))?;
+        file.sync_all().map_err(|error| failed("write", &partial, &error))?;
+        fs::rename(&partial, to).map_err(|error| failed("name", to, &error))?;
+        file.metadata().map(|meta| meta.len()).map_err(|error| failed("read", to, &error))
+    });
+    if checked.is_err() {
+        // The error says what is wrong; what is left of the copy must not be taken for a backup.
+        remove(&partial)?;
+    }
+    checked
+}
+
+/// Puts a backup into the place of the database in a state folder, which no process may be using. Returns where the
+/// database that was there is kept, if there was one.
+pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let fresh = folder.join("aggregator.db.restoring");
+    remove(&fresh)?;
+    fs::copy(from, &fresh).map_err(|error| failed("copy", from, &error))?;
+    let checked = Sqlite::new(&fresh)?.check().and_then(|()| {
+        // Brings an older schema to this version's, and refuses a newer one.
+        Store::open_at(&fresh).map(drop)
+    });
+    if let Err(error) = checked {
+        remove(&fresh)?;
+        return Err(StoreError::new(
+            error.failure,
+            format!("{} is no usable backup: {}", from.display(), error.reason),
+        ));
+    }
+    let current = database(folder);
+    let kept = current.exists().then(|| {
+        let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        beside(&current, &format!(".before-restore-{now}"))
+    });
+    if let Some(kept) = &kept {
+        for suffix in ["-wal", "-shm", ""] {
+            let part = beside(&current, suffix);
+            if part.exists() {
+                fs::rename(&part, beside(kept, suffix)).map_err(|error| failed("set aside", &part, &error))?;
+            }
+        }
+    }
+    fs::rename(&fresh, &current).map_err(|error| failed("name", &current, &error))?;
+    Ok(kept)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn refused(reason: String) -> StoreError {
+    StoreError::new(Failure::Permanent, reason)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    let failure = match error.kind() {
+        io::ErrorKind::StorageFull => Failure::DiskFull,
+        _ => Failure::Permanent,
+    };
+    StoreError::new(failure, format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{set_setting, setting};
+
+    fn set(folder: &Path, value: &str) {
+        let store = Store::open_embedded(folder).unwrap();
+        set_setting(store.writer().unwrap().as_mut(), "test", value).unwrap();
+    }
+
+    fn get(folder: &Path) -> Option<String> {
+        Store::open_embedded(folder).unwrap().read(|connection| setting(connection, "test")).unwrap()
+    }
+
+    #[test]
+    fn a_backup_brings_back_what_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy");
+        set(folder.path(), "before");
+        let open = Store::open_embedded(folder.path()).unwrap();
+        let mut writer = open.writer().unwrap();
+        writer.begin(true).unwrap();
+        set_setting(writer.as_mut(), "test", "not committed").unwrap();
+        assert!(backup(folder.path(), &copy).unwrap() > 0);
+        writer.commit().unwrap();
+        drop((writer, open));
+        assert!(backup(folder.path(), &copy).unwrap_err().reason.contains("already"));
+        set(folder.path(), "after");
+        let kept = restore(folder.path(), &copy).unwrap().unwrap();
+        assert_eq!(get(folder.path()).as_deref(), Some("before"));
+        let again = tempfile::tempdir().unwrap();
+        fs::copy(kept, database(again.path())).unwrap();
+        assert_eq!(get(again.path()).as_deref(), Some("after"), "what was there is kept");
+    }
+
+    #[test]
+    fn what_is_no_backup_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        set(folder.path(), "here");
+        let garbage = folder.path().join("garbage");
+        fs::write(
+            &garbage,
+            "this is no database, and longer than a hundred bytes, so that a header could be in it: ....",
+        )
+        .unwrap();
+        assert!(restore(folder.path(), &garbage).unwrap_err().reason.contains("no usable backup"));
+        assert!(restore(folder.path(), &folder.path().join("missing")).unwrap_err().reason.contains("missing"));
+        assert_eq!(get(folder.path()).as_deref(), Some("here"));
+        assert!(!folder.path().join("aggregator.db.restoring").exists());
+    }
+}

@@ -1,0 +1,51 @@
+//! For Linux: deb and rpm of the agent and of the aggregator, and an archive with all programs.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Dist, PROGRAMS, install};
+use crate::process::run;
+
+pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
+    dist.build(&mut Command::new("cargo"), build)?;
+    install("cargo-deb")?;
+    install("cargo-generate-rpm")?;
+    for package in ["seatmeter-agent", "seatmeter-aggregator"] {
+        let deb = dist.out.join(format!("{package}_{}_amd64.deb", dist.version));
+        let mut make = Command::new("cargo");
+        make.args(["deb", "--quiet", "--no-build", "--no-strip", "--package", package, "--output"]).arg(deb);
+        run(make.current_dir(&dist.root).env("CARGO_TARGET_DIR", build).env("SOURCE_DATE_EPOCH", &dist.epoch))?;
+        let rpm = dist.out.join(format!("{package}-{}.x86_64.rpm", dist.version));
+        let mut make = Command::new("cargo");
+        make.args([
+            "generate-rpm",
+            "--package",
+            package.trim_start_matches("seatmeter-"),
+            "--source-date",
+            &dist.epoch,
+        ]);
+        make.arg("--target-dir").arg(build).arg("--output").arg(rpm);
+        run(make.current_dir(&dist.root))?;
+    }
+    let mut files: Vec<_> =
+        PROGRAMS.iter().map(|(_, program)| (build.join("release").join(program), *program)).collect();
+    for name in ["LICENSE", "CHANGELOG.md"] {
+        files.push((dist.root.join(name), name));
+    }
+    for name in [
+        "agent.toml",
+        "aggregator.toml",
+        "linux.md",
+        "health-log.md",
+        "linux/agent/seatmeter-agent.service",
+        "linux/agent/read-all-logs.conf",
+        "linux/agent/logs-in-tmp.conf",
+        "linux/aggregator/seatmeter-aggregator.service",
+    ] {
+        let flat = name.rsplit('/').next().unwrap_or(name);
+        files.push((dist.root.join("deploy").join(name), flat));
+    }
+    dist.tar(&format!("seatmeter-{}-x86_64-linux", dist.version), &files)
+}

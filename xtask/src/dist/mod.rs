@@ -1,0 +1,183 @@
+//! `cargo xtask dist`: everything that is handed to users, in `target/dist`.
+//!
+//! Two runs on the same commit give the same bytes: paths are mapped away, times are the commit's, and archives are
+//! sorted. `cargo xtask dist --twice` proves it.
+
+mod linux;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::run;
+
+/// The packages whose programs are handed out, and their programs.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("seatmeter-agent", "seatmeter-agent"),
+    ("seatmeter-aggregator", "seatmeter-aggregator"),
+    ("seatmeter-cli", "seatmeter"),
+];
+
+/// What to make.
+#[derive(Clone, Copy, clap::Args)]
+pub struct Options {
+    /// Leave Windows out, where nothing that builds for it is installed
+    #[arg(long)]
+    without_windows: bool,
+    /// Make everything twice, and fail where the two differ
+    #[arg(long)]
+    twice: bool,
+}
+
+/// What all steps know.
+struct Dist {
+    root: PathBuf,
+    /// Where the files go.
+    out: PathBuf,
+    version: String,
+    /// The commit's time: seconds since 1970.
+    epoch: String,
+}
+
+/// Makes all files.
+pub fn dist(root: &Path, options: Options) -> Result<()> {
+    let once = |out: &Path, build: &str| {
+        if out.exists() {
+            fs::remove_dir_all(out)?;
+        }
+        fs::create_dir_all(out)?;
+        let dist =
+            Dist { root: root.into(), out: out.into(), version: env!("CARGO_PKG_VERSION").into(), epoch: epoch(root)? };
+        let build = root.join("target").join(build);
+        linux::make(&dist, &build)?;
+        if !options.without_windows {
+            windows::make(&dist, &build.join("windows"))?;
+        }
+        dist.material_list()?;
+        dist.checksums()
+    };
+    let out = root.join("target/dist");
+    let sums = once(&out, "dist-build")?;
+    if options.twice {
+        // In another folder, since a build that is only repeated has nothing to do.
+        let again = once(&root.join("target/dist-again"), "dist-build-again")?;
+        let differ: Vec<_> =
+            sums.iter().filter(|(name, sum)| again.get(*name) != Some(*sum)).map(|(name, _)| name).collect();
+        ensure!(differ.is_empty() && sums.len() == again.len(), "these files differ between two runs: {differ:?}");
+        println!("two runs gave the same {} files", sums.len());
+    }
+    println!();
+    for name in sums.keys() {
+        println!("{:>10} KiB  {}", fs::metadata(out.join(name))?.len().div_ceil(1024), out.join(name).display());
+    }
+    Ok(())
+}
+
+/// `SOURCE_DATE_EPOCH` where it is set, as it is by packagers; the time of the last commit otherwise.
+fn epoch(root: &Path) -> Result<String> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(epoch);
+    }
+    said(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root))
+}
+
+impl Dist {
+    /// Prepares a build in a folder: no path of this machine stands in what it makes.
+    fn build(&self, cargo: &mut Command, folder: &Path) -> Result<()> {
+        let home =
+            std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
+        let sysroot = said(Command::new("rustc").args(["--print", "sysroot"]))?;
+        let maps = [(self.root.display().to_string(), "/seatmeter"), (home, "/cargo"), (sysroot, "/rust")];
+        let flags: Vec<String> = maps.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect();
+        let c_flags: Vec<String> = maps.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
+        cargo.args(["build", "--release", "--locked"]).current_dir(&self.root);
+        for (package, _) in PROGRAMS {
+            cargo.args(["--package", package]);
+        }
+        cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.join(" ")).env("CFLAGS", c_flags.join(" "));
+        run(cargo.env("SOURCE_DATE_EPOCH", &self.epoch))
+    }
+
+    /// Packs files, each with its name in the archive, below a folder named as the archive.
+    fn tar(&self, name: &str, files: &[(PathBuf, &str)]) -> Result<()> {
+        let staging = self.out.join("staging");
+        for (from, to) in files {
+            let to = staging.join(name).join(to);
+            fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+            fs::copy(from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
+        }
+        let packed = self.out.join(format!("{name}.tar"));
+        run(Command::new("tar")
+            .args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u+rwX,go+rX,go-w"])
+            .arg(format!("--mtime=@{}", self.epoch))
+            .arg("--file")
+            .arg(&packed)
+            .arg("--directory")
+            .arg(&staging)
+            .arg(name))?;
+        run(Command::new("gzip").args(["--best", "--no-name"]).arg(&packed))?;
+        Ok(fs::remove_dir_all(staging)?)
+    }
+
+    /// The software bill of materials, of every program: CycloneDX.
+    fn material_list(&self) -> Result<()> {
+        install("cargo-cyclonedx")?;
+        for (package, program) in PROGRAMS {
+            let folder = self.root.join(match package {
+                "seatmeter-cli" => "aggregator/cli",
+                other => other.trim_start_matches("seatmeter-"),
+            });
+            run(Command::new("cargo")
+                .args(["cyclonedx", "--format", "json", "--quiet", "--override-filename", "sbom", "--manifest-path"])
+                .arg(folder.join("Cargo.toml"))
+                .env("SOURCE_DATE_EPOCH", &self.epoch))?;
+            // The tool writes one beside every manifest it passes; the program's own is the one to keep.
+            let list = folder.join("sbom.json");
+            let text = fs::read_to_string(&list)?.replace(&self.root.display().to_string(), "/seatmeter");
+            fs::write(self.out.join(format!("{program}-{}.cdx.json", self.version)), text)?;
+            for beside in [
+                "agent",
+                "agent/service",
+                "aggregator",
+                "aggregator/cli",
+                "aggregator/count",
+                "proto",
+                "tests",
+                "xtask",
+            ] {
+                let _ = fs::remove_file(self.root.join(beside).join("sbom.json"));
+            }
+        }
+        Ok(())
+    }
+
+    /// `SHA256SUMS` of all files, as `sha256sum --check` reads it.
+    fn checksums(&self) -> Result<BTreeMap<String, String>> {
+        let mut names: Vec<String> = fs::read_dir(&self.out)?
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_, _>>()?;
+        names.sort();
+        let text = said(Command::new("sha256sum").args(&names).current_dir(&self.out))?;
+        fs::write(self.out.join("SHA256SUMS"), format!("{text}\n"))?;
+        let sums = text.lines().filter_map(|line| line.split_once("  "));
+        Ok(sums.map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect())
+    }
+}
+
+/// Installs one of cargo's subcommands where it is not there.
+fn install(subcommand: &str) -> Result<()> {
+    let name = subcommand.trim_start_matches("cargo-");
+    let is_there = Command::new("cargo").args([name, "--help"]).output().is_ok_and(|output| output.status.success());
+    if is_there { Ok(()) } else { run(Command::new("cargo").args(["install", "--quiet", "--locked", subcommand])) }
+}
+
+/// What a program prints, without the line feed at its end.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} cannot be started"))?;
+    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+}

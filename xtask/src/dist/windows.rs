@@ -1,0 +1,99 @@
+//! For Windows: the agent's installer, and an archive with all programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{Dist, PROGRAMS};
+use crate::process::run;
+
+const TARGET: &str = "x86_64-pc-windows-gnu";
+
+pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
+    // A toolchain that has the target needs nothing else; where there is none, the tools beside the project do.
+    let mut cargo = match std::env::var_os("SEATMETER_SHARED").map(PathBuf::from) {
+        Some(shared) => {
+            run(&mut Command::new(shared.join("tools/windows/setup")))?;
+            Command::new(shared.join("tools/windows/cargo"))
+        }
+        None => Command::new("cargo"),
+    };
+    if cargo.get_program() == "cargo" {
+        cargo.env("CARGO_BUILD_TARGET", TARGET);
+    }
+    dist.build(&mut cargo, build)?;
+    let programs = build.join(TARGET).join("release");
+    installer(dist, &programs.join("seatmeter-agent.exe"))?;
+    let names = PROGRAMS.map(|(_, program)| format!("{program}.exe"));
+    let mut files: Vec<(PathBuf, &str)> = names.iter().map(|name| (programs.join(name), name.as_str())).collect();
+    for name in ["agent.toml", "aggregator.toml", "windows.md", "health-log.md"] {
+        files.push((dist.root.join("deploy").join(name), name));
+    }
+    files.push((dist.root.join("LICENSE"), "LICENSE"));
+    dist.tar(&format!("seatmeter-{}-x86_64-windows", dist.version), &files)
+}
+
+/// Makes the MSI from its source. wixl leaves three things open, which are set in the file it makes.
+fn installer(dist: &Dist, program: &Path) -> Result<()> {
+    let staging = dist.out.join("staging");
+    fs::create_dir_all(&staging)?;
+    let name = program.file_name().context("a program has a name")?;
+    fs::copy(program, staging.join(name))?;
+    fs::copy(dist.root.join("deploy/windows/seatmeter-agent.wxs"), staging.join("seatmeter-agent.wxs"))?;
+    let msi = format!("seatmeter-agent-{}-x86_64.msi", dist.version);
+    // The file's times stand in the installer, and the clock's: both are the commit's.
+    let at = |program: &str| {
+        let mut command = Command::new("faketime");
+        command.args(["-f", &clock(&dist.epoch), program]).current_dir(&staging).env("TZ", "UTC");
+        command
+    };
+    run(Command::new("touch").arg(format!("--date=@{}", dist.epoch)).arg(staging.join(name)))?;
+    run(at("wixl").args(["--arch", "x64", "--output", &msi, "--define"]).args([
+        &format!("Version={}", dist.version),
+        "--define",
+        "Program=seatmeter-agent.exe",
+        "--define",
+        &format!("ProductCode={}", guid("product", &dist.version)),
+        "seatmeter-agent.wxs",
+    ]))?;
+    // The old version goes before the new one comes, not after it.
+    let order = "UPDATE InstallExecuteSequence SET Sequence=1501 WHERE Action='RemoveExistingProducts'";
+    // What is given on the command line is handed on to the elevated part of the installation.
+    let secure = "UPDATE Property SET Value='AGGREGATOR;LOG;AUTHORITY;LICENSESERVER;PURGE;WIX_DOWNGRADE_DETECTED;\
+                  WIX_UPGRADE_DETECTED' WHERE Property='SecureCustomProperties'";
+    for query in [order, secure] {
+        run(at("msibuild").args([&msi, "-q", query]))?;
+    }
+    let title = format!("Seatmeter Agent {}", dist.version);
+    run(at("msibuild").args([
+        &msi,
+        "-s",
+        &title,
+        "Seatmeter",
+        "x64;1033",
+        &format!("{{{}}}", guid("package", &dist.version)),
+    ]))?;
+    fs::rename(staging.join(&msi), dist.out.join(&msi))?;
+    Ok(fs::remove_dir_all(staging)?)
+}
+
+/// The commit's time as faketime reads it.
+fn clock(epoch: &str) -> String {
+    let seconds = epoch.parse().unwrap_or(0);
+    let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// An identifier that is the same for the same version, and another for every other.
+fn guid(of: &str, version: &str) -> String {
+    // FNV-1a, twice: what is asked for is difference, not secrecy.
+    let hash = |seed: u64| {
+        format!("{of} of seatmeter-agent {version}")
+            .bytes()
+            .fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let hex = format!("{:016X}{:016X}", hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+}
