@@ -168,11 +168,19 @@ impl World {
 
     /// Runs a command of `seatmeter-aggregator` with this world's configuration.
     pub fn aggregator_command(&self, command: &str) -> Output {
-        Command::new(program("seatmeter-aggregator"))
-            .args([command, "--config"])
-            .arg(self.aggregator_config())
-            .output()
-            .unwrap()
+        self.aggregator_command_with(&[command])
+    }
+
+    /// Runs a command of `seatmeter-aggregator` with arguments and this world's configuration.
+    pub fn aggregator_command_with(&self, arguments: &[&str]) -> Output {
+        let config = self.aggregator_config();
+        let config = config.to_str().unwrap();
+        self.aggregator_program(&[arguments, &["--config", config]].concat())
+    }
+
+    /// Runs `seatmeter-aggregator` with these arguments alone.
+    pub fn aggregator_program(&self, arguments: &[&str]) -> Output {
+        Command::new(program("seatmeter-aggregator")).args(arguments).output().unwrap()
     }
 
     /// Runs `seatmeter-aggregator serve` with another configuration, which must fail.
@@ -374,7 +382,12 @@ impl Agent {
 
     /// Runs a command of `seatmeter-agent` with its configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(program("seatmeter-agent")).args(arguments).arg("--config").arg(&self.config).output().unwrap()
+        self.program(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    /// Runs `seatmeter-agent` with these arguments alone.
+    pub fn program(&self, arguments: &[&str]) -> Output {
+        Command::new(program("seatmeter-agent")).args(arguments).output().unwrap()
     }
 }
 

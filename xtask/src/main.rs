@@ -1,13 +1,12 @@
 //! The project's own commands. `cargo xtask help` lists them.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use jiff::tz::TimeZone;
-use xtask::sim::{Plan, Server, truth};
+use xtask::sim::{Log, Plan, Rotation, Server, truth};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's own commands", disable_help_subcommand = false)]
@@ -76,6 +75,12 @@ struct Sim {
     /// Windows line ends
     #[arg(long)]
     crlf: bool,
+    /// Write no faster than so many lines a second, as a license server does
+    #[arg(long)]
+    pace: Option<u64>,
+    /// Rename the log and begin a new one so many times meanwhile
+    #[arg(long, default_value_t = 0)]
+    rotations: u64,
 }
 
 fn main() -> Result<()> {
@@ -100,9 +105,11 @@ fn simulate(options: &Sim) -> Result<()> {
         crlf: options.crlf,
         ..Plan::default()
     });
-    let file = File::create(&options.log).with_context(|| format!("cannot write {}", options.log.display()))?;
-    let mut file = BufWriter::with_capacity(1 << 20, file);
+    let mut log = Log::create(&options.log).with_context(|| format!("cannot write {}", options.log.display()))?;
     let mut lines = Vec::new();
+    let began = Instant::now();
+    let rotate_every = options.lines / (options.rotations + 1);
+    let mut next_rotation = rotate_every;
     server.start(&mut lines);
     let crash_every = options.lines / (options.crashes + 1);
     let mut next_crash = crash_every;
@@ -113,13 +120,22 @@ fn simulate(options: &Sim) -> Result<()> {
             server.start(&mut lines);
         }
         server.step(&mut lines);
-        if lines.len() > 1 << 16 {
-            file.write_all(&lines)?;
+        let is_rotated = server.lines() >= next_rotation && next_rotation + rotate_every <= options.lines;
+        let portion = options.pace.map_or(1 << 16, |_| 1 << 10);
+        if lines.len() > portion || is_rotated {
+            log.write(&lines)?;
             lines.clear();
+            if let Some(pace) = options.pace {
+                let due = Duration::from_secs_f64(server.lines() as f64 / pace as f64);
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+        }
+        if is_rotated {
+            next_rotation += rotate_every;
+            log.rotate(Rotation::Rename)?;
         }
     }
-    file.write_all(&lines)?;
-    file.flush()?;
+    log.write(&lines)?;
     if let Some(path) = &options.truth {
         std::fs::write(path, truth::as_csv(&server.figures()))?;
     }

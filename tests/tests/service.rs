@@ -1,0 +1,190 @@
+//! The programs as services: what they tell of themselves, and what can be brought back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use seatmeter_tests::world::{text, wait_until};
+use seatmeter_tests::{Scene, World};
+use serde_json::Value;
+
+/// The codes that a program lists: their levels by their names.
+fn codes(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[2].trim_matches('`').to_owned(), cells[3].to_owned())
+    })
+    .collect()
+}
+
+/// Every line of a health log, which must be an object with a documented code, its level, and a time.
+fn health_log(text: &str, codes: &BTreeMap<String, String>) -> Vec<Value> {
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let (code, level) = (line["code"].as_str().unwrap(), line["level"].as_str().unwrap().to_lowercase());
+        assert_eq!(codes.get(code), Some(&level), "{line}");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z') && line["message"].is_string(), "{line}");
+    }
+    lines
+}
+
+#[test]
+fn the_documented_codes_are_those_of_the_programs() {
+    let world = World::new();
+    let agent = text(&world.agent("LIC01", &[]).program(&["codes"]).stdout);
+    let aggregator = text(&world.aggregator_program(&["codes"]).stdout);
+    let document = fs::read_to_string(xtask::root().join("deploy/health-log.md")).unwrap();
+    for table in [&agent, &aggregator] {
+        assert!(document.contains(table.as_str()), "deploy/health-log.md must contain this table:\n{table}");
+    }
+    let mut numbers: Vec<&str> = [&agent, &aggregator]
+        .iter()
+        .flat_map(|table| table.lines().filter_map(|row| row.split('|').nth(1)))
+        .filter(|cell| cell.trim().parse::<u16>().is_ok())
+        .collect();
+    let all = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), all, "a number stands for one code");
+}
+
+/// An ops team can tell from the log alone: what is followed and how far, delivering or not, why not, and since when.
+#[test]
+fn the_health_log_tells_what_works_and_what_does_not() {
+    let mut scene = Scene::new(1);
+    scene.write(2_000);
+    scene.assert_truth();
+    scene.world.kill_aggregator();
+    let log = scene.agent.state().join("health.log");
+    let read = || fs::read_to_string(&log).unwrap();
+    wait_until("the agent tells that delivery fails", || read().contains("\"uplink_down\""));
+    scene.world.start_aggregator();
+    wait_until("the agent tells that it delivers again", || read().matches("\"uplink_up\"").count() == 2);
+    scene.agent.stop();
+    scene.agent.start();
+    wait_until("it has started again", || read().matches("\"started\"").count() == 2);
+
+    let documented = codes(&text(&scene.agent.program(&["codes"]).stdout));
+    let lines = health_log(&read(), &documented);
+    let of = |code: &str| lines.iter().rfind(|line| line["code"] == code).unwrap();
+    let started = of("started");
+    assert!(started["logs"].as_str().unwrap().ends_with("debug.log"), "{started}");
+    assert!(started["positions"].as_str().unwrap().contains("debug.log at "), "{started}");
+    for field in ["version", "agent_id", "license_server", "aggregator", "buffered_batches", "buffer_quota_bytes"] {
+        assert!(!started[field].is_null(), "{field} is missing: {started}");
+    }
+    assert!(of("uplink_down")["reason"].as_str().unwrap().contains("refused"), "{}", of("uplink_down"));
+    let aggregator = codes(&text(&scene.world.aggregator_program(&["codes"]).stdout));
+    let told = health_log(&scene.world.read("aggregator/health.log"), &aggregator);
+    assert!(told.iter().any(|line| line["code"] == "agent_connected"));
+}
+
+#[test]
+fn status_tells_how_the_agent_is_and_how_it_was() {
+    let mut scene = Scene::new(2);
+    scene.write(500);
+    scene.assert_truth();
+    let status = || {
+        let output = scene.agent.command(&["status", "--json"]);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    wait_until("all is well", || status().0 == Some(0));
+    let (_, well) = status();
+    assert_eq!((well["running"].as_bool(), well["well"].as_bool()), (Some(true), Some(true)));
+    assert_eq!(well["logs"][0]["state"], "following");
+    scene.agent.kill();
+    let (code, down) = {
+        let output = scene.agent.command(&["status", "--json"]);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    assert_eq!((code, down["running"].as_bool(), down["well"].as_bool()), (Some(3), Some(false), Some(false)));
+    assert!(text(&scene.agent.command(&["status"]).stdout).contains("not running"));
+    scene.agent.start();
+}
+
+/// What systemd is told, without systemd: ready when it works, alive all the time, how it is, and that it stops.
+#[test]
+fn the_manager_of_services_is_told() {
+    let world = World::running();
+    let socket = world.path("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let log = world.path("debug.log");
+    fs::write(&log, "").unwrap();
+    let mut agent = world.agent("LIC01", &[&log]);
+    let notify = format!("NOTIFY_SOCKET={}", socket.display());
+    agent.start_with(&["env", &notify, "WATCHDOG_USEC=300000"]);
+    let wait_for = |wanted: &str| {
+        let mut bytes = [0; 4096];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted} never came: {error}"));
+            if text(&bytes[..length]).lines().any(|line| line.starts_with(wanted)) {
+                return text(&bytes[..length]);
+            }
+        }
+    };
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    let status = wait_for("STATUS=1 of 1 logs followed, aggregator connected");
+    assert!(!status.contains("waiting"), "{status}");
+    agent.stop();
+    wait_for("STOPPING=1");
+}
+
+/// What came after the backup is asked for again: agents that have let go of it read it again from the log.
+#[test]
+fn a_restored_backup_catches_up() {
+    let mut scene = Scene::new(3);
+    scene.write(5_000);
+    scene.assert_truth();
+    let backup = scene.world.path("backup.db");
+    let taken = scene.world.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+    scene.write(5_000);
+    scene.assert_truth();
+    let busy = scene.world.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    assert!(text(&busy.stderr).contains("another process is running"), "{}", text(&busy.stderr));
+    scene.world.stop_aggregator();
+    let restored = scene.world.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    scene.world.start_aggregator();
+    scene.write(1_000);
+    scene.assert_truth();
+}
+
+/// A database as version 0.1 wrote it, with the batches of an agent of that version.
+#[test]
+fn a_database_of_the_first_version_is_understood() {
+    let mut world = World::new();
+    let state = world.path("aggregator");
+    fs::create_dir(&state).unwrap();
+    let dump = include_str!("data/schema-1.sql");
+    rusqlite::Connection::open(state.join("aggregator.db")).unwrap().execute_batch(dump).unwrap();
+    world.start_aggregator();
+    world.assert_verified();
+    assert_eq!(world.activity("LIC01"), include_str!("data/schema-1.csv"));
+    world.stop_aggregator();
+    let rebuilt = world.aggregator_command("rebuild");
+    assert!(rebuilt.status.success(), "{}", text(&rebuilt.stderr));
+    world.start_aggregator();
+    assert_eq!(world.activity("LIC01"), include_str!("data/schema-1.csv"));
+}
+
+/// A first configuration is made by one command, and one that somebody wrote is not overwritten.
+#[test]
+fn one_command_configures_an_agent() {
+    let world = World::running();
+    let log = world.path("debug.log");
+    fs::write(&log, "").unwrap();
+    let mut agent = world.agent("LIC01", &[&log]);
+    let refused = agent.command(&["configure", "--aggregator", &world.agents_url(), "--log", log.to_str().unwrap()]);
+    assert!(text(&refused.stderr).contains("--force"), "{}", text(&refused.stderr));
+    fs::copy(xtask::root().join("deploy/agent.toml"), &agent.config).unwrap();
+    let made = agent.command(&["configure", "--aggregator", &world.agents_url(), "--log", log.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    agent.configure("#state = \"/var/lib/seatmeter-agent\"", &format!("state = {:?}", agent.state()));
+    agent.start();
+    wait_until("it delivers", || agent.has_said("uplink_up"));
+}
