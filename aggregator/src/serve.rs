@@ -23,7 +23,7 @@ use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::ingest::service::Ingest;
-use crate::ingest::writer::Writer;
+use crate::ingest::writer::{Order, Writer};
 use crate::store::{Store, StoreError};
 use crate::usage::Usage;
 
@@ -92,7 +92,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
         time_zone = config.calendar.zone().iana_name().unwrap_or("UTC"),
         "the aggregator has started"
     );
-    let ingest = IngestServiceServer::new(Ingest::new(orders))
+    let ingest = IngestServiceServer::new(Ingest::new(orders.clone()))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let gate = Gate::new(MAX_QUESTIONS);
@@ -125,7 +125,8 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     }
     manager::stopping();
     living.abort();
-    // All ways to the writer are gone now: it writes what it has, and ends.
+    // It writes what it has, and ends. Where it is gone already, there is nobody to tell.
+    let _ = orders.send(Order::Stop).await;
     let _ = tokio::task::spawn_blocking(move || writing.join()).await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())

@@ -35,12 +35,20 @@ pub fn shared(part: &str) -> Option<PathBuf> {
 }
 
 /// Waits until something is so, and fails where it never is.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(comes_true(is_so), "waited in vain until {what}");
+}
+
+/// Whether something is so before the deadline.
+fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let since = Instant::now();
     while !is_so() {
-        assert!(since.elapsed() < DEADLINE, "waited in vain until {what}");
+        if since.elapsed() > DEADLINE {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
 }
 
 /// Lets the programs run for a moment. Decides where a kill falls, never whether a test passes.
@@ -163,7 +171,7 @@ impl World {
     pub fn stop_aggregator(&mut self) {
         let mut child = self.aggregator.take().unwrap();
         terminate(&child);
-        assert!(child.wait().unwrap().success(), "{}", self.read("aggregator.err"));
+        assert!(end_of(&mut child).success(), "{}", self.read("aggregator.err"));
     }
 
     /// Runs a command of `seatmeter-aggregator` with this world's configuration.
@@ -233,18 +241,13 @@ impl World {
 
     /// Waits until a license server's figures are these; where they never are, shows the difference.
     pub fn wait_for_activity(&self, server: &str, expected: &str) {
-        let since = Instant::now();
-        loop {
-            let found = self.activity(server);
-            if found == expected {
-                return;
-            }
-            if since.elapsed() > DEADLINE {
-                let differs = expected.lines().zip(found.lines()).find(|(a, b)| a != b);
-                panic!("{server}: never as expected; first difference: {differs:?}");
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let mut found = String::new();
+        let is_found = comes_true(|| {
+            found = self.activity(server);
+            found == expected
+        });
+        let differs = expected.lines().zip(found.lines()).find(|(a, b)| a != b);
+        assert!(is_found, "{server}: never as expected; first difference: {differs:?}");
     }
 
     /// An agent for a license server, which follows these logs. It does not run yet.
@@ -357,7 +360,7 @@ impl Agent {
     pub fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         terminate(&child);
-        assert!(child.wait().unwrap().success(), "{}", self.errors());
+        assert!(end_of(&mut child).success(), "{}", self.errors());
     }
 
     /// Waits until it has ended by itself.
@@ -411,6 +414,16 @@ pub fn scan(arguments: &[&str]) -> Output {
 /// Output as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits for the end of a process that was asked to stop.
+fn end_of(child: &mut Child) -> std::process::ExitStatus {
+    let mut ended = None;
+    wait_until("a process that was asked to stop has stopped", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    ended.unwrap()
 }
 
 fn terminate(child: &Child) {

@@ -51,6 +51,8 @@ pub enum Order {
     Heartbeat(Arc<Hello>, Box<Heartbeat>, i64),
     /// An agent sends a batch, checked and opened.
     Batch(Box<Delivery>),
+    /// The aggregator stops. Streams of agents that are still open have a way to the writer, which does not wait for them.
+    Stop,
 }
 
 /// A batch on its way into the store.
@@ -65,7 +67,7 @@ pub struct Delivery {
     pub answer: mpsc::Sender<Result<IngestResponse, tonic::Status>>,
 }
 
-/// Takes orders until nobody can give any more.
+/// Takes orders until it is told to stop.
 pub struct Writer {
     store: Store,
     connection: Box<dyn Connection>,
@@ -105,9 +107,13 @@ impl Writer {
     /// Takes orders.
     pub fn run(mut self, timers: &Handle, mut orders: mpsc::Receiver<Order>) {
         while let Some(group) = self.next_group(timers, &mut orders) {
+            let stops = group.iter().any(|order| matches!(order, Order::Stop));
             if let Err(error) = self.work(group) {
                 tracing::error!(code = codes::STORE_FAILED, reason = %error, "nothing is acknowledged; trying again with the next batch");
                 self.recover();
+            }
+            if stops {
+                break;
             }
         }
         if let Err(error) = self.flush() {
@@ -174,6 +180,7 @@ impl Writer {
                         None
                     }
                     Order::Batch(delivery) => Some(received.place(connection, delivery, now)?),
+                    Order::Stop => None,
                 });
             }
             Ok(placed)
