@@ -13,8 +13,10 @@ const MAX_SAMPLE: usize = 200;
 /// So many unrecognised lines of a batch are sent with their text; of the rest only the place is.
 const SAMPLES: usize = 20;
 
-/// The names of a batch take at most this many bytes, so that its columns stay within their limit.
-const MAX_NAMES: usize = MAX_COLUMNS / 4;
+/// The names of a batch take at most this many bytes, so that its columns stay within their limit: replacing invalid
+/// UTF-8 can make them three times as long, and beside them stand up to 36 bytes for each event.
+const MAX_NAMES: usize = MAX_COLUMNS / 8;
+const _: () = assert!(3 * MAX_NAMES + 36 * MAX_EVENTS <= MAX_COLUMNS);
 
 /// A batch without events.
 pub fn empty_batch() -> std::io::Result<Batch> {

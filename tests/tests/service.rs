@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use seatmeter_tests::world::{text, wait_until};
-use seatmeter_tests::{Scene, World};
+use seatmeter_tests::{Agent, Scene, World};
 use serde_json::Value;
 
 /// The codes that a program lists: their levels by their names.
@@ -86,19 +86,16 @@ fn status_tells_how_the_agent_is_and_how_it_was() {
     let mut scene = Scene::new(2);
     scene.write(500);
     scene.assert_truth();
-    let status = || {
-        let output = scene.agent.command(&["status", "--json"]);
+    let status = |agent: &Agent| {
+        let output = agent.command(&["status", "--json"]);
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
     };
-    wait_until("all is well", || status().0 == Some(0));
-    let (_, well) = status();
+    wait_until("all is well", || status(&scene.agent).0 == Some(0));
+    let (_, well) = status(&scene.agent);
     assert_eq!((well["running"].as_bool(), well["well"].as_bool()), (Some(true), Some(true)));
     assert_eq!(well["logs"][0]["state"], "following");
     scene.agent.kill();
-    let (code, down) = {
-        let output = scene.agent.command(&["status", "--json"]);
-        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
-    };
+    let (code, down) = status(&scene.agent);
     assert_eq!((code, down["running"].as_bool(), down["well"].as_bool()), (Some(3), Some(false), Some(false)));
     assert!(text(&scene.agent.command(&["status"]).stdout).contains("not running"));
     scene.agent.start();

@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Held as long as a program works in a state folder.
 #[derive(Debug)]
@@ -40,10 +41,16 @@ pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
     let failed = |source| StateError::Folder { path: folder.to_owned(), source };
     make(folder)?;
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(StateLock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    let mut tries = 10;
+    loop {
+        tries -= 1;
+        match file.try_lock() {
+            Ok(()) => return Ok(StateLock { _file: file }),
+            // Somebody who asks [`is_locked`] holds it for a moment.
+            Err(TryLockError::WouldBlock) if tries > 0 => std::thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::WouldBlock) => return Err(StateError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
 }
 

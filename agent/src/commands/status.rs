@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
-use seatmeter_agent::health::{Status, status_file};
+use seatmeter_agent::health::{LogReport, Status, status_file};
 use seatmeter_agent::run::at;
 use seatmeter_service::state;
 
@@ -40,10 +40,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let status: Status = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
     let is_running = state::is_locked(&config.state);
     let is_fresh = jiff::Timestamp::now().as_second() - status.at <= STALE;
-    let is_well = is_running
-        && is_fresh
-        && status.uplink == "connected"
-        && status.logs.iter().all(|log| log.state == "following");
+    let is_well =
+        is_running && is_fresh && status.uplink == "connected" && status.logs.iter().all(LogReport::is_followed);
     if arguments.json {
         let seen = Seen { running: is_running, well: is_well, said: &status };
         println!("{}", serde_json::to_string_pretty(&seen)?);
@@ -66,17 +64,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         status.buffer_quota_bytes >> 10,
         status.oldest_batch_age_seconds
     );
-    for log in &status.logs {
+    for LogReport { log, status } in &status.logs {
+        let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
+        println!("log         {log}: {}{message}", status.state);
         println!(
-            "log         {}: {}{}",
-            log.log,
-            log.state,
-            if log.message.is_empty() { String::new() } else { format!(": {}", log.message) }
+            "            read to {} of {} bytes, last line {}",
+            status.position,
+            status.size,
+            at(status.last_line_at)
         );
-        println!("            read to {} of {} bytes, last line {}", log.position, log.size, at(log.last_line_at));
         println!(
             "            {} events, {} lines known to mean nothing, {} not understood, {} undated",
-            log.lines.events, log.lines.noise, log.lines.unrecognised, log.undated_lines
+            status.lines.events, status.lines.noise, status.lines.unrecognised, status.undated_lines
         );
     }
     Ok(super::exit(is_well))

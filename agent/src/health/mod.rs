@@ -48,31 +48,9 @@ pub struct Status {
 pub struct LogReport {
     /// Its name.
     pub log: String,
-    /// "starting", "following", "missing", "unreadable", "undated" or "buffer full".
-    pub state: String,
-    /// What is wrong; empty where nothing is.
-    pub message: String,
-    /// Where in the current file the next line begins.
-    pub position: u64,
-    /// The size of the current file.
-    pub size: u64,
-    /// The last dated line: seconds since 1970 UTC, 0 before the first.
-    pub last_line_at: i64,
-    /// What became of lines since the start.
-    pub lines: LineCounts,
-    /// Lines that nothing dates yet.
-    pub undated_lines: u64,
-}
-
-fn name_of(state: LogState) -> &'static str {
-    match state {
-        LogState::Starting => "starting",
-        LogState::Missing => "missing",
-        LogState::Following => "following",
-        LogState::Unreadable => "unreadable",
-        LogState::Undated => "undated",
-        LogState::BufferFull => "buffer full",
-    }
+    /// How it is.
+    #[serde(flatten)]
+    pub status: LogStatus,
 }
 
 /// The file in which a state folder's agent says how it is.
@@ -80,20 +58,18 @@ pub fn status_file(state: &Path) -> PathBuf {
     state.join("status.json")
 }
 
+impl LogReport {
+    /// Whether all is well with it.
+    pub fn is_followed(&self) -> bool {
+        self.status.state == LogState::Following
+    }
+}
+
 impl Status {
     /// How the agent is now.
     pub fn now(buffer: &Buffer, capture: &Capture, aggregator: &str, uplink: &Uplink) -> Result<Self, BufferError> {
         let depth = buffer.depth()?;
-        let logs = statuses(capture).map(|(log, status)| LogReport {
-            log: log.to_owned(),
-            state: name_of(status.state).into(),
-            message: status.message,
-            position: status.position,
-            size: status.size,
-            last_line_at: status.last_line_at,
-            lines: status.lines,
-            undated_lines: status.undated_lines,
-        });
+        let logs = statuses(capture).map(|(log, status)| LogReport { log: log.to_owned(), status });
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -111,7 +87,7 @@ impl Status {
 
     /// The same in a line.
     pub fn line(&self) -> String {
-        let following = self.logs.iter().filter(|log| log.state == "following").count();
+        let following = self.logs.iter().filter(|log| log.is_followed()).count();
         let mut line = format!("{following} of {} logs followed, aggregator {}", self.logs.len(), self.uplink);
         if self.buffered_batches > 0 {
             line.push_str(&format!(
@@ -119,19 +95,20 @@ impl Status {
                 self.buffered_batches, self.oldest_batch_age_seconds
             ));
         }
-        for log in self.logs.iter().filter(|log| log.state != "following" && log.state != "starting") {
-            line.push_str(&format!(
-                "; {}: {}",
-                log.log,
-                if log.message.is_empty() { &log.state } else { &log.message }
-            ));
+        for LogReport { log, status } in self.logs.iter().filter(|log| !log.is_followed()) {
+            match status.message.as_str() {
+                "" => line.push_str(&format!("; {log}: {}", status.state)),
+                message => line.push_str(&format!("; {log}: {message}")),
+            }
         }
         line
     }
 
     /// Where reading stands in each log.
     pub fn positions(&self) -> String {
-        let log = |log: &LogReport| format!("{} ({}, {} of {} bytes)", log.log, log.state, log.position, log.size);
+        let log = |LogReport { log, status }: &LogReport| {
+            format!("{log} ({}, {} of {} bytes)", status.state, status.position, status.size)
+        };
         self.logs.iter().map(log).collect::<Vec<_>>().join("; ")
     }
 

@@ -95,8 +95,8 @@ impl Reporter {
 
 fn to_health_log(status: &Status) {
     let lines = status.logs.iter().fold((0, 0, 0, 0), |sum, log| {
-        let counts = log.lines;
-        (sum.0 + counts.events, sum.1 + counts.noise, sum.2 + counts.unrecognised, sum.3 + log.undated_lines)
+        let counts = log.status.lines;
+        (sum.0 + counts.events, sum.1 + counts.noise, sum.2 + counts.unrecognised, sum.3 + log.status.undated_lines)
     });
     tracing::info!(
         code = codes::HEALTH,

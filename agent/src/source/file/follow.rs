@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
 use seatmeter_proto::v1::{Batch, Stream};
+use serde::{Deserialize, Serialize};
 
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, candidates, mark};
@@ -44,7 +45,7 @@ pub struct LogSource {
 }
 
 /// How a log is, for heartbeats and for people.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogStatus {
     /// Whether it can be read.
     pub state: LogState,
@@ -63,7 +64,8 @@ pub struct LogStatus {
 }
 
 /// Whether a log can be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogState {
     /// It has not been looked at yet.
     #[default]
@@ -77,7 +79,14 @@ pub enum LogState {
     /// Its lines cannot be dated yet.
     Undated,
     /// The buffer is full.
+    #[serde(rename = "buffer full")]
     BufferFull,
+}
+
+impl std::fmt::Display for LogState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Where a log's status is read by others.
