@@ -169,7 +169,7 @@ fn source(log: Log) -> Result<LogSource, String> {
     let zone = match &log.time_zone {
         None => TimeZone::system(),
         Some(name) => TimeZone::get(name).map_err(|_| {
-            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"")
+            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"; on Linux, names come with the package tzdata")
         })?,
     };
     let date = match &log.date {

@@ -126,7 +126,7 @@ fn zone(name: Option<&str>) -> Result<TimeZone, String> {
     match name {
         None => Ok(TimeZone::system()),
         Some(name) => TimeZone::get(name).map_err(|_| {
-            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"")
+            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"; on Linux, names come with the package tzdata")
         }),
     }
 }
