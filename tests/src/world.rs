@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -157,7 +158,11 @@ impl World {
             .spawn()
             .unwrap();
         self.aggregator = Some(child);
-        wait_until("the aggregator answers", || self.seatmeter(&["servers", "--output", "json"]).status.success());
+        wait_until("the aggregator answers", || {
+            let ended = self.aggregator.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(ended.is_none(), "the aggregator ended: {}", self.read("aggregator.err"));
+            self.seatmeter(&["servers", "--output", "json"]).status.success()
+        });
     }
 
     /// Kills the aggregator, as a power cut would.
@@ -431,7 +436,18 @@ fn terminate(child: &Child) {
     assert!(done.success());
 }
 
+/// Ports that nothing listens on, below those that the system gives to the connections it opens: no
+/// connection of another test may take one while the program that is to listen on it does not run yet, or not just now.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const RANGE: std::ops::Range<u32> = 10_000..30_000;
+    std::array::from_fn(|_| {
+        let mut candidates = (0..RANGE.len()).map(|_| {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            // Processes that run side by side begin at different places.
+            let offset = std::process::id().wrapping_mul(97).wrapping_add(step) % (RANGE.end - RANGE.start);
+            u16::try_from(RANGE.start + offset).expect("the range is of ports")
+        });
+        candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
+    })
 }
