@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// Every key with its meaning: what an administrator finds in the file.
 const TEMPLATE: &str = include_str!("../../deploy/agent.toml");
 
+/// The keys of the agent's own certificate, and the files that are taken where they are beside the configuration.
+const IDENTITY: [(&str, &str); 2] = [("certificate", "agent.pem"), ("key", "agent.key")];
+
 /// What is asked.
 pub struct Answers {
     /// `https://host:7470`, or `http://` to a loopback address.
@@ -17,8 +20,10 @@ pub struct Answers {
     pub logs: Vec<PathBuf>,
 }
 
-/// The text of a configuration file in this folder.
+/// The text of a configuration file in this folder. Where the agent's own certificate and key are in it, as `agent.pem`
+/// and `agent.key`, they are used.
 pub fn render(answers: &Answers, folder: &Path) -> String {
+    let has_identity = IDENTITY.iter().all(|(_, file)| folder.join(file).exists());
     let mut text = String::new();
     let mut logs = answers.logs.iter();
     for line in TEMPLATE.lines() {
@@ -30,6 +35,10 @@ pub fn render(answers: &Answers, folder: &Path) -> String {
             }
             let authority = answers.authority.clone().unwrap_or_else(|| folder.join("authority.pem"));
             format!("authority = {}", quoted(&authority.display().to_string()))
+        } else if has_identity
+            && let Some((key, file)) = IDENTITY.iter().find(|(key, _)| line.starts_with(&format!("#{key} = ")))
+        {
+            format!("{key} = {}", quoted(&folder.join(file).display().to_string()))
         } else if line.starts_with("#name = \"lic01\"")
             && let Some(name) = &answers.name
         {
@@ -80,6 +89,23 @@ mod tests {
         assert_eq!(config.license_server, "lic'01");
         assert_eq!(config.logs.iter().map(|log| log.path.clone()).collect::<Vec<_>>(), answers.logs);
         assert_eq!(config.aggregator.url(), "http://127.0.0.1:7470");
+    }
+
+    #[test]
+    fn a_certificate_beside_the_configuration_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = Answers {
+            aggregator: "https://aggregator:7470".into(),
+            authority: None,
+            name: None,
+            logs: vec!["debug.log".into()],
+        };
+        let key = folder.path().join("agent.key");
+        let line = format!("\nkey = '{}'\n", key.display());
+        assert!(!render(&answers, folder.path()).contains(&line));
+        std::fs::write(folder.path().join("agent.pem"), "").unwrap();
+        std::fs::write(&key, "").unwrap();
+        assert!(render(&answers, folder.path()).contains(&line));
     }
 
     #[test]

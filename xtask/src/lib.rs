@@ -7,6 +7,8 @@ pub mod certificates;
 pub mod codegen;
 pub mod demo;
 pub mod dist;
+pub mod guide;
+pub mod packages;
 pub mod process;
 pub mod sim;
 pub mod test;

@@ -1,6 +1,7 @@
 //! The project's own commands. `cargo xtask help` lists them.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -36,11 +37,16 @@ enum Command {
     Bench,
     /// Make all packages and archives, with checksums and lists of materials, in target/dist
     Dist(xtask::dist::Options),
+    /// Follow a guide: run its commands, and compare what they show with what it says that they show
+    Guide(xtask::guide::Options),
     /// Run everything that must pass, with what it must install
     Test {
         /// Take hours in place of minutes: more kills, longer fuzzing
         #[arg(long)]
         long: bool,
+        /// Only make all packages, install them under a real systemd and under Wine, and try them there
+        #[arg(long)]
+        packages: bool,
     },
 }
 
@@ -83,7 +89,17 @@ struct Sim {
     rotations: u64,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    run().map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Codegen { check: false } => xtask::codegen::generate(&xtask::root()),
         Command::Codegen { check: true } => xtask::codegen::check(&xtask::root()),
@@ -91,7 +107,9 @@ fn main() -> Result<()> {
         Command::Demo { log } => xtask::demo::demo(&xtask::root(), log.as_deref()),
         Command::Bench => xtask::bench::bench(&xtask::root()),
         Command::Dist(options) => xtask::dist::dist(&xtask::root(), options),
-        Command::Test { long } => xtask::test::test(&xtask::root(), long),
+        Command::Guide(options) => xtask::guide::follow(&options),
+        Command::Test { packages: true, .. } => xtask::packages::try_all(&xtask::root()),
+        Command::Test { long, packages: false } => xtask::test::test(&xtask::root(), long),
     }
 }
 

@@ -12,17 +12,18 @@ use tokio::sync::watch;
 
 use crate::Configured;
 
+/// Who writes the health log.
+pub(crate) const SERVICE: Service = Service { name: "seatmeter-agent", codes: codes::ALL };
+
 /// Follows the logs until a person or the system asks the process to stop.
 pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
-    work(configured, asked_to_stop())?;
+    work(Config::load(&configured.config)?, asked_to_stop())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Follows the logs until `stop` returns.
-pub(crate) fn work(configured: &Configured, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let config = Config::load(&configured.config)?;
-    let service = Service { name: "seatmeter-agent", codes: codes::ALL };
-    health::start(&service, &config.health_log, &config.state)?;
+pub(crate) fn work(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    health::start(&SERVICE, &config.health_log, &config.state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let done = runtime.block_on(async {
         let (stopper, stopped) = watch::channel(false);

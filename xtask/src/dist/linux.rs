@@ -1,6 +1,5 @@
 //! For Linux: deb and rpm of the agent and of the aggregator, and an archive with all programs.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -8,29 +7,36 @@ use anyhow::Result;
 use super::{Dist, PROGRAMS, install};
 use crate::process::run;
 
-pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
-    dist.build(&mut Command::new("cargo"), build)?;
+pub(super) fn make(dist: &Dist) -> Result<()> {
+    dist.build(&mut Command::new("cargo"), &dist.build)?;
+    packages(dist)?;
+    archive(dist)
+}
+
+/// deb and rpm, of programs that are built.
+pub(super) fn packages(dist: &Dist) -> Result<()> {
     install("cargo-deb")?;
     install("cargo-generate-rpm")?;
     for package in ["seatmeter-agent", "seatmeter-aggregator"] {
         let deb = dist.out.join(format!("{package}_{}_amd64.deb", dist.version));
         let mut make = Command::new("cargo");
-        make.args(["deb", "--quiet", "--no-build", "--no-strip", "--package", package, "--output"]).arg(deb);
-        run(make.current_dir(&dist.root).env("CARGO_TARGET_DIR", build).env("SOURCE_DATE_EPOCH", &dist.epoch))?;
+        make.args(["deb", "--quiet", "--no-build", "--no-strip", "--package", package]);
+        make.arg("--deb-version").arg(format!("{}-1", dist.version)).arg("--output").arg(deb);
+        run(make.current_dir(&dist.root).env("CARGO_TARGET_DIR", &dist.build).env("SOURCE_DATE_EPOCH", &dist.epoch))?;
         let rpm = dist.out.join(format!("{package}-{}.x86_64.rpm", dist.version));
         let mut make = Command::new("cargo");
-        make.args([
-            "generate-rpm",
-            "--package",
-            package.trim_start_matches("seatmeter-"),
-            "--source-date",
-            &dist.epoch,
-        ]);
-        make.arg("--target-dir").arg(build).arg("--output").arg(rpm);
+        make.args(["generate-rpm", "--source-date", &dist.epoch]);
+        make.arg("--package").arg(package.trim_start_matches("seatmeter-"));
+        make.arg("--set-metadata").arg(format!("version = {:?}", dist.version));
+        make.arg("--target-dir").arg(&dist.build).arg("--output").arg(rpm);
         run(make.current_dir(&dist.root))?;
     }
+    Ok(())
+}
+
+fn archive(dist: &Dist) -> Result<()> {
     let mut files: Vec<_> =
-        PROGRAMS.iter().map(|(_, program)| (build.join("release").join(program), *program)).collect();
+        PROGRAMS.iter().map(|(_, program)| (dist.build.join("release").join(program), *program)).collect();
     for name in ["LICENSE", "CHANGELOG.md"] {
         files.push((dist.root.join(name), name));
     }

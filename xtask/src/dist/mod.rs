@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 ];
 
 /// What to make.
-#[derive(Clone, Copy, clap::Args)]
+#[derive(Clone, Copy, Default, clap::Args)]
 pub struct Options {
     /// Leave Windows out, where nothing that builds for it is installed
     #[arg(long)]
@@ -38,6 +38,8 @@ struct Dist {
     root: PathBuf,
     /// Where the files go.
     out: PathBuf,
+    /// Where the programs are built.
+    build: PathBuf,
     version: String,
     /// The commit's time: seconds since 1970.
     epoch: String,
@@ -45,26 +47,19 @@ struct Dist {
 
 /// Makes all files.
 pub fn dist(root: &Path, options: Options) -> Result<()> {
-    let once = |out: &Path, build: &str| {
-        if out.exists() {
-            fs::remove_dir_all(out)?;
-        }
-        fs::create_dir_all(out)?;
-        let dist =
-            Dist { root: root.into(), out: out.into(), version: env!("CARGO_PKG_VERSION").into(), epoch: epoch(root)? };
-        let build = root.join("target").join(build);
-        linux::make(&dist, &build)?;
+    let once = |out: &str, build: &str| {
+        let dist = Dist::new(root, out, build, env!("CARGO_PKG_VERSION"))?;
+        linux::make(&dist)?;
         if !options.without_windows {
-            windows::make(&dist, &build.join("windows"))?;
+            windows::make(&dist)?;
         }
         dist.material_list()?;
         dist.checksums()
     };
-    let out = root.join("target/dist");
-    let sums = once(&out, "dist-build")?;
+    let sums = once("dist", "dist-build")?;
     if options.twice {
         // In another folder, since a build that is only repeated has nothing to do.
-        let again = once(&root.join("target/dist-again"), "dist-build-again")?;
+        let again = once("dist-again", "dist-build-again")?;
         let differ: Vec<_> =
             sums.iter().filter(|(name, sum)| again.get(*name) != Some(*sum)).map(|(name, _)| name).collect();
         ensure!(differ.is_empty() && sums.len() == again.len(), "these files differ between two runs: {differ:?}");
@@ -72,9 +67,21 @@ pub fn dist(root: &Path, options: Options) -> Result<()> {
     }
     println!();
     for name in sums.keys() {
-        println!("{:>10} KiB  {}", fs::metadata(out.join(name))?.len().div_ceil(1024), out.join(name).display());
+        let file = root.join("target/dist").join(name);
+        println!("{:>10} KiB  {}", fs::metadata(&file)?.len().div_ceil(1024), file.display());
     }
     Ok(())
+}
+
+/// Packs the programs that [`dist`] has built once more, as if they were the next version's, so that an upgrade can be
+/// tried. The packages are in `target/dist-next`; returned is the version.
+pub fn next_version(root: &Path) -> Result<String> {
+    let (rest, patch) = env!("CARGO_PKG_VERSION").rsplit_once('.').context("a version has three parts")?;
+    let version = format!("{rest}.{}", patch.parse::<u64>()? + 1);
+    let dist = Dist::new(root, "dist-next", "dist-build", &version)?;
+    linux::packages(&dist)?;
+    windows::installer(&dist)?;
+    Ok(version)
 }
 
 /// `SOURCE_DATE_EPOCH` where it is set, as it is by packagers; the time of the last commit otherwise.
@@ -86,6 +93,17 @@ fn epoch(root: &Path) -> Result<String> {
 }
 
 impl Dist {
+    /// Into an empty folder `out`, from programs in `build`, both below the target folder.
+    fn new(root: &Path, out: &str, build: &str, version: &str) -> Result<Self> {
+        let target = root.join("target");
+        let out = target.join(out);
+        if out.exists() {
+            fs::remove_dir_all(&out)?;
+        }
+        fs::create_dir_all(&out)?;
+        Ok(Self { root: root.into(), out, build: target.join(build), version: version.into(), epoch: epoch(root)? })
+    }
+
     /// Prepares a build in a folder: no path of this machine stands in what it makes.
     fn build(&self, cargo: &mut Command, folder: &Path) -> Result<()> {
         let home =

@@ -1,7 +1,7 @@
 //! For Windows: the agent's installer, and an archive with all programs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use crate::process::run;
 
 const TARGET: &str = "x86_64-pc-windows-gnu";
 
-pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
+pub(super) fn make(dist: &Dist) -> Result<()> {
     // A toolchain that has the target needs nothing else; where there is none, the tools beside the project do.
     let mut cargo = match std::env::var_os("SEATMETER_SHARED").map(PathBuf::from) {
         Some(shared) => {
@@ -23,9 +23,9 @@ pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
     if cargo.get_program() == "cargo" {
         cargo.env("CARGO_BUILD_TARGET", TARGET);
     }
-    dist.build(&mut cargo, build)?;
-    let programs = build.join(TARGET).join("release");
-    installer(dist, &programs.join("seatmeter-agent.exe"))?;
+    dist.build(&mut cargo, &folder(dist))?;
+    installer(dist)?;
+    let programs = programs(dist);
     let names = PROGRAMS.map(|(_, program)| format!("{program}.exe"));
     let mut files: Vec<(PathBuf, &str)> = names.iter().map(|name| (programs.join(name), name.as_str())).collect();
     for name in ["agent.toml", "aggregator.toml", "windows.md", "health-log.md"] {
@@ -35,12 +35,22 @@ pub(super) fn make(dist: &Dist, build: &Path) -> Result<()> {
     dist.tar(&format!("seatmeter-{}-x86_64-windows", dist.version), &files)
 }
 
-/// Makes the MSI from its source. wixl leaves three things open, which are set in the file it makes.
-fn installer(dist: &Dist, program: &Path) -> Result<()> {
+/// Where it is built: beside Linux, whose tools would build anew what this one has built.
+fn folder(dist: &Dist) -> PathBuf {
+    dist.build.join("windows")
+}
+
+fn programs(dist: &Dist) -> PathBuf {
+    folder(dist).join(TARGET).join("release")
+}
+
+/// Makes the MSI from its source. What wixl cannot say is set in the file it makes.
+pub(super) fn installer(dist: &Dist) -> Result<()> {
+    let program = programs(dist).join("seatmeter-agent.exe");
     let staging = dist.out.join("staging");
     fs::create_dir_all(&staging)?;
     let name = program.file_name().context("a program has a name")?;
-    fs::copy(program, staging.join(name))?;
+    fs::copy(&program, staging.join(name))?;
     fs::copy(dist.root.join("deploy/windows/seatmeter-agent.wxs"), staging.join("seatmeter-agent.wxs"))?;
     let msi = format!("seatmeter-agent-{}-x86_64.msi", dist.version);
     // The file's times stand in the installer, and the clock's: both are the commit's.
@@ -63,7 +73,16 @@ fn installer(dist: &Dist, program: &Path) -> Result<()> {
     // What is given on the command line is handed on to the elevated part of the installation.
     let secure = "UPDATE Property SET Value='AGGREGATOR;LOG;AUTHORITY;LICENSESERVER;PURGE;WIX_DOWNGRADE_DETECTED;\
                   WIX_UPGRADE_DETECTED' WHERE Property='SecureCustomProperties'";
-    for query in [order, secure] {
+    // The program is found by its name: `=` sets, `-` removes at the end, `*` is the machine's, `[~]` what was there.
+    let path = [
+        "CREATE TABLE Environment (Environment CHAR(72) NOT NULL, Name CHAR(255) NOT NULL LOCALIZABLE, \
+         Value CHAR(255) LOCALIZABLE, Component_ CHAR(72) NOT NULL PRIMARY KEY Environment)",
+        "INSERT INTO Environment (Environment, Name, Value, Component_) \
+         VALUES ('Path', '=-*PATH', '[~];[INSTALLDIR]', 'Agent')",
+        "INSERT INTO InstallExecuteSequence (Action, Condition, Sequence) VALUES ('RemoveEnvironmentStrings', '', 3300)",
+        "INSERT INTO InstallExecuteSequence (Action, Condition, Sequence) VALUES ('WriteEnvironmentStrings', '', 5200)",
+    ];
+    for query in [order, secure].into_iter().chain(path) {
         run(at("msibuild").args([&msi, "-q", query]))?;
     }
     let title = format!("Seatmeter Agent {}", dist.version);

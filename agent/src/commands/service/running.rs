@@ -5,6 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use seatmeter_agent::codes;
+use seatmeter_agent::config::Config;
+use seatmeter_proto::config::state_folder;
+use seatmeter_service::health::{self, Settings};
 use tokio::sync::oneshot;
 use windows_service::define_windows_service;
 use windows_service::service::{
@@ -15,7 +19,7 @@ use windows_service::service_dispatcher;
 
 use super::NAME;
 use crate::Configured;
-use crate::commands::run::work;
+use crate::commands::run::{SERVICE, work};
 
 /// How long a stop may take before the manager takes the service for hung.
 const STOP_HINT: Duration = Duration::from_secs(20);
@@ -58,15 +62,28 @@ fn main_of_service(_arguments: Vec<OsString>) {
     };
     let _ = handle.set(registered);
     report(&registered, ServiceState::Running, ServiceExitCode::NO_ERROR);
-    let done = work(configured, async move {
-        // The sender lives as long as the handler, which is until after the stop.
-        let _ = stop.await;
+    let done = configuration(configured).and_then(|config| {
+        work(config, async move {
+            // The sender lives as long as the handler, which is until after the stop.
+            let _ = stop.await;
+        })
     });
     let code = match done {
         Ok(()) => ServiceExitCode::NO_ERROR,
         Err(_) => ServiceExitCode::ServiceSpecific(1),
     };
     report(&registered, ServiceState::Stopped, code);
+}
+
+/// The configuration. A service has nobody who reads its standard error: where there is none that can be used, the
+/// health log of the default state folder and the Event Log say why.
+fn configuration(configured: &Configured) -> Result<Config> {
+    Config::load(&configured.config).map_err(|error| {
+        if health::start(&SERVICE, &Settings::default(), &state_folder("agent")).is_ok() {
+            tracing::error!(code = codes::FAILED, reason = %error, "the agent ends");
+        }
+        error.into()
+    })
 }
 
 fn report(handle: &ServiceStatusHandle, state: ServiceState, exit_code: ServiceExitCode) {

@@ -1,0 +1,163 @@
+//! `cargo xtask guide`: follows a guide as its reader would. What stands in it is run, and what it says comes on the
+//! screen must come, so that no guide tells what is not so.
+//!
+//! A block fenced as `console` holds commands, each behind its prompt (`# `, `$ ` or `> `), and below each the screen
+//! that is expected: a line `...` stands for any lines, and digits for any digits. A block fenced as `console retry` asks
+//! for something that needs a moment to become so: its commands are run again until it is, or a minute is over.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// The longest that a screen may take to become as expected.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command, and what is expected of it.
+#[derive(Debug, PartialEq)]
+struct Step {
+    /// The line in the guide, from 1.
+    line: usize,
+    command: String,
+    expected: Vec<String>,
+    retry: bool,
+}
+
+/// How a guide is followed.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The guide, in Markdown
+    guide: PathBuf,
+    /// Another text in place of one in the guide: the host that is the example's, the version that is in a file's name
+    #[arg(long, value_name = "FROM=TO")]
+    replace: Vec<String>,
+    /// The shell that gets each command as its last argument
+    #[arg(last = true, default_values = ["bash", "-c"])]
+    shell: Vec<String>,
+}
+
+/// Runs all commands of a guide.
+pub fn follow(Options { guide, replace, shell }: &Options) -> Result<()> {
+    let mut text = std::fs::read_to_string(guide).with_context(|| format!("{} cannot be read", guide.display()))?;
+    for replace in replace {
+        let (from, to) = replace.split_once('=').with_context(|| format!("{replace:?} is not FROM=TO"))?;
+        text = text.replace(from, to);
+    }
+    let steps = steps(&text);
+    ensure!(!steps.is_empty(), "{} has no command in a block fenced as `console`", guide.display());
+    for step in &steps {
+        println!("{}:{}: {}", guide.display(), step.line, step.command);
+        let began = Instant::now();
+        loop {
+            let (screen, succeeded) = run(&step.command, shell)?;
+            let is_expected = succeeded && matches(&step.expected, &screen);
+            if is_expected {
+                break;
+            }
+            ensure!(
+                step.retry && began.elapsed() < PATIENCE,
+                "{}:{}: {} {}. The screen:\n{screen}\nThe guide:\n{}",
+                guide.display(),
+                step.line,
+                step.command,
+                if succeeded { "shows something else" } else { "fails" },
+                step.expected.join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    Ok(())
+}
+
+fn run(command: &str, shell: &[String]) -> Result<(String, bool)> {
+    let (program, arguments) = shell.split_first().context("a shell is a program")?;
+    let output = Command::new(program).args(arguments).arg(command).output()?;
+    let screen = [output.stdout, output.stderr].concat();
+    Ok((String::from_utf8_lossy(&screen).replace('\r', ""), output.status.success()))
+}
+
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut is_console, mut retry) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        if let Some(fence) = line.strip_prefix("```") {
+            is_console = fence.split(' ').next() == Some("console");
+            retry = fence.ends_with(" retry");
+            continue;
+        }
+        if !is_console {
+            continue;
+        }
+        let command = ["# ", "$ ", "> "].iter().find_map(|prompt| line.strip_prefix(prompt));
+        match (steps.last_mut(), command) {
+            (Some(step), _) if step.command.ends_with('\\') => {
+                step.command.pop();
+                step.command.push_str(line.trim_start());
+            }
+            (_, Some(command)) => {
+                steps.push(Step { line: index + 1, command: command.into(), expected: Vec::new(), retry });
+            }
+            (Some(step), None) => step.expected.push(line.into()),
+            (None, None) => {}
+        }
+    }
+    steps
+}
+
+/// Whether a screen is as expected. Nothing expected is anything allowed.
+fn matches(expected: &[String], screen: &str) -> bool {
+    fn rest(expected: &[String], screen: &[String]) -> bool {
+        match expected.split_first() {
+            None => screen.is_empty(),
+            Some((any, expected)) if any == "..." => (0..=screen.len()).any(|skip| rest(expected, &screen[skip..])),
+            Some((line, expected)) => screen.first().is_some_and(|seen| seen == line) && rest(expected, &screen[1..]),
+        }
+    }
+    let expected: Vec<String> = expected.iter().map(|line| shape(line)).collect();
+    let screen: Vec<String> = screen.lines().map(shape).collect();
+    expected.is_empty() || rest(&expected, &screen)
+}
+
+/// A line without what differs from run to run: digits, the width of columns, and what frames them.
+fn shape(line: &str) -> String {
+    let mut shape = String::new();
+    for char in line.trim().chars() {
+        let char = match char {
+            '0'..='9' => '0',
+            '─' | ' ' => ' ',
+            other => other,
+        };
+        if !(matches!(char, '0' | ' ') && shape.ends_with(char)) {
+            shape.push(char);
+        }
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_their_screens_are_found() {
+        let text =
+            "Do:\n\n```console\n# one \\\n    two\nout 1\n```\n\n    # not this\n\n```console retry\n$ three\n```\n";
+        let step = |line, command: &str, expected: &[&str], retry| Step {
+            line,
+            command: command.into(),
+            expected: expected.iter().map(|&line| line.into()).collect(),
+            retry,
+        };
+        assert_eq!(steps(text), [step(4, "one two", &["out 1"], false), step(12, "three", &[], true)]);
+    }
+
+    #[test]
+    fn digits_and_widths_may_differ_and_nothing_else() {
+        let expected = ["a  12", "...", "z"].map(str::to_owned);
+        assert!(matches(&expected, "a 7\nb\nc\nz\n"));
+        assert!(matches(&expected, "a 7\nz\n"));
+        assert!(!matches(&expected, "a x\nz\n"));
+        assert!(!matches(&expected, "a 7\nz\nmore\n"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Tries the packages where they are to work: under a real systemd, and under Wine. The tools for both are beside the
+//! project, and named by `SEATMETER_SHARED`; where it is not set, this is skipped, saying so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::dist;
+use crate::process::run;
+
+/// Makes all packages, and those of the next version, and tries them.
+pub fn try_all(root: &Path) -> Result<()> {
+    let Some(shared) = std::env::var_os("SEATMETER_SHARED").map(PathBuf::from) else {
+        println!("SKIPPED: SEATMETER_SHARED does not name the tools with which packages are tried");
+        return Ok(());
+    };
+    dist::dist(root, dist::Options::default())?;
+    let next = dist::next_version(root)?;
+    let payload = root.join("target/packages");
+    gather(root, &payload, &next)?;
+    run(Command::new(shared.join("tools/systemd/run"))
+        .arg("linux.sh")
+        .args(names_in(&payload, &["sh", "md", "deb", "rpm", "txt"])?)
+        .arg("xtask")
+        .current_dir(&payload)
+        .env("SD_PKGS", "adduser,tzdata,openssl,rpm")
+        .env("SD_TIMEOUT", "900"))?;
+    run(Command::new(shared.join("tools/windows/wine"))
+        .arg("./windows.sh")
+        .current_dir(&payload)
+        .env("WINEPREFIX", payload.join("wine")))
+}
+
+/// Puts into one folder what the trials need.
+fn gather(root: &Path, payload: &Path, next: &str) -> Result<()> {
+    if payload.exists() {
+        fs::remove_dir_all(payload)?;
+    }
+    fs::create_dir_all(payload)?;
+    let copy = |from: &Path| -> Result<()> {
+        let name = from.file_name().context("a file has a name")?;
+        fs::copy(from, payload.join(name)).with_context(|| format!("{} cannot be copied", from.display()))?;
+        Ok(())
+    };
+    for folder in ["target/dist", "target/dist-next", "tests/packages"] {
+        for entry in fs::read_dir(root.join(folder))? {
+            copy(&entry?.path())?;
+        }
+    }
+    for file in ["deploy/linux.md", "deploy/windows.md", "deploy/certificates.md"] {
+        copy(&root.join(file))?;
+    }
+    for program in ["seatmeter-aggregator", "seatmeter"] {
+        copy(&root.join("target/dist-build/release").join(program))?;
+    }
+    fs::copy(std::env::current_exe()?, payload.join("xtask"))?;
+    fs::write(payload.join("version.txt"), env!("CARGO_PKG_VERSION"))?;
+    fs::write(payload.join("next-version.txt"), next)?;
+    Ok(())
+}
+
+/// The files in a folder whose names end so.
+fn names_in(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = PathBuf::from(entry?.file_name());
+        if name.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
