@@ -141,7 +141,7 @@ impl Config {
         }
         match aggregator {
             Some(aggregator) if problems.is_empty() => Ok(Self {
-                state: file.state.unwrap_or_else(|| state_folder("agent")),
+                state: file.state.unwrap_or_else(|| state_folder("agent", path)),
                 license_server,
                 realm: file.license_server.realm,
                 aggregator,

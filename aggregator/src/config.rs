@@ -107,7 +107,7 @@ impl Config {
         let settings = file.people;
         let version = version_of(&settings, &catalogue);
         Ok(Self {
-            state: file.state.unwrap_or_else(|| state_folder("aggregator")),
+            state: file.state.unwrap_or_else(|| state_folder("aggregator", path)),
             calendar: Calendar::new(zone),
             agents,
             operators,

@@ -77,9 +77,14 @@ pub fn config_folder() -> PathBuf {
     if cfg!(windows) { program_data() } else { PathBuf::from("/etc/seatmeter") }
 }
 
-/// The state folder of a program (`agent` or `aggregator`), if its configuration names none.
-pub fn state_folder(program: &str) -> PathBuf {
-    if cfg!(windows) { program_data().join(program) } else { PathBuf::from(format!("/var/lib/seatmeter-{program}")) }
+/// The state folder of a program (`agent` or `aggregator`), if its configuration, which is at `config`, names none. On
+/// Windows it is beside the configuration: a service may see another `%ProgramData%` than those who ask for its status.
+pub fn state_folder(program: &str, config: &Path) -> PathBuf {
+    if cfg!(windows) {
+        config.parent().map_or_else(config_folder, Path::to_owned).join(program)
+    } else {
+        PathBuf::from(format!("/var/lib/seatmeter-{program}"))
+    }
 }
 
 fn program_data() -> PathBuf {

@@ -15,14 +15,26 @@ program="$c/Program Files/Seatmeter/seatmeter-agent.exe"
 log=$c/flexlm/debug.log
 key='HKLM\SYSTEM\CurrentControlSet\Services\SeatmeterAgent'
 
-windows() { wine cmd /c "$*"; }
-install() { wine msiexec /i "seatmeter-agent-$1-x86_64.msi" /qn "${@:2}"; }
-uninstall() { wine msiexec /x "seatmeter-agent-$1-x86_64.msi" /qn "${@:2}"; }
-is_well() { windows 'seatmeter-agent service status'; }
-is_running() { pgrep -f 'seatmeter-agent.exe.*service run'; }
-is_counted() { ./seatmeter --aggregator "http://127.0.0.1:17471" activity --server lic01 --output csv | cmp - truth.csv; }
-registered() { wine reg query "$@" 2>/dev/null | tr -d '\r'; }
-is_configured() { registered "$key" /s | grep -E "$1"; }
+windows() { wine cmd /c "$*" | tr -d '\r'; }
+agent() { wine "$program" "$@" | tr -d '\r'; }
+registry() { wine reg query "$@" 2>/dev/null | tr -d '\r'; }
+msi() { wine msiexec "$1" "seatmeter-agent-$2-x86_64.msi" /qn "${@:3}"; }
+is_well() { agent service status; }
+is_counted() { ./seatmeter --aggregator http://127.0.0.1:17471 activity --server lic01 --output csv | cmp - truth.csv; }
+service_has() { registry "$key" /s | grep -E "^ *$1 .* $2\$"; }
+installed_versions() { registry 'HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall' /s |
+  grep -A 3 'DisplayName.*Seatmeter' | awk '/DisplayVersion/ { print $3 }' | paste -sd ' '; }
+agent_process() { pgrep -f 'seatmeter-agent.exe.*service run' || true; }
+has_another_process() { [[ -n $(agent_process) && $(agent_process) != "$1" ]] && is_well; }
+leaves_nothing() {
+  mustnt "no program" test -e "${program%/*}"
+  mustnt "no service" registry "$key"
+  mustnt "no source of events" registry 'HKLM\SYSTEM\CurrentControlSet\Services\EventLog\Application\seatmeter-agent'
+  same "no entry among the installed programs" "" "$(installed_versions)"
+  mustnt "no process" pgrep -f seatmeter-agent.exe
+  mustnt "no entry in the path" grep -i seatmeter \
+    <(registry 'HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment' /v PATH)
+}
 
 mkdir certificates
 (cd certificates && ../xtask guide ../certificates.md --replace aggregator.example.com=localhost)
@@ -41,13 +53,76 @@ END
 ./seatmeter-aggregator serve --config aggregator.toml 2>aggregator.err &
 aggregator=$!
 mkdir -p "$c/flexlm"
-./xtask sim --lines 60000 --users 300 --features 4 --days 20 --pace 800 --rotations 3 --crlf --truth truth.csv "$log" &
+./xtask sim --lines 120000 --users 300 --features 4 --days 20 --pace 1500 --rotations 3 --crlf --truth truth.csv "$log" &
 simulator=$!
-trap 'kill $aggregator $simulator 2>/dev/null || true; tail -n 20 "$data/agent/health.log" 2>/dev/null || true' EXIT
+trap 'status=$?; kill $aggregator $simulator 2>/dev/null || true
+  ((status == 0)) || tail -n 20 "$data/agent/health.log" aggregator.err 2>/dev/null || true' EXIT
 
 step "the guide, as it stands"
 began=${EPOCHREALTIME/[.,]/}
 (cd certificates && cp "../seatmeter-agent-$version-x86_64.msi" . &&
   ../xtask guide ../windows.md --replace aggregator.example.com:7470=localhost:17470 -- wine cmd /c)
 echo "   from the installer to a batch acknowledged: $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms of 60,000"
+
+step "what the service control manager was told"
+same "installed" "$version" "$(installed_versions)"
+must "it runs under an account of its own" service_has ObjectName 'NT SERVICE.SeatmeterAgent'
+must "it starts with the machine" service_has Start 0x2
+must "it has time to stop at a shutdown: 20 s" service_has PreshutdownTimeout 0x4e20
+must "it says what it is" service_has Description 'Reads the logs .*'
+must "the Event Log knows where its texts are" grep -q EventCreate.exe \
+  <(registry 'HKLM\SYSTEM\CurrentControlSet\Services\EventLog\Application\seatmeter-agent')
+# Wine knows no other account than one, no access lists by icacls, and refuses the three settings below: what the system
+# was asked for is read from what it says of that. Nothing else may be refused.
+asked=$(WINEDEBUG=fixme+icacls wine "$program" service install 2>&1 | tr -d '\r')
+must "asked for: the state is open to the system, administrators and the service alone" grep -qF \
+  '"/inheritance:r" "/grant:r" "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F" "NT SERVICE\\SeatmeterAgent:(OI)(CI)M"' \
+  <<<"$asked"
+for refused in "no delayed start" "no restart after a crash" "no identity of its own for access lists"; do
+  must "asked for, and refused by Wine: $refused" grep -q "warning: $refused: .*os error 124" <<<"$asked"
+done
+same "other refusals" 3 "$(grep -c warning: <<<"$asked")"
+
+step "killed, and started again"
+before=$(agent_process)
+wine taskkill /f /im seatmeter-agent.exe >/dev/null
+mustnt "it is gone" is_well
+agent service start >/dev/null
+wait_for "it delivers" has_another_process "$before"
+
+step "an upgrade from $version to $next"
+identity=$(<"$data/agent/agent-id")
+configuration=$(md5sum <"$data/agent.toml")
+before=$(agent_process)
+msi /i "$next"
+same "installed" "$next" "$(installed_versions)"
+wait_for "it delivers" has_another_process "$before"
+same "the identity stays" "$identity" "$(<"$data/agent/agent-id")"
+same "the configuration stays" "$configuration" "$(md5sum <"$data/agent.toml")"
+must "all of this while the log was written" kill -0 "$simulator"
+
+step "removed and installed again: nothing is missed"
+msi /x "$next"
+leaves_nothing
+msi /i "$next"
+wait_for "it delivers" is_well
+same "the identity stays" "$identity" "$(<"$data/agent/agent-id")"
+
+step "the truth"
+wait "$simulator"
+wait_for "the figures are the truth" is_counted
+cat truth.csv
+windows 'ren C:\flexlm\debug.log debug.log.old'
+must "a log that is followed can be renamed" test -e "$log.old"
+agent service stop >/dev/null
+mustnt "it is stopped" is_well
+must "the figures are still the truth" is_counted
+must "the figures are the sum of what was received" test -z "$(kill $aggregator; wait $aggregator || true
+  ./seatmeter-aggregator verify --config aggregator.toml >/dev/null || echo differ)"
+
+step "a purge leaves nothing"
+msi /x "$next" PURGE=1
+leaves_nothing
+same "traces" "" "$(find "$c" -iname '*seatmeter*')"
+
 step "all of it holds"

@@ -107,7 +107,7 @@ pub(super) fn forget_event_source() {
 
 /// The folder of the configuration, and the state's where that is elsewhere.
 fn folders(config: &Path) -> Vec<PathBuf> {
-    let state = Config::load(config).map_or_else(|_| state_folder("agent"), |config| config.state);
+    let state = Config::load(config).map_or_else(|_| state_folder("agent", config), |config| config.state);
     let home = config.parent().map_or_else(config_folder, Path::to_owned);
     if state.starts_with(&home) { vec![home] } else { vec![home, state] }
 }
@@ -127,7 +127,7 @@ fn restrict(folder: &Path) -> Result<()> {
 
 /// What a purge removes: the state, the configuration, and their folder where nothing else is in it.
 pub(super) fn remains(config: &Path, state: Option<&Path>) -> Vec<PathBuf> {
-    let state = state.map_or_else(|| state_folder("agent"), Path::to_owned);
+    let state = state.map_or_else(|| state_folder("agent", config), Path::to_owned);
     [Some(state), Some(config.to_owned()), config.parent().map(Path::to_owned)]
         .into_iter()
         .flatten()

@@ -79,7 +79,7 @@ fn main_of_service(_arguments: Vec<OsString>) {
 /// health log of the default state folder and the Event Log say why.
 fn configuration(configured: &Configured) -> Result<Config> {
     Config::load(&configured.config).map_err(|error| {
-        if health::start(&SERVICE, &Settings::default(), &state_folder("agent")).is_ok() {
+        if health::start(&SERVICE, &Settings::default(), &state_folder("agent", &configured.config)).is_ok() {
             tracing::error!(code = codes::FAILED, reason = %error, "the agent ends");
         }
         error.into()
