@@ -44,6 +44,7 @@ fn archive(dist: &Dist) -> Result<()> {
         "agent.toml",
         "aggregator.toml",
         "linux.md",
+        "certificates.md",
         "health-log.md",
         "linux/agent/seatmeter-agent.service",
         "linux/agent/read-all-logs.conf",

@@ -28,7 +28,7 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     let programs = programs(dist);
     let names = PROGRAMS.map(|(_, program)| format!("{program}.exe"));
     let mut files: Vec<(PathBuf, &str)> = names.iter().map(|name| (programs.join(name), name.as_str())).collect();
-    for name in ["agent.toml", "aggregator.toml", "windows.md", "health-log.md"] {
+    for name in ["agent.toml", "aggregator.toml", "windows.md", "certificates.md", "health-log.md"] {
         files.push((dist.root.join("deploy").join(name), name));
     }
     files.push((dist.root.join("LICENSE"), "LICENSE"));
