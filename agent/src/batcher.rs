@@ -95,6 +95,7 @@ impl Batcher {
             self.columns.strings.push(name);
         }
         let (columns, columns_size) = batch::seal(&self.columns)?;
+        let is_full = self.is_full(end);
         let batch = Batch {
             sequence: 0,
             stream: Some(self.stream.clone()),
@@ -108,10 +109,16 @@ impl Batcher {
             columns: columns.into(),
             lines: Some(LineCounts { events: lines.events, noise: lines.noise, unrecognised: lines.unrecognised }),
         };
-        self.restart(end);
+        if is_full {
+            self.restart(end);
+        } else {
+            // The end of what there was to read: an agent that waits for more keeps no room for what may not come.
+            *self = Self::new(self.stream.clone(), end);
+        }
         Ok(batch)
     }
 
+    /// Begins the next batch with the room of this one.
     fn restart(&mut self, start: u64) {
         let mut columns = std::mem::take(&mut self.columns);
         for column in [

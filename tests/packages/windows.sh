@@ -133,6 +133,7 @@ must "the figures are the sum of what was received" test -z "$(kill $aggregator;
 step "a purge leaves nothing"
 msi /x "$next" PURGE=1
 leaves_nothing
-same "traces" "" "$(find "$c" -iname '*seatmeter*')"
+same "what stays is what the administrator put there" "agent.key agent.pem authority.pem" \
+  "$(find "$c" -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
 
 step "all of it holds"

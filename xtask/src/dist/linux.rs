@@ -7,8 +7,10 @@ use anyhow::Result;
 use super::{Dist, PROGRAMS, install};
 use crate::process::run;
 
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 pub(super) fn make(dist: &Dist) -> Result<()> {
-    dist.build(&mut Command::new("cargo"), &dist.build)?;
+    run(&mut dist.build(Command::new("cargo"), &dist.build, "")?)?;
     packages(dist)?;
     archive(dist)
 }
@@ -34,16 +36,27 @@ pub(super) fn packages(dist: &Dist) -> Result<()> {
     Ok(())
 }
 
+/// An archive of programs that need nothing of the system: no library, no time zones. (glibc reads hosts and asks name
+/// servers by itself, also where it is linked statically; what it would load for other sources of names, it leaves out.)
 fn archive(dist: &Dist) -> Result<()> {
-    let mut files: Vec<_> =
-        PROGRAMS.iter().map(|(_, program)| (dist.build.join("release").join(program), *program)).collect();
+    let folder = dist.build.join("static");
+    let mut build = dist.build(Command::new("cargo"), &folder, "-Ctarget-feature=+crt-static")?;
+    // With the target named, the flags are for the programs alone, and not for the compiler's plug-ins.
+    build.args(["--target", TARGET, "--package", "seatmeter-count", "--features", "seatmeter-count/bundled-zones"]);
+    run(&mut build)?;
+    let programs = folder.join(TARGET).join("release");
+    let mut files: Vec<_> = PROGRAMS.iter().map(|(_, program)| (programs.join(program), *program)).collect();
     for name in ["LICENSE", "CHANGELOG.md"] {
         files.push((dist.root.join(name), name));
+    }
+    for name in ["Containerfile", "compose.yaml", "state/VOLUME"] {
+        files.push((dist.root.join("deploy/container").join(name), name));
     }
     for name in [
         "agent.toml",
         "aggregator.toml",
         "linux.md",
+        "containers.md",
         "certificates.md",
         "health-log.md",
         "linux/agent/seatmeter-agent.service",

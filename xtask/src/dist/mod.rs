@@ -104,20 +104,22 @@ impl Dist {
         Ok(Self { root: root.into(), out, build: target.join(build), version: version.into(), epoch: epoch(root)? })
     }
 
-    /// Prepares a build in a folder: no path of this machine stands in what it makes.
-    fn build(&self, cargo: &mut Command, folder: &Path) -> Result<()> {
+    /// What builds the programs in a folder: no path of this machine stands in what it makes.
+    fn build(&self, mut cargo: Command, folder: &Path, more_flags: &str) -> Result<Command> {
         let home =
             std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
         let sysroot = said(Command::new("rustc").args(["--print", "sysroot"]))?;
         let maps = [(self.root.display().to_string(), "/seatmeter"), (home, "/cargo"), (sysroot, "/rust")];
         let flags: Vec<String> = maps.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect();
         let c_flags: Vec<String> = maps.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
+        let flags = [flags.join(" "), more_flags.to_owned()].join(" ");
         cargo.args(["build", "--release", "--locked"]).current_dir(&self.root);
         for (package, _) in PROGRAMS {
             cargo.args(["--package", package]);
         }
-        cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.join(" ")).env("CFLAGS", c_flags.join(" "));
-        run(cargo.env("SOURCE_DATE_EPOCH", &self.epoch))
+        cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.trim()).env("CFLAGS", c_flags.join(" "));
+        cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
+        Ok(cargo)
     }
 
     /// Packs files, each with its name in the archive, below a folder named as the archive.

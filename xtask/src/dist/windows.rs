@@ -23,7 +23,7 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     if cargo.get_program() == "cargo" {
         cargo.env("CARGO_BUILD_TARGET", TARGET);
     }
-    dist.build(&mut cargo, &folder(dist))?;
+    run(&mut dist.build(cargo, &folder(dist), "")?)?;
     installer(dist)?;
     let programs = programs(dist);
     let names = PROGRAMS.map(|(_, program)| format!("{program}.exe"));

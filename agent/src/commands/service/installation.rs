@@ -135,16 +135,19 @@ pub(super) fn remains(config: &Path, state: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a file; a state folder with all that is in it; and any other folder where it is empty.
-pub(super) fn remove(path: &Path) -> Result<()> {
+/// Removes a file; a state folder with all that is in it; and any other folder where it is empty. Says what it did:
+/// certificates that an administrator has put beside the configuration stay.
+pub(super) fn remove(path: &Path) -> Result<&'static str> {
     let is_state = path.join("agent-id").exists() || path.join("buffer.db").exists();
     let removed = match (path.is_dir(), is_state) {
         (true, true) => std::fs::remove_dir_all(path),
         (true, false) => match std::fs::remove_dir(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                return Ok("is kept: there is more in it than the agent's own");
+            }
             other => other,
         },
         (false, _) => std::fs::remove_file(path),
     };
-    removed.with_context(|| format!("{} cannot be removed", path.display()))
+    removed.map(|()| "is removed").with_context(|| format!("{} cannot be removed", path.display()))
 }

@@ -139,8 +139,7 @@ fn uninstall(arguments: &Uninstall) -> Result<()> {
     installation::forget_event_source();
     if purge {
         for path in installation::remains(&arguments.configured.config, state.as_deref()) {
-            installation::remove(&path)?;
-            println!("{} is removed", path.display());
+            println!("{} {}", path.display(), installation::remove(&path)?);
         }
     }
     Ok(())
