@@ -18,6 +18,12 @@ pub fn try_all(root: &Path) -> Result<()> {
     };
     dist::dist(root, dist::Options::default())?;
     let next = dist::next_version(root)?;
+    for deb in names_in(&root.join("target/dist"), &["deb"])? {
+        run(Command::new("lintian")
+            .args(["--fail-on", "error", "--no-tag-display-limit"])
+            .arg(deb)
+            .current_dir(root.join("target/dist")))?;
+    }
     let payload = root.join("target/packages");
     gather(root, &payload, &next)?;
     run(Command::new(shared.join("tools/systemd/run"))

@@ -17,7 +17,7 @@ use crate::sim;
 const LINES: u64 = 10_000_000;
 
 /// How long an idle agent is watched.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Measures, and prints.
 pub fn bench(root: &Path) -> Result<()> {
@@ -68,13 +68,19 @@ pub fn bench(root: &Path) -> Result<()> {
 
     let idle = way.follow()?;
     idle.wait_until_quiet()?;
-    let (before, began) = (idle.cpu()?, Instant::now());
+    let (cpu, wakes, began) = (idle.cpu()?, idle.wakes()?, Instant::now());
     std::thread::sleep(IDLE);
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
-        "idle agent     {:.1} MB resident (aim: 10), {:.0} ms of CPU a minute (aim: 20), over {} s",
+        "idle agent     {:.1} MB resident (aim: 10), {:.0} ms of CPU a minute (aim: 20), woken {:.0} times a minute, \
+         over {minutes:.0} minutes",
         idle.megabytes()?,
-        (idle.cpu()? - before) * 6e4 / began.elapsed().as_secs_f64(),
-        IDLE.as_secs()
+        (idle.cpu()? - cpu) * 1e3 / minutes,
+        (idle.wakes()? - wakes) / minutes
+    );
+    println!(
+        "               elsewhere: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
+         OpenTelemetry 29 to 45 MB, 300 ms; Vector 34 to 52 MB, 68 ms"
     );
     drop((idle, serving));
 

@@ -104,6 +104,17 @@ impl Running {
         ticks(&format!("/proc/{}/stat", self.0.id()), [11, 12])
     }
 
+    /// How often one of its threads has waited for something so far.
+    pub(super) fn wakes(&self) -> Result<f64> {
+        let mut wakes = 0.0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let waited = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            wakes += waited.context("Linux tells of waits")?.trim().parse::<f64>()?;
+        }
+        Ok(wakes)
+    }
+
     /// Memory resident now, in megabytes.
     pub(super) fn megabytes(&self) -> Result<f64> {
         self.memory("VmRSS:")
