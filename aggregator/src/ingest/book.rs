@@ -2,8 +2,8 @@
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
+use seatmeter_count::Calendar;
 use seatmeter_count::calendar::date_of;
-use seatmeter_count::{Calendar, Month};
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
@@ -15,12 +15,17 @@ pub struct Book {
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
     facts: usize,
+    /// Uses in all cells that are not in their facts yet.
+    uses: usize,
 }
 
 /// What one feature's events in one month, by one log, mean.
 #[derive(Default)]
 struct Cell {
     facts: HashMap<u32, FactFigures>,
+    /// What is not in the facts yet. Events come feature by feature in no order, and the facts of all features are larger
+    /// than the processor's cache, while those of one are not: so many uses of a feature are added at a time.
+    uses: Vec<Use>,
     devices: RoaringBitmap,
     outs: u64,
     ins: u64,
@@ -34,6 +39,27 @@ struct Cell {
 /// A fact of which nothing is known yet.
 const NOTHING: FactFigures =
     FactFigures { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 };
+
+/// A checkout, or a stretch of time within the month in which seats were held.
+#[derive(Clone, Copy)]
+struct Use {
+    identity: u32,
+    device: u32,
+    days: u32,
+    /// Flags of the fact, or [`CHECKOUT`].
+    flags: u32,
+    from: i64,
+    last: i64,
+    seat_seconds: u64,
+}
+
+/// A use that is a checkout. No flag of a fact.
+const CHECKOUT: u32 = 1 << 31;
+
+/// So many uses of a cell are added at a time, ...
+const MANY_USES: usize = 1 << 13;
+/// ... and all uses of all cells when there are so many, which bounds the memory that they take (40 bytes each).
+const TOO_MANY_USES: usize = 1 << 20;
 
 /// A stretch of time in which seats were held.
 #[derive(Clone, Copy)]
@@ -59,7 +85,7 @@ pub struct Stretch {
 impl Book {
     /// An empty book, its days being those of this calendar.
     pub fn new(calendar: Calendar) -> Self {
-        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0 }
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
     }
 
     /// Whether there is nothing to write.
@@ -67,29 +93,44 @@ impl Book {
         self.cells.is_empty() && self.hours.is_empty()
     }
 
-    /// How many facts there are to write.
+    /// How many facts there are to write, but for those of the latest uses.
     pub fn facts(&self) -> usize {
         self.facts
     }
 
     /// Forgets what was collected of a log.
     pub fn forget(&mut self, log_id: i64) {
+        self.digest();
         self.cells.retain(|(log, _, _), _| *log != log_id);
         self.hours.retain(|(log, _, _), _| *log != log_id);
     }
 
     /// A checkout line.
     pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
-        let (month, days) = self.month_and_day(at);
-        let cell = self.cells.entry((log_id, month.number(), feature)).or_default();
-        cell.outs += 1;
-        cell.devices.insert(device);
-        let fact = cell.facts.entry(identity).or_insert_with(|| {
-            self.facts += 1;
-            NOTHING
-        });
-        fact.checkouts += 1;
-        fact.touch(days, at, at);
+        let month = self.calendar.month(at);
+        let days = self.days(at, at);
+        self.add(
+            (log_id, month.number(), feature),
+            Use { identity, device, days, flags: CHECKOUT, from: at, last: at, seat_seconds: 0 },
+        );
+    }
+
+    fn add(&mut self, key: UsageKey, added: Use) {
+        let cell = self.cells.entry(key).or_default();
+        cell.uses.push(added);
+        self.uses += 1;
+        if cell.uses.len() == MANY_USES {
+            self.uses -= MANY_USES;
+            self.facts += cell.digest();
+        } else if self.uses >= TOO_MANY_USES {
+            self.digest();
+        }
+    }
+
+    /// Adds all uses to their facts.
+    fn digest(&mut self) {
+        self.facts += self.cells.values_mut().map(Cell::digest).sum::<usize>();
+        self.uses = 0;
     }
 
     /// A checkin line.
@@ -112,17 +153,11 @@ impl Book {
             let end = self.calendar.start_of(month.next());
             let last = through.min(end.saturating_sub(1)).max(from);
             let days = self.days(from, last);
-            let seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
-            let cell = self.cells.entry((log_id, month.number(), feature)).or_default();
-            cell.devices.insert(device);
-            cell.seat_seconds += seconds;
-            let fact = cell.facts.entry(identity).or_insert_with(|| {
-                self.facts += 1;
-                NOTHING
-            });
-            fact.seat_seconds += seconds;
-            fact.flags |= flags;
-            fact.touch(days, from, last);
+            let seat_seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
+            self.add(
+                (log_id, month.number(), feature),
+                Use { identity, device, days, flags, from, last, seat_seconds },
+            );
             // A zone whose month has no end ends the world; garbage dates do not keep the loop going.
             if through < end || end <= from {
                 return;
@@ -144,7 +179,8 @@ impl Book {
     }
 
     /// Adds all that was collected to what is in the database.
-    pub fn write(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+    pub fn write(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        self.digest();
         let mut keys: Vec<&UsageKey> = self.cells.keys().collect();
         keys.sort_unstable();
         for key in keys {
@@ -175,16 +211,12 @@ impl Book {
     pub fn clear(&mut self) {
         self.cells.clear();
         self.hours.clear();
-        self.facts = 0;
+        (self.facts, self.uses) = (0, 0);
     }
 
     fn cell(&mut self, log_id: i64, feature: u32, at: i64) -> &mut Cell {
         let month = self.calendar.month(at);
         self.cells.entry((log_id, month.number(), feature)).or_default()
-    }
-
-    fn month_and_day(&mut self, at: i64) -> (Month, u32) {
-        (self.calendar.month(at), self.days(at, at))
     }
 
     /// A bit for each day of the month from one moment through another of the same month.
@@ -198,6 +230,25 @@ impl Book {
 }
 
 impl Cell {
+    /// Adds the uses to their facts. Returns how many facts are new.
+    fn digest(&mut self) -> usize {
+        let before = self.facts.len();
+        for Use { identity, device, days, flags, from, last, seat_seconds } in self.uses.drain(..) {
+            let fact = self.facts.entry(identity).or_insert(NOTHING);
+            fact.seat_seconds += seat_seconds;
+            if flags == CHECKOUT {
+                fact.checkouts += 1;
+                self.outs += 1;
+            } else {
+                fact.flags |= flags;
+            }
+            fact.touch(days, from, last);
+            self.seat_seconds += seat_seconds;
+            self.devices.insert(device);
+        }
+        self.facts.len() - before
+    }
+
     fn add_to(&self, usage: &mut Usage, list: &[Fact]) {
         usage.outs += self.outs;
         usage.ins += self.ins;
