@@ -24,9 +24,21 @@ pub struct Pairs {
 const HEAD: usize = 12;
 
 impl Pairs {
+    /// What [`Pairs::find`] finds a pair by.
+    pub fn hash(&self, left: &[u8], right: &[u8]) -> u64 {
+        self.hasher.hash_one((left, right))
+    }
+
+    /// The number of a pair, where it has one. One after the other, in a loop that does nothing else, several pairs are
+    /// found in hardly more time than one: the processor waits for the memory of all of them at once.
+    pub fn find(&self, hash: u64, left: &[u8], right: &[u8]) -> Option<u32> {
+        let found = self.table.find(hash, |start| names(&self.entries, *start) == (left, right));
+        found.map(|start| field(&self.entries, *start as usize))
+    }
+
     /// The number of a pair, and whether it is new.
     pub fn number(&mut self, left: &[u8], right: &[u8]) -> (u32, bool) {
-        let hash = self.hasher.hash_one((left, right));
+        let hash = self.hash(left, right);
         let entries = &self.entries;
         let entry = self.table.entry(
             hash,

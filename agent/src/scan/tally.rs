@@ -34,7 +34,39 @@ pub struct Tally {
     sessions: Sessions,
     names: Names,
     counts: Counts,
+    waiting: Waiting,
     last_line: Option<i64>,
+}
+
+/// Events whose clients are looked up together ([`Pairs::find`] says why).
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Waiter>,
+    /// The names of their users and hosts, one after the other.
+    names: Vec<u8>,
+}
+
+struct Waiter {
+    /// All of it but its client.
+    event: Event,
+    client: Option<ClientId>,
+    hash: u64,
+    /// The lengths of the names.
+    user: usize,
+    host: usize,
+}
+
+/// So many events wait at most: enough for the processor to have something to do, few enough to stay in its cache.
+const MANY_EVENTS: usize = 64;
+
+impl Waiter {
+    /// Its user and host, which are next in `rest`.
+    fn names<'a>(&self, rest: &mut &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let (user, after) = rest.split_at(self.user);
+        let (host, after) = after.split_at(self.host);
+        *rest = after;
+        (user, host)
+    }
 }
 
 /// Names as written, and what they are when case is ignored.
@@ -83,13 +115,50 @@ impl Tally {
     pub fn take(&mut self, dated: &Dated<'_>) {
         let usage = &dated.usage;
         let feature = self.names.feature(dated.daemon, usage.feature);
-        let client = match usage.kind {
-            Kind::ManagerStart | Kind::DaemonStart => 0,
-            _ => self.names.client(&mut self.counts, usage.user, usage.host),
-        };
-        let event =
-            Event { kind: usage.kind, at: dated.at.local, feature, client, seats: usage.seats, detail: usage.detail };
-        self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
+        let has_client = !matches!(usage.kind, Kind::ManagerStart | Kind::DaemonStart);
+        let (user, host) = if has_client { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
+        self.waiting.names.extend_from_slice(user);
+        self.waiting.names.extend_from_slice(host);
+        self.waiting.events.push(Waiter {
+            event: Event {
+                kind: usage.kind,
+                at: dated.at.local,
+                feature,
+                client: 0,
+                seats: usage.seats,
+                detail: usage.detail,
+            },
+            client: None,
+            hash: self.names.written.hash(user, host),
+            user: user.len(),
+            host: host.len(),
+        });
+        if self.waiting.events.len() == MANY_EVENTS {
+            self.count_waiting();
+        }
+    }
+
+    /// Counts the events that wait, in their order.
+    fn count_waiting(&mut self) {
+        let Waiting { events, names } = &mut self.waiting;
+        let mut rest = names.as_slice();
+        for waiter in events.iter_mut() {
+            let (user, host) = waiter.names(&mut rest);
+            waiter.client = self.names.written.find(waiter.hash, user, host);
+        }
+        let mut rest = names.as_slice();
+        for waiter in events.drain(..) {
+            let (user, host) = waiter.names(&mut rest);
+            let mut event = waiter.event;
+            if !matches!(event.kind, Kind::ManagerStart | Kind::DaemonStart) {
+                event.client = match waiter.client {
+                    Some(number) => self.names.folded_of[number as usize],
+                    None => self.names.client(&mut self.counts, user, host),
+                };
+            }
+            self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
+        }
+        names.clear();
     }
 
     /// Notes that the log goes on through this moment.
@@ -99,6 +168,7 @@ impl Tally {
 
     /// Ends what is open at the last line, and gives the rows.
     pub fn finish(mut self) -> Vec<Row> {
+        self.count_waiting();
         if let Some(last) = self.last_line {
             self.sessions.end_all(last, Ending::StillOpen, &mut self.counts);
         }
