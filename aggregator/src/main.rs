@@ -11,6 +11,7 @@ use seatmeter_aggregator::ingest::verify::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::serve;
 use seatmeter_aggregator::store::{Store, backup};
+use seatmeter_proto::answer;
 use seatmeter_service::health::code::as_markdown;
 use seatmeter_service::health::{self, Service};
 use seatmeter_service::state::{self, asked_to_stop};
@@ -63,7 +64,6 @@ struct Copying {
     file: PathBuf,
 }
 
-#[allow(clippy::print_stdout, reason = "answers go to standard output")]
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(configured) => run(&configured),
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Command::Backup(copying) => back_up(&copying),
         Command::Restore(copying) => restore(&copying),
         Command::Codes => {
-            print!("{}", as_markdown(codes::ALL));
+            answer::bytes(as_markdown(codes::ALL).as_bytes());
             Ok(ExitCode::SUCCESS)
         }
         Command::Rebuild(configured) => rebuild(&configured),
@@ -107,7 +107,6 @@ fn run(configured: &Configured) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn prove(configured: &Configured) -> Result<ExitCode> {
     let config = Config::load(&configured.config)?;
     let store = Store::open_embedded(&config.state)?;
@@ -117,12 +116,12 @@ fn prove(configured: &Configured) -> Result<ExitCode> {
     std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
     let found = found?;
     for log in &found.pending {
-        println!("not verified: {log}: its figures are just being made again");
+        answer!("not verified: {log}: its figures are just being made again");
     }
     for difference in &found.differences {
-        println!("differs: {difference}");
+        answer!("differs: {difference}");
     }
-    println!("{} figures verified, {} differ", found.compared, found.differences.len());
+    answer!("{} figures verified, {} differ", found.compared, found.differences.len());
     if found.differences.is_empty() && found.pending.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -130,27 +129,24 @@ fn prove(configured: &Configured) -> Result<ExitCode> {
     Ok(ExitCode::from(3))
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn back_up(copying: &Copying) -> Result<ExitCode> {
     let config = Config::load(&copying.configured.config)?;
     let bytes = backup::backup(&config.state, &copying.file)?;
-    println!("{} is written: {} MiB, checked", copying.file.display(), bytes.div_ceil(1 << 20));
+    answer!("{} is written: {} MiB, checked", copying.file.display(), bytes.div_ceil(1 << 20));
     Ok(ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn restore(copying: &Copying) -> Result<ExitCode> {
     let config = Config::load(&copying.configured.config)?;
     let _lock = state::lock(&config.state)?;
     let kept = backup::restore(&config.state, &copying.file)?;
-    println!("{} is restored; start the aggregator", copying.file.display());
+    answer!("{} is restored; start the aggregator", copying.file.display());
     if let Some(kept) = kept {
-        println!("what was there is kept in {}", kept.display());
+        answer!("what was there is kept in {}", kept.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn rebuild(configured: &Configured) -> Result<ExitCode> {
     let config = Config::load(&configured.config)?;
     let _lock = state::lock(&config.state)?;
@@ -160,6 +156,6 @@ fn rebuild(configured: &Configured) -> Result<ExitCode> {
         logs = all;
         eprintln!("log {} of {all}", done + 1);
     })?;
-    println!("the figures of {logs} logs were made again");
+    answer!("the figures of {logs} logs were made again");
     Ok(ExitCode::SUCCESS)
 }

@@ -411,6 +411,11 @@ impl Drop for Agent {
     }
 }
 
+/// One of the programs, to be started as a test wants it.
+pub fn command(name: &str) -> Command {
+    Command::new(program(name))
+}
+
 /// What `seatmeter-agent scan` counts.
 pub fn scan(arguments: &[&str]) -> Output {
     Command::new(program("seatmeter-agent")).arg("scan").args(arguments).output().unwrap()

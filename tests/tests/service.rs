@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use seatmeter_tests::world::{text, wait_until};
+use seatmeter_tests::world::{command, text, wait_until};
 use seatmeter_tests::{Agent, Scene, World};
 use serde_json::Value;
 
@@ -193,4 +194,19 @@ fn one_command_configures_an_agent() {
     agent.configure("#state = \"/var/lib/seatmeter-agent\"", &format!("state = {:?}", agent.state()));
     agent.start();
     wait_until("it delivers", || agent.has_said("uplink_up"));
+}
+
+/// Whoever reads an answer may have enough of it, as `head` has; what cannot be written is told, and no panic.
+#[test]
+fn an_answer_that_nobody_takes_is_no_panic() {
+    for (program, arguments) in [("seatmeter-agent", ["codes"]), ("seatmeter-aggregator", ["codes"])] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(program).args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{program}");
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command(program).args(arguments).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{program}");
+        assert!(text(&output.stderr).starts_with("error: the answer cannot be written"), "{}", text(&output.stderr));
+    }
 }

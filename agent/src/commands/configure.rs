@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::configure::{Answers, is_untouched, render};
+use seatmeter_proto::answer;
 
 use crate::Configured;
 
@@ -35,7 +36,6 @@ pub(crate) fn is_written(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| !is_untouched(&text))
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = &arguments.configured.config;
     if is_written(path) && !arguments.force {
@@ -51,8 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let failed = || format!("{} cannot be written", path.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
     std::fs::write(path, render(&answers, folder)).with_context(failed)?;
-    println!("{} is written", path.display());
+    answer!("{} is written", path.display());
     Config::load(path)?;
-    println!("and right; start the service, then see `seatmeter-agent status`");
+    answer!("and right; start the service, then see `seatmeter-agent status`");
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use seatmeter_agent::buffer::Buffer;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::run::at;
+use seatmeter_proto::answer;
 use seatmeter_proto::batch;
 
 #[derive(clap::Args)]
@@ -17,7 +18,6 @@ pub(crate) struct Arguments {
     batch: Option<u64>,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
     ensure!(config.state.join("buffer.db").exists(), "there is no buffer in {}", config.state.display());
@@ -29,7 +29,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn show_all(buffer: &Buffer) -> Result<()> {
     let mut streams = super::table(&["Stream", "Log", "Begins", "Last line", "Read to"], 4);
     for stream in buffer.streams()? {
@@ -41,7 +40,7 @@ fn show_all(buffer: &Buffer) -> Result<()> {
             stream.position.to_string(),
         ]);
     }
-    println!("{streams}");
+    answer!("{streams}");
     let mut waiting = super::table(&["Batch", "Stream", "From", "To", "Events", "Bytes"], 2);
     let mut after = 0;
     loop {
@@ -60,11 +59,10 @@ fn show_all(buffer: &Buffer) -> Result<()> {
             ]);
         }
     }
-    println!("{waiting}");
+    answer!("{waiting}");
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn show_batch(buffer: &Buffer, sequence: u64) -> Result<()> {
     let found = buffer.batches_after(sequence.saturating_sub(1), 1)?;
     let batch = found.first().filter(|batch| batch.sequence == sequence);
@@ -89,7 +87,7 @@ fn show_batch(buffer: &Buffer, sequence: u64) -> Result<()> {
             event.detail.to_string(),
         ]);
     }
-    println!("{table}");
+    answer!("{table}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use seatmeter_agent::config::day;
 use seatmeter_agent::scan::{Row, Scan, scan};
 use seatmeter_count::Day;
+use seatmeter_proto::answer;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -30,25 +31,24 @@ enum Output {
     Json,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let found = scan(&arguments.files, arguments.date);
     match arguments.output {
-        Output::Table => println!("{}", table(&found.rows)),
+        Output::Table => answer!("{}", table(&found.rows)),
         Output::Csv => write_csv(&found.rows)?,
-        Output::Json => println!("{}", serde_json::to_string_pretty(&found.rows)?),
+        Output::Json => answer!("{}", serde_json::to_string_pretty(&found.rows)?),
     }
     report(&found);
     Ok(super::exit(found.is_complete()))
 }
 
 fn write_csv(rows: &[Row]) -> Result<()> {
-    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(io::stdout().lock());
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     csv.write_record(["month", "daemon", "feature", "users_checked_out", "users_held", "outs", "ins", "denials"])?;
     for row in rows {
         csv.serialize(row)?;
     }
-    csv.flush()?;
+    answer::bytes(&csv.into_inner()?);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::health::{LogReport, Status, status_file};
 use seatmeter_agent::run::at;
+use seatmeter_proto::answer;
 use seatmeter_service::state;
 
 #[derive(clap::Args)]
@@ -31,7 +32,6 @@ struct Seen<'a> {
     said: &'a Status,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
     let path = status_file(&config.state);
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         is_running && is_fresh && status.uplink == "connected" && status.logs.iter().all(LogReport::is_followed);
     if arguments.json {
         let seen = Seen { running: is_running, well: is_well, said: &status };
-        println!("{}", serde_json::to_string_pretty(&seen)?);
+        answer!("{}", serde_json::to_string_pretty(&seen)?);
         return Ok(super::exit(is_well));
     }
     let life = match (is_running, is_fresh) {
@@ -52,12 +52,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (true, false) => "running, but silent: it hangs, or its disk does",
         (false, _) => "not running; what follows is what it said last",
     };
-    println!("agent       {life}");
-    println!("version     {} (process {})", status.version, status.pid);
-    println!("said so     {}", at(status.at));
-    println!("aggregator  {}: {}", status.aggregator, status.uplink);
-    println!("last ack    {}", at(status.acknowledged_at));
-    println!(
+    answer!("agent       {life}");
+    answer!("version     {} (process {})", status.version, status.pid);
+    answer!("said so     {}", at(status.at));
+    answer!("aggregator  {}: {}", status.aggregator, status.uplink);
+    answer!("last ack    {}", at(status.acknowledged_at));
+    answer!(
         "buffer      {} batches, {} of {} KiB, the oldest waits for {} s",
         status.buffered_batches,
         status.buffered_bytes >> 10,
@@ -66,16 +66,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     );
     for LogReport { log, status } in &status.logs {
         let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
-        println!("log         {log}: {}{message}", status.state);
-        println!(
+        answer!("log         {log}: {}{message}", status.state);
+        answer!(
             "            read to {} of {} bytes, last line {}",
             status.position,
             status.size,
             at(status.last_line_at)
         );
-        println!(
+        answer!(
             "            {} events, {} lines known to mean nothing, {} not understood, {} undated",
-            status.lines.events, status.lines.noise, status.lines.unrecognised, status.undated_lines
+            status.lines.events,
+            status.lines.noise,
+            status.lines.unrecognised,
+            status.undated_lines
         );
     }
     Ok(super::exit(is_well))

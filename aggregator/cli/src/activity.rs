@@ -1,6 +1,7 @@
 //! `seatmeter activity`.
 
 use anyhow::Result;
+use seatmeter_proto::answer;
 use seatmeter_proto::v1::GetActivityRequest;
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
 use serde::Serialize;
@@ -61,7 +62,6 @@ struct WithServer {
     row: ActivityRow,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) async fn activity(channel: Channel, asked: Activity, output: Output) -> Result<()> {
     let request =
         GetActivityRequest { license_server: asked.server.unwrap_or_default(), month: asked.month.unwrap_or_default() };
@@ -89,7 +89,7 @@ pub(crate) async fn activity(channel: Channel, asked: Activity, output: Output) 
     if output == Output::Json {
         let rows: Vec<WithServer> =
             rows.into_iter().map(|row| WithServer { license_server: row.license_server.clone(), row }).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        answer!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     output::print(&rows, output)

@@ -1,12 +1,11 @@
 //! Answers as tables for people, and as JSON or CSV for programs.
 
-use std::io;
-
 use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table};
 use comfy_table::{LineStyle, TableStyle};
 use jiff::Timestamp;
+use seatmeter_proto::answer;
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,18 +25,17 @@ pub(crate) trait Row: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn print<R: Row>(rows: &[R], output: Output) -> Result<()> {
     match output {
-        Output::Table => println!("{}", table(rows)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(rows)?),
+        Output::Table => answer!("{}", table(rows)),
+        Output::Json => answer!("{}", serde_json::to_string_pretty(rows)?),
         Output::Csv => {
-            let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(io::stdout().lock());
+            let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
             csv.write_record(R::FIELDS)?;
             for row in rows {
                 csv.serialize(row)?;
             }
-            csv.flush()?;
+            answer::bytes(&csv.into_inner()?);
         }
     }
     Ok(())

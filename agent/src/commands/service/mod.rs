@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use seatmeter_agent::config::Config;
+use seatmeter_proto::answer;
 use windows_service::service::{Service, ServiceAccess, ServiceState};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
@@ -74,18 +75,17 @@ pub(crate) struct Uninstall {
     purge: bool,
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 pub(crate) fn run(action: &Action) -> Result<ExitCode> {
     match action {
         Action::Install(arguments) => install(arguments)?,
         Action::Uninstall(arguments) => uninstall(arguments)?,
         Action::Start => {
             start()?;
-            println!("{NAME} is running");
+            answer!("{NAME} is running");
         }
         Action::Stop => {
             stop(&open(ServiceAccess::STOP | ServiceAccess::QUERY_STATUS)?)?;
-            println!("{NAME} is stopped");
+            answer!("{NAME} is stopped");
         }
         Action::Status(configured) => return status(configured),
         Action::Run(configured) => running::dispatch(configured.clone())?,
@@ -93,7 +93,6 @@ pub(crate) fn run(action: &Action) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn install(arguments: &Install) -> Result<()> {
     let config = &arguments.configured.config;
     // The installer gives every argument, and those empty that it was not given itself.
@@ -113,17 +112,16 @@ fn install(arguments: &Install) -> Result<()> {
     for warning in installation::install(config)? {
         eprintln!("warning: {warning}");
     }
-    println!("{NAME} is registered");
+    answer!("{NAME} is registered");
     if !configure::is_written(config) {
-        println!("there is no configuration yet: see `seatmeter-agent configure --help`, then `service start`");
+        answer!("there is no configuration yet: see `seatmeter-agent configure --help`, then `service start`");
     } else if !arguments.no_start {
         start()?;
-        println!("{NAME} is running");
+        answer!("{NAME} is running");
     }
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn uninstall(arguments: &Uninstall) -> Result<()> {
     let purge = arguments.purge || (!arguments.keep && asks_to_purge()?);
     // Read before anything is removed: it says where the state is.
@@ -132,14 +130,14 @@ fn uninstall(arguments: &Uninstall) -> Result<()> {
         Ok(service) => {
             stop(&service)?;
             service.delete().context("the service cannot be removed")?;
-            println!("{NAME} is removed");
+            answer!("{NAME} is removed");
         }
         Err(error) => eprintln!("warning: {error:#}"),
     }
     installation::forget_event_source();
     if purge {
         for path in installation::remains(&arguments.configured.config, state.as_deref()) {
-            println!("{} {}", path.display(), installation::remove(&path)?);
+            answer!("{} {}", path.display(), installation::remove(&path)?);
         }
     }
     Ok(())
@@ -158,10 +156,9 @@ fn asks_to_purge() -> Result<bool> {
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-#[allow(clippy::print_stdout, reason = "the answer goes to standard output")]
 fn status(configured: &Configured) -> Result<ExitCode> {
     let state = open(ServiceAccess::QUERY_STATUS)?.query_status()?.current_state;
-    println!("service     {}", format!("{state:?}").to_lowercase());
+    answer!("service     {}", format!("{state:?}").to_lowercase());
     super::status::run(&super::status::Arguments { configured: configured.clone(), json: false })
 }
 
