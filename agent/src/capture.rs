@@ -12,8 +12,9 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
 use crate::codes;
-use crate::source::file::follow::{Follower, LogSource, LogState, SAFETY_POLL, SharedStatus};
+use crate::source::file::follow::{Follower, SAFETY_POLL};
 use crate::source::file::identity::Fingerprint;
+use crate::source::file::status::{LogSource, LogState, SharedStatus};
 
 /// A log that is written to all the time is not looked at more often than this.
 const PACE: Duration = Duration::from_millis(20);

@@ -11,7 +11,7 @@ use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
 use seatmeter_service::health;
 use serde::Deserialize;
 
-use crate::source::file::follow::LogSource;
+use crate::source::file::status::LogSource;
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]

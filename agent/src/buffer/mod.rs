@@ -11,6 +11,8 @@
 //!
 //! Nothing outside this module opens SQLite.
 
+mod checkpoint;
+mod error;
 mod open;
 mod schema;
 
@@ -19,145 +21,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use seatmeter_count::Day;
+use rusqlite::{Connection, OptionalExtension, params};
 use seatmeter_proto::v1::Batch;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub use checkpoint::{Checkpoint, FileMark, ReadState};
+pub use error::BufferError;
+
 use crate::codes;
-use crate::format::reading::Bookmark;
 use crate::source::file::identity::Fingerprint;
-
-/// Why the buffer does not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub enum BufferError {
-    /// The quota is used up. The log keeps the rest; reading goes on when the aggregator has taken some batches.
-    #[error("the buffer is full: {used} of {quota} bytes are used")]
-    Full {
-        /// Bytes used.
-        used: u64,
-        /// Bytes allowed.
-        quota: u64,
-    },
-    /// No space is left on the disk. The log keeps the rest.
-    #[error("no space is left on the disk of {path}: free some, reading then goes on by itself")]
-    DiskFull {
-        /// The database.
-        path: PathBuf,
-    },
-    /// The database is from a newer version.
-    #[error(
-        "{path} was written by a newer version (schema {found}, this version knows {known}): install that version again"
-    )]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// SQLite is too old to be trusted with a write-ahead log.
-    #[error("SQLite {found} can corrupt databases with a write-ahead log: 3.51.3 is the oldest that does not")]
-    OldSqlite {
-        /// Its version.
-        found: &'static str,
-    },
-    /// The database failed.
-    #[error("the buffer {path} failed: {source}")]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// A file beside the database cannot be handled.
-    #[error("cannot {action} {path}: {source}")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
-impl BufferError {
-    /// Whether waiting can help, without anything being lost.
-    pub fn is_pressure(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::DiskFull { .. })
-    }
-
-    /// Whether no amount of trying will help before a person has acted.
-    pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Newer { .. } | Self::OldSqlite { .. })
-    }
-
-    fn of(path: &Path, source: rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
-            _ => Self::Database { path, source },
-        }
-    }
-
-    fn is_corruption(&self) -> bool {
-        let Self::Database { source, .. } = self else { return false };
-        matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    }
-}
-
-/// How far a stream has been read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Which stream.
-    pub fingerprint: Fingerprint,
-    /// The log it is a part of.
-    pub log: String,
-    /// The byte after the last one read.
-    pub position: u64,
-    /// What else it takes to go on there.
-    pub state: ReadState,
-}
-
-/// What it takes to go on reading a stream at its position, and to be sure that it is still the same stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadState {
-    /// The last bytes before the position.
-    pub window: Vec<u8>,
-    /// Where the reading stands.
-    pub bookmark: Bookmark,
-    /// The last line had no line feed: where it begins, and where the reading stood there.
-    pub tail: Option<(u64, Bookmark)>,
-    /// The first line's moment in UTC, as batches name it.
-    pub begins_at: i64,
-    /// The day of the first line on the server's clock.
-    pub first_day: Day,
-    /// The name of the stream's beginning, whatever its date.
-    pub head: Fingerprint,
-}
-
-/// What the system said of a file when its stream was known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileMark {
-    /// The volume.
-    pub device: u64,
-    /// The file on it.
-    pub inode: u64,
-    /// Its size.
-    pub size: u64,
-    /// When it was last written, in nanoseconds since 1970.
-    pub modified: i64,
-}
-
-impl FileMark {
-    /// Whether it is the same file, changed or not.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-}
 
 /// How full the buffer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,7 +98,7 @@ impl Buffer {
             transaction
                 .prepare_cached("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)")?
                 .execute(params![checkpoint.fingerprint, body, unix_now()])?;
-            save_checkpoint(&transaction, checkpoint)?;
+            checkpoint::save(&transaction, checkpoint)?;
             transaction.commit()
         });
         if written.as_ref().is_err_and(BufferError::is_pressure) {
@@ -238,67 +110,6 @@ impl Buffer {
         drop(writer);
         self.appended.notify_one();
         Ok(())
-    }
-
-    /// How far a stream has been read.
-    pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
-                .query_row([fingerprint], |row| {
-                    let state: String = row.get(2)?;
-                    Ok((row.get(0)?, row.get::<_, i64>(1)?, state))
-                })
-                .optional()
-                .map(|found| {
-                    let (log, position, state) = found?;
-                    let state = serde_json::from_str(&state).ok()?;
-                    Some(Checkpoint { fingerprint: *fingerprint, log, position: position as u64, state })
-                })
-        })
-    }
-
-    /// The day on which the stream with this beginning began, where one is known.
-    pub fn first_day_of(&self, head: &Fingerprint) -> Result<Option<Day>, BufferError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached("SELECT max(first_day) FROM stream WHERE head = ?1")?
-                .query_row([head], |row| row.get(0))
-        })
-    }
-
-    /// The last stream of a log, by its beginning, of which something was captured.
-    pub fn last_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
-        self.read(|connection| {
-            connection.query_row("SELECT last FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
-        })
-    }
-
-    /// The stream of a file that is as it was when it was noted; `None` where it is new or has changed.
-    pub fn known_file(&self, mark: &FileMark) -> Result<Option<Fingerprint>, BufferError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT fingerprint FROM file WHERE device = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4",
-                )?
-                .query_row(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified], |row| {
-                    row.get(0)
-                })
-                .optional()
-        })
-    }
-
-    /// Notes that a file, as it is now, has been read to its end.
-    pub fn note_file(&self, mark: &FileMark, fingerprint: &Fingerprint) -> Result<(), BufferError> {
-        self.write(&mut lock(&self.writer), |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO file (device, inode, size, modified, fingerprint) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (device, inode) DO UPDATE SET size = ?3, modified = ?4, fingerprint = ?5",
-                )?
-                .execute(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified, fingerprint])
-                .map(drop)
-        })
     }
 
     /// The batches after a sequence, in order, as many as fit into so many bytes; at least one where there is one.
@@ -378,7 +189,7 @@ impl Buffer {
         self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
             transaction.execute("DELETE FROM batch WHERE fingerprint = ?1 AND NOT refused", [fingerprint])?;
-            save_checkpoint(&transaction, &checkpoint)?;
+            checkpoint::save(&transaction, &checkpoint)?;
             transaction.execute("DELETE FROM file WHERE fingerprint = ?1", [fingerprint])?;
             transaction.commit()
         })?;
@@ -403,18 +214,6 @@ impl Buffer {
                 },
             )
         })
-    }
-
-    /// The streams known, by log and beginning, with the position each was read to.
-    pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
-        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
-            connection
-                .prepare("SELECT fingerprint FROM stream ORDER BY log, begins_at")?
-                .query_map([], |row| row.get(0))?
-                .collect()
-        })?;
-        let found = fingerprints.iter().map(|fingerprint| self.checkpoint(fingerprint));
-        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// How many bytes it may hold.
@@ -533,34 +332,6 @@ fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> r
     batch.lost_before = true;
     connection
         .execute("UPDATE batch SET body = ?2 WHERE sequence = ?1", params![sequence, batch.encode_to_vec()])
-        .map(drop)
-}
-
-fn save_checkpoint(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
-    // A checkpoint is plain data: it always has a JSON form.
-    let state = serde_json::to_string(&checkpoint.state).unwrap_or_default();
-    connection
-        .prepare_cached(
-            "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (fingerprint) DO UPDATE SET position = ?4, state = ?5",
-        )?
-        .execute(params![
-            checkpoint.fingerprint,
-            checkpoint.log,
-            checkpoint.state.begins_at,
-            checkpoint.position as i64,
-            state,
-            checkpoint.state.head,
-            checkpoint.state.first_day
-        ])?;
-    // Old parts are captured late, or again: the last stream stays the last.
-    connection
-        .prepare_cached(
-            "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET last = ?2, begins_at = ?3 WHERE excluded.begins_at >= log.begins_at",
-        )?
-        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.state.begins_at])
         .map(drop)
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::buffer::{Buffer, BufferError, Depth};
 use crate::capture::Capture;
 use crate::format::reading::LineCounts;
-use crate::source::file::follow::{LogState, LogStatus};
+use crate::source::file::status::{LogState, LogStatus};
 
 /// What the agent says of itself, in a file beside its buffer.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! - [`content`]: what is in a file, compressed or not
 //! - [`identity`]: which stream it is
 //! - [`lines`]: its lines
+//! - [`status`]: a log as it is configured, and how it is
 //! - [`stream`]: reading a stream into batches
 //! - [`follow`]: all files of a log, in order, and what is new in them
 
@@ -12,4 +13,5 @@ pub mod discover;
 pub mod follow;
 pub mod identity;
 pub mod lines;
+pub mod status;
 pub mod stream;

@@ -1,0 +1,163 @@
+//! What is known of streams and files: how far each was read, and what it takes to go on there.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use seatmeter_count::Day;
+use serde::{Deserialize, Serialize};
+
+use super::{Buffer, BufferError, lock};
+use crate::format::reading::Bookmark;
+use crate::source::file::identity::Fingerprint;
+
+/// How far a stream has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which stream.
+    pub fingerprint: Fingerprint,
+    /// The log it is a part of.
+    pub log: String,
+    /// The byte after the last one read.
+    pub position: u64,
+    /// What else it takes to go on there.
+    pub state: ReadState,
+}
+
+/// What it takes to go on reading a stream at its position, and to be sure that it is still the same stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadState {
+    /// The last bytes before the position.
+    pub window: Vec<u8>,
+    /// Where the reading stands.
+    pub bookmark: Bookmark,
+    /// The last line had no line feed: where it begins, and where the reading stood there.
+    pub tail: Option<(u64, Bookmark)>,
+    /// The first line's moment in UTC, as batches name it.
+    pub begins_at: i64,
+    /// The day of the first line on the server's clock.
+    pub first_day: Day,
+    /// The name of the stream's beginning, whatever its date.
+    pub head: Fingerprint,
+}
+
+/// What the system said of a file when its stream was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMark {
+    /// The volume.
+    pub device: u64,
+    /// The file on it.
+    pub inode: u64,
+    /// Its size.
+    pub size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: i64,
+}
+
+impl FileMark {
+    /// Whether it is the same file, changed or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+impl Buffer {
+    /// How far a stream has been read.
+    pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
+                .query_row([fingerprint], |row| {
+                    let state: String = row.get(2)?;
+                    Ok((row.get(0)?, row.get::<_, i64>(1)?, state))
+                })
+                .optional()
+                .map(|found| {
+                    let (log, position, state) = found?;
+                    let state = serde_json::from_str(&state).ok()?;
+                    Some(Checkpoint { fingerprint: *fingerprint, log, position: position as u64, state })
+                })
+        })
+    }
+
+    /// The day on which the stream with this beginning began, where one is known.
+    pub fn first_day_of(&self, head: &Fingerprint) -> Result<Option<Day>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT max(first_day) FROM stream WHERE head = ?1")?
+                .query_row([head], |row| row.get(0))
+        })
+    }
+
+    /// The last stream of a log, by its beginning, of which something was captured.
+    pub fn last_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
+        self.read(|connection| {
+            connection.query_row("SELECT last FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
+        })
+    }
+
+    /// The stream of a file that is as it was when it was noted; `None` where it is new or has changed.
+    pub fn known_file(&self, mark: &FileMark) -> Result<Option<Fingerprint>, BufferError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT fingerprint FROM file WHERE device = ?1 AND inode = ?2 AND size = ?3 AND modified = ?4",
+                )?
+                .query_row(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified], |row| {
+                    row.get(0)
+                })
+                .optional()
+        })
+    }
+
+    /// Notes that a file, as it is now, has been read to its end.
+    pub fn note_file(&self, mark: &FileMark, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO file (device, inode, size, modified, fingerprint) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (device, inode) DO UPDATE SET size = ?3, modified = ?4, fingerprint = ?5",
+                )?
+                .execute(params![mark.device as i64, mark.inode as i64, mark.size as i64, mark.modified, fingerprint])
+                .map(drop)
+        })
+    }
+
+    /// The streams known, by log and beginning, with the position each was read to.
+    pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
+        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
+            connection
+                .prepare("SELECT fingerprint FROM stream ORDER BY log, begins_at")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })?;
+        let found = fingerprints.iter().map(|fingerprint| self.checkpoint(fingerprint));
+        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+/// Saves a checkpoint, in the transaction of the batch before it.
+pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    // A checkpoint is plain data: it always has a JSON form.
+    let state = serde_json::to_string(&checkpoint.state).unwrap_or_default();
+    connection
+        .prepare_cached(
+            "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (fingerprint) DO UPDATE SET position = ?4, state = ?5",
+        )?
+        .execute(params![
+            checkpoint.fingerprint,
+            checkpoint.log,
+            checkpoint.state.begins_at,
+            checkpoint.position as i64,
+            state,
+            checkpoint.state.head,
+            checkpoint.state.first_day
+        ])?;
+    // Old parts are captured late, or again: the last stream stays the last.
+    connection
+        .prepare_cached(
+            "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET last = ?2, begins_at = ?3 WHERE excluded.begins_at >= log.begins_at",
+        )?
+        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.state.begins_at])
+        .map(drop)
+}
