@@ -11,7 +11,7 @@
 //! | [`configure`] | a first configuration, from a few answers |
 //! | [`codes`] | what the health log calls what happens |
 //! | [`source`] | where input comes from, and how it is known again |
-//! | [`format`] | what license managers write: pure parsers, dating, accounting |
+//! | [`mod@format`] | what license managers write: pure parsers, dating, accounting |
 //! | [`names`] | names, each kept once |
 //! | [`batcher`] | events to batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
@@ -21,7 +21,7 @@
 //! | [`run`] | all of it together |
 //! | [`scan`] | monthly counts with no server |
 //!
-//! Nothing but [`buffer`] opens SQLite; nothing in [`format`] reads a clock or a file.
+//! Nothing but [`buffer`] opens SQLite; nothing in [`mod@format`] reads a clock or a file.
 
 pub mod batcher;
 pub mod buffer;

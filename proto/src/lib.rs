@@ -3,7 +3,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
-//! | [`answer`] | how programs answer on standard output |
+//! | [`mod@answer`] | how programs answer on standard output |
 //! | [`batch`] | events to columns and back; the one place where what a batch claims is checked |
 //! | [`config`] | how configuration files are read |
 //! | [`transport`] | how the contract is carried: TLS 1.3, limits, plain text only on loopback |

@@ -151,18 +151,30 @@ impl World {
 
     /// Starts the aggregator, and waits until it answers.
     pub fn start_aggregator(&mut self) {
-        let child = Command::new(program("seatmeter-aggregator"))
-            .args(["serve", "--config"])
-            .arg(self.aggregator_config())
-            .stderr(self.log("aggregator.err"))
-            .spawn()
-            .unwrap();
-        self.aggregator = Some(child);
+        self.start_aggregator_with(&[]);
         wait_until("the aggregator answers", || {
             let ended = self.aggregator.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the aggregator ended: {}", self.read("aggregator.err"));
             self.seatmeter(&["servers", "--output", "json"]).status.success()
         });
+    }
+
+    /// Starts the aggregator by another program, such as one that injects faults.
+    pub fn start_aggregator_with(&mut self, wrapper: &[&str]) {
+        let mut command = wrapped(wrapper, "seatmeter-aggregator");
+        command.args(["serve", "--config"]).arg(self.aggregator_config()).stderr(self.log("aggregator.err"));
+        self.aggregator = Some(command.spawn().unwrap());
+    }
+
+    /// Whether the aggregator has ended by itself.
+    pub fn aggregator_has_ended(&mut self) -> bool {
+        self.aggregator.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Kills the aggregator and what it was started by.
+    pub fn kill_aggregator_and_wrapper(&mut self) {
+        kill_children(self.aggregator.as_ref().unwrap().id());
+        self.aggregator.take().unwrap().wait().unwrap();
     }
 
     /// Kills the aggregator, as a power cut would.
@@ -328,17 +340,9 @@ impl Agent {
     /// Starts it by another program, such as one that injects faults.
     pub fn start_with(&mut self, wrapper: &[&str]) {
         let errors = File::options().create(true).append(true).open(self.folder.join("err")).unwrap();
-        let agent = program("seatmeter-agent").into_os_string();
-        let mut line: Vec<std::ffi::OsString> = wrapper.iter().map(Into::into).collect();
-        line.push(agent);
-        let child = Command::new(&line[0])
-            .args(&line[1..])
-            .args(["run", "--config"])
-            .arg(&self.config)
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        let mut command = wrapped(wrapper, "seatmeter-agent");
+        command.args(["run", "--config"]).arg(&self.config).stderr(errors);
+        self.child = Some(command.spawn().unwrap());
     }
 
     /// Kills it, as a power cut would.
@@ -355,9 +359,7 @@ impl Agent {
 
     /// Kills it and what it was started by.
     pub fn kill_all(&mut self) {
-        let parent = self.pid().to_string();
-        let killed = Command::new("pkill").args(["-KILL", "-P", &parent]).status().unwrap();
-        assert!(killed.success());
+        kill_children(self.pid());
         self.wait();
     }
 
@@ -409,6 +411,19 @@ impl Drop for Agent {
             let _ = child.wait();
         }
     }
+}
+
+/// A program, started by another one, which has its own arguments before it.
+fn wrapped(wrapper: &[&str], name: &str) -> Command {
+    let Some((first, rest)) = wrapper.split_first() else { return command(name) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program(name));
+    command
+}
+
+fn kill_children(parent: u32) {
+    let killed = Command::new("pkill").args(["-KILL", "-P", &parent.to_string()]).status().unwrap();
+    assert!(killed.success());
 }
 
 /// One of the programs, to be started as a test wants it.

@@ -73,6 +73,53 @@ fn fault_01_the_agent_killed_at_every_write_and_sync() {
 }
 
 #[test]
+fn fault_01_the_aggregator_killed_at_every_write_and_sync() {
+    if !has_strace() {
+        return;
+    }
+    let mut world = World::new();
+    let (log, expected) = simulated(15, 400);
+    let mut kills = 0;
+    for call in ["pwrite64", "fdatasync"] {
+        for number in 1..=12 {
+            let name = format!("{call}{number}");
+            let path = world.path(&format!("{name}.log"));
+            fs::write(&path, &log).unwrap();
+            let mut agent = world.agent(&name, &[&path]);
+            agent.start();
+            let inject = format!("inject={call}:signal=KILL:when={}", number * 2);
+            world.start_aggregator_with(&[
+                "strace",
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={call}"),
+                "-e",
+                &inject,
+            ]);
+            let mut ended = false;
+            wait_until("the aggregator is killed, or has counted", || {
+                ended = world.aggregator_has_ended();
+                ended || world.activity(&name) == expected
+            });
+            if ended {
+                kills += 1;
+            } else {
+                world.kill_aggregator_and_wrapper();
+            }
+            world.start_aggregator();
+            world.wait_for_activity(&name, &expected);
+            agent.stop();
+            world.stop_aggregator();
+        }
+    }
+    println!("{kills} kills at a system call");
+    assert!(kills > 8, "only {kills} kills happened");
+    world.assert_verified();
+}
+
+#[test]
 fn fault_03_a_failing_fsync_acknowledges_nothing() {
     if !has_strace() {
         return;
@@ -112,6 +159,28 @@ fn fault_04_a_full_disk_loses_nothing() {
     world.wait_for_activity("LIC01", &expected);
     world.assert_verified();
     agent.stop();
+}
+
+#[test]
+fn fault_05_a_full_disk_of_the_aggregator_loses_nothing() {
+    let mut world = World::new();
+    let Some(disk) = SmallDisk::mount(&world.path("aggregator"), "64m") else { return };
+    world.start_aggregator();
+    let (log, expected) = simulated_of(16, 300_000, 20_000);
+    let path = world.path("debug.log");
+    fs::write(&path, &log).unwrap();
+    let mut full = fs::File::create(disk.0.join("ballast")).unwrap();
+    while full.write_all(&[7; 4096]).is_ok() {}
+    let mut agent = world.agent("LIC01", &[&path]);
+    agent.start();
+    wait_until("the agent says that nothing is taken", || agent.has_said("uplink_down"));
+    drop(full);
+    assert_eq!(world.activity("LIC01").lines().count(), 1, "nothing is counted yet");
+    fs::remove_file(disk.0.join("ballast")).unwrap();
+    world.wait_for_activity("LIC01", &expected);
+    world.assert_verified();
+    // Before the disk is unmounted.
+    world.stop_aggregator();
 }
 
 /// A file system of a few megabytes.

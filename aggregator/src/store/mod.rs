@@ -2,7 +2,7 @@
 //!
 //! - [`engine`]: what a database must be able to do; [`sqlite`] does it. A second engine is one more file.
 //! - [`backup`]: copies of the embedded one, and back
-//! - [`schema`]: the tables
+//! - `schema`: the tables
 //! - [`received`]: what came from agents: streams, marks, batches
 //! - [`names`]: who and what, each name once
 //! - [`facts`]: what the batches mean

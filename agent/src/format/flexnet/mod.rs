@@ -3,8 +3,8 @@
 //! The grammar is that of the FlexNet Publisher license administration guide, `hh:mm:ss (daemon) message`, and of what
 //! servers of many vendors were seen to write:
 //!
-//! - [`stamp`]: the head of a line, `15:49:22 (adskflex) `, with what a container or a shell put in front of it
-//! - [`message`]: what follows
+//! - `stamp`: the head of a line, `15:49:22 (adskflex) `, with what a container or a shell put in front of it
+//! - `message`: what follows
 //!
 //! Nothing is allocated and no byte is looked at more often than needed: statistics lines, most of a modern log, are
 //! left after their first few bytes.
