@@ -66,6 +66,22 @@ simulator=$!
 trap 'status=$?; kill $aggregator $simulator 2>/dev/null || true
   ((status == 0)) || tail -n 20 "$data/agent/health.log" aggregator.err 2>/dev/null || true' EXIT
 
+step "the aggregator and its client run on Windows, too"
+tar -xzf "seatmeter-$version-x86_64-windows.tar.gz" --strip-components=1 --wildcards '*.exe'
+cat >windows-aggregator.toml <<'END'
+state = 'C:\aggregator'
+[agents]
+listen = "127.0.0.1:17480"
+plaintext = true
+[operators]
+listen = "127.0.0.1:17481"
+plaintext = true
+END
+wine seatmeter-aggregator.exe serve --config windows-aggregator.toml 2>windows-aggregator.err &
+wait_for "it answers" wine seatmeter.exe --aggregator http://127.0.0.1:17481 servers
+wine taskkill /f /im seatmeter-aggregator.exe >/dev/null
+must "its figures are the sum of what it received" wine seatmeter-aggregator.exe verify --config windows-aggregator.toml
+
 step "the guide, as it stands"
 began=${EPOCHREALTIME/[.,]/}
 (cd certificates && cp "../seatmeter-agent-$version-x86_64.msi" . &&
