@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use seatmeter_proto::v1::Hello;
 use seatmeter_service::manager;
 use seatmeter_service::state::{self, StateError};
@@ -162,12 +161,4 @@ fn agent_id(state: &Path) -> Result<String, RunError> {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, &id).and_then(|()| std::fs::rename(&fresh, &path)).map_err(failed)?;
     Ok(id)
-}
-
-/// A moment for people.
-pub fn at(seconds: i64) -> String {
-    match Timestamp::from_second(seconds) {
-        Ok(moment) if seconds != 0 => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        _ => "never".into(),
-    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use seatmeter_agent::buffer::Buffer;
 use seatmeter_agent::config::Config;
-use seatmeter_agent::run::at;
+use seatmeter_agent::health::at;
 use seatmeter_proto::answer;
 use seatmeter_proto::batch;
 

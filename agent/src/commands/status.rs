@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
-use seatmeter_agent::health::{LogReport, Status, status_file};
-use seatmeter_agent::run::at;
+use seatmeter_agent::health::{LogReport, Status, at, status_file};
 use seatmeter_proto::answer;
 use seatmeter_service::state;
 

@@ -173,3 +173,11 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
         sources,
     }
 }
+
+/// A moment for people.
+pub fn at(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(moment) if seconds != 0 => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        _ => "never".into(),
+    }
+}

@@ -9,11 +9,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Status, Uplink};
+use super::{Status, Uplink, at};
 use crate::buffer::Buffer;
 use crate::capture::Capture;
 use crate::codes;
-use crate::run::at;
 
 /// How often `status` and the manager are told, beside when delivery begins or fails.
 const OFTEN: Duration = Duration::from_secs(10);

@@ -1,18 +1,31 @@
 //! What was received: license servers, logs, streams and their marks, kept in memory as the database has them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::batch;
-use seatmeter_proto::v1::{Batch, BatchOutcome, Columns, Hello};
+use seatmeter_proto::v1::{Batch, BatchOutcome, Columns, Hello, IngestResponse};
+use tokio::sync::mpsc;
 
 use super::marks::{Placement, place};
-use super::writer::Delivery;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::received::{self, LicenseServer, Log, Stream, Unrecognised};
+
+/// A batch on its way into the store.
+pub struct Delivery {
+    /// By whom.
+    pub hello: Arc<Hello>,
+    /// The batch, ...
+    pub batch: Batch,
+    /// ... and what is in it.
+    pub columns: Columns,
+    /// Where the answer goes.
+    pub answer: mpsc::Sender<Result<IngestResponse, tonic::Status>>,
+}
 
 /// What was received, as the database has it.
 #[derive(Default)]

@@ -16,7 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::writer::{Delivery, Order};
+use super::received::Delivery;
+use super::writer::Order;
 use crate::api::status::invalid;
 use crate::codes;
 

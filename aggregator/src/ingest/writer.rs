@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::directory::Directory;
 use super::fold::{LogFold, Saved};
 use super::ledger::{Facts, MANY_FACTS};
-use super::received::Received;
+use super::received::{Delivery, Received};
 use crate::codes;
 use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
@@ -53,18 +53,6 @@ pub enum Order {
     Batch(Box<Delivery>),
     /// The aggregator stops. Streams of agents that are still open have a way to the writer, which does not wait for them.
     Stop,
-}
-
-/// A batch on its way into the store.
-pub struct Delivery {
-    /// By whom.
-    pub hello: Arc<Hello>,
-    /// The batch, ...
-    pub batch: Batch,
-    /// ... and what is in it.
-    pub columns: Columns,
-    /// Where the answer goes.
-    pub answer: mpsc::Sender<Result<IngestResponse, tonic::Status>>,
 }
 
 /// Takes orders until it is told to stop.
