@@ -106,6 +106,8 @@ impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}", crate::world::text(&self.agent.command(&["inspect"]).stdout));
+            // The world's folder, and with it this log, is gone before the agent is.
+            println!("the agent's health log:\n{}", self.agent.errors());
             for entry in std::fs::read_dir(self.log.path().parent().unwrap()).unwrap().flatten() {
                 let metadata = entry.metadata().unwrap();
                 println!("{:?} {} bytes, {:?}", entry.file_name(), metadata.len(), metadata.modified().unwrap());

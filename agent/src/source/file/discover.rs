@@ -37,8 +37,26 @@ pub fn mark(path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
     Ok(FileMark { device, inode, size: metadata.len(), modified: metadata.last_write_time() as i64 })
 }
 
+/// Files that are renamed all the time are listed so often before it is left to the next look.
+const LISTINGS: usize = 10;
+
 /// The files of a log, the oldest by their last write first, the one being written last.
+///
+/// A file that is renamed while its folder is listed can be missed under both names: the log itself, where it becomes a
+/// part between the listing of the parts and the look at its path. So the folder is listed until two listings agree.
 pub fn candidates(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
+    let mut found = listed(path, archives)?;
+    for _ in 1..LISTINGS {
+        let before = std::mem::replace(&mut found, listed(path, archives)?);
+        let are_same = |(a, b): (&Candidate, &Candidate)| a.path == b.path && a.mark.is_same_file(&b.mark);
+        if before.len() == found.len() && before.iter().zip(&found).all(are_same) {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::other("its files are renamed faster than they can be listed; trying again"))
+}
+
+fn listed(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
     let mut found = Vec::new();
     let mut add = |path: PathBuf, is_current| {
         if let Ok(metadata) = fs::metadata(&path)
@@ -167,6 +185,43 @@ mod tests {
         assert_eq!(names(matches(&folder.path().join("*.1")).unwrap()), ["debug.log.1", "other.log.1"]);
         assert_eq!(names(matches(&folder.path().join("o*r.l*1")).unwrap()), ["other.log.1"]);
         assert_eq!(names(matches(&folder.path().join("debug.log")).unwrap()), ["debug.log"]);
+    }
+
+    /// A part that a listing misses is read after its successors, and then nothing may tell its date any more.
+    #[test]
+    fn no_file_is_missed_while_the_log_is_rotated() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const ROTATIONS: usize = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("debug.log");
+        fs::write(&path, "").unwrap();
+        let (rotated, listed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut missed = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rng = fastrand::Rng::with_seed(1);
+                for number in 0..ROTATIONS {
+                    // Once within each listing, anywhere in it.
+                    while listed.load(Ordering::SeqCst) < number {
+                        std::hint::spin_loop();
+                    }
+                    (0..rng.u32(..20_000)).for_each(|_| std::hint::spin_loop());
+                    fs::rename(&path, folder.path().join(format!("debug.2026_T{number:04}.log"))).unwrap();
+                    fs::write(&path, "").unwrap();
+                    rotated.store(number + 1, Ordering::SeqCst);
+                }
+            });
+            for number in 0..ROTATIONS {
+                listed.store(number, Ordering::SeqCst);
+                let there = rotated.load(Ordering::SeqCst);
+                let found = candidates(&path, &[]).unwrap();
+                missed += usize::from(found.len() <= there);
+                while rotated.load(Ordering::SeqCst) < number + 1 {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        assert_eq!(missed, 0, "of {ROTATIONS} listings");
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Follower {
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),
+                // Renamed since the listing: its date may come from the part before it, which must still be the last one
+                // read when it is found again.
+                Err(error @ StreamError::Replaced(_)) => {
+                    problem = Some(error);
+                    break;
+                }
                 // One file that cannot be read holds up no other.
                 Err(error) => problem = Some(error),
             }
@@ -249,7 +255,15 @@ impl Follower {
                     before = None;
                 }
                 Err(StreamError::Buffer(error)) => return Err(error),
-                Err(error) => *problem = Some(error),
+                Err(error) => {
+                    let is_replaced = matches!(error, StreamError::Replaced(_));
+                    *problem = Some(error);
+                    if is_replaced {
+                        // Renamed since the listing: what comes after it could be read before it.
+                        break;
+                    }
+                    before = None;
+                }
             }
         }
         parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
