@@ -1,7 +1,8 @@
 //! Standard output, where programs answer a person or another program.
 //!
-//! What is wrong with it ends the program: quietly where whoever read it has gone, as `head` does when it has enough;
-//! with an error where a file cannot take the answer, since half of one is none.
+//! Where whoever read it has gone, as `head` does when it has enough, the rest is said to nobody, and the program goes on
+//! to its end: what it does beside answering is done, and its exit code is its own. Where a file cannot take the answer,
+//! the program ends with an error, since half an answer is none.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -28,7 +29,7 @@ pub fn bytes(bytes: &[u8]) {
 fn end_if_failed(written: io::Result<()>) {
     match written {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         Err(error) => {
             eprintln!("error: the answer cannot be written: {error}");
             std::process::exit(1);

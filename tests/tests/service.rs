@@ -209,4 +209,10 @@ fn an_answer_that_nobody_takes_is_no_panic() {
         assert_eq!(output.status.code(), Some(1), "{program}");
         assert!(text(&output.stderr).starts_with("error: the answer cannot be written"), "{}", text(&output.stderr));
     }
+    // What a command ends with is its own, whoever listens.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status =
+        command("seatmeter-agent").args(["scan", "/nowhere.log"]).stdout(writer).stderr(Stdio::null()).status();
+    assert_eq!(status.unwrap().code(), Some(3));
 }

@@ -2,8 +2,9 @@
 //! screen must come, so that no guide tells what is not so.
 //!
 //! A block fenced as `console` holds commands, each behind its prompt (`# `, `$ ` or `> `), and below each the screen
-//! that is expected: a line `...` stands for any lines, and digits for any digits. A block fenced as `console retry` asks
-//! for something that needs a moment to become so: its commands are run again until it is, or a minute is over.
+//! that is expected: a line `...` stands for any lines, and a number for any other, but `0` for `0` alone. A block fenced as
+//! `console retry` asks for something that needs a moment to become so: its commands are run again until it is, or a
+//! minute is over.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -119,19 +120,27 @@ fn matches(expected: &[String], screen: &str) -> bool {
     expected.is_empty() || rest(&expected, &screen)
 }
 
-/// A line without what differs from run to run: digits, the width of columns, and what frames them.
+/// A line without what differs from run to run: numbers, the width of columns, and what frames them.
 fn shape(line: &str) -> String {
     let mut shape = String::new();
-    for char in line.trim().chars() {
-        let char = match char {
-            '0'..='9' => '0',
-            '─' | ' ' => ' ',
-            other => other,
-        };
-        if !(matches!(char, '0' | ' ') && shape.ends_with(char)) {
+    let mut number = String::new();
+    for char in line.trim().chars().chain(['\n']) {
+        if char.is_ascii_digit() {
+            number.push(char);
+            continue;
+        }
+        match std::mem::take(&mut number).as_str() {
+            "" => {}
+            "0" => shape.push('0'),
+            _ => shape.push('9'),
+        }
+        let char = if char == '─' { ' ' } else { char };
+        if !(char == ' ' && shape.ends_with(' ')) {
             shape.push(char);
         }
     }
+    // The line feed, which is there to end a number.
+    shape.pop();
     shape
 }
 
@@ -153,11 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn digits_and_widths_may_differ_and_nothing_else() {
+    fn numbers_and_widths_may_differ_and_nothing_else() {
         let expected = ["a  12", "...", "z"].map(str::to_owned);
         assert!(matches(&expected, "a 7\nb\nc\nz\n"));
         assert!(matches(&expected, "a 7\nz\n"));
         assert!(!matches(&expected, "a x\nz\n"));
         assert!(!matches(&expected, "a 7\nz\nmore\n"));
+        assert!(!matches(&expected, "a 0\nz\n"), "some is not none");
     }
 }

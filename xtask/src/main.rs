@@ -45,7 +45,7 @@ enum Command {
         #[arg(long)]
         long: bool,
         /// Only make all packages, install them under a real systemd and under Wine, and try them there
-        #[arg(long)]
+        #[arg(long, conflicts_with = "long")]
         packages: bool,
     },
 }

@@ -49,11 +49,11 @@ struct Waiting {
 struct Waiter {
     /// All of it but its client.
     event: Event,
-    client: Option<ClientId>,
+    /// The number of its client as written, where that was found.
+    written: Option<u32>,
     hash: u64,
-    /// The lengths of the names.
-    user: usize,
-    host: usize,
+    user_length: usize,
+    host_length: usize,
 }
 
 /// So many events wait at most: enough for the processor to have something to do, few enough to stay in its cache.
@@ -62,8 +62,8 @@ const MANY_EVENTS: usize = 64;
 impl Waiter {
     /// Its user and host, which are next in `rest`.
     fn names<'a>(&self, rest: &mut &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        let (user, after) = rest.split_at(self.user);
-        let (host, after) = after.split_at(self.host);
+        let (user, after) = rest.split_at(self.user_length);
+        let (host, after) = after.split_at(self.host_length);
         *rest = after;
         (user, host)
     }
@@ -128,10 +128,10 @@ impl Tally {
                 seats: usage.seats,
                 detail: usage.detail,
             },
-            client: None,
+            written: None,
             hash: self.names.written.hash(user, host),
-            user: user.len(),
-            host: host.len(),
+            user_length: user.len(),
+            host_length: host.len(),
         });
         if self.waiting.events.len() == MANY_EVENTS {
             self.count_waiting();
@@ -144,14 +144,14 @@ impl Tally {
         let mut rest = names.as_slice();
         for waiter in events.iter_mut() {
             let (user, host) = waiter.names(&mut rest);
-            waiter.client = self.names.written.find(waiter.hash, user, host);
+            waiter.written = self.names.written.find(waiter.hash, user, host);
         }
         let mut rest = names.as_slice();
         for waiter in events.drain(..) {
             let (user, host) = waiter.names(&mut rest);
             let mut event = waiter.event;
             if !matches!(event.kind, Kind::ManagerStart | Kind::DaemonStart) {
-                event.client = match waiter.client {
+                event.client = match waiter.written {
                     Some(number) => self.names.folded_of[number as usize],
                     None => self.names.client(&mut self.counts, user, host),
                 };

@@ -233,7 +233,7 @@ impl Cell {
     /// Adds the uses to their facts. Returns how many facts are new.
     fn digest(&mut self) -> usize {
         let before = self.facts.len();
-        for Use { identity, device, days, flags, from, last, seat_seconds } in self.uses.drain(..) {
+        for Use { identity, device, days, flags, from, last, seat_seconds } in std::mem::take(&mut self.uses) {
             let fact = self.facts.entry(identity).or_insert(NOTHING);
             fact.seat_seconds += seat_seconds;
             if flags == CHECKOUT {

@@ -79,7 +79,7 @@ pub fn bench(root: &Path) -> Result<()> {
         (idle.wakes()? - wakes) / minutes
     );
     println!(
-        "               elsewhere: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
+        "               not measured here, a minute of others: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
          OpenTelemetry 29 to 45 MB, 300 ms; Vector 34 to 52 MB, 68 ms"
     );
     drop((idle, serving));

@@ -49,7 +49,7 @@ fn archive(dist: &Dist) -> Result<()> {
     for name in ["LICENSE", "CHANGELOG.md"] {
         files.push((dist.root.join(name), name));
     }
-    for name in ["Containerfile", "compose.yaml", "state/VOLUME"] {
+    for name in ["Containerfile", "compose.yaml", ".dockerignore", "state/VOLUME"] {
         files.push((dist.root.join("deploy/container").join(name), name));
     }
     for name in [

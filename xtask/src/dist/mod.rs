@@ -152,7 +152,9 @@ impl Dist {
                 other => other.trim_start_matches("seatmeter-"),
             });
             run(Command::new("cargo")
-                .args(["cyclonedx", "--format", "json", "--quiet", "--override-filename", "sbom", "--manifest-path"])
+                .args(["cyclonedx", "--format", "json", "--quiet", "--override-filename", "sbom"])
+                // What is in any of its forms: for Windows, and with all time zones.
+                .args(["--target", "all", "--all-features", "--manifest-path"])
                 .arg(folder.join("Cargo.toml"))
                 .env("SOURCE_DATE_EPOCH", &self.epoch))?;
             // The tool writes one beside every manifest it passes; the program's own is the one to keep.

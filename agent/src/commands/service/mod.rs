@@ -4,10 +4,11 @@ mod installation;
 mod running;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use seatmeter_agent::config::Config;
 use seatmeter_proto::answer;
@@ -94,16 +95,19 @@ pub(crate) fn run(action: &Action) -> Result<ExitCode> {
 }
 
 fn install(arguments: &Install) -> Result<()> {
-    let config = &arguments.configured.config;
+    let configured = absolute(&arguments.configured)?;
+    let config = &configured.config;
     // The installer gives every argument, and those empty that it was not given itself.
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
         && !configure::is_written(config)
     {
+        let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
+        ensure!(!logs.is_empty(), "an aggregator is given, and no log: name the license server's, too");
         configure::run(&configure::Arguments {
-            configured: arguments.configured.clone(),
+            configured: configured.clone(),
             aggregator,
-            logs: arguments.logs.iter().filter_map(given).map(Into::into).collect(),
+            logs,
             authority: arguments.authority.as_ref().and_then(given).map(Into::into),
             name: arguments.name.as_ref().and_then(given),
             force: false,
@@ -123,9 +127,10 @@ fn install(arguments: &Install) -> Result<()> {
 }
 
 fn uninstall(arguments: &Uninstall) -> Result<()> {
+    let Configured { config } = absolute(&arguments.configured)?;
     let purge = arguments.purge || (!arguments.keep && asks_to_purge()?);
     // Read before anything is removed: it says where the state is.
-    let state = Config::load(&arguments.configured.config).map(|config| config.state).ok();
+    let state = Config::load(&config).map(|config| config.state).ok();
     match open(ServiceAccess::STOP | ServiceAccess::QUERY_STATUS | ServiceAccess::DELETE) {
         Ok(service) => {
             stop(&service)?;
@@ -136,7 +141,7 @@ fn uninstall(arguments: &Uninstall) -> Result<()> {
     }
     installation::forget_event_source();
     if purge {
-        for path in installation::remains(&arguments.configured.config, state.as_deref()) {
+        for path in installation::remains(&config, state.as_deref()) {
             answer!("{} {}", path.display(), installation::remove(&path)?);
         }
     }
@@ -160,6 +165,12 @@ fn status(configured: &Configured) -> Result<ExitCode> {
     let state = open(ServiceAccess::QUERY_STATUS)?.query_status()?.current_state;
     answer!("service     {}", format!("{state:?}").to_lowercase());
     super::status::run(&super::status::Arguments { configured: configured.clone(), json: false })
+}
+
+/// The service is started in a folder of the system's: what is said here must be true there.
+fn absolute(Configured { config }: &Configured) -> Result<Configured> {
+    let absolute = std::path::absolute(config);
+    Ok(Configured { config: absolute.with_context(|| format!("{} is no path", config.display()))? })
 }
 
 fn manager(access: ServiceManagerAccess) -> Result<ServiceManager> {
