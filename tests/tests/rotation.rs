@@ -1,8 +1,9 @@
 //! Faults 6 and 7: every kind of rotation, with and without kills: nothing lost, nothing doubled.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use seatmeter_tests::{Scene, wait_until};
+use seatmeter_tests::{Scene, World, wait_until};
 use xtask::sim::Rotation;
 
 /// The license server writes so many lines a second, ...
@@ -105,4 +106,40 @@ fn fault_07_rotated_while_the_agent_is_down() {
         scene.agent.start();
         scene.assert_truth();
     }
+}
+
+/// While a part is compressed, both are there for a moment, and the copy has no old part's time yet: it must not be taken
+/// for what came after the newest part.
+#[test]
+fn a_compressed_copy_of_an_older_part_is_not_another_part() {
+    let world = World::running();
+    let path = world.path("debug.log");
+    let parts = [
+        " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n 9:00:00 (d) IN: \"f\" u1@h\n",
+        "10:00:00 (d) OUT: \"f\" u2@h\n11:00:00 (d) IN: \"f\" u2@h\n",
+        "12:00:00 (d) OUT: \"f\" u3@h\n23:00:00 (d) IN: \"f\" u3@h\n 9:00:00 (d) OUT: \"f\" u4@h\n15:00:00 (d) IN: \"f\" u4@h\n",
+    ];
+    fs::write(&path, "").unwrap();
+    let mut agent = world.agent("LIC01", &[&path]);
+    agent.start();
+    let mut outs = 0;
+    for (number, part) in parts.iter().enumerate() {
+        fs::write(&path, part).unwrap();
+        outs += part.matches("OUT:").count();
+        wait_until("the part is counted", || world.activity("LIC01").contains(&format!("d,f,{outs},{outs},{outs},")));
+        fs::rename(&path, world.path(&format!("debug.log.{}", 3 - number))).unwrap();
+        fs::write(&path, "").unwrap();
+    }
+    agent.stop();
+    let copy = world.path("debug.log.9");
+    fs::copy(world.path("debug.log.2"), &copy).unwrap();
+    xtask::sim::files::gzip(&copy, &world.path("debug.log.9.gz")).unwrap();
+    agent.start();
+    fs::write(&path, "16:00:00 (d) OUT: \"f\" u5@h\n").unwrap();
+    wait_until("the newest line is counted", || world.activity("LIC01").contains("d,f,5,5,"));
+    world.wait_for_activity(
+        "LIC01",
+        "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n2026-03,d,f,5,5,5,4,0\n",
+    );
+    world.assert_verified();
 }

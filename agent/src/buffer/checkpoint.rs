@@ -77,13 +77,15 @@ impl Buffer {
         })
     }
 
-    /// The day on which the stream with this beginning began, where one is known.
-    pub fn first_day_of(&self, head: &Fingerprint) -> Result<Option<Day>, BufferError> {
-        self.read(|connection| {
+    /// How far each stream with this beginning was read, the newest first.
+    pub fn streams_beginning(&self, head: &Fingerprint) -> Result<Vec<Checkpoint>, BufferError> {
+        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
             connection
-                .prepare_cached("SELECT max(first_day) FROM stream WHERE head = ?1")?
-                .query_row([head], |row| row.get(0))
-        })
+                .prepare_cached("SELECT fingerprint FROM stream WHERE head = ?1 ORDER BY begins_at DESC")?
+                .query_map([head], |row| row.get(0))?
+                .collect()
+        })?;
+        self.checkpoints(&fingerprints)
     }
 
     /// The last stream of a log, by its beginning, of which something was captured.
@@ -128,6 +130,10 @@ impl Buffer {
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
+        self.checkpoints(&fingerprints)
+    }
+
+    fn checkpoints(&self, fingerprints: &[Fingerprint]) -> Result<Vec<Checkpoint>, BufferError> {
         let found = fingerprints.iter().map(|fingerprint| self.checkpoint(fingerprint));
         Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }

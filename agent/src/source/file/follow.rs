@@ -42,6 +42,14 @@ pub struct Follower {
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
 }
 
+/// A file whose lines cannot be dated.
+struct Undated {
+    /// How many they are.
+    lines: u64,
+    /// The name of its beginning, where that is complete.
+    head: Option<Fingerprint>,
+}
+
 /// A file that a survey has identified.
 struct Part {
     candidate: Candidate,
@@ -148,9 +156,8 @@ impl Follower {
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),
-                // Renamed since the listing: its date may come from the part before it, which must still be the last one
-                // read when it is found again.
-                Err(error @ StreamError::Replaced(_)) => {
+                // Its date may come from the part before it, which must still be the last one read when it is found again.
+                Err(error) if is_moved(&error) => {
                     problem = Some(error);
                     break;
                 }
@@ -224,30 +231,37 @@ impl Follower {
         let mut parts: Vec<Part> = Vec::new();
         let mut undated = 0;
         let mut last_is_unread = false;
-        // The stream that is certainly the one before the next file, and where it ends.
+        // The stream that is certainly the one before the next file, and where it ends. A file of a stream that is not the
+        // last one is a copy, or was written again: nothing comes between the last one and the next by it.
         let mut before = None;
+        // Whether all files so far are read: only then is the file that was open before the current one.
+        let mut all_are_read = true;
+        // The beginnings of files that wait for a date: a copy of one that is being made has no old file's time yet.
+        let mut waiting: Vec<Fingerprint> = Vec::new();
         for candidate in found {
-            if candidate.is_current {
+            if candidate.is_current && all_are_read {
                 before = before.or(self.before);
             }
             if let Some(fingerprint) = self.buffer.known_file(&candidate.mark)? {
-                before = self.standing_of_last(&fingerprint)?;
+                before = self.standing_of_last(&fingerprint)?.or(before);
                 last_is_unread = false;
                 continue;
             }
-            match self.identify(&candidate, before) {
+            match self.identify(&candidate, before, &waiting) {
                 Ok(Ok(part)) => {
-                    before = match &part.checkpoint {
-                        Some(known) if known.position == candidate.mark.size => {
-                            self.standing_of_last(&known.fingerprint)?
-                        }
-                        _ => None,
+                    let is_read = part.checkpoint.as_ref().filter(|known| known.position == candidate.mark.size);
+                    before = match is_read {
+                        Some(known) => self.standing_of_last(&known.fingerprint)?.or(before),
+                        None => None,
                     };
-                    last_is_unread = before.is_none();
+                    last_is_unread = is_read.is_none();
+                    all_are_read &= is_read.is_some();
                     parts.push(part);
                 }
-                Ok(Err(lines)) => {
+                Ok(Err(Undated { lines, head })) => {
                     undated += lines;
+                    all_are_read = false;
+                    waiting.extend(head);
                     if last_is_unread {
                         // Dated by the part before it, once that is read: nothing after it is read before.
                         break;
@@ -256,13 +270,13 @@ impl Follower {
                 }
                 Err(StreamError::Buffer(error)) => return Err(error),
                 Err(error) => {
-                    let is_replaced = matches!(error, StreamError::Replaced(_));
+                    let is_moved = is_moved(&error);
                     *problem = Some(error);
-                    if is_replaced {
-                        // Renamed since the listing: what comes after it could be read before it.
+                    if is_moved {
+                        // What comes after it could be read before it.
                         break;
                     }
-                    before = None;
+                    (before, all_are_read) = (None, false);
                 }
             }
         }
@@ -286,19 +300,22 @@ impl Follower {
         Ok(checkpoint.map(|checkpoint| (*fingerprint, checkpoint.state.bookmark.standing())))
     }
 
-    /// Which stream a file is; where its lines cannot be dated, how many they are.
+    /// Which stream a file is.
     fn identify(
         &self,
         candidate: &Candidate,
         before: Option<(Fingerprint, Standing)>,
-    ) -> Result<Result<Part, u64>, StreamError> {
+        waiting: &[Fingerprint],
+    ) -> Result<Result<Part, Undated>, StreamError> {
         let (head, mark) = read_head(&candidate.path)?;
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(candidate.path.clone()));
         }
-        let date = self.date_of(&head, before)?;
+        let before = before.filter(|_| !head.head().is_some_and(|name| waiting.contains(&name)));
+        let date = self.date_of(candidate, &head, before)?;
         let Some(identity) = head.identity(date) else {
-            return Ok(Err(if head.has_uses() { head.stamped_lines() } else { 0 }));
+            let lines = if head.has_uses() { head.stamped_lines() } else { 0 };
+            return Ok(Err(Undated { lines, head: head.head() }));
         };
         let (fingerprint, checkpoint) = self.variant_of(candidate, identity.fingerprint)?;
         Ok(Ok(Part {
@@ -311,14 +328,25 @@ impl Follower {
     }
 
     /// The day of a file's first line, where the file itself does not tell.
-    fn date_of(&self, head: &Head, before: Option<(Fingerprint, Standing)>) -> Result<Option<Day>, BufferError> {
+    fn date_of(
+        &self,
+        candidate: &Candidate,
+        head: &Head,
+        before: Option<(Fingerprint, Standing)>,
+    ) -> Result<Option<Day>, StreamError> {
+        let known = head.head().map(|name| self.buffer.streams_beginning(&name)).transpose()?.unwrap_or_default();
+        // Days can begin alike, so that the same beginning is not enough: what was read of the stream last must be there.
+        for stream in &known {
+            if window_at(candidate, stream.position, stream.state.window.len())?.as_ref() == Some(&stream.state.window)
+            {
+                return Ok(Some(stream.state.first_day));
+            }
+        }
         if let (Some((_, standing)), Some(time)) = (before, head.first_time()) {
             return Ok(Some(day_after(standing, time)));
         }
-        if let Some(name) = head.head()
-            && let Some(day) = self.buffer.first_day_of(&name)?
-        {
-            return Ok(Some(day));
+        if let Some(stream) = known.first() {
+            return Ok(Some(stream.state.first_day));
         }
         let is_first = self.buffer.last_stream(&self.source.name)?.is_none();
         Ok(self.source.date.filter(|_| is_first))
@@ -415,7 +443,7 @@ impl Follower {
             if self.buffer.known_file(&candidate.mark)?.as_ref() == Some(fingerprint) {
                 return Ok(true);
             }
-            if let Ok(Ok(part)) = self.identify(&candidate, None)
+            if let Ok(Ok(part)) = self.identify(&candidate, None, &[])
                 && part.fingerprint == *fingerprint
             {
                 return Ok(true);
@@ -454,6 +482,11 @@ impl Follower {
     }
 }
 
+/// Whether a file was renamed or removed since its folder was listed.
+fn is_moved(error: &StreamError) -> bool {
+    matches!(error, StreamError::Replaced(_) | StreamError::Content(ContentError::Missing(_)))
+}
+
 fn state_of(error: &StreamError) -> LogState {
     match error {
         StreamError::Content(ContentError::Missing(_)) => LogState::Missing,
@@ -474,11 +507,10 @@ fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Opti
     if content.skip_to(start).map_err(failed)? < start {
         return Ok(None);
     }
-    let mut window = vec![0; length];
-    match io::Read::read_exact(&mut content, &mut window) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        result => result.map(|()| Some(window)).map_err(failed),
-    }
+    let mut window = Vec::with_capacity(length);
+    // A compressed file that is still being made is an error, and not one that ends here.
+    io::Read::read_to_end(&mut io::Read::take(content, length as u64), &mut window).map_err(failed)?;
+    Ok(Some(window).filter(|window| window.len() == length))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
