@@ -336,7 +336,8 @@ impl Follower {
     ) -> Result<Option<Day>, StreamError> {
         let known = head.head().map(|name| self.buffer.streams_beginning(&name)).transpose()?.unwrap_or_default();
         // Days can begin alike, so that the same beginning is not enough: what was read of the stream last must be there.
-        for stream in &known {
+        // Of a stream that is to be read again from its beginning, nothing was.
+        for stream in known.iter().filter(|stream| !stream.state.window.is_empty()) {
             if window_at(candidate, stream.position, stream.state.window.len())?.as_ref() == Some(&stream.state.window)
             {
                 return Ok(Some(stream.state.first_day));
