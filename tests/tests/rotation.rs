@@ -143,3 +143,35 @@ fn a_compressed_copy_of_an_older_part_is_not_another_part() {
     );
     world.assert_verified();
 }
+
+/// A log that is rotated at midnight, where the same job is the first to check out each night.
+#[test]
+fn days_that_begin_alike_are_days_of_their_own() {
+    let world = World::running();
+    let path = world.path("debug.log");
+    let mut agent = world.agent("LIC01", &[&path]);
+    let evening = "22:00:00 (lmgrd) TIMESTAMP 3/4/2026\n22:00:01 (d) OUT: \"f\" u1@h\n23:00:00 (d) IN: \"f\" u1@h\n";
+    let night = " 0:00:01 (d) OUT: \"f\" job@h\n";
+    fs::write(&path, evening).unwrap();
+    agent.start();
+    wait_until("the evening is counted", || world.activity("LIC01").contains("d,f,1,1,1,1,"));
+    for (day, outs) in [(5, 2), (6, 3), (7, 4)] {
+        fs::rename(&path, world.path(&format!("debug.log-2026030{}", day - 1))).unwrap();
+        // The agent is down at every other midnight.
+        if outs % 2 == 0 {
+            agent.kill();
+            agent.start();
+        }
+        fs::write(&path, night).unwrap();
+        wait_until("the night is counted", || world.activity("LIC01").contains(&format!("d,f,2,2,{outs},")));
+        let mut log = fs::File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut log, b" 1:00:00 (d) IN: \"f\" job@h\n23:00:00 (d) DENIED: \"f\" u1@h (x)\n")
+            .unwrap();
+        wait_until("the evening is counted", || {
+            world.activity("LIC01").contains(&format!("d,f,2,2,{outs},{outs},{}", outs - 1))
+        });
+    }
+    let seen = world.ask(&["servers"]);
+    assert!(seen.to_string().contains("2026-03-07"), "{seen}");
+    world.assert_verified();
+}
