@@ -5,11 +5,13 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::dist;
 use crate::process::{cargo, program_folder, run};
 
 const PROFILE: &str = "test-fast";
 
-/// Runs every test: units, properties, whole systems, outside clients, fuzzing.
+/// Runs every test: units, properties, whole systems, outside clients, fuzzing; in a long run, also whether two runs of
+/// `cargo xtask dist` give the same bytes.
 pub fn test(root: &Path, long: bool) -> Result<()> {
     crate::codegen::check(root)?;
     println!("the generated code is what the proto files give");
@@ -26,7 +28,11 @@ pub fn test(root: &Path, long: bool) -> Result<()> {
         .env("SEATMETER_TOOLS", tools)
         .env("SEATMETER_LONG", if long { "1" } else { "" });
     run(&mut tests)?;
-    fuzz(root, if long { 3600 } else { 30 })
+    fuzz(root, if long { 3600 } else { 30 })?;
+    if long {
+        dist::dist(root, dist::Options::twice())?;
+    }
+    Ok(())
 }
 
 /// Installs the outside clients, below the target folder: buf from npm, and Python's gRPC.

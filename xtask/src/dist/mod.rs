@@ -33,6 +33,13 @@ pub struct Options {
     twice: bool,
 }
 
+impl Options {
+    /// Everything twice, for all systems that can be built for here.
+    pub fn twice() -> Self {
+        Self { without_windows: std::env::var_os("SEATMETER_SHARED").is_none(), twice: true }
+    }
+}
+
 /// What all steps know.
 struct Dist {
     root: PathBuf,
