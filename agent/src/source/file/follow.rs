@@ -243,19 +243,21 @@ impl Follower {
                 before = before.or(self.before);
             }
             if let Some(fingerprint) = self.buffer.known_file(&candidate.mark)? {
-                before = self.standing_of_last(&fingerprint)?.or(before);
-                last_is_unread = false;
+                if let Some(last) = self.standing_of_last(&fingerprint)? {
+                    (before, last_is_unread) = (Some(last), false);
+                }
                 continue;
             }
             match self.identify(&candidate, before, &waiting) {
                 Ok(Ok(part)) => {
-                    let is_read = part.checkpoint.as_ref().filter(|known| known.position == candidate.mark.size);
-                    before = match is_read {
-                        Some(known) => self.standing_of_last(&known.fingerprint)?.or(before),
-                        None => None,
-                    };
-                    last_is_unread = is_read.is_none();
-                    all_are_read &= is_read.is_some();
+                    match part.checkpoint.as_ref().filter(|known| known.position == candidate.mark.size) {
+                        Some(read) => {
+                            if let Some(last) = self.standing_of_last(&read.fingerprint)? {
+                                (before, last_is_unread) = (Some(last), false);
+                            }
+                        }
+                        None => (before, last_is_unread, all_are_read) = (None, true, false),
+                    }
                     parts.push(part);
                 }
                 Ok(Err(Undated { lines, head })) => {
