@@ -57,9 +57,8 @@ impl Batcher {
     pub fn event(&mut self, position: u64, dated: &Dated<'_>) {
         let usage = &dated.usage;
         let has_feature = usage.kind != Kind::ManagerStart;
-        let has_client = has_feature && usage.kind != Kind::DaemonStart;
         let feature = if has_feature { self.feature(dated.daemon, usage.feature) } else { 0 };
-        let client = if has_client { self.client(usage.user, usage.host) } else { 0 };
+        let client = if usage.kind.has_client() { self.client(usage.user, usage.host) } else { 0 };
         let event =
             Event { kind: usage.kind, at: dated.at.utc, feature, client, seats: usage.seats, detail: usage.detail };
         self.push(position, event);

@@ -14,7 +14,6 @@ log=/opt/flexlm/debug.log
 services=(seatmeter-agent seatmeter-aggregator)
 
 main_pid() { systemctl show --property MainPID --value seatmeter-agent; }
-restarts() { systemctl show --property NRestarts --value seatmeter-agent; }
 is_well() { seatmeter-agent status; }
 has_another_process() { [[ $(main_pid) != 0 && $(main_pid) != "$1" ]] && systemctl is-active seatmeter-agent; }
 has_said() { grep -q "\"SEATMETER_CODE\":\"$1\"" <(journalctl -u seatmeter-agent -o json); }
@@ -25,14 +24,10 @@ traces() {
     -o -path /var/lib/rpm -o -path /opt -o -path /var/cache -o -path /tmp \) -prune -o -iname '*seatmeter*' -print
 }
 
-serve() { # MESSAGE LINES SEED
-  ./xtask sim --lines "$2" --users 300 --features 4 --days 20 --pace 1000 --rotations 3 --seed "$3" --truth "$1" "$log"
-}
-
 echo "127.0.0.1 localhost aggregator.example.com" >/etc/hosts
 ./xtask guide certificates.md
 mkdir /opt/flexlm
-serve truth.csv 120000 1 &
+./xtask sim --lines 120000 --users 300 --features 4 --days 20 --pace 1000 --rotations 3 --truth truth.csv "$log" &
 simulator=$!
 
 step "the guide, as it stands"

@@ -1,7 +1,7 @@
 //! The counts of a scan: people per month and feature, as bits.
 
 use seatmeter_count::name::fold_case;
-use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, Kind, Ledger, Month, Sessions};
+use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, Ledger, Month, Sessions};
 use serde::Serialize;
 
 use crate::format::reading::Dated;
@@ -115,8 +115,7 @@ impl Tally {
     pub fn take(&mut self, dated: &Dated<'_>) {
         let usage = &dated.usage;
         let feature = self.names.feature(dated.daemon, usage.feature);
-        let has_client = !matches!(usage.kind, Kind::ManagerStart | Kind::DaemonStart);
-        let (user, host) = if has_client { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
+        let (user, host) = if usage.kind.has_client() { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
         self.waiting.names.extend_from_slice(user);
         self.waiting.names.extend_from_slice(host);
         self.waiting.events.push(Waiter {
@@ -150,7 +149,7 @@ impl Tally {
         for waiter in events.drain(..) {
             let (user, host) = waiter.names(&mut rest);
             let mut event = waiter.event;
-            if !matches!(event.kind, Kind::ManagerStart | Kind::DaemonStart) {
+            if event.kind.has_client() {
                 event.client = match waiter.written {
                     Some(number) => self.names.folded_of[number as usize],
                     None => self.names.client(&mut self.counts, user, host),

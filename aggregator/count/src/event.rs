@@ -36,6 +36,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether somebody did it: what a server does by itself has no user and no host.
+    pub fn has_client(self) -> bool {
+        !matches!(self, Self::ManagerStart | Self::DaemonStart)
+    }
+
     /// The kind with this number on the wire.
     pub fn from_number(number: u32) -> Option<Self> {
         Some(match number {

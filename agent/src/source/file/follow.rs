@@ -9,23 +9,23 @@
 //! its end as the log's last, and is still there or still open. Rotation deletes the oldest first, so nothing between
 //! them can be gone. Otherwise the file waits for a date.
 
-use std::io;
+mod identify;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ring::digest::{Context, SHA256};
-use seatmeter_count::Day;
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::content::{Content, ContentError};
-use super::discover::{Candidate, candidates, mark};
-use super::identity::{Fingerprint, Head, Identity};
+use super::discover::{candidates, mark};
+use super::identity::Fingerprint;
 use super::status::{LogSource, LogState, SharedStatus};
-use super::stream::{OpenStream, Start, StreamError, read_head};
-use crate::buffer::{Buffer, BufferError, Checkpoint};
+use super::stream::{OpenStream, Start, StreamError};
+use crate::buffer::Buffer;
 use crate::codes;
 use crate::format::reading::LineCounts;
 use crate::format::timeline::Standing;
+use identify::{Part, is_moved};
 
 /// Follows one log.
 pub struct Follower {
@@ -34,29 +34,12 @@ pub struct Follower {
     status: SharedStatus,
     /// The file being written.
     open: Option<OpenStream>,
-    /// The last stream read to its end in this process, and where it stood.
-    before: Option<(Fingerprint, Standing)>,
+    /// Where the last stream stood that was read to its end in this process.
+    before: Option<Standing>,
     /// What of the open stream's counts is in the status.
     counted: LineCounts,
     /// Streams that the aggregator wants to have again from the beginning.
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
-}
-
-/// A file whose lines cannot be dated.
-struct Undated {
-    /// How many they are.
-    lines: u64,
-    /// The name of its beginning, where that is complete.
-    head: Option<Fingerprint>,
-}
-
-/// A file that a survey has identified.
-struct Part {
-    candidate: Candidate,
-    fingerprint: Fingerprint,
-    identity: Option<Identity>,
-    checkpoint: Option<Checkpoint>,
-    begins: i64,
 }
 
 impl Follower {
@@ -189,7 +172,7 @@ impl Follower {
         let Some(open) = self.open.take() else { return Ok(None) };
         let is_cut = open.seen_size() > open.position();
         // Only a stream that was read to its end tells the date of the next one.
-        self.before = open.standing().filter(|_| !is_cut).map(|standing| (*open.fingerprint(), standing));
+        self.before = open.standing().filter(|_| !is_cut);
         Ok(is_cut.then(|| (*open.fingerprint(), open.seen_size())))
     }
 
@@ -226,157 +209,6 @@ impl Follower {
         Ok(self.buffer.append(&batch, &checkpoint)?)
     }
 
-    /// Identifies every file that is not known to be read to its end; in the order of their beginnings.
-    fn identify_all(&self, found: Vec<Candidate>, problem: &mut Option<StreamError>) -> Result<Vec<Part>, BufferError> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut undated = 0;
-        let mut last_is_unread = false;
-        // The stream that is certainly the one before the next file, and where it ends. A file of a stream that is not the
-        // last one is a copy, or was written again: nothing comes between the last one and the next by it.
-        let mut before = None;
-        // Whether all files so far are read: only then is the file that was open before the current one.
-        let mut all_are_read = true;
-        // The beginnings of files that wait for a date: a copy of one that is being made has no old file's time yet.
-        let mut waiting: Vec<Fingerprint> = Vec::new();
-        for candidate in found {
-            if candidate.is_current && all_are_read {
-                before = before.or(self.before);
-            }
-            if let Some(fingerprint) = self.buffer.known_file(&candidate.mark)? {
-                if let Some(last) = self.standing_of_last(&fingerprint)? {
-                    (before, last_is_unread) = (Some(last), false);
-                }
-                continue;
-            }
-            match self.identify(&candidate, before, &waiting) {
-                Ok(Ok(part)) => {
-                    match part.checkpoint.as_ref().filter(|known| known.position == candidate.mark.size) {
-                        Some(read) => {
-                            if let Some(last) = self.standing_of_last(&read.fingerprint)? {
-                                (before, last_is_unread) = (Some(last), false);
-                            }
-                        }
-                        None => (before, last_is_unread, all_are_read) = (None, true, false),
-                    }
-                    parts.push(part);
-                }
-                Ok(Err(Undated { lines, head })) => {
-                    undated += lines;
-                    all_are_read = false;
-                    waiting.extend(head);
-                    if last_is_unread {
-                        // Dated by the part before it, once that is read: nothing after it is read before.
-                        break;
-                    }
-                    before = None;
-                }
-                Err(StreamError::Buffer(error)) => return Err(error),
-                Err(error) => {
-                    let is_moved = is_moved(&error);
-                    *problem = Some(error);
-                    if is_moved {
-                        // What comes after it could be read before it.
-                        break;
-                    }
-                    (before, all_are_read) = (None, false);
-                }
-            }
-        }
-        parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
-        let mut status = lock(&self.status);
-        status.undated_lines = undated;
-        if undated > 0 {
-            status.state = LogState::Undated;
-            status.message =
-                format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
-        }
-        Ok(parts)
-    }
-
-    /// Where a stream stands that was the last of this log to be read; `None` where it was not the last.
-    fn standing_of_last(&self, fingerprint: &Fingerprint) -> Result<Option<(Fingerprint, Standing)>, BufferError> {
-        if self.buffer.last_stream(&self.source.name)? != Some(*fingerprint) {
-            return Ok(None);
-        }
-        let checkpoint = self.buffer.checkpoint(fingerprint)?;
-        Ok(checkpoint.map(|checkpoint| (*fingerprint, checkpoint.state.bookmark.standing())))
-    }
-
-    /// Which stream a file is.
-    fn identify(
-        &self,
-        candidate: &Candidate,
-        before: Option<(Fingerprint, Standing)>,
-        waiting: &[Fingerprint],
-    ) -> Result<Result<Part, Undated>, StreamError> {
-        let (head, mark) = read_head(&candidate.path)?;
-        if !mark.is_same_file(&candidate.mark) {
-            return Err(StreamError::Replaced(candidate.path.clone()));
-        }
-        let before = before.filter(|_| !head.head().is_some_and(|name| waiting.contains(&name)));
-        let date = self.date_of(candidate, &head, before)?;
-        let Some(identity) = head.identity(date) else {
-            let lines = if head.has_uses() { head.stamped_lines() } else { 0 };
-            return Ok(Err(Undated { lines, head: head.head() }));
-        };
-        let (fingerprint, checkpoint) = self.variant_of(candidate, identity.fingerprint)?;
-        Ok(Ok(Part {
-            candidate: candidate.clone(),
-            fingerprint,
-            begins: identity.begins,
-            identity: Some(identity),
-            checkpoint,
-        }))
-    }
-
-    /// The day of a file's first line, where the file itself does not tell.
-    fn date_of(
-        &self,
-        candidate: &Candidate,
-        head: &Head,
-        before: Option<(Fingerprint, Standing)>,
-    ) -> Result<Option<Day>, StreamError> {
-        let known = head.head().map(|name| self.buffer.streams_beginning(&name)).transpose()?.unwrap_or_default();
-        // Days can begin alike, so that the same beginning is not enough: what was read of the stream last must be there.
-        // Of a stream that is to be read again from its beginning, nothing was.
-        for stream in known.iter().filter(|stream| !stream.state.window.is_empty()) {
-            if window_at(candidate, stream.position, stream.state.window.len())?.as_ref() == Some(&stream.state.window)
-            {
-                return Ok(Some(stream.state.first_day));
-            }
-        }
-        if let (Some((_, standing)), Some(time)) = (before, head.first_time()) {
-            return Ok(Some(day_after(standing, time)));
-        }
-        if let Some(stream) = known.first() {
-            return Ok(Some(stream.state.first_day));
-        }
-        let is_first = self.buffer.last_stream(&self.source.name)?.is_none();
-        Ok(self.source.date.filter(|_| is_first))
-    }
-
-    /// The stream of a file by its beginning, unless it differs from what was read of that stream: then it is another
-    /// one that begins alike, and its name says where they part.
-    fn variant_of(
-        &self,
-        candidate: &Candidate,
-        fingerprint: Fingerprint,
-    ) -> Result<(Fingerprint, Option<Checkpoint>), StreamError> {
-        let mut fingerprint = fingerprint;
-        loop {
-            let Some(checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok((fingerprint, None)) };
-            let found = window_at(candidate, checkpoint.position, checkpoint.state.window.len())?;
-            // A copy that ends before is told by its length when it is read.
-            let Some(found) = found.filter(|found| *found != checkpoint.state.window) else {
-                return Ok((fingerprint, Some(checkpoint)));
-            };
-            let mut hash = Context::new(&SHA256);
-            hash.update(&fingerprint);
-            hash.update(&found);
-            fingerprint.copy_from_slice(hash.finish().as_ref());
-        }
-    }
-
     fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
         let Part { candidate, fingerprint, identity, checkpoint, .. } = part;
         let start = match (checkpoint, &identity) {
@@ -405,7 +237,7 @@ impl Follower {
         stream.commit(&self.buffer)?;
         self.count(&stream);
         if self.buffer.last_stream(&self.source.name)? == Some(fingerprint) {
-            self.before = stream.standing().map(|standing| (fingerprint, standing));
+            self.before = stream.standing();
         }
         let is_whole = stream.settles_at().is_none();
         // A part with a half-written last line is looked at again until that line is whole.
@@ -485,35 +317,11 @@ impl Follower {
     }
 }
 
-/// Whether a file was renamed or removed since its folder was listed.
-fn is_moved(error: &StreamError) -> bool {
-    matches!(error, StreamError::Replaced(_) | StreamError::Content(ContentError::Missing(_)))
-}
-
 fn state_of(error: &StreamError) -> LogState {
     match error {
         StreamError::Content(ContentError::Missing(_)) => LogState::Missing,
         _ => LogState::Unreadable,
     }
-}
-
-/// The day of a line at this time of day that follows a stream which stands there.
-fn day_after(standing: Standing, time: u32) -> Day {
-    if standing.time - i64::from(time) > 43_200 { standing.day + 1 } else { standing.day }
-}
-
-/// The bytes before a position of a file; `None` where it ends before.
-fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Option<Vec<u8>>, ContentError> {
-    let failed = |source| ContentError::of(&candidate.path, source);
-    let (mut content, _) = Content::open(&candidate.path)?;
-    let start = position - length as u64;
-    if content.skip_to(start).map_err(failed)? < start {
-        return Ok(None);
-    }
-    let mut window = Vec::with_capacity(length);
-    // A compressed file that is still being made is an error, and not one that ends here.
-    io::Read::read_to_end(&mut io::Read::take(content, length as u64), &mut window).map_err(failed)?;
-    Ok(Some(window).filter(|window| window.len() == length))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
