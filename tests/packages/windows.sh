@@ -106,7 +106,7 @@ must "asked for: the state is open to the system, administrators and the service
 for refused in "no delayed start" "no restart after a crash" "no identity of its own for access lists"; do
   must "asked for, and refused by Wine: $refused" grep -q "warning: $refused: .*os error 124" <<<"$asked"
 done
-same "other refusals" 3 "$(grep -c warning: <<<"$asked")"
+same "refusals in all" 3 "$(grep -c warning: <<<"$asked")"
 
 step "killed; the machine is started again"
 before=$(agent_process)
