@@ -77,9 +77,12 @@ impl Batcher {
 
     /// Whether the batch has all it can hold, if it covers what comes before `position`.
     pub fn is_full(&self, position: u64) -> bool {
-        self.columns.kinds.len() >= MAX_EVENTS
-            || self.strings.size() > MAX_NAMES
-            || position - self.start > MAX_RANGE / 2
+        self.events() >= MAX_EVENTS || self.strings.size() > MAX_NAMES || position - self.start > MAX_RANGE / 2
+    }
+
+    /// How many events are in the batch.
+    pub fn events(&self) -> usize {
+        self.columns.kinds.len()
     }
 
     /// Where the batch starts.
@@ -103,7 +106,7 @@ impl Batcher {
             lost_before: false,
             replaces_tail: false,
             last_line_at,
-            event_count: self.columns.kinds.len() as u32,
+            event_count: self.events() as u32,
             columns_size,
             columns: columns.into(),
             lines: Some(LineCounts { events: lines.events, noise: lines.noise, unrecognised: lines.unrecognised }),

@@ -7,14 +7,16 @@ use seatmeter_count::calendar::date_of;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::facts::{self, Fact, FactFigures, HourKey, Usage, UsageKey};
+use crate::store::facts::{self, Block};
+use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
 /// Collects facts.
 pub struct Book {
     calendar: Calendar,
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
-    facts: usize,
+    /// Blocks of facts in all cells.
+    blocks: usize,
     /// Uses in all cells that are not in their facts yet.
     uses: usize,
 }
@@ -22,7 +24,7 @@ pub struct Book {
 /// What one feature's events in one month, by one log, mean.
 #[derive(Default)]
 struct Cell {
-    facts: HashMap<u32, FactFigures>,
+    blocks: HashMap<u32, Box<Block>>,
     /// What is not in the facts yet. Events come feature by feature in no order, and the facts of all features are larger
     /// than the processor's cache, while those of one are not: so many uses of a feature are added at a time.
     uses: Vec<Use>,
@@ -35,10 +37,6 @@ struct Cell {
     peak: u64,
     peak_at: i64,
 }
-
-/// A fact of which nothing is known yet.
-const NOTHING: FactFigures =
-    FactFigures { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 };
 
 /// A checkout, or a stretch of time within the month in which seats were held.
 #[derive(Clone, Copy)]
@@ -85,7 +83,7 @@ pub struct Stretch {
 impl Book {
     /// An empty book, its days being those of this calendar.
     pub fn new(calendar: Calendar) -> Self {
-        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), blocks: 0, uses: 0 }
     }
 
     /// Whether there is nothing to write.
@@ -93,9 +91,9 @@ impl Book {
         self.cells.is_empty() && self.hours.is_empty()
     }
 
-    /// How many facts there are to write, but for those of the latest uses.
-    pub fn facts(&self) -> usize {
-        self.facts
+    /// How many blocks of facts there are to write, but for those of the latest uses.
+    pub fn blocks(&self) -> usize {
+        self.blocks
     }
 
     /// Forgets what was collected of a log.
@@ -121,7 +119,7 @@ impl Book {
         self.uses += 1;
         if cell.uses.len() == MANY_USES {
             self.uses -= MANY_USES;
-            self.facts += cell.digest();
+            self.blocks += cell.digest();
         } else if self.uses >= TOO_MANY_USES {
             self.digest();
         }
@@ -129,7 +127,7 @@ impl Book {
 
     /// Adds all uses to their facts.
     fn digest(&mut self) {
-        self.facts += self.cells.values_mut().map(Cell::digest).sum::<usize>();
+        self.blocks += self.cells.values_mut().map(Cell::digest).sum::<usize>();
         self.uses = 0;
     }
 
@@ -185,33 +183,24 @@ impl Book {
         keys.sort_unstable();
         for key in keys {
             let cell = &self.cells[key];
-            let mut list: Vec<Fact> = cell
-                .facts
-                .iter()
-                .map(|(identity, figures)| Fact {
-                    log_id: key.0,
-                    month: key.1,
-                    feature: key.2,
-                    identity: *identity,
-                    figures: *figures,
-                })
-                .collect();
-            list.sort_unstable_by_key(|fact| fact.identity);
-            facts::add_facts(connection, &list)?;
-            let mut usage = facts::usage(connection, *key)?;
-            cell.add_to(&mut usage, &list);
-            facts::put_usage(connection, *key, &usage)?;
+            let mut blocks: Vec<(u32, &Block)> =
+                cell.blocks.iter().map(|(number, block)| (*number, &**block)).collect();
+            blocks.sort_unstable_by_key(|(number, _)| *number);
+            facts::add_facts(connection, *key, &blocks)?;
+            let mut usage = usage::usage(connection, *key)?;
+            cell.add_to(&mut usage, &blocks);
+            usage::put_usage(connection, *key, &usage)?;
         }
         let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
         hours.sort_unstable();
-        facts::raise_peaks(connection, &hours)
+        usage::raise_peaks(connection, &hours)
     }
 
     /// Forgets what was collected: it is written, or will be made again.
     pub fn clear(&mut self) {
         self.cells.clear();
         self.hours.clear();
-        (self.facts, self.uses) = (0, 0);
+        (self.blocks, self.uses) = (0, 0);
     }
 
     fn cell(&mut self, log_id: i64, feature: u32, at: i64) -> &mut Cell {
@@ -230,11 +219,11 @@ impl Book {
 }
 
 impl Cell {
-    /// Adds the uses to their facts. Returns how many facts are new.
+    /// Adds the uses to their facts. Returns how many blocks are new.
     fn digest(&mut self) -> usize {
-        let before = self.facts.len();
+        let before = self.blocks.len();
         for Use { identity, device, days, flags, from, last, seat_seconds } in std::mem::take(&mut self.uses) {
-            let fact = self.facts.entry(identity).or_insert(NOTHING);
+            let fact = self.blocks.entry(Block::number_of(identity)).or_default().figures(identity);
             fact.seat_seconds += seat_seconds;
             if flags == CHECKOUT {
                 fact.checkouts += 1;
@@ -246,10 +235,10 @@ impl Cell {
             self.seat_seconds += seat_seconds;
             self.devices.insert(device);
         }
-        self.facts.len() - before
+        self.blocks.len() - before
     }
 
-    fn add_to(&self, usage: &mut Usage, list: &[Fact]) {
+    fn add_to(&self, usage: &mut Usage, blocks: &[(u32, &Block)]) {
         usage.outs += self.outs;
         usage.ins += self.ins;
         usage.denial_lines += self.denial_lines;
@@ -258,8 +247,12 @@ impl Cell {
         if self.peak > usage.peak {
             (usage.peak, usage.peak_at) = (self.peak, self.peak_at);
         }
-        usage.held.extend(list.iter().map(|fact| fact.identity));
-        usage.checked_out.extend(list.iter().filter(|fact| fact.figures.checkouts > 0).map(|fact| fact.identity));
+        for (identity, figures) in blocks.iter().flat_map(|(number, block)| block.known(*number)) {
+            usage.held.insert(identity);
+            if figures.checkouts > 0 {
+                usage.checked_out.insert(identity);
+            }
+        }
         usage.devices |= &self.devices;
     }
 }

@@ -9,6 +9,7 @@ use super::directory::Directory;
 use super::ledger::Facts;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, Fact};
+use crate::store::usage::{self, UsageKey};
 use crate::store::{Store, StoreError, in_transaction, received};
 
 /// What a verification found.
@@ -82,13 +83,13 @@ fn compare(
     report.check(stored.state == made.state, || "open sessions differ".into());
     report.check(stored.last_line_at == made.last_line_at, || "the last line differs".into());
 
-    let mut facts_again: BTreeMap<(i32, u32, u32), Fact> = BTreeMap::new();
+    let mut facts_again: BTreeMap<(UsageKey, u32), Fact> = BTreeMap::new();
     facts::each_fact(again, id, &mut |fact| {
-        facts_again.insert((fact.month, fact.feature, fact.identity), fact);
+        facts_again.insert((fact.key, fact.identity), fact);
         Ok(())
     })?;
     facts::each_fact(archive, id, &mut |fact| {
-        let made = facts_again.remove(&(fact.month, fact.feature, fact.identity));
+        let made = facts_again.remove(&(fact.key, fact.identity));
         report.check(made.as_ref() == Some(&fact), || format!("stored {fact:?}, made again {made:?}"));
         Ok(())
     })?;
@@ -97,9 +98,9 @@ fn compare(
     }
 
     let of_log = |connection: &mut dyn Connection| -> Result<_, StoreError> {
-        let mut usages = facts::usage_of_months(connection, i32::MIN, i32::MAX)?;
+        let mut usages = usage::usage_of_months(connection, i32::MIN, i32::MAX)?;
         usages.retain(|((log, _, _), _)| *log == id);
-        Ok((usages, facts::peaks(connection, id, i64::MIN, i64::MAX)?))
+        Ok((usages, usage::peaks(connection, id, i64::MIN, i64::MAX)?))
     };
     let (stored_usages, stored_hours) = of_log(archive)?;
     let (made_usages, made_hours) = of_log(again)?;

@@ -23,12 +23,12 @@ use tokio::time::timeout;
 
 use super::directory::Directory;
 use super::fold::{LogFold, Saved};
-use super::ledger::{Facts, MANY_FACTS};
+use super::ledger::{Facts, MANY_BLOCKS};
 use super::received::{Delivery, Received};
 use crate::codes;
 use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
-use crate::store::{Failure, Store, StoreError, facts, in_transaction, set_setting, setting};
+use crate::store::{Failure, Store, StoreError, facts, in_transaction, set_setting, setting, usage};
 
 /// Facts are written when nothing has come for this long, ...
 const IDLE: Duration = Duration::from_millis(100);
@@ -141,7 +141,7 @@ impl Writer {
             self.receive(group)?;
         }
         let is_old = self.facts.waiting_since.is_some_and(|since| since.elapsed() > PATIENCE);
-        if self.facts.waiting_since.is_some() && (is_idle || is_old || self.facts.book.facts() > MANY_FACTS) {
+        if self.facts.waiting_since.is_some() && (is_idle || is_old || self.facts.book.blocks() > MANY_BLOCKS) {
             self.flush()?;
         }
         let due: Vec<i64> =
@@ -235,6 +235,7 @@ impl Writer {
         self.store.read(|archive| {
             in_transaction(connection, |connection| {
                 facts::forget(connection, log_id)?;
+                usage::forget(connection, log_id)?;
                 fold.forget(log_id);
                 fold.take_archived(archive, connection, logs, log_id, i64::MAX)?;
                 if let Some(log) = logs.get_mut(&log_id) {

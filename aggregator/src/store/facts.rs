@@ -1,19 +1,23 @@
-//! What the batches mean: facts by person and by feature, and concurrency by hour.
+//! What each identity did with each feature, by month and log.
+//!
+//! A hundred million events mean more than a million facts, and a database takes longer over a million small rows than
+//! all the rest of the counting takes. So the facts of neighbouring identities stand in one row, their figures column
+//! by column: an eighth of the rows' time, and a third of their space.
 
-use roaring::RoaringBitmap;
+use prost::Message;
 
-use super::engine::{Connection, Value};
+use super::engine::{Connection, Row, Value};
+use super::usage::UsageKey;
 use super::{Failure, StoreError};
+
+/// So many neighbouring identities share a row. Their figures take 600 bytes or so, which lets a page hold several rows.
+const BLOCK: usize = u32::BITS as usize;
 
 /// What one identity did with one feature in one month, by one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// By which log.
-    pub log_id: i64,
-    /// In which month: its number.
-    pub month: i32,
-    /// With which feature.
-    pub feature: u32,
+    /// By which log, in which month, with which feature.
+    pub key: UsageKey,
     /// Who.
     pub identity: u32,
     /// How.
@@ -37,107 +41,205 @@ pub struct FactFigures {
     pub flags: u32,
 }
 
+/// A flag of a fact: the end of a session was not seen.
+pub const ESTIMATED: u32 = 1;
+/// A flag of a fact: a use was seen, but not its beginning.
+pub const MOMENT: u32 = 2;
+
 impl FactFigures {
+    /// Nothing is known yet.
+    pub const NOTHING: Self =
+        Self { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 };
+
+    /// Whether there was no use.
+    pub fn is_nothing(&self) -> bool {
+        self.first_at > self.last_at
+    }
+
     /// Notes a use on these days, from one moment through another.
     pub fn touch(&mut self, days: u32, first: i64, last: i64) {
         self.days |= days;
         self.first_at = self.first_at.min(first);
         self.last_at = self.last_at.max(last);
     }
+
+    /// Adds what else is known of the same fact.
+    pub fn add(&mut self, other: &Self) {
+        self.touch(other.days, other.first_at, other.last_at);
+        self.checkouts = self.checkouts.saturating_add(other.checkouts);
+        self.seat_seconds = self.seat_seconds.saturating_add(other.seat_seconds);
+        self.flags |= other.flags;
+    }
 }
 
-/// A flag of a fact: the end of a session was not seen.
-pub const ESTIMATED: u32 = 1;
-/// A flag of a fact: a use was seen, but not its beginning.
-pub const MOMENT: u32 = 2;
+/// The figures of neighbouring identities.
+#[derive(Clone, Debug)]
+pub struct Block([FactFigures; BLOCK]);
 
-/// What was done with one feature in one month, by one log.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Usage {
-    /// Checkout lines.
-    pub outs: u64,
-    /// Checkin lines.
-    pub ins: u64,
-    /// Denial lines.
-    pub denial_lines: u64,
-    /// Denials, retries folded.
-    pub denials: u64,
-    /// Seconds in which seats were held, times the seats.
-    pub seat_seconds: u64,
-    /// The most seats in use at once.
-    pub peak: u64,
-    /// When that was reached first.
-    pub peak_at: i64,
-    /// Identities that held a seat.
-    pub held: RoaringBitmap,
-    /// Identities that checked out.
-    pub checked_out: RoaringBitmap,
-    /// Devices that seats were held on.
-    pub devices: RoaringBitmap,
+impl Default for Block {
+    fn default() -> Self {
+        Self([FactFigures::NOTHING; BLOCK])
+    }
 }
 
-/// Log, month, feature.
-pub type UsageKey = (i64, i32, u32);
+impl Block {
+    /// In which block an identity is.
+    pub fn number_of(identity: u32) -> u32 {
+        identity / BLOCK as u32
+    }
 
-/// Log, hour, feature.
-pub type HourKey = (i64, i64, u32);
+    /// The figures of an identity that is in this block.
+    pub fn figures(&mut self, identity: u32) -> &mut FactFigures {
+        &mut self.0[identity as usize % BLOCK]
+    }
 
-/// An hour's most seats in use, and when that was reached first.
-pub type Peak = (HourKey, (u64, i64));
+    /// The identities of which something is known, in their order; the block has this number.
+    pub fn known(&self, number: u32) -> impl Iterator<Item = (u32, &FactFigures)> {
+        let first = number.saturating_mul(BLOCK as u32);
+        (first..=u32::MAX).zip(&self.0).filter(|(_, figures)| !figures.is_nothing())
+    }
 
-/// Rows are handed to the database in portions of this many, so that their values take little memory.
-const PORTION: usize = 4096;
-
-/// Adds facts to those there are. Sorted by key, they are written fastest.
-pub fn add_facts(connection: &mut dyn Connection, facts: &[Fact]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO fact (log_id, month, feature_id, identity_id, days, first_at, last_at, checkouts, seat_seconds, flags)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-               ON CONFLICT (log_id, month, feature_id, identity_id) DO UPDATE SET
-                   days = fact.days | excluded.days,
-                   first_at = CASE WHEN excluded.first_at < fact.first_at THEN excluded.first_at ELSE fact.first_at END,
-                   last_at = CASE WHEN excluded.last_at > fact.last_at THEN excluded.last_at ELSE fact.last_at END,
-                   checkouts = fact.checkouts + excluded.checkouts,
-                   seat_seconds = fact.seat_seconds + excluded.seat_seconds,
-                   flags = fact.flags | excluded.flags";
-    let mut values = Vec::new();
-    for portion in facts.chunks(PORTION) {
-        values.clear();
-        for Fact { log_id, month, feature, identity, figures } in portion {
-            values.extend([
-                Value::from(*log_id),
-                (*month).into(),
-                (*feature).into(),
-                (*identity).into(),
-                figures.days.into(),
-                figures.first_at.into(),
-                figures.last_at.into(),
-                figures.checkouts.into(),
-                figures.seat_seconds.into(),
-                figures.flags.into(),
-            ]);
+    fn add(&mut self, other: &Self) {
+        for (figures, others) in self.0.iter_mut().zip(&other.0) {
+            figures.add(others);
         }
-        connection.bulk(sql, 10, &values)?;
+    }
+}
+
+/// A [`Block`] in the database: a column for each figure, with an entry for each identity that has any.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Encoded {
+    /// Bit 0: the first identity has figures.
+    #[prost(fixed32, tag = "1")]
+    known: u32,
+    /// The first moment of the first of them; moments are small numbers beside it.
+    #[prost(sint64, tag = "2")]
+    base: i64,
+    #[prost(uint32, repeated, tag = "3")]
+    days: Vec<u32>,
+    /// Since the base.
+    #[prost(sint64, repeated, tag = "4")]
+    first_at: Vec<i64>,
+    /// Since the first moment.
+    #[prost(sint64, repeated, tag = "5")]
+    last_at: Vec<i64>,
+    #[prost(uint64, repeated, tag = "6")]
+    checkouts: Vec<u64>,
+    #[prost(uint64, repeated, tag = "7")]
+    seat_seconds: Vec<u64>,
+    #[prost(uint32, repeated, tag = "8")]
+    flags: Vec<u32>,
+}
+
+impl Encoded {
+    /// Appends a block's bytes.
+    fn write(&mut self, block: &Block, bytes: &mut Vec<u8>) {
+        self.clear();
+        for (index, figures) in block.known(0) {
+            if self.known == 0 {
+                self.base = figures.first_at;
+            }
+            self.known |= 1 << index;
+            self.days.push(figures.days);
+            self.first_at.push(figures.first_at.wrapping_sub(self.base));
+            self.last_at.push(figures.last_at.wrapping_sub(figures.first_at));
+            self.checkouts.push(figures.checkouts);
+            self.seat_seconds.push(figures.seat_seconds);
+            self.flags.push(figures.flags);
+        }
+        self.encode_raw(bytes);
+    }
+
+    /// Reads what [`Encoded::write`] wrote.
+    fn read(&mut self, bytes: &[u8]) -> Result<Block, StoreError> {
+        self.clear();
+        self.merge(bytes).map_err(|error| damaged(&error.to_string()))?;
+        let entries = self.known.count_ones() as usize;
+        let moments = [self.first_at.len(), self.last_at.len()];
+        let counts = [self.days.len(), self.checkouts.len(), self.seat_seconds.len(), self.flags.len()];
+        if moments.iter().chain(&counts).any(|length| *length != entries) {
+            return Err(damaged("its columns differ in length"));
+        }
+        let mut block = Block::default();
+        let known = (0..BLOCK).filter(|index| self.known >> index & 1 == 1);
+        for (entry, index) in known.enumerate() {
+            let first_at = self.base.wrapping_add(self.first_at[entry]);
+            block.0[index] = FactFigures {
+                days: self.days[entry],
+                first_at,
+                last_at: first_at.wrapping_add(self.last_at[entry]),
+                checkouts: self.checkouts[entry],
+                seat_seconds: self.seat_seconds[entry],
+                flags: self.flags[entry],
+            };
+        }
+        Ok(block)
+    }
+}
+
+fn damaged(reason: &str) -> StoreError {
+    StoreError::new(
+        Failure::Corrupt,
+        format!("a block of facts cannot be read: {reason}; run `seatmeter-aggregator rebuild`"),
+    )
+}
+
+/// Blocks are handed to the database in portions of this many, so that their bytes take little memory.
+const PORTION: usize = 256;
+
+/// Blocks that are at most so far apart are asked for together.
+const NEAR: u32 = 4;
+
+/// Adds blocks to what there is of them. They are in the order of their numbers.
+pub fn add_facts(
+    connection: &mut dyn Connection,
+    (log_id, month, feature): UsageKey,
+    blocks: &[(u32, &Block)],
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO fact (log_id, month, feature_id, block, figures) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (log_id, month, feature_id, block) DO UPDATE SET figures = excluded.figures";
+    let mut encoded = Encoded::default();
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    for portion in blocks.chunks(PORTION) {
+        let mut sums: Vec<(u32, Block)> = portion.iter().map(|(number, block)| (*number, (*block).clone())).collect();
+        for near in sums.chunk_by_mut(|(left, _), (right, _)| right - left <= NEAR) {
+            add_stored(connection, (log_id, month, feature), near, &mut encoded)?;
+        }
+        bytes.clear();
+        ends.clear();
+        for (_, block) in &sums {
+            encoded.write(block, &mut bytes);
+            ends.push(bytes.len());
+        }
+        let mut start = 0;
+        let mut values = Vec::with_capacity(5 * sums.len());
+        for ((number, _), end) in sums.iter().zip(&ends) {
+            let figures = Value::Blob(&bytes[start..*end]);
+            values.extend([log_id.into(), month.into(), feature.into(), (*number).into(), figures]);
+            start = *end;
+        }
+        connection.bulk(sql, 5, &values)?;
     }
     Ok(())
 }
 
-const FACT_COLUMNS: &str =
-    "SELECT log_id, month, feature_id, identity_id, days, first_at, last_at, checkouts, seat_seconds, flags FROM fact";
-
-fn fact_of(row: &dyn super::engine::Row) -> Result<Fact, StoreError> {
-    Ok(Fact {
-        log_id: row.int(0)?,
-        month: row.int(1)? as i32,
-        feature: row.int(2)? as u32,
-        identity: row.int(3)? as u32,
-        figures: FactFigures {
-            days: row.int(4)? as u32,
-            first_at: row.int(5)?,
-            last_at: row.int(6)?,
-            checkouts: row.int(7)? as u64,
-            seat_seconds: row.int(8)? as u64,
-            flags: row.int(9)? as u32,
-        },
+/// Adds what the database has of these blocks to them.
+fn add_stored(
+    connection: &mut dyn Connection,
+    (log_id, month, feature): UsageKey,
+    blocks: &mut [(u32, Block)],
+    encoded: &mut Encoded,
+) -> Result<(), StoreError> {
+    let sql = "SELECT block, figures FROM fact
+               WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block >= $4 AND block <= $5";
+    let (Some((first, _)), Some((last, _))) = (blocks.first(), blocks.last()) else { return Ok(()) };
+    let values = [log_id.into(), month.into(), feature.into(), (*first).into(), (*last).into()];
+    connection.query(sql, &values, &mut |row| {
+        let stored = row.int(0)?;
+        if let Ok(index) = blocks.binary_search_by_key(&stored, |(number, _)| (*number).into()) {
+            blocks[index].1.add(&encoded.read(row.blob(1)?)?);
+        }
+        Ok(())
     })
 }
 
@@ -146,14 +248,15 @@ pub fn fact(
     connection: &mut dyn Connection,
     (log_id, month, feature): UsageKey,
     identity: u32,
-) -> Result<Option<Fact>, StoreError> {
-    let sql = format!("{FACT_COLUMNS} WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND identity_id = $4");
-    let mut found = None;
-    connection.query(&sql, &[log_id.into(), month.into(), feature.into(), identity.into()], &mut |row| {
-        found = Some(fact_of(row)?);
+) -> Result<Option<FactFigures>, StoreError> {
+    let sql = "SELECT figures FROM fact WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block = $4";
+    let mut found = FactFigures::NOTHING;
+    let block = Block::number_of(identity);
+    connection.query(sql, &[log_id.into(), month.into(), feature.into(), block.into()], &mut |row| {
+        found = *Encoded::default().read(row.blob(0)?)?.figures(identity);
         Ok(())
     })?;
-    Ok(found)
+    Ok((!found.is_nothing()).then_some(found))
 }
 
 /// Gives all facts of a log, in the order of their keys.
@@ -162,153 +265,113 @@ pub fn each_fact(
     log_id: i64,
     each: &mut dyn FnMut(Fact) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let sql = format!("{FACT_COLUMNS} WHERE log_id = $1 ORDER BY month, feature_id, identity_id");
-    connection.query(&sql, &[log_id.into()], &mut |row| each(fact_of(row)?))
-}
-
-fn bytes_of(bitmap: &RoaringBitmap) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    // Writing to a vector cannot fail.
-    let _ = bitmap.serialize_into(&mut bytes);
-    bytes
-}
-
-fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
-    RoaringBitmap::deserialize_from(bytes).map_err(|error| {
-        StoreError::new(
-            Failure::Corrupt,
-            format!("a set of people cannot be read: {error}; run `seatmeter-aggregator rebuild`"),
-        )
+    let sql = "SELECT month, feature_id, block, figures FROM fact WHERE log_id = $1 ORDER BY month, feature_id, block";
+    let mut encoded = Encoded::default();
+    connection.query(sql, &[log_id.into()], &mut |row: &dyn Row| {
+        let key = (log_id, row.int(0)? as i32, row.int(1)? as u32);
+        let block = encoded.read(row.blob(3)?)?;
+        block
+            .known(row.int(2)? as u32)
+            .try_for_each(|(identity, figures)| each(Fact { key, identity, figures: *figures }))
     })
 }
 
-/// Writes what a feature's usage now is.
-pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) -> Result<(), StoreError> {
-    let sql = "INSERT INTO usage (log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held, checked_out, devices)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-               ON CONFLICT (month, log_id, feature_id) DO UPDATE SET outs = excluded.outs, ins = excluded.ins,
-                   denial_lines = excluded.denial_lines, denials = excluded.denials, seat_seconds = excluded.seat_seconds,
-                   peak = excluded.peak, peak_at = excluded.peak_at, held = excluded.held,
-                   checked_out = excluded.checked_out, devices = excluded.devices";
-    let (held, checked_out, devices) = (bytes_of(&usage.held), bytes_of(&usage.checked_out), bytes_of(&usage.devices));
-    let values = [
-        key.0.into(),
-        key.1.into(),
-        key.2.into(),
-        usage.outs.into(),
-        usage.ins.into(),
-        usage.denial_lines.into(),
-        usage.denials.into(),
-        usage.seat_seconds.into(),
-        usage.peak.into(),
-        usage.peak_at.into(),
-        (*held).into(),
-        (*checked_out).into(),
-        (*devices).into(),
-    ];
-    connection.execute(sql, &values).map(drop)
-}
-
-const USAGE_COLUMNS: &str =
-    "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at,
-                                    held, checked_out, devices FROM usage";
-
-fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreError> {
-    let key = (row.int(0)?, row.int(1)? as i32, row.int(2)? as u32);
-    let usage = Usage {
-        outs: row.int(3)? as u64,
-        ins: row.int(4)? as u64,
-        denial_lines: row.int(5)? as u64,
-        denials: row.int(6)? as u64,
-        seat_seconds: row.int(7)? as u64,
-        peak: row.int(8)? as u64,
-        peak_at: row.int(9)?,
-        held: bitmap_of(row.blob(10)?)?,
-        checked_out: bitmap_of(row.blob(11)?)?,
-        devices: bitmap_of(row.blob(12)?)?,
-    };
-    Ok((key, usage))
-}
-
-/// What a feature's usage is.
-pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, StoreError> {
-    let sql = format!("{USAGE_COLUMNS} WHERE month = $1 AND log_id = $2 AND feature_id = $3");
-    let mut found = Usage::default();
-    connection.query(&sql, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
-        found = usage_of(row)?.1;
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// The usage of all features in a range of months, both included.
-pub fn usage_of_months(
-    connection: &mut dyn Connection,
-    from: i32,
-    through: i32,
-) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
-    let sql = format!("{USAGE_COLUMNS} WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id");
-    let mut found = Vec::new();
-    connection.query(&sql, &[from.into(), through.into()], &mut |row| {
-        found.push(usage_of(row)?);
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// The first and the last month with any usage.
-pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, StoreError> {
-    let mut found = None;
-    let sql = "SELECT coalesce(min(month), -1), coalesce(max(month), -1) FROM usage";
-    connection.query(sql, &[], &mut |row| {
-        found = Some((row.int(0)? as i32, row.int(1)? as i32));
-        Ok(())
-    })?;
-    Ok(found.filter(|(first, _)| *first >= 0))
-}
-
-/// Raises the peaks of hours.
-pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO concurrency (log_id, hour, feature_id, peak, peak_at) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (log_id, hour, feature_id) DO UPDATE SET
-                   peak_at = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak_at ELSE concurrency.peak_at END,
-                   peak = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak ELSE concurrency.peak END";
-    let mut values = Vec::new();
-    for portion in peaks.chunks(PORTION) {
-        values.clear();
-        for ((log_id, hour, feature), (peak, at)) in portion {
-            values.extend([Value::from(*log_id), (*hour).into(), (*feature).into(), (*peak).into(), (*at).into()]);
-        }
-        connection.bulk(sql, 5, &values)?;
-    }
-    Ok(())
-}
-
-/// The peaks of a log's hours in a range, the last one not included.
-pub fn peaks(
-    connection: &mut dyn Connection,
-    log_id: i64,
-    from_hour: i64,
-    until_hour: i64,
-) -> Result<Vec<Peak>, StoreError> {
-    let sql = "SELECT hour, feature_id, peak, peak_at FROM concurrency
-               WHERE log_id = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, feature_id";
-    let mut found = Vec::new();
-    connection.query(sql, &[log_id.into(), from_hour.into(), until_hour.into()], &mut |row| {
-        found.push(((log_id, row.int(0)?, row.int(1)? as u32), (row.int(2)? as u64, row.int(3)?)));
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Forgets all that is known of a log.
+/// Forgets all facts of a log.
 pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
-    for sql in [
-        "DELETE FROM fact WHERE log_id = $1",
-        "DELETE FROM usage WHERE log_id = $1",
-        "DELETE FROM concurrency WHERE log_id = $1",
-    ] {
-        connection.execute(sql, &[log_id.into()])?;
+    connection.execute("DELETE FROM fact WHERE log_id = $1", &[log_id.into()]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{Store, in_transaction};
+
+    fn any_figures() -> impl Strategy<Value = FactFigures> {
+        (any::<u32>(), any::<(i64, i64)>(), any::<u64>(), any::<u64>(), 0u32..4).prop_map(
+            |(days, (one, other), checkouts, seat_seconds, flags)| FactFigures {
+                days,
+                first_at: one.min(other),
+                last_at: one.max(other),
+                checkouts,
+                seat_seconds,
+                flags,
+            },
+        )
     }
-    Ok(())
+
+    proptest! {
+        #[test]
+        fn a_block_comes_back_as_it_was(known in prop::collection::btree_map(0u32..BLOCK as u32, any_figures(), 0..BLOCK)) {
+            let mut block = Block::default();
+            for (identity, figures) in &known {
+                *block.figures(*identity) = *figures;
+            }
+            let (mut encoded, mut bytes) = (Encoded::default(), Vec::new());
+            encoded.write(&block, &mut bytes);
+            let read = encoded.read(&bytes).unwrap();
+            prop_assert_eq!(read.known(0).map(|(identity, figures)| (identity, *figures)).collect::<Vec<_>>(),
+                known.into_iter().collect::<Vec<_>>());
+        }
+
+        /// A damaged block is told, or read as something: never more.
+        #[test]
+        fn garbage_is_read_in_peace(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Encoded::default().read(&bytes);
+        }
+    }
+
+    /// Some identities, at times near each other and at times not, each with its checkouts.
+    fn any_uses() -> impl Strategy<Value = Vec<(u32, u64)>> {
+        let near = (0u32..4, 0u32..200).prop_map(|(far, near)| far * 100_000 + near);
+        prop::collection::vec((near, 1u64..5), 0..30)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn what_is_written_in_parts_adds_up(parts in prop::collection::vec(any_uses(), 1..5)) {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open_embedded(folder.path()).unwrap();
+            let mut writer = store.writer().unwrap();
+            let key = (1, 24_000, 2);
+            let mut truth: BTreeMap<u32, FactFigures> = BTreeMap::new();
+            for part in &parts {
+                let mut blocks: BTreeMap<u32, Block> = BTreeMap::new();
+                for (identity, checkouts) in part {
+                    for figures in [
+                        blocks.entry(Block::number_of(*identity)).or_default().figures(*identity),
+                        truth.entry(*identity).or_insert(FactFigures::NOTHING),
+                    ] {
+                        figures.touch(1, 5, 6);
+                        figures.checkouts += checkouts;
+                    }
+                }
+                let blocks: Vec<(u32, &Block)> = blocks.iter().map(|(number, block)| (*number, block)).collect();
+                in_transaction(writer.as_mut(), |connection| add_facts(connection, key, &blocks)).unwrap();
+            }
+            let mut found = BTreeMap::new();
+            each_fact(writer.as_mut(), key.0, &mut |fact| {
+                assert_eq!(fact.key, key);
+                assert!(found.insert(fact.identity, fact.figures).is_none());
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(&found, &truth);
+            for identity in [0, 7, 300_199] {
+                prop_assert_eq!(fact(writer.as_mut(), key, identity).unwrap(), truth.get(&identity).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_block_has_the_last_identity() {
+        let mut block = Block::default();
+        block.figures(u32::MAX).touch(1, 5, 6);
+        let known: Vec<u32> = block.known(Block::number_of(u32::MAX)).map(|(identity, _)| identity).collect();
+        assert_eq!(known, [u32::MAX]);
+    }
 }

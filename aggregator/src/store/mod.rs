@@ -5,7 +5,7 @@
 //! - `schema`: the tables
 //! - [`received`]: what came from agents: streams, marks, batches
 //! - [`names`]: who and what, each name once
-//! - [`facts`]: what the batches mean
+//! - [`facts`]: what the batches mean, by person; [`usage`]: by feature and by hour
 //!
 //! What was received is the durable truth; facts are made of it, and can be made again. Every statement is written
 //! once, in the module of its table.
@@ -17,6 +17,7 @@ pub mod names;
 pub mod received;
 mod schema;
 pub mod sqlite;
+pub mod usage;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

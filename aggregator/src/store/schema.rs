@@ -4,7 +4,7 @@ use super::engine::{Connection, Engine};
 use super::{Failure, StoreError};
 
 /// What each version adds to the one before. Only ever appended to.
-const MIGRATIONS: [&[&str]; 1] = [&[
+const MIGRATIONS: [&[&str]; 2] = [&[
     // Who reports.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -133,10 +133,26 @@ const MIGRATIONS: [&[&str]; 1] = [&[
          name  TEXT PRIMARY KEY,
          value TEXT NOT NULL
      )",
+], &[
+    // Facts of neighbouring identities share a row. They are made again from the batches.
+    "DROP TABLE fact",
+    "CREATE TABLE fact (
+         log_id     BIGINT NOT NULL,
+         month      BIGINT NOT NULL,                -- 12 * year + month - 1, of the billing time zone
+         feature_id BIGINT NOT NULL,
+         block      BIGINT NOT NULL,                -- identity / 32
+         figures    {blob} NOT NULL,                -- of those identities: days, moments, checkouts, seat-seconds, flags
+         PRIMARY KEY (log_id, month, feature_id, block)
+     ) {clustered}",
+    "UPDATE log SET needs_refold = 1",
 ]];
 
 /// Brings the tables to this version.
 pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
+    apply(&MIGRATIONS, engine, connection)
+}
+
+fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)", &[])?;
     let mut version = None;
     connection.query("SELECT version FROM schema_version", &[], &mut |row| {
@@ -144,8 +160,8 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
         Ok(())
     })?;
     let found = version.unwrap_or(0);
-    if found > MIGRATIONS.len() {
-        let known = MIGRATIONS.len();
+    if found > migrations.len() {
+        let known = migrations.len();
         return Err(StoreError::new(
             Failure::Permanent,
             format!(
@@ -153,7 +169,7 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
             ),
         ));
     }
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+    for (index, migration) in migrations.iter().enumerate().skip(found) {
         connection.begin(true)?;
         for statement in *migration {
             connection.execute(&engine.definition(statement), &[])?;
@@ -163,4 +179,32 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
         connection.commit()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::received::{self, Log};
+    use crate::store::sqlite::Sqlite;
+
+    #[test]
+    fn facts_of_the_first_version_are_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Sqlite::new(&folder.path().join("aggregator.db")).unwrap();
+        let mut connection = engine.connect(true).unwrap();
+        apply(&MIGRATIONS[..1], &engine, connection.as_mut()).unwrap();
+        let log = Log {
+            id: 1,
+            server_id: 1,
+            name: "debug.log".into(),
+            last_line_at: 5,
+            folded_through: 7,
+            needs_refold: false,
+            state: Vec::new(),
+        };
+        received::add_log(connection.as_mut(), &log).unwrap();
+        migrate(&engine, connection.as_mut()).unwrap();
+        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_refold);
+        migrate(&engine, connection.as_mut()).unwrap();
+    }
 }

@@ -6,8 +6,8 @@ use seatmeter_count::{Calendar, Month};
 use crate::ingest::fold::{OpenSeat, Saved};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::facts::{self, Usage, UsageKey};
 use crate::store::received::{self, Gaps, LicenseServer, Log, Stream};
+use crate::store::usage::{self, Usage, UsageKey};
 
 /// The license servers with their logs, and the sessions that are open: read once for a question.
 pub struct Fleet {
@@ -102,7 +102,7 @@ pub fn usages(
     from: Month,
     through: Month,
 ) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
-    let mut found = facts::usage_of_months(connection, from.number(), through.number())?;
+    let mut found = usage::usage_of_months(connection, from.number(), through.number())?;
     let mut index: HashMap<UsageKey, usize> = found.iter().enumerate().map(|(index, (key, _))| (*key, index)).collect();
     let mut month = from;
     while month <= through {

@@ -16,9 +16,9 @@ use super::people::{DomainRule, People};
 use super::rules::PersonRule;
 use super::{Usage, complete, is_named};
 use crate::store::engine::Connection;
-use crate::store::facts::{self, UsageKey};
 use crate::store::names;
 use crate::store::received::LicenseServer;
+use crate::store::usage::{self, UsageKey};
 use crate::store::{StoreError, received};
 
 /// What of the usage is asked for.
@@ -77,7 +77,7 @@ impl Usage {
             let completeness = complete::completeness(&fleet, &agents, &self.calendar, month, Timestamp::now());
             let rows = self.rows(connection, &fleet, (month, month), filter, by_server)?;
             let rows = rows.into_iter().map(|row| with_completeness(row, &completeness)).collect();
-            let latest_month = facts::months(connection)?.and_then(|(_, last)| Month::from_number(last));
+            let latest_month = usage::months(connection)?.and_then(|(_, last)| Month::from_number(last));
             Ok(MonthAnswer { rows, completeness, latest_month })
         })
     }
@@ -112,12 +112,12 @@ impl Usage {
         self.store.read(|connection| {
             let fleet = Fleet::read(connection)?;
             let features = names::features_from(connection, 0)?;
-            let Some((first, last)) = facts::months(connection)? else { return Ok(Vec::new()) };
+            let Some((first, last)) = usage::months(connection)? else { return Ok(Vec::new()) };
             let bounds = (Month::from_number(first), Month::from_number(last));
             let (Some(from), Some(through)) = (month.or(bounds.0), month.or(self.last_month(&fleet, bounds.1))) else {
                 return Ok(Vec::new());
             };
-            let mut sums: BTreeMap<(String, Month, u32), facts::Usage> = BTreeMap::new();
+            let mut sums: BTreeMap<(String, Month, u32), usage::Usage> = BTreeMap::new();
             for ((log, number, feature), usage) in month::usages(connection, &fleet, &self.calendar, from, through)? {
                 let (Some(server), Some(month)) = (fleet.server_of(log), Month::from_number(number)) else { continue };
                 if !is_named(license_server, server) {
@@ -207,7 +207,7 @@ impl Usage {
         logs.dedup();
         let mut hours: HashMap<i64, (u64, u64, i64, u32)> = HashMap::new();
         for log in logs {
-            for ((_, hour, feature), (peak, at)) in facts::peaks(connection, log, from, until)? {
+            for ((_, hour, feature), (peak, at)) in usage::peaks(connection, log, from, until)? {
                 if group.peaks.iter().any(|(key, _, _)| key.0 == log && key.2 == feature) {
                     let (sum, largest, largest_at, parts) = hours.entry(hour).or_default();
                     *sum += peak;
@@ -236,16 +236,16 @@ struct Peak {
 /// What makes up a row.
 struct Group {
     sku: Sku,
-    sum: facts::Usage,
+    sum: usage::Usage,
     peaks: Vec<(UsageKey, u64, i64)>,
 }
 
 impl Group {
     fn new(sku: Sku) -> Self {
-        Self { sku, sum: facts::Usage::default(), peaks: Vec::new() }
+        Self { sku, sum: usage::Usage::default(), peaks: Vec::new() }
     }
 
-    fn add(&mut self, key: UsageKey, usage: facts::Usage) {
+    fn add(&mut self, key: UsageKey, usage: usage::Usage) {
         self.peaks.push((key, usage.peak, usage.peak_at));
         let sum = &mut self.sum;
         sum.outs += usage.outs;

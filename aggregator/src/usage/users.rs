@@ -16,7 +16,8 @@ use super::questions::Filter;
 use super::rules::PersonRule;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::facts::{self, ESTIMATED, FactFigures, UsageKey};
+use crate::store::facts::{self, ESTIMATED, FactFigures};
+use crate::store::usage::UsageKey;
 
 /// A page of people.
 pub struct UsersPage {
@@ -134,10 +135,7 @@ impl Usage {
         for (key, sku, _) in wanted.iter().filter(|(_, _, who)| who.contains(identity)) {
             sum.skus.insert(sku.clone());
             if let Some(fact) = facts::fact(connection, *key, identity)? {
-                sum.figures.touch(fact.figures.days, fact.figures.first_at, fact.figures.last_at);
-                sum.figures.checkouts += fact.figures.checkouts;
-                sum.figures.seat_seconds += fact.figures.seat_seconds;
-                sum.figures.flags |= fact.figures.flags;
+                sum.figures.add(&fact);
             }
         }
         Ok(())

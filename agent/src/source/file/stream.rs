@@ -25,6 +25,10 @@ const WINDOW: usize = 256;
 /// A batch is committed this long after its first line at the latest.
 pub const BATCH_DELAY: Duration = Duration::from_secs(1);
 
+/// A batch of this many events is committed as soon as there is nothing more to read. It is what a busy log brings within
+/// [`BATCH_DELAY`], so that such batches come where there was much to catch up with, and at its end.
+const ENOUGH_EVENTS: usize = 1 << 14;
+
 /// A last line without a line feed is taken for whole when the file has not grown for this long. Should it grow after
 /// all, the line is taken back.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -283,7 +287,8 @@ impl OpenStream {
 
     /// When the lines read so far must be committed.
     pub fn deadline(&self) -> Option<Instant> {
-        self.pending_since.map(|since| since + BATCH_DELAY)
+        let delay = if self.batcher.events() < ENOUGH_EVENTS { BATCH_DELAY } else { Duration::ZERO };
+        self.pending_since.map(|since| since + delay)
     }
 
     /// When a last line without a line feed will be taken for whole.

@@ -1,0 +1,186 @@
+//! What was done with each feature: sums and sets of people by month, and concurrency by hour.
+
+use roaring::RoaringBitmap;
+
+use super::engine::{Connection, Value};
+use super::{Failure, StoreError};
+
+/// What was done with one feature in one month, by one log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Checkout lines.
+    pub outs: u64,
+    /// Checkin lines.
+    pub ins: u64,
+    /// Denial lines.
+    pub denial_lines: u64,
+    /// Denials, retries folded.
+    pub denials: u64,
+    /// Seconds in which seats were held, times the seats.
+    pub seat_seconds: u64,
+    /// The most seats in use at once.
+    pub peak: u64,
+    /// When that was reached first.
+    pub peak_at: i64,
+    /// Identities that held a seat.
+    pub held: RoaringBitmap,
+    /// Identities that checked out.
+    pub checked_out: RoaringBitmap,
+    /// Devices that seats were held on.
+    pub devices: RoaringBitmap,
+}
+
+/// Log, month, feature.
+pub type UsageKey = (i64, i32, u32);
+
+/// Log, hour, feature.
+pub type HourKey = (i64, i64, u32);
+
+/// An hour's most seats in use, and when that was reached first.
+pub type Peak = (HourKey, (u64, i64));
+
+/// Rows are handed to the database in portions of this many, so that their values take little memory.
+const PORTION: usize = 4096;
+
+fn bytes_of(bitmap: &RoaringBitmap) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+    // Writing to a vector cannot fail.
+    let _ = bitmap.serialize_into(&mut bytes);
+    bytes
+}
+
+fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
+    RoaringBitmap::deserialize_from(bytes).map_err(|error| {
+        StoreError::new(
+            Failure::Corrupt,
+            format!("a set of people cannot be read: {error}; run `seatmeter-aggregator rebuild`"),
+        )
+    })
+}
+
+/// Writes what a feature's usage now is.
+pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) -> Result<(), StoreError> {
+    let sql = "INSERT INTO usage (log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held, checked_out, devices)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+               ON CONFLICT (month, log_id, feature_id) DO UPDATE SET outs = excluded.outs, ins = excluded.ins,
+                   denial_lines = excluded.denial_lines, denials = excluded.denials, seat_seconds = excluded.seat_seconds,
+                   peak = excluded.peak, peak_at = excluded.peak_at, held = excluded.held,
+                   checked_out = excluded.checked_out, devices = excluded.devices";
+    let (held, checked_out, devices) = (bytes_of(&usage.held), bytes_of(&usage.checked_out), bytes_of(&usage.devices));
+    let values = [
+        key.0.into(),
+        key.1.into(),
+        key.2.into(),
+        usage.outs.into(),
+        usage.ins.into(),
+        usage.denial_lines.into(),
+        usage.denials.into(),
+        usage.seat_seconds.into(),
+        usage.peak.into(),
+        usage.peak_at.into(),
+        (*held).into(),
+        (*checked_out).into(),
+        (*devices).into(),
+    ];
+    connection.execute(sql, &values).map(drop)
+}
+
+const USAGE_COLUMNS: &str =
+    "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at,
+                                    held, checked_out, devices FROM usage";
+
+fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreError> {
+    let key = (row.int(0)?, row.int(1)? as i32, row.int(2)? as u32);
+    let usage = Usage {
+        outs: row.int(3)? as u64,
+        ins: row.int(4)? as u64,
+        denial_lines: row.int(5)? as u64,
+        denials: row.int(6)? as u64,
+        seat_seconds: row.int(7)? as u64,
+        peak: row.int(8)? as u64,
+        peak_at: row.int(9)?,
+        held: bitmap_of(row.blob(10)?)?,
+        checked_out: bitmap_of(row.blob(11)?)?,
+        devices: bitmap_of(row.blob(12)?)?,
+    };
+    Ok((key, usage))
+}
+
+/// What a feature's usage is.
+pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, StoreError> {
+    let sql = format!("{USAGE_COLUMNS} WHERE month = $1 AND log_id = $2 AND feature_id = $3");
+    let mut found = Usage::default();
+    connection.query(&sql, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
+        found = usage_of(row)?.1;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The usage of all features in a range of months, both included.
+pub fn usage_of_months(
+    connection: &mut dyn Connection,
+    from: i32,
+    through: i32,
+) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
+    let sql = format!("{USAGE_COLUMNS} WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id");
+    let mut found = Vec::new();
+    connection.query(&sql, &[from.into(), through.into()], &mut |row| {
+        found.push(usage_of(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The first and the last month with any usage.
+pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, StoreError> {
+    let mut found = None;
+    let sql = "SELECT coalesce(min(month), -1), coalesce(max(month), -1) FROM usage";
+    connection.query(sql, &[], &mut |row| {
+        found = Some((row.int(0)? as i32, row.int(1)? as i32));
+        Ok(())
+    })?;
+    Ok(found.filter(|(first, _)| *first >= 0))
+}
+
+/// Raises the peaks of hours.
+pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO concurrency (log_id, hour, feature_id, peak, peak_at) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (log_id, hour, feature_id) DO UPDATE SET
+                   peak_at = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak_at ELSE concurrency.peak_at END,
+                   peak = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak ELSE concurrency.peak END";
+    let mut values = Vec::new();
+    for portion in peaks.chunks(PORTION) {
+        values.clear();
+        for ((log_id, hour, feature), (peak, at)) in portion {
+            values.extend([Value::from(*log_id), (*hour).into(), (*feature).into(), (*peak).into(), (*at).into()]);
+        }
+        connection.bulk(sql, 5, &values)?;
+    }
+    Ok(())
+}
+
+/// The peaks of a log's hours in a range, the last one not included.
+pub fn peaks(
+    connection: &mut dyn Connection,
+    log_id: i64,
+    from_hour: i64,
+    until_hour: i64,
+) -> Result<Vec<Peak>, StoreError> {
+    let sql = "SELECT hour, feature_id, peak, peak_at FROM concurrency
+               WHERE log_id = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, feature_id";
+    let mut found = Vec::new();
+    connection.query(sql, &[log_id.into(), from_hour.into(), until_hour.into()], &mut |row| {
+        found.push(((log_id, row.int(0)?, row.int(1)? as u32), (row.int(2)? as u64, row.int(3)?)));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Forgets all usage of a log.
+pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
+    for sql in ["DELETE FROM usage WHERE log_id = $1", "DELETE FROM concurrency WHERE log_id = $1"] {
+        connection.execute(sql, &[log_id.into()])?;
+    }
+    Ok(())
+}
