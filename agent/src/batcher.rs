@@ -1,11 +1,11 @@
 //! Consecutive events of one stream, gathered into a batch.
 
-use seatmeter_count::{Event, Kind};
+use seatmeter_count::pairs::{MANY_BYTES, Numbered};
+use seatmeter_count::{Event, Kind, Lookups, Pairs};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
 use crate::format::reading::{self, Dated};
-use crate::names::Pairs;
 
 /// A sample of an unrecognised line is cut after so many bytes.
 const MAX_SAMPLE: usize = 200;
@@ -14,9 +14,10 @@ const MAX_SAMPLE: usize = 200;
 const SAMPLES: usize = 20;
 
 /// The names of a batch take at most this many bytes, so that its columns stay within their limit: replacing invalid
-/// UTF-8 can make them three times as long, and beside them stand up to 36 bytes for each event.
+/// UTF-8 can make them three times as long, and beside them stand up to 36 bytes for each event. Those that wait to be
+/// looked up come on top.
 const MAX_NAMES: usize = MAX_COLUMNS / 8;
-const _: () = assert!(3 * MAX_NAMES + 36 * MAX_EVENTS <= MAX_COLUMNS);
+const _: () = assert!(3 * (MAX_NAMES + MANY_BYTES + MAX_NAME) + 36 * MAX_EVENTS <= MAX_COLUMNS);
 
 /// A batch without events.
 pub fn empty_batch() -> std::io::Result<Batch> {
@@ -33,6 +34,9 @@ pub struct Batcher {
     columns: Columns,
     features: Pairs,
     clients: Pairs,
+    /// Clients that are looked up together, and the events that they belong to.
+    lookups: Lookups,
+    waiting: Vec<usize>,
     strings: Pairs,
     samples: usize,
 }
@@ -48,6 +52,8 @@ impl Batcher {
             columns: Columns::default(),
             features: Pairs::default(),
             clients: Pairs::default(),
+            lookups: Lookups::default(),
+            waiting: Vec::new(),
             strings: Pairs::default(),
             samples: 0,
         }
@@ -58,10 +64,16 @@ impl Batcher {
         let usage = &dated.usage;
         let has_feature = usage.kind != Kind::ManagerStart;
         let feature = if has_feature { self.feature(dated.daemon, usage.feature) } else { 0 };
-        let client = if usage.kind.has_client() { self.client(usage.user, usage.host) } else { 0 };
         let event =
-            Event { kind: usage.kind, at: dated.at.utc, feature, client, seats: usage.seats, detail: usage.detail };
+            Event { kind: usage.kind, at: dated.at.utc, feature, client: 0, seats: usage.seats, detail: usage.detail };
+        if usage.kind.has_client() {
+            self.waiting.push(self.events());
+            self.lookups.push(&self.clients, cut(usage.user), cut(usage.host));
+        }
         self.push(position, event);
+        if self.lookups.is_full() {
+            self.number_clients();
+        }
     }
 
     /// Adds the unrecognised line at a position, written after the moment `near` (seconds since 1970 UTC).
@@ -92,6 +104,7 @@ impl Batcher {
 
     /// The batch up to `end`; the next one starts there.
     pub fn seal(&mut self, end: u64, last_line_at: i64, lines: reading::LineCounts) -> std::io::Result<Batch> {
+        self.number_clients();
         for number in 0..self.strings.len() as u32 {
             let name = String::from_utf8_lossy(self.strings.get(number).0).into_owned();
             self.columns.strings.push(name);
@@ -154,7 +167,7 @@ impl Batcher {
     }
 
     fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> u32 {
-        let (number, is_new) = self.features.number(daemon, feature);
+        let Numbered { number, is_new } = self.features.number(daemon, feature);
         if is_new {
             let (daemon, feature) = (self.string(daemon), self.string(feature));
             self.columns.feature_daemons.push(daemon);
@@ -163,18 +176,24 @@ impl Batcher {
         number
     }
 
-    fn client(&mut self, user: &[u8], host: &[u8]) -> u32 {
-        let (number, is_new) = self.clients.number(user, host);
-        if is_new {
-            let (user, host) = (self.string(user), self.string(host));
-            self.columns.client_users.push(user);
-            self.columns.client_hosts.push(host);
+    /// Gives the events that wait for it their clients.
+    fn number_clients(&mut self) {
+        for (event, client) in self.waiting.drain(..).zip(self.lookups.number(&mut self.clients)) {
+            if client.is_new {
+                let (user, host) = self.clients.get(client.number);
+                self.columns.client_users.push(self.strings.number(user, b"").number);
+                self.columns.client_hosts.push(self.strings.number(host, b"").number);
+            }
+            self.columns.clients[event] = client.number;
         }
-        number
     }
 
     fn string(&mut self, name: &[u8]) -> u32 {
-        // Replacing invalid UTF-8 can make a name three times as long.
-        self.strings.number(&name[..name.len().min(MAX_NAME / 3)], b"").0
+        self.strings.number(cut(name), b"").number
     }
+}
+
+/// A name as it is sent. Replacing invalid UTF-8 can make it three times as long.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(MAX_NAME / 3)]
 }

@@ -12,7 +12,6 @@
 //! | [`codes`] | what the health log calls what happens |
 //! | [`source`] | where input comes from, and how it is known again |
 //! | [`mod@format`] | what license managers write: pure parsers, dating, accounting |
-//! | [`names`] | names, each kept once |
 //! | [`batcher`] | events to batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
 //! | [`capture`] | a thread for each log |
@@ -31,7 +30,6 @@ pub mod config;
 pub mod configure;
 pub mod format;
 pub mod health;
-pub mod names;
 pub mod run;
 pub mod scan;
 pub mod source;

@@ -123,6 +123,7 @@ impl Reading {
     }
 
     /// Takes the next line.
+    #[inline(always)]
     pub fn line<'a>(&mut self, record: &Record<'a>) -> Outcome<'a> {
         let outcome = self.interpret(record);
         match outcome {
@@ -138,6 +139,7 @@ impl Reading {
         self.counts.unrecognised += 1;
     }
 
+    #[inline(always)]
     fn interpret<'a>(&mut self, record: &Record<'a>) -> Outcome<'a> {
         let Some(stamp) = record.stamp else {
             return match record.message {

@@ -1,11 +1,11 @@
 //! The counts of a scan: people per month and feature, as bits.
 
 use seatmeter_count::name::fold_case;
-use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, Ledger, Month, Sessions};
+use seatmeter_count::pairs::Numbered;
+use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, Ledger, Lookups, Month, Pairs, Sessions};
 use serde::Serialize;
 
 use crate::format::reading::Dated;
-use crate::names::Pairs;
 
 /// What was done with a feature in a month. The fields are those of the CSV, in its order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,39 +34,10 @@ pub struct Tally {
     sessions: Sessions,
     names: Names,
     counts: Counts,
-    waiting: Waiting,
+    /// Events whose clients are looked up together: all of each but its client.
+    waiting: Vec<Event>,
+    lookups: Lookups,
     last_line: Option<i64>,
-}
-
-/// Events whose clients are looked up together ([`Pairs::find`] says why).
-#[derive(Default)]
-struct Waiting {
-    events: Vec<Waiter>,
-    /// The names of their users and hosts, one after the other.
-    names: Vec<u8>,
-}
-
-struct Waiter {
-    /// All of it but its client.
-    event: Event,
-    /// The number of its client as written, where that was found.
-    written: Option<u32>,
-    hash: u64,
-    user_length: usize,
-    host_length: usize,
-}
-
-/// So many events wait at most: enough for the processor to have something to do, few enough to stay in its cache.
-const MANY_EVENTS: usize = 64;
-
-impl Waiter {
-    /// Its user and host, which are next in `rest`.
-    fn names<'a>(&self, rest: &mut &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        let (user, after) = rest.split_at(self.user_length);
-        let (host, after) = after.split_at(self.host_length);
-        *rest = after;
-        (user, host)
-    }
 }
 
 /// Names as written, and what they are when case is ignored.
@@ -80,33 +51,34 @@ struct Names {
     users: Pairs,
     /// For each client as written, the folded one.
     folded_of: Vec<ClientId>,
+    /// For each folded client, its user.
+    user_of: Vec<u32>,
 }
 
 impl Names {
     fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> FeatureId {
-        let (number, is_new) = self.features.number(daemon, feature);
+        let Numbered { number, is_new } = self.features.number(daemon, feature);
         if is_new {
             // The daemon's own entry has the empty name; made after the feature's, it is new too, and comes next.
-            let daemon = if feature.is_empty() { number } else { self.features.number(daemon, b"").0 };
+            let daemon = if feature.is_empty() { number } else { self.features.number(daemon, b"").number };
             self.daemon_of.resize(self.features.len(), daemon);
         }
         number
     }
 
-    /// The client with case ignored; the second number is its user's.
-    fn client(&mut self, counts: &mut Counts, user: &[u8], host: &[u8]) -> ClientId {
-        let (number, is_new) = self.written.number(user, host);
-        if is_new {
-            let user = String::from_utf8_lossy(user);
-            let host = String::from_utf8_lossy(host);
+    /// The client with case ignored.
+    fn folded(&mut self, written: Numbered) -> ClientId {
+        if written.is_new {
+            let (user, host) = self.written.get(written.number);
+            let (user, host) = (String::from_utf8_lossy(user), String::from_utf8_lossy(host));
             let (user, host) = (fold_case(&user), fold_case(&host));
-            let (client, is_new) = self.folded.number(user.as_bytes(), host.as_bytes());
-            if is_new {
-                counts.user_of.push(self.users.number(user.as_bytes(), b"").0);
+            let folded = self.folded.number(user.as_bytes(), host.as_bytes());
+            if folded.is_new {
+                self.user_of.push(self.users.number(user.as_bytes(), b"").number);
             }
-            self.folded_of.push(client);
+            self.folded_of.push(folded.number);
         }
-        self.folded_of[number as usize]
+        self.folded_of[written.number as usize]
     }
 }
 
@@ -116,48 +88,29 @@ impl Tally {
         let usage = &dated.usage;
         let feature = self.names.feature(dated.daemon, usage.feature);
         let (user, host) = if usage.kind.has_client() { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
-        self.waiting.names.extend_from_slice(user);
-        self.waiting.names.extend_from_slice(host);
-        self.waiting.events.push(Waiter {
-            event: Event {
-                kind: usage.kind,
-                at: dated.at.local,
-                feature,
-                client: 0,
-                seats: usage.seats,
-                detail: usage.detail,
-            },
-            written: None,
-            hash: self.names.written.hash(user, host),
-            user_length: user.len(),
-            host_length: host.len(),
+        self.lookups.push(&self.names.written, user, host);
+        self.waiting.push(Event {
+            kind: usage.kind,
+            at: dated.at.local,
+            feature,
+            client: 0,
+            seats: usage.seats,
+            detail: usage.detail,
         });
-        if self.waiting.events.len() == MANY_EVENTS {
+        if self.lookups.is_full() {
             self.count_waiting();
         }
     }
 
     /// Counts the events that wait, in their order.
     fn count_waiting(&mut self) {
-        let Waiting { events, names } = &mut self.waiting;
-        let mut rest = names.as_slice();
-        for waiter in events.iter_mut() {
-            let (user, host) = waiter.names(&mut rest);
-            waiter.written = self.names.written.find(waiter.hash, user, host);
+        let written = self.lookups.number(&mut self.names.written);
+        for (event, written) in self.waiting.iter_mut().zip(written) {
+            event.client = self.names.folded(*written);
         }
-        let mut rest = names.as_slice();
-        for waiter in events.drain(..) {
-            let (user, host) = waiter.names(&mut rest);
-            let mut event = waiter.event;
-            if event.kind.has_client() {
-                event.client = match waiter.written {
-                    Some(number) => self.names.folded_of[number as usize],
-                    None => self.names.client(&mut self.counts, user, host),
-                };
-            }
+        for event in self.waiting.drain(..) {
             self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
         }
-        names.clear();
     }
 
     /// Notes that the log goes on through this moment.
@@ -179,8 +132,8 @@ impl Tally {
                     month: month.to_string(),
                     daemon: String::from_utf8_lossy(daemon).into_owned(),
                     feature: String::from_utf8_lossy(feature).into_owned(),
-                    users_checked_out: cell.checked_out.len(),
-                    users_held: cell.held.len(),
+                    users_checked_out: cell.clients.users(CHECKED_OUT, &self.names.user_of),
+                    users_held: cell.clients.users(HELD, &self.names.user_of),
                     outs: cell.outs,
                     ins: cell.ins,
                     denials: cell.denials,
@@ -196,20 +149,17 @@ impl Tally {
 struct Counts {
     calendar: Calendar,
     months: Vec<(Month, Vec<Cell>)>,
-    /// For each client, its user.
-    user_of: Vec<u32>,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { calendar: Calendar::utc(), months: Vec::new(), user_of: Vec::new() }
+        Self { calendar: Calendar::utc(), months: Vec::new() }
     }
 }
 
 #[derive(Clone, Default)]
 struct Cell {
-    checked_out: Users,
-    held: Users,
+    clients: Clients,
     outs: u64,
     ins: u64,
     denials: u64,
@@ -217,25 +167,37 @@ struct Cell {
 
 impl Cell {
     fn is_zero(&self) -> bool {
-        self.held.len() + self.outs + self.ins + self.denials == 0
+        self.clients.0.is_empty() && self.outs + self.ins + self.denials == 0
     }
 }
 
-/// A set of users: a bit for each.
+/// Sets of clients: a bit for each that held a seat, and one for each that checked out. People are made of them at the
+/// end, which costs each event a look into one more table less.
 #[derive(Clone, Default)]
-struct Users(Vec<u64>);
+struct Clients(Vec<[u64; 2]>);
 
-impl Users {
-    fn insert(&mut self, user: u32) {
-        let word = user as usize / 64;
+const HELD: usize = 0;
+const CHECKED_OUT: usize = 1;
+
+impl Clients {
+    fn insert(&mut self, client: ClientId, sets: impl IntoIterator<Item = usize>) {
+        let word = client as usize / 64;
         if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+            self.0.resize(word + 1, [0; 2]);
         }
-        self.0[word] |= 1 << (user % 64);
+        for set in sets {
+            self.0[word][set] |= 1 << (client % 64);
+        }
     }
 
-    fn len(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    /// How many users the clients of a set have.
+    fn users(&self, set: usize, user_of: &[u32]) -> u64 {
+        let mut users = vec![0u64; user_of.len().div_ceil(64)];
+        for (client, user) in user_of.iter().enumerate() {
+            let is_in = self.0.get(client / 64).is_some_and(|words| words[set] >> (client % 64) & 1 == 1);
+            users[*user as usize / 64] |= u64::from(is_in) << (user % 64);
+        }
+        users.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 }
 
@@ -265,11 +227,9 @@ impl Counts {
 
 impl Ledger for Counts {
     fn checkout(&mut self, feature: FeatureId, client: ClientId, at: i64, _seats: u32) {
-        let user = self.user_of[client as usize];
         let cell = self.cell_at(at, feature);
         cell.outs += 1;
-        cell.checked_out.insert(user);
-        cell.held.insert(user);
+        cell.clients.insert(client, [HELD, CHECKED_OUT]);
     }
 
     fn checkin(&mut self, feature: FeatureId, _client: ClientId, at: i64) {
@@ -281,12 +241,11 @@ impl Ledger for Counts {
     }
 
     fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, _seats: u32, ending: Ending) {
-        let user = self.user_of[client as usize];
         let (first, last) = (self.calendar.month(from), self.calendar.month(through));
-        // The month of a checkout has its user already.
+        // The month of a checkout has its client already.
         let mut month = if ending == Ending::Moment { first } else { first.next() };
         while month <= last {
-            self.cell(month, feature).held.insert(user);
+            self.cell(month, feature).clients.insert(client, [HELD]);
             month = month.next();
         }
     }

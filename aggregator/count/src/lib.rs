@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`event`] | what a license server said happened |
 //! | [`name`] | when two names are the same name |
+//! | [`pairs`] | names, each kept once and known by a small number |
 //! | [`calendar`] | which day and month a moment belongs to |
 //! | [`sessions`] | which checkin ends which checkout, and what ends the rest |
 //! | [`retries`] | which denial is only a retry of the one before |
@@ -15,9 +16,11 @@
 pub mod calendar;
 pub mod event;
 pub mod name;
+pub mod pairs;
 pub mod retries;
 pub mod sessions;
 
 pub use calendar::{Calendar, Day, Month};
 pub use event::{ClientId, Event, FeatureId, Kind};
+pub use pairs::{Lookups, Pairs};
 pub use sessions::{Ending, Ledger, Sessions};

@@ -2,7 +2,8 @@
 
 use hashbrown::HashMap;
 use seatmeter_count::name::fold_case;
-use seatmeter_count::{ClientId, FeatureId};
+use seatmeter_count::pairs::Numbered;
+use seatmeter_count::{ClientId, FeatureId, Lookups, Pairs};
 use seatmeter_proto::v1::Columns;
 
 use crate::store::StoreError;
@@ -36,14 +37,24 @@ pub struct Client {
 struct Realm {
     identities: Known,
     devices: Known,
+    written: Written,
 }
 
-/// Names of a realm, as written and with case folded: most are asked for as they were written before.
+/// Names of a realm, with case folded.
 #[derive(Default)]
-struct Known {
-    written: HashMap<Box<str>, u32>,
-    folded: HashMap<Box<str>, u32>,
+struct Known(HashMap<Box<str>, u32>);
+
+/// Users and hosts as they were written before, since most come as they came before. Forgotten where there are too many:
+/// they can be found by their names.
+#[derive(Default)]
+struct Written {
+    pairs: Pairs,
+    /// For each pair, its client.
+    clients: Vec<ClientId>,
 }
+
+/// Users and hosts as written are forgotten when there are so many, which take a hundred megabytes or so.
+const MANY_WRITTEN: usize = 1 << 20;
 
 #[derive(Default)]
 struct Unsaved {
@@ -66,11 +77,11 @@ impl Directory {
         let mut directory = Self::default();
         for name in names::names_from(connection, NameKind::Identity, 0)? {
             directory.identities = name.id + 1;
-            directory.realm(&name.realm).identities.folded.insert(name.key.into(), name.id);
+            directory.realm(&name.realm).identities.0.insert(name.key.into(), name.id);
         }
         for name in names::names_from(connection, NameKind::Device, 0)? {
             directory.devices = name.id + 1;
-            directory.realm(&name.realm).devices.folded.insert(name.key.into(), name.id);
+            directory.realm(&name.realm).devices.0.insert(name.key.into(), name.id);
         }
         let features = names::features_from(connection, 0)?;
         for feature in &features {
@@ -104,20 +115,43 @@ impl Directory {
             .zip(&columns.feature_names)
             .map(|(daemon, name)| self.feature(string(*daemon), string(*name)))
             .collect();
-        // Most users have one host: each string is looked up once, whatever the number of clients it is part of.
-        let mut identities = vec![None; columns.strings.len()];
-        let mut devices = vec![None; columns.strings.len()];
-        let clients = columns
-            .client_users
-            .iter()
-            .zip(&columns.client_hosts)
-            .map(|(user, host)| {
-                let identity = *identities[*user as usize].get_or_insert_with(|| self.identity(realm, string(*user)));
-                let device = *devices[*host as usize].get_or_insert_with(|| self.device(realm, string(*host)));
-                self.client(Client { identity, device })
-            })
-            .collect();
+        // Taken out, since its clients are made of the directory's other parts.
+        let mut written = std::mem::take(&mut self.realm(realm).written);
+        if written.clients.len() > MANY_WRITTEN {
+            written = Written::default();
+        }
+        let mut clients = Vec::with_capacity(columns.client_users.len());
+        let mut lookups = Lookups::default();
+        for (user, host) in columns.client_users.iter().zip(&columns.client_hosts) {
+            lookups.push(&written.pairs, string(*user).as_bytes(), string(*host).as_bytes());
+            if lookups.is_full() {
+                self.clients_of(realm, &mut written, &mut lookups, columns, &mut clients);
+            }
+        }
+        self.clients_of(realm, &mut written, &mut lookups, columns, &mut clients);
+        self.realm(realm).written = written;
         Resolved { features, clients }
+    }
+
+    /// Appends the next clients of a batch, which are being looked up.
+    fn clients_of(
+        &mut self,
+        realm: &str,
+        written: &mut Written,
+        lookups: &mut Lookups,
+        columns: &Columns,
+        clients: &mut Vec<ClientId>,
+    ) {
+        for Numbered { number, is_new } in lookups.number(&mut written.pairs) {
+            if *is_new {
+                let index = clients.len();
+                let name = |table: &[u32]| columns.strings[table[index] as usize].as_str();
+                let identity = self.identity(realm, name(&columns.client_users));
+                let device = self.device(realm, name(&columns.client_hosts));
+                written.clients.push(self.client(Client { identity, device }));
+            }
+            clients.push(written.clients[*number as usize]);
+        }
     }
 
     /// The daemon of each feature.
@@ -181,17 +215,11 @@ impl Directory {
 impl Known {
     /// The id of a name; `next` is that of the next new one.
     fn id(&mut self, realm: &str, name: &str, next: u32) -> (u32, Option<Name>) {
-        if let Some(id) = self.written.get(name) {
+        let key = fold_case(name);
+        if let Some(id) = self.0.get(key.as_ref()) {
             return (*id, None);
         }
-        let key = fold_case(name);
-        let known = self.folded.get(key.as_ref()).copied();
-        let id = known.unwrap_or(next);
-        self.written.insert(name.into(), id);
-        if known.is_some() {
-            return (id, None);
-        }
-        self.folded.insert(key.as_ref().into(), id);
-        (id, Some(Name { id, realm: realm.into(), name: name.into(), key: key.into_owned() }))
+        self.0.insert(key.as_ref().into(), next);
+        (next, Some(Name { id: next, realm: realm.into(), name: name.into(), key: key.into_owned() }))
     }
 }

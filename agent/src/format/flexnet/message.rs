@@ -10,22 +10,27 @@ use super::stamp::{number, time};
 use crate::format::{Anchor, Message, Use};
 
 pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
-    let event = |kind, verb: &[u8]| event(kind, daemon, &message[verb.len()..]);
-    match message {
-        [b'(', b'@', ..] => statistics(message),
-        [b'O', b'U', b'T', b':', ..] => event(Kind::Checkout, b"OUT:"),
-        [b'I', b'N', b':', ..] => event(Kind::Checkin, b"IN:"),
-        [b'D', b'E', b'N', b'I', b'E', b'D', b':', ..] => event(Kind::Denial, b"DENIED:"),
-        [b'U', b'P', b'G', b'R', b'A', b'D', b'E', b':', ..] => event(Kind::Upgrade, b"UPGRADE:"),
-        [b'Q', b'U', b'E', b'U', b'E', b'D', b':', ..] => event(Kind::Queued, b"QUEUED:"),
-        [b'D', b'E', b'Q', b'U', b'E', b'U', b'E', b'D', b':', ..] => event(Kind::Dequeued, b"DEQUEUED:"),
-        [b'I', b'N', b'U', b'S', b'E', b':', ..] => event(Kind::InUse, b"INUSE:"),
-        [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', ..] => {
-            event(Kind::Unsupported, b"UNSUPPORTED:")
+    let (kind, rest) = match message {
+        [b'(', b'@', ..] => return statistics(message),
+        [b'O', b'U', b'T', b':', rest @ ..] => (Kind::Checkout, rest),
+        [b'I', b'N', b':', rest @ ..] => (Kind::Checkin, rest),
+        [b'D', b'E', b'N', b'I', b'E', b'D', b':', rest @ ..] => (Kind::Denial, rest),
+        [b'U', b'P', b'G', b'R', b'A', b'D', b'E', b':', rest @ ..] => (Kind::Upgrade, rest),
+        [b'Q', b'U', b'E', b'U', b'E', b'D', b':', rest @ ..] => (Kind::Queued, rest),
+        [b'D', b'E', b'Q', b'U', b'E', b'U', b'E', b'D', b':', rest @ ..] => (Kind::Dequeued, rest),
+        [b'I', b'N', b'U', b'S', b'E', b':', rest @ ..] => (Kind::InUse, rest),
+        [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', rest @ ..] => {
+            (Kind::Unsupported, rest)
         }
-        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => us_date(date.trim_ascii())
-            .map_or(Message::Unrecognised("a TIMESTAMP without a date"), |day| Message::Anchor(Anchor::Day(day))),
-        _ => lifecycle(daemon, message).unwrap_or_else(|| other(message)),
+        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => {
+            let anchor = us_date(date.trim_ascii()).map(|day| Message::Anchor(Anchor::Day(day)));
+            return anchor.unwrap_or(Message::Unrecognised("a TIMESTAMP without a date"));
+        }
+        _ => return lifecycle(daemon, message).unwrap_or_else(|| other(message)),
+    };
+    match event(kind, daemon, rest) {
+        Ok(usage) => Message::Use(usage),
+        Err(reason) => Message::Unrecognised(reason),
     }
 }
 
@@ -88,11 +93,7 @@ fn other(message: &[u8]) -> Message<'_> {
 }
 
 /// `"feature" user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
-fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Message<'a> {
-    parse_event(kind, daemon, rest).unwrap_or_else(Message::Unrecognised)
-}
-
-fn parse_event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Message<'a>, &'static str> {
+fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'static str> {
     if is_manager(daemon) {
         return Err("an event that is not a vendor daemon's");
     }
@@ -108,32 +109,31 @@ fn parse_event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Message<
     }
     let rest = rest.strip_prefix(b" ").unwrap_or(rest);
     let at = memchr(b'@', rest).ok_or("an event without user@host")?;
-    let client_end = at + 1 + client_end(&rest[at + 1..]);
-    let (client, tail) = (&rest[..client_end], &rest[client_end..]);
-    // The user may hold further @ of a domain, the host none.
-    let last = memchr::memrchr(b'@', client).unwrap_or(at);
-    let host = client[last + 1..].trim_ascii();
-    let user = client[..last].trim_ascii();
+    let (host, end) = host(rest, at + 1);
+    let (user, host, tail) = (rest[..host - 1].trim_ascii(), rest[host..end].trim_ascii(), &rest[end..]);
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
     // Most lines end in two blanks.
     if tail.len() > 2 {
         read_tail(tail, &mut usage);
     }
-    Ok(Message::Use(usage))
+    Ok(usage)
 }
 
-/// Where `user@host` ends: before a double blank, a bracket, a parenthesis or `^^^`, each behind a blank.
-fn client_end(text: &[u8]) -> usize {
-    let mut from = 0;
-    while let Some(blank) = memchr(b' ', &text[from..]) {
-        let blank = from + blank;
-        match text.get(blank + 1) {
-            None | Some(b' ' | b'[' | b'(' | b'^') => return blank,
-            Some(_) => from = blank + 1,
+/// Where the host of a `user@host` stands whose first `@` is before `from`. It ends before a double blank, a bracket, a
+/// parenthesis or `^^^`, each behind a blank. The user may hold further `@` of a domain, the host none.
+fn host(text: &[u8], mut from: usize) -> (usize, usize) {
+    let mut host = from;
+    while let Some(found) = memchr2(b' ', b'@', &text[from..]) {
+        let found = from + found;
+        from = found + 1;
+        match (text[found], text.get(from)) {
+            (b'@', _) => host = from,
+            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return (host, found),
+            _ => {}
         }
     }
-    text.len()
+    (host, text.len())
 }
 
 /// What follows `user@host`: seats, an error code, brackets and suffixes. Only what counts is taken.

@@ -23,6 +23,7 @@ pub(super) fn head(line: &[u8]) -> Option<Head<'_>> {
 }
 
 /// A head at the very beginning, as nearly all lines have it.
+#[inline(always)]
 fn head_at(line: &[u8]) -> Option<Head<'_>> {
     let (stamp, rest) = match time(line) {
         Some((time, rest)) => (Stamp::Time(time), rest),
@@ -61,6 +62,7 @@ fn without_fork(daemon: &[u8]) -> &[u8] {
 }
 
 /// `hh:mm:ss`, the hour with two digits, with a blank and a digit, or with a digit: seconds since midnight, and the rest.
+#[inline(always)]
 pub(super) fn time(line: &[u8]) -> Option<(u32, &[u8])> {
     match line {
         [b' ', h, b':', m1, m2, b':', s1, s2, rest @ ..] => Some((clock(b'0', *h, *m1, *m2, *s1, *s2)?, rest)),
