@@ -59,6 +59,20 @@ impl fmt::Display for Month {
     }
 }
 
+/// A month as a stretch of time. It begins when the clock first shows the midnight of its first day, also where the clock
+/// then goes back across that midnight, as in St. John's in the November of 2009.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which month.
+    pub month: Month,
+    /// Its first day.
+    pub first_day: Day,
+    /// Its first second since 1970 UTC, ...
+    pub from: i64,
+    /// ... and the first one after it; `i64::MAX` where there is none.
+    pub until: i64,
+}
+
 /// A text that is not a month.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a month: write YYYY-MM, for example 2026-11")]
@@ -87,14 +101,14 @@ pub struct Calendar {
     zone: TimeZone,
     /// A stretch of time with one offset from UTC: from, until, offset in seconds.
     offset: (i64, i64, i64),
-    /// The last month asked for: from, until, which.
-    month: (i64, i64, Month),
+    /// The last month asked for.
+    span: Span,
 }
 
 impl Calendar {
     /// The calendar of this time zone.
     pub fn new(zone: TimeZone) -> Self {
-        Self { zone, offset: (0, 0, 0), month: (0, 0, Month(0)) }
+        Self { zone, offset: (0, 0, 0), span: Span { month: Month(0), first_day: 0, from: 0, until: 0 } }
     }
 
     /// The calendar of Coordinated Universal Time.
@@ -116,14 +130,28 @@ impl Calendar {
 
     /// The month that this moment (seconds since 1970 UTC) is in.
     pub fn month(&mut self, at: i64) -> Month {
+        self.span(at).month
+    }
+
+    /// The month that this moment (seconds since 1970 UTC) is in, with its bounds.
+    #[inline]
+    pub fn span(&mut self, at: i64) -> Span {
         let at = at.clamp(EARLIEST, LATEST);
-        let (from, until, month) = self.month;
-        if from <= at && at < until {
-            return month;
+        if at < self.span.from || self.span.until <= at {
+            self.span = self.find_span(at);
         }
-        let month = Month::of(date_of(self.day(at)));
-        self.month = (self.start_of(month), self.start_of(month.next()), month);
-        month
+        self.span
+    }
+
+    fn find_span(&mut self, at: i64) -> Span {
+        let mut month = Month::of(date_of(self.day(at)));
+        let mut until = self.start_of(month.next());
+        // The clock went back across a midnight that it had shown.
+        if until <= at {
+            month = month.next();
+            until = self.start_of(month.next());
+        }
+        Span { month, first_day: day_of(month.first_day()), from: self.start_of(month), until }
     }
 
     /// The moment (seconds since 1970 UTC) at which a month begins.
@@ -192,6 +220,21 @@ mod tests {
         assert_eq!(berlin.month(midnight.as_second()).to_string(), "2026-07");
         assert_eq!(berlin.month(midnight.as_second() - 1).to_string(), "2026-06");
         assert_eq!(Calendar::utc().month(midnight.as_second()).to_string(), "2026-06");
+    }
+
+    #[test]
+    fn a_month_that_has_begun_goes_on_where_the_clock_goes_back_across_its_midnight() {
+        let zone = TimeZone::get("America/St_Johns").unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+        // 00:00:30, then 23:01 of the day before, then 00:00 again.
+        let (first, back, again) = (at("2009-11-01T02:30:30Z"), at("2009-11-01T02:31:00Z"), at("2009-11-01T03:30:00Z"));
+        for order in [[first, back, again], [back, first, again], [back, again, first]] {
+            let mut calendar = Calendar::new(zone.clone());
+            for moment in order {
+                assert_eq!(calendar.month(moment).to_string(), "2009-11");
+            }
+            assert_eq!(calendar.month(at("2009-11-01T02:29:59Z")).to_string(), "2009-10");
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Calendar;
-use seatmeter_count::calendar::date_of;
+use seatmeter_count::calendar::Span;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
@@ -105,14 +105,16 @@ impl Book {
 
     /// A checkout line.
     pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
-        let month = self.calendar.month(at);
-        let days = self.days(at, at);
+        let span = self.calendar.span(at);
+        let days = self.days(span, at, at);
         self.add(
-            (log_id, month.number(), feature),
+            (log_id, span.month.number(), feature),
             Use { identity, device, days, flags: CHECKOUT, from: at, last: at, seat_seconds: 0 },
         );
     }
 
+    // Inlined, since a use that goes through memory is waited for.
+    #[inline(always)]
     fn add(&mut self, key: UsageKey, added: Use) {
         let cell = self.cells.entry(key).or_default();
         cell.uses.push(added);
@@ -147,13 +149,13 @@ impl Book {
     pub fn held(&mut self, stretch: Stretch) {
         let Stretch { log_id, feature, identity, device, mut from, through, seats, flags } = stretch;
         loop {
-            let month = self.calendar.month(from);
-            let end = self.calendar.start_of(month.next());
+            let span = self.calendar.span(from);
+            let end = span.until;
             let last = through.min(end.saturating_sub(1)).max(from);
-            let days = self.days(from, last);
+            let days = self.days(span, from, last);
             let seat_seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
             self.add(
-                (log_id, month.number(), feature),
+                (log_id, span.month.number(), feature),
                 Use { identity, device, days, flags, from, last, seat_seconds },
             );
             // A zone whose month has no end ends the world; garbage dates do not keep the loop going.
@@ -208,13 +210,12 @@ impl Book {
         self.cells.entry((log_id, month.number(), feature)).or_default()
     }
 
-    /// A bit for each day of the month from one moment through another of the same month.
-    fn days(&mut self, from: i64, through: i64) -> u32 {
-        let (first, last) = (self.calendar.day(from), self.calendar.day(through));
-        let day_of_month = date_of(first).day() as u32;
-        let length = (last - first) as u32 + 1;
-        let bits = if length >= 32 { u32::MAX } else { (1 << length) - 1 };
-        bits << (day_of_month - 1)
+    /// A bit for each day of a month from one moment through another of that month.
+    fn days(&mut self, month: Span, from: i64, through: i64) -> u32 {
+        // A clock that goes back across midnight can show the day before the month's first.
+        let mut of_month = |at| (self.calendar.day(at) - month.first_day).clamp(0, 30);
+        let (first, last) = (of_month(from), of_month(through));
+        (u32::MAX << first) & (u32::MAX >> (31 - last.max(first)))
     }
 }
 
