@@ -120,38 +120,26 @@ impl Directory {
         if written.clients.len() > MANY_WRITTEN {
             written = Written::default();
         }
-        let mut clients = Vec::with_capacity(columns.client_users.len());
-        let mut lookups = Lookups::default();
+        let (mut lookups, mut numbered) = (Lookups::default(), Vec::with_capacity(columns.client_users.len()));
         for (user, host) in columns.client_users.iter().zip(&columns.client_hosts) {
             lookups.push(&written.pairs, string(*user).as_bytes(), string(*host).as_bytes());
             if lookups.is_full() {
-                self.clients_of(realm, &mut written, &mut lookups, columns, &mut clients);
+                numbered.extend_from_slice(lookups.number(&mut written.pairs));
             }
         }
-        self.clients_of(realm, &mut written, &mut lookups, columns, &mut clients);
-        self.realm(realm).written = written;
-        Resolved { features, clients }
-    }
-
-    /// Appends the next clients of a batch, which are being looked up.
-    fn clients_of(
-        &mut self,
-        realm: &str,
-        written: &mut Written,
-        lookups: &mut Lookups,
-        columns: &Columns,
-        clients: &mut Vec<ClientId>,
-    ) {
-        for Numbered { number, is_new } in lookups.number(&mut written.pairs) {
-            if *is_new {
-                let index = clients.len();
-                let name = |table: &[u32]| columns.strings[table[index] as usize].as_str();
-                let identity = self.identity(realm, name(&columns.client_users));
-                let device = self.device(realm, name(&columns.client_hosts));
+        numbered.extend_from_slice(lookups.number(&mut written.pairs));
+        let named = columns.client_users.iter().zip(&columns.client_hosts).zip(numbered);
+        let clients = named.map(|((user, host), Numbered { number, is_new })| {
+            if is_new {
+                let identity = self.identity(realm, string(*user));
+                let device = self.device(realm, string(*host));
                 written.clients.push(self.client(Client { identity, device }));
             }
-            clients.push(written.clients[*number as usize]);
-        }
+            written.clients[number as usize]
+        });
+        let clients = clients.collect();
+        self.realm(realm).written = written;
+        Resolved { features, clients }
     }
 
     /// The daemon of each feature.
