@@ -1,6 +1,6 @@
 //! Consecutive events of one stream, gathered into a batch.
 
-use seatmeter_count::pairs::{MANY_BYTES, Numbered};
+use seatmeter_count::pairs::{MAX_WAITING, Numbered};
 use seatmeter_count::{Event, Kind, Lookups, Pairs};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
@@ -15,9 +15,12 @@ const SAMPLES: usize = 20;
 
 /// The names of a batch take at most this many bytes, so that its columns stay within their limit: replacing invalid
 /// UTF-8 can make them three times as long, and beside them stand up to 36 bytes for each event. Those that wait to be
-/// looked up come on top.
+/// looked up, and a line's last four, come on top.
 const MAX_NAMES: usize = MAX_COLUMNS / 8;
-const _: () = assert!(3 * (MAX_NAMES + MANY_BYTES + MAX_NAME) + 36 * MAX_EVENTS <= MAX_COLUMNS);
+const _: () = assert!(3 * (MAX_NAMES + MAX_WAITING + 2 * MAX_NAME) + 36 * MAX_EVENTS <= MAX_COLUMNS);
+
+/// The clients of a batch take at most this much memory while it is gathered. Few names can make many of them.
+const MAX_CLIENTS: usize = 16 << 20;
 
 /// A batch without events.
 pub fn empty_batch() -> std::io::Result<Batch> {
@@ -89,7 +92,10 @@ impl Batcher {
 
     /// Whether the batch has all it can hold, if it covers what comes before `position`.
     pub fn is_full(&self, position: u64) -> bool {
-        self.events() >= MAX_EVENTS || self.strings.size() > MAX_NAMES || position - self.start > MAX_RANGE / 2
+        self.events() >= MAX_EVENTS
+            || self.strings.size() > MAX_NAMES
+            || self.clients.size() > MAX_CLIENTS
+            || position - self.start > MAX_RANGE / 2
     }
 
     /// How many events are in the batch.

@@ -147,6 +147,9 @@ fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
     points("client_hosts", &columns.client_hosts, strings)?;
 
     let (features, clients) = (columns.feature_names.len(), columns.client_users.len());
+    // Each event names one of each at most. So names of a few bytes cannot be made into clients of many.
+    limit("the number of features", features as u64, events as u64)?;
+    limit("the number of clients", clients as u64, events as u64)?;
     for (index, number) in columns.kinds.iter().enumerate() {
         let kind = Kind::from_number((*number).into()).ok_or(InvalidBatch::Kind(*number))?;
         let needs = Needs::of(kind);
@@ -271,7 +274,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_pushed_comes_out(list in prop::collection::vec(any_event(), 0..200)) {
+        fn what_is_pushed_comes_out(list in prop::collection::vec(any_event(), 4..200)) {
             let (mut columns, mut last_at, mut end) = (tables(), 0, 0u64);
             let mut expected = Vec::new();
             for (step, event) in list {
@@ -306,7 +309,9 @@ mod tests {
     fn lying_lengths_are_refused() {
         let (mut columns, mut last_at) = (tables(), 0);
         let event = Event { kind: Kind::Checkout, at: 5, feature: 1, client: 1, seats: 1, detail: 0 };
-        push(&mut columns, &mut last_at, 10, event);
+        for _ in 0..4 {
+            push(&mut columns, &mut last_at, 10, event);
+        }
         let good = batch_of(&columns, 100);
         assert!(open(&good).is_ok());
 
@@ -315,7 +320,7 @@ mod tests {
             change(&mut batch);
             open(&batch).unwrap_err().to_string()
         };
-        assert_eq!(refused(&|b| b.event_count = 2), "column kinds has 1 entries for 2 events");
+        assert_eq!(refused(&|b| b.event_count = 2), "column kinds has 4 entries for 2 events");
         assert!(refused(&|b| b.columns_size -= 1).starts_with("the columns do not decompress"));
         assert!(refused(&|b| b.columns_size += 1).contains("not the"));
         assert!(refused(&|b| b.columns_size = u32::MAX).contains("limit"));
@@ -327,6 +332,11 @@ mod tests {
         let mut wrong = columns.clone();
         wrong.clients[0] = 3;
         assert_eq!(open(&batch_of(&wrong, 100)).unwrap_err().to_string(), "an index in clients points nowhere");
+        let mut wrong = columns.clone();
+        wrong.client_users = vec![4; 5];
+        wrong.client_hosts = vec![5; 5];
+        let refused = open(&batch_of(&wrong, 100)).unwrap_err().to_string();
+        assert_eq!(refused, "the number of clients is 5, and 4 is the limit");
         let mut wrong = columns.clone();
         wrong.kinds[0] = 99;
         assert!(open(&batch_of(&wrong, 100)).unwrap_err().to_string().contains("newer"));

@@ -143,6 +143,14 @@ impl Calendar {
         self.span
     }
 
+    /// A bit for each day from one moment through another, which are both in this month: bit 0 for its first day.
+    pub fn days(&mut self, month: Span, from: i64, through: i64) -> u32 {
+        // A clock that goes back across midnight can show the day before the month's first.
+        let mut of_month = |at| (self.day(at) - month.first_day).clamp(0, 30);
+        let (first, last) = (of_month(from), of_month(through));
+        (u32::MAX << first) & (u32::MAX >> (31 - last.max(first)))
+    }
+
     fn find_span(&mut self, at: i64) -> Span {
         let mut month = Month::of(date_of(self.day(at)));
         let mut until = self.start_of(month.next());

@@ -87,7 +87,7 @@ impl Pairs {
         self.starts.is_empty()
     }
 
-    /// The bytes that all names take.
+    /// The bytes that all names take, with what stands before each.
     pub fn size(&self) -> usize {
         self.entries.len()
     }
@@ -182,13 +182,14 @@ struct Lookup {
     right: u32,
 }
 
-/// So many are looked up at most: enough for the processor to have something to do, ...
+/// So many are looked up at most: enough for the processor to have something to do.
 const MANY: usize = 64;
-/// ... and names of so many bytes, few enough to stay in its cache.
-pub const MANY_BYTES: usize = 16 << 10;
+
+/// Names that wait take so many bytes and those of one more pair at most, few enough to stay in the processor's cache.
+pub const MAX_WAITING: usize = 16 << 10;
 
 impl Lookups {
-    /// Adds a pair.
+    /// Adds a pair that is to be looked up in `pairs`.
     pub fn push(&mut self, pairs: &Pairs, left: &[u8], right: &[u8]) {
         self.names.extend_from_slice(left);
         self.names.extend_from_slice(right);
@@ -198,10 +199,10 @@ impl Lookups {
 
     /// Whether it is time to look up what was added.
     pub fn is_full(&self) -> bool {
-        self.pairs.len() >= MANY || self.names.len() >= MANY_BYTES
+        self.pairs.len() >= MANY || self.names.len() >= MAX_WAITING
     }
 
-    /// The numbers of the pairs added since the last time, in their order, as if each had been asked for alone.
+    /// The numbers in `pairs` of those added since the last time, in their order, as if each had been asked for alone.
     pub fn number(&mut self, pairs: &mut Pairs) -> &[Numbered] {
         self.guesses.clear();
         self.guesses.extend(self.pairs.iter().map(|pair| pairs.guess(pair.hash)));
@@ -258,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn together_or_alone_pairs_have_the_same_numbers(names in prop::collection::vec("[ab]{0,3}@[ab]{0,2}", 0..200)) {
+        fn together_or_alone_pairs_have_the_same_numbers(names in prop::collection::vec("[ab]{0,3}@[ab]{0,2}|[ab]{2}[a-d]{0,20}@(host)?[ab]{1,3}[.a-d]{0,14}", 0..200)) {
             let (mut alone, mut together, mut lookups) = (Pairs::default(), Pairs::default(), Lookups::default());
             let (mut expected, mut found) = (Vec::new(), Vec::new());
             for name in &names {

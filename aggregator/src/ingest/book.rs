@@ -3,11 +3,10 @@
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Calendar;
-use seatmeter_count::calendar::Span;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::facts::{self, Block};
+use crate::store::facts::{self, FactFigures};
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
 /// Collects facts.
@@ -15,8 +14,7 @@ pub struct Book {
     calendar: Calendar,
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
-    /// Blocks of facts in all cells.
-    blocks: usize,
+    facts: usize,
     /// Uses in all cells that are not in their facts yet.
     uses: usize,
 }
@@ -24,7 +22,7 @@ pub struct Book {
 /// What one feature's events in one month, by one log, mean.
 #[derive(Default)]
 struct Cell {
-    blocks: HashMap<u32, Box<Block>>,
+    facts: HashMap<u32, FactFigures>,
     /// What is not in the facts yet. Events come feature by feature in no order, and the facts of all features are larger
     /// than the processor's cache, while those of one are not: so many uses of a feature are added at a time.
     uses: Vec<Use>,
@@ -83,7 +81,7 @@ pub struct Stretch {
 impl Book {
     /// An empty book, its days being those of this calendar.
     pub fn new(calendar: Calendar) -> Self {
-        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), blocks: 0, uses: 0 }
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
     }
 
     /// Whether there is nothing to write.
@@ -91,9 +89,9 @@ impl Book {
         self.cells.is_empty() && self.hours.is_empty()
     }
 
-    /// How many blocks of facts there are to write, but for those of the latest uses.
-    pub fn blocks(&self) -> usize {
-        self.blocks
+    /// How many facts there are to write, but for those of the latest uses.
+    pub fn facts(&self) -> usize {
+        self.facts
     }
 
     /// Forgets what was collected of a log.
@@ -106,7 +104,7 @@ impl Book {
     /// A checkout line.
     pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
         let span = self.calendar.span(at);
-        let days = self.days(span, at, at);
+        let days = self.calendar.days(span, at, at);
         self.add(
             (log_id, span.month.number(), feature),
             Use { identity, device, days, flags: CHECKOUT, from: at, last: at, seat_seconds: 0 },
@@ -121,7 +119,7 @@ impl Book {
         self.uses += 1;
         if cell.uses.len() == MANY_USES {
             self.uses -= MANY_USES;
-            self.blocks += cell.digest();
+            self.facts += cell.digest();
         } else if self.uses >= TOO_MANY_USES {
             self.digest();
         }
@@ -129,7 +127,7 @@ impl Book {
 
     /// Adds all uses to their facts.
     fn digest(&mut self) {
-        self.blocks += self.cells.values_mut().map(Cell::digest).sum::<usize>();
+        self.facts += self.cells.values_mut().map(Cell::digest).sum::<usize>();
         self.uses = 0;
     }
 
@@ -152,7 +150,7 @@ impl Book {
             let span = self.calendar.span(from);
             let end = span.until;
             let last = through.min(end.saturating_sub(1)).max(from);
-            let days = self.days(span, from, last);
+            let days = self.calendar.days(span, from, last);
             let seat_seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
             self.add(
                 (log_id, span.month.number(), feature),
@@ -185,12 +183,12 @@ impl Book {
         keys.sort_unstable();
         for key in keys {
             let cell = &self.cells[key];
-            let mut blocks: Vec<(u32, &Block)> =
-                cell.blocks.iter().map(|(number, block)| (*number, &**block)).collect();
-            blocks.sort_unstable_by_key(|(number, _)| *number);
-            facts::add_facts(connection, *key, &blocks)?;
+            let mut facts: Vec<(u32, FactFigures)> =
+                cell.facts.iter().map(|(identity, figures)| (*identity, *figures)).collect();
+            facts.sort_unstable_by_key(|(identity, _)| *identity);
+            facts::add_facts(connection, *key, &facts)?;
             let mut usage = usage::usage(connection, *key)?;
-            cell.add_to(&mut usage, &blocks);
+            cell.add_to(&mut usage, &facts);
             usage::put_usage(connection, *key, &usage)?;
         }
         let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
@@ -202,29 +200,21 @@ impl Book {
     pub fn clear(&mut self) {
         self.cells.clear();
         self.hours.clear();
-        (self.blocks, self.uses) = (0, 0);
+        (self.facts, self.uses) = (0, 0);
     }
 
     fn cell(&mut self, log_id: i64, feature: u32, at: i64) -> &mut Cell {
         let month = self.calendar.month(at);
         self.cells.entry((log_id, month.number(), feature)).or_default()
     }
-
-    /// A bit for each day of a month from one moment through another of that month.
-    fn days(&mut self, month: Span, from: i64, through: i64) -> u32 {
-        // A clock that goes back across midnight can show the day before the month's first.
-        let mut of_month = |at| (self.calendar.day(at) - month.first_day).clamp(0, 30);
-        let (first, last) = (of_month(from), of_month(through));
-        (u32::MAX << first) & (u32::MAX >> (31 - last.max(first)))
-    }
 }
 
 impl Cell {
-    /// Adds the uses to their facts. Returns how many blocks are new.
+    /// Adds the uses to their facts. Returns how many facts are new.
     fn digest(&mut self) -> usize {
-        let before = self.blocks.len();
+        let before = self.facts.len();
         for Use { identity, device, days, flags, from, last, seat_seconds } in std::mem::take(&mut self.uses) {
-            let fact = self.blocks.entry(Block::number_of(identity)).or_default().figures(identity);
+            let fact = self.facts.entry(identity).or_insert(FactFigures::NOTHING);
             fact.seat_seconds += seat_seconds;
             if flags == CHECKOUT {
                 fact.checkouts += 1;
@@ -236,10 +226,10 @@ impl Cell {
             self.seat_seconds += seat_seconds;
             self.devices.insert(device);
         }
-        self.blocks.len() - before
+        self.facts.len() - before
     }
 
-    fn add_to(&self, usage: &mut Usage, blocks: &[(u32, &Block)]) {
+    fn add_to(&self, usage: &mut Usage, facts: &[(u32, FactFigures)]) {
         usage.outs += self.outs;
         usage.ins += self.ins;
         usage.denial_lines += self.denial_lines;
@@ -248,10 +238,10 @@ impl Cell {
         if self.peak > usage.peak {
             (usage.peak, usage.peak_at) = (self.peak, self.peak_at);
         }
-        for (identity, figures) in blocks.iter().flat_map(|(number, block)| block.known(*number)) {
-            usage.held.insert(identity);
+        for (identity, figures) in facts {
+            usage.held.insert(*identity);
             if figures.checkouts > 0 {
-                usage.checked_out.insert(identity);
+                usage.checked_out.insert(*identity);
             }
         }
         usage.devices |= &self.devices;

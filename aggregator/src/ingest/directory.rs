@@ -44,8 +44,7 @@ struct Realm {
 #[derive(Default)]
 struct Known(HashMap<Box<str>, u32>);
 
-/// Users and hosts as they were written before, since most come as they came before. Forgotten where there are too many:
-/// they can be found by their names.
+/// Users and hosts as they were written before, since most come as they came before.
 #[derive(Default)]
 struct Written {
     pairs: Pairs,
@@ -53,8 +52,8 @@ struct Written {
     clients: Vec<ClientId>,
 }
 
-/// Users and hosts as written are forgotten when there are so many, which take a hundred megabytes or so.
-const MANY_WRITTEN: usize = 1 << 20;
+/// Users and hosts as written are forgotten when they take so many bytes: they can be found by their names.
+const MANY_BYTES_WRITTEN: usize = 64 << 20;
 
 #[derive(Default)]
 struct Unsaved {
@@ -116,30 +115,45 @@ impl Directory {
             .map(|(daemon, name)| self.feature(string(*daemon), string(*name)))
             .collect();
         // Taken out, since its clients are made of the directory's other parts.
-        let mut written = std::mem::take(&mut self.realm(realm).written);
-        if written.clients.len() > MANY_WRITTEN {
-            written = Written::default();
-        }
-        let (mut lookups, mut numbered) = (Lookups::default(), Vec::with_capacity(columns.client_users.len()));
+        let mut written =
+            self.realms.get_mut(realm).map(|realm| std::mem::take(&mut realm.written)).unwrap_or_default();
+        let mut clients = Vec::with_capacity(columns.client_users.len());
+        let mut lookups = Lookups::default();
         for (user, host) in columns.client_users.iter().zip(&columns.client_hosts) {
             lookups.push(&written.pairs, string(*user).as_bytes(), string(*host).as_bytes());
             if lookups.is_full() {
-                numbered.extend_from_slice(lookups.number(&mut written.pairs));
+                self.add_clients(&mut clients, &mut written, &mut lookups, (columns, realm));
             }
         }
-        numbered.extend_from_slice(lookups.number(&mut written.pairs));
-        let named = columns.client_users.iter().zip(&columns.client_hosts).zip(numbered);
-        let clients = named.map(|((user, host), Numbered { number, is_new })| {
-            if is_new {
-                let identity = self.identity(realm, string(*user));
-                let device = self.device(realm, string(*host));
+        self.add_clients(&mut clients, &mut written, &mut lookups, (columns, realm));
+        self.realm(realm).written = written;
+        let bytes: usize = self.realms.values().map(|realm| realm.written.pairs.size()).sum();
+        if bytes > MANY_BYTES_WRITTEN {
+            self.realms.values_mut().for_each(|realm| realm.written = Written::default());
+        }
+        Resolved { features, clients }
+    }
+
+    /// Adds those clients of a batch that are being looked up, and come after the ones that there are.
+    fn add_clients(
+        &mut self,
+        clients: &mut Vec<ClientId>,
+        written: &mut Written,
+        lookups: &mut Lookups,
+        (columns, realm): (&Columns, &str),
+    ) {
+        for Numbered { number, is_new } in lookups.number(&mut written.pairs) {
+            if *is_new {
+                let name = |table: &[u32]| columns.strings[table[clients.len()] as usize].as_str();
+                let identity = self.identity(realm, name(&columns.client_users));
+                let device = self.device(realm, name(&columns.client_hosts));
                 written.clients.push(self.client(Client { identity, device }));
             }
-            written.clients[number as usize]
-        });
-        let clients = clients.collect();
-        self.realm(realm).written = written;
-        Resolved { features, clients }
+            clients.push(written.clients[*number as usize]);
+        }
+        if written.pairs.size() > MANY_BYTES_WRITTEN {
+            *written = Written::default();
+        }
     }
 
     /// The daemon of each feature.

@@ -15,8 +15,8 @@ use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
 use crate::store::{Failure, StoreError};
 
-/// So many blocks of facts are written without waiting for more: 42 MB of them.
-pub(super) const MANY_BLOCKS: usize = 1 << 15;
+/// So many facts are written without waiting for more.
+pub(super) const MANY_FACTS: usize = 1_000_000;
 
 /// What it means, ahead of the database.
 pub(super) struct Facts {
@@ -72,7 +72,7 @@ impl Facts {
                 })?;
                 last = last.max(archived.id);
                 self.take(last, &stream, archived.start, &archived.batch, &columns);
-                if self.book.blocks() > MANY_BLOCKS {
+                if self.book.facts() > MANY_FACTS {
                     self.write(connection, logs)?;
                     self.written();
                 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::directory::Directory;
 use super::fold::{LogFold, Saved};
-use super::ledger::{Facts, MANY_BLOCKS};
+use super::ledger::{Facts, MANY_FACTS};
 use super::received::{Delivery, Received};
 use crate::codes;
 use crate::store::engine::Connection;
@@ -140,8 +140,7 @@ impl Writer {
         if !is_idle {
             self.receive(group)?;
         }
-        let is_old = self.facts.waiting_since.is_some_and(|since| since.elapsed() > PATIENCE);
-        if self.facts.waiting_since.is_some() && (is_idle || is_old || self.facts.book.blocks() > MANY_BLOCKS) {
+        if self.facts.waiting_since.is_some_and(|since| is_idle || since.elapsed() > PATIENCE) {
             self.flush()?;
         }
         let due: Vec<i64> =
@@ -202,6 +201,9 @@ impl Writer {
         }
         for (delivery, (id, stream, from)) in to_fold {
             self.fold_new(id, &stream, from, &delivery.batch, &delivery.columns);
+            if self.facts.book.facts() > MANY_FACTS {
+                self.flush()?;
+            }
         }
         Ok(())
     }

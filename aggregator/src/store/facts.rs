@@ -75,7 +75,7 @@ impl FactFigures {
 
 /// The figures of neighbouring identities.
 #[derive(Clone, Debug)]
-pub struct Block([FactFigures; BLOCK]);
+struct Block([FactFigures; BLOCK]);
 
 impl Default for Block {
     fn default() -> Self {
@@ -85,17 +85,17 @@ impl Default for Block {
 
 impl Block {
     /// In which block an identity is.
-    pub fn number_of(identity: u32) -> u32 {
+    fn number_of(identity: u32) -> u32 {
         identity / BLOCK as u32
     }
 
     /// The figures of an identity that is in this block.
-    pub fn figures(&mut self, identity: u32) -> &mut FactFigures {
+    fn figures(&mut self, identity: u32) -> &mut FactFigures {
         &mut self.0[identity as usize % BLOCK]
     }
 
     /// The identities of which something is known, in their order; the block has this number.
-    pub fn known(&self, number: u32) -> impl Iterator<Item = (u32, &FactFigures)> {
+    fn known(&self, number: u32) -> impl Iterator<Item = (u32, &FactFigures)> {
         let first = number.saturating_mul(BLOCK as u32);
         (first..=u32::MAX).zip(&self.0).filter(|(_, figures)| !figures.is_nothing())
     }
@@ -148,7 +148,8 @@ impl Encoded {
             self.seat_seconds.push(figures.seat_seconds);
             self.flags.push(figures.flags);
         }
-        self.encode_raw(bytes);
+        // Bytes without a limit have room for any message.
+        let _ = self.encode(bytes);
     }
 
     /// Reads what [`Encoded::write`] wrote.
@@ -191,37 +192,51 @@ const PORTION: usize = 256;
 /// Blocks that are at most so far apart are asked for together.
 const NEAR: u32 = 4;
 
-/// Adds blocks to what there is of them. They are in the order of their numbers.
+/// Adds facts to those there are. They are in the order of their identities.
 pub fn add_facts(
     connection: &mut dyn Connection,
+    key: UsageKey,
+    facts: &[(u32, FactFigures)],
+) -> Result<(), StoreError> {
+    let mut blocks: Vec<(u32, Block)> = Vec::new();
+    for neighbours in facts.chunk_by(|(left, _), (right, _)| Block::number_of(*left) == Block::number_of(*right)) {
+        if blocks.len() == PORTION {
+            add_blocks(connection, key, &mut blocks)?;
+            blocks.clear();
+        }
+        let mut block = Block::default();
+        for (identity, figures) in neighbours {
+            *block.figures(*identity) = *figures;
+        }
+        blocks.push((Block::number_of(neighbours[0].0), block));
+    }
+    add_blocks(connection, key, &mut blocks)
+}
+
+fn add_blocks(
+    connection: &mut dyn Connection,
     (log_id, month, feature): UsageKey,
-    blocks: &[(u32, &Block)],
+    blocks: &mut [(u32, Block)],
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO fact (log_id, month, feature_id, block, figures) VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (log_id, month, feature_id, block) DO UPDATE SET figures = excluded.figures";
     let mut encoded = Encoded::default();
-    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    for portion in blocks.chunks(PORTION) {
-        let mut sums: Vec<(u32, Block)> = portion.iter().map(|(number, block)| (*number, (*block).clone())).collect();
-        for near in sums.chunk_by_mut(|(left, _), (right, _)| right - left <= NEAR) {
-            add_stored(connection, (log_id, month, feature), near, &mut encoded)?;
-        }
-        bytes.clear();
-        ends.clear();
-        for (_, block) in &sums {
-            encoded.write(block, &mut bytes);
-            ends.push(bytes.len());
-        }
-        let mut start = 0;
-        let mut values = Vec::with_capacity(5 * sums.len());
-        for ((number, _), end) in sums.iter().zip(&ends) {
-            let figures = Value::Blob(&bytes[start..*end]);
-            values.extend([log_id.into(), month.into(), feature.into(), (*number).into(), figures]);
-            start = *end;
-        }
-        connection.bulk(sql, 5, &values)?;
+    for near in blocks.chunk_by_mut(|(left, _), (right, _)| right - left <= NEAR) {
+        add_stored(connection, (log_id, month, feature), near, &mut encoded)?;
     }
-    Ok(())
+    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(blocks.len()));
+    for (_, block) in &*blocks {
+        encoded.write(block, &mut bytes);
+        ends.push(bytes.len());
+    }
+    let mut values = Vec::with_capacity(5 * blocks.len());
+    let mut start = 0;
+    for ((number, _), end) in blocks.iter().zip(ends) {
+        let figures = Value::Blob(&bytes[start..end]);
+        values.extend([log_id.into(), month.into(), feature.into(), (*number).into(), figures]);
+        start = end;
+    }
+    connection.bulk(sql, 5, &values)
 }
 
 /// Adds what the database has of these blocks to them.
@@ -342,18 +357,16 @@ mod tests {
             let key = (1, 24_000, 2);
             let mut truth: BTreeMap<u32, FactFigures> = BTreeMap::new();
             for part in &parts {
-                let mut blocks: BTreeMap<u32, Block> = BTreeMap::new();
+                let mut facts: BTreeMap<u32, FactFigures> = BTreeMap::new();
                 for (identity, checkouts) in part {
-                    for figures in [
-                        blocks.entry(Block::number_of(*identity)).or_default().figures(*identity),
-                        truth.entry(*identity).or_insert(FactFigures::NOTHING),
-                    ] {
+                    for facts in [&mut facts, &mut truth] {
+                        let figures = facts.entry(*identity).or_insert(FactFigures::NOTHING);
                         figures.touch(1, 5, 6);
                         figures.checkouts += checkouts;
                     }
                 }
-                let blocks: Vec<(u32, &Block)> = blocks.iter().map(|(number, block)| (*number, block)).collect();
-                in_transaction(writer.as_mut(), |connection| add_facts(connection, key, &blocks)).unwrap();
+                let facts: Vec<(u32, FactFigures)> = facts.into_iter().collect();
+                in_transaction(writer.as_mut(), |connection| add_facts(connection, key, &facts)).unwrap();
             }
             let mut found = BTreeMap::new();
             each_fact(writer.as_mut(), key.0, &mut |fact| {

@@ -1,7 +1,7 @@
 //! The tables, and how they came to be.
 
 use super::engine::{Connection, Engine};
-use super::{Failure, StoreError};
+use super::{Failure, StoreError, in_transaction};
 
 /// What each version adds to the one before. Only ever appended to.
 const MIGRATIONS: [&[&str]; 2] = [&[
@@ -29,7 +29,7 @@ const MIGRATIONS: [&[&str]; 2] = [&[
          name           TEXT NOT NULL,
          last_line_at   BIGINT NOT NULL,
          folded_through BIGINT NOT NULL,            -- the last batch that the facts contain
-         needs_refold   BIGINT NOT NULL,            -- 1: batches came out of the order of their streams
+         needs_refold   BIGINT NOT NULL,            -- 1: its facts must be made again from its batches
          state          {blob} NOT NULL,            -- open sessions, and denials that can still be retried
          UNIQUE (server_id, name)
      )",
@@ -154,14 +154,11 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
 
 fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
     connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)", &[])?;
-    let mut version = None;
-    connection.query("SELECT version FROM schema_version", &[], &mut |row| {
-        version = Some(row.int(0)? as usize);
-        Ok(())
-    })?;
-    let found = version.unwrap_or(0);
-    if found > migrations.len() {
-        let known = migrations.len();
+    while version(connection)? < migrations.len() {
+        in_transaction(connection, |connection| advance(migrations, engine, connection))?;
+    }
+    let (found, known) = (version(connection)?, migrations.len());
+    if found > known {
         return Err(StoreError::new(
             Failure::Permanent,
             format!(
@@ -169,16 +166,28 @@ fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Conne
             ),
         ));
     }
-    for (index, migration) in migrations.iter().enumerate().skip(found) {
-        connection.begin(true)?;
-        for statement in *migration {
-            connection.execute(&engine.definition(statement), &[])?;
-        }
-        connection.execute("DELETE FROM schema_version", &[])?;
-        connection.execute("INSERT INTO schema_version (version) VALUES ($1)", &[(index as i64 + 1).into()])?;
-        connection.commit()?;
-    }
     Ok(())
+}
+
+/// Brings the tables to the next version, within a transaction: another process can have been faster.
+fn advance(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
+    let found = version(connection)?;
+    let Some(migration) = migrations.get(found) else { return Ok(()) };
+    for statement in *migration {
+        connection.execute(&engine.definition(statement), &[])?;
+    }
+    connection.execute("DELETE FROM schema_version", &[])?;
+    connection.execute("INSERT INTO schema_version (version) VALUES ($1)", &[(found as i64 + 1).into()]).map(drop)
+}
+
+/// The version that the tables have, 0 where there are none.
+fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
+    let mut version = 0;
+    connection.query("SELECT version FROM schema_version", &[], &mut |row| {
+        version = row.int(0)? as usize;
+        Ok(())
+    })?;
+    Ok(version)
 }
 
 #[cfg(test)]

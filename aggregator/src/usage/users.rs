@@ -6,7 +6,6 @@ use std::sync::PoisonError;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
-use seatmeter_count::calendar::date_of;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::UserUsage;
 
@@ -62,17 +61,7 @@ impl Usage {
             let mut users = Vec::with_capacity(page.len());
             for person in page {
                 let person = people.get(*person);
-                let mut sum = Sum {
-                    figures: FactFigures {
-                        days: 0,
-                        first_at: i64::MAX,
-                        last_at: i64::MIN,
-                        checkouts: 0,
-                        seat_seconds: 0,
-                        flags: 0,
-                    },
-                    skus: BTreeSet::new(),
-                };
+                let mut sum = Sum { figures: FactFigures::NOTHING, skus: BTreeSet::new() };
                 let used: Vec<u32> =
                     person.identities.iter().copied().filter(|identity| who.contains(*identity)).collect();
                 for identity in &used {
@@ -157,10 +146,8 @@ impl Usage {
             if part.seat.client.identity != identity || !features.contains_key(&(part.log_id, part.seat.feature)) {
                 continue;
             }
-            let (first, last) = (calendar.day(part.from), calendar.day(part.through));
-            for day in first..=last {
-                sum.figures.touch(1 << (date_of(day).day() - 1), part.from, part.through);
-            }
+            let span = calendar.span(part.from);
+            sum.figures.touch(calendar.days(span, part.from, part.through), part.from, part.through);
             sum.figures.seat_seconds += part.seat_seconds();
         }
     }

@@ -25,8 +25,8 @@ const WINDOW: usize = 256;
 /// A batch is committed this long after its first line at the latest.
 pub const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// A batch of this many events is committed as soon as there is nothing more to read. It is what a busy log brings within
-/// [`BATCH_DELAY`], so that such batches come where there was much to catch up with, and at its end.
+/// A batch of this many events is committed as soon as there is nothing more to read, without waiting for company: it is
+/// as large as what a busy log brings within [`BATCH_DELAY`].
 const ENOUGH_EVENTS: usize = 1 << 14;
 
 /// A last line without a line feed is taken for whole when the file has not grown for this long. Should it grow after
