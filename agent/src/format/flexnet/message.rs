@@ -1,5 +1,7 @@
 //! What a line says, after its head.
 
+use std::ops::Range;
+
 use jiff::civil::Date;
 use memchr::{memchr, memchr2, memmem};
 use seatmeter_count::calendar::day_of;
@@ -109,8 +111,8 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     }
     let rest = rest.strip_prefix(b" ").unwrap_or(rest);
     let at = memchr(b'@', rest).ok_or("an event without user@host")?;
-    let (host, end) = host(rest, at + 1);
-    let (user, host, tail) = (rest[..host - 1].trim_ascii(), rest[host..end].trim_ascii(), &rest[end..]);
+    let Range { start, end } = host_in(rest, at + 1);
+    let (user, host, tail) = (rest[..start - 1].trim_ascii(), rest[start..end].trim_ascii(), &rest[end..]);
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
     // Most lines end in two blanks.
@@ -122,18 +124,18 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
 
 /// Where the host of a `user@host` stands whose first `@` is before `from`. It ends before a double blank, a bracket, a
 /// parenthesis or `^^^`, each behind a blank. The user may hold further `@` of a domain, the host none.
-fn host(text: &[u8], mut from: usize) -> (usize, usize) {
-    let mut host = from;
+fn host_in(text: &[u8], mut from: usize) -> Range<usize> {
+    let mut start = from;
     while let Some(found) = memchr2(b' ', b'@', &text[from..]) {
         let found = from + found;
         from = found + 1;
         match (text[found], text.get(from)) {
-            (b'@', _) => host = from,
-            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return (host, found),
+            (b'@', _) => start = from,
+            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return start..found,
             _ => {}
         }
     }
-    (host, text.len())
+    start..text.len()
 }
 
 /// What follows `user@host`: seats, an error code, brackets and suffixes. Only what counts is taken.
