@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use seatmeter_agent::format::{Message, flexnet};
+use seatmeter_agent::format::{Format, Message};
 
 fn main() {
     divan::main();
@@ -35,7 +35,7 @@ fn parse(bencher: Bencher) {
             .filter(|end| {
                 let line = &log[start..*end];
                 start = end + 1;
-                matches!(flexnet::parse(line).message, Message::Use(_))
+                matches!(Format::ALL[0].parse(line).message, Message::Use(_))
             })
             .count()
     });

@@ -1,11 +1,11 @@
 //! Consecutive events of one stream, gathered into a batch.
 
-use seatmeter_count::pairs::{MAX_WAITING, Numbered};
-use seatmeter_count::{Event, Kind, Lookups, Pairs};
+use seatmeter_count::interner::{MAX_WAITING, Interned};
+use seatmeter_count::{Event, Kind, InternQueue, Interner};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
-use crate::format::reading::{self, Dated};
+use crate::format::interpreter::{self, Dated};
 
 /// A sample of an unrecognised line is cut after so many bytes.
 const MAX_SAMPLE: usize = 200;
@@ -35,12 +35,12 @@ pub struct Batcher {
     last_position: u64,
     last_at: i64,
     columns: Columns,
-    features: Pairs,
-    clients: Pairs,
+    features: Interner,
+    clients: Interner,
     /// Clients that are looked up together, and the events that they belong to.
-    lookups: Lookups,
+    queue: InternQueue,
     waiting: Vec<usize>,
-    strings: Pairs,
+    strings: Interner,
     samples: usize,
 }
 
@@ -53,11 +53,11 @@ impl Batcher {
             last_position: start,
             last_at: 0,
             columns: Columns::default(),
-            features: Pairs::default(),
-            clients: Pairs::default(),
-            lookups: Lookups::default(),
+            features: Interner::default(),
+            clients: Interner::default(),
+            queue: InternQueue::default(),
             waiting: Vec::new(),
-            strings: Pairs::default(),
+            strings: Interner::default(),
             samples: 0,
         }
     }
@@ -71,22 +71,22 @@ impl Batcher {
             Event { kind: usage.kind, at: dated.at.utc, feature, client: 0, seats: usage.seats, detail: usage.detail };
         if usage.kind.has_client() {
             self.waiting.push(self.events());
-            self.lookups.push(&self.clients, cut(usage.user), cut(usage.host));
+            self.queue.push(&self.clients, cut(usage.user), cut(usage.host));
         }
         self.push(position, event);
-        if self.lookups.is_full() {
+        if self.queue.is_full() {
             self.number_clients();
         }
     }
 
-    /// Adds the unrecognised line at a position, written after the moment `near` (seconds since 1970 UTC).
-    pub fn unrecognised(&mut self, position: u64, near: i64, text: &[u8]) {
+    /// Adds the unrecognised line at a position, written after the moment `previous_line_at` (seconds since 1970 UTC).
+    pub fn unrecognised(&mut self, position: u64, previous_line_at: i64, text: &[u8]) {
         self.samples += 1;
         let text = if self.samples > SAMPLES { &b""[..] } else { &text[..text.len().min(MAX_SAMPLE)] };
         let text = self.string(text);
         self.push(
             position,
-            Event { kind: Kind::Unrecognised, at: near, feature: 0, client: text, seats: 1, detail: 0 },
+            Event { kind: Kind::Unrecognised, at: previous_line_at, feature: 0, client: text, seats: 1, detail: 0 },
         );
     }
 
@@ -109,7 +109,7 @@ impl Batcher {
     }
 
     /// The batch up to `end`; the next one starts there.
-    pub fn seal(&mut self, end: u64, last_line_at: i64, lines: reading::LineCounts) -> std::io::Result<Batch> {
+    pub fn seal(&mut self, end: u64, last_line_at: i64, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
         self.number_clients();
         for number in 0..self.strings.len() as u32 {
             let name = String::from_utf8_lossy(self.strings.get(number).0).into_owned();
@@ -120,15 +120,15 @@ impl Batcher {
         let batch = Batch {
             sequence: 0,
             stream: Some(self.stream.clone()),
-            start: self.start,
-            end,
+            start_position: self.start,
+            end_position: end,
             lost_before: false,
             replaces_tail: false,
             last_line_at,
             event_count: self.events() as u32,
             columns_size,
             columns: columns.into(),
-            lines: Some(LineCounts { events: lines.events, noise: lines.noise, unrecognised: lines.unrecognised }),
+            lines: Some(LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
         };
         if is_full {
             self.restart(end);
@@ -173,7 +173,7 @@ impl Batcher {
     }
 
     fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> u32 {
-        let Numbered { number, is_new } = self.features.number(daemon, feature);
+        let Interned { number, is_new } = self.features.intern(daemon, feature);
         if is_new {
             let (daemon, feature) = (self.string(daemon), self.string(feature));
             self.columns.feature_daemons.push(daemon);
@@ -184,18 +184,18 @@ impl Batcher {
 
     /// Gives the events that wait for it their clients.
     fn number_clients(&mut self) {
-        for (event, client) in self.waiting.drain(..).zip(self.lookups.number(&mut self.clients)) {
+        for (event, client) in self.waiting.drain(..).zip(self.queue.intern(&mut self.clients)) {
             if client.is_new {
                 let (user, host) = self.clients.get(client.number);
-                self.columns.client_users.push(self.strings.number(user, b"").number);
-                self.columns.client_hosts.push(self.strings.number(host, b"").number);
+                self.columns.client_users.push(self.strings.intern(user, b"").number);
+                self.columns.client_hosts.push(self.strings.intern(host, b"").number);
             }
             self.columns.clients[event] = client.number;
         }
     }
 
     fn string(&mut self, name: &[u8]) -> u32 {
-        self.strings.number(cut(name), b"").number
+        self.strings.intern(cut(name), b"").number
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
 use crate::codes;
-use crate::source::file::follow::{Follower, SAFETY_POLL};
-use crate::source::file::identity::Fingerprint;
+use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
+use crate::checkpoint::Fingerprint;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
 
 /// A log that is written to all the time is not looked at more often than this.
@@ -39,6 +41,8 @@ pub struct Capture {
     /// Each log with its status.
     pub logs: Vec<(String, SharedStatus)>,
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    /// Counts the changes of any log's state.
+    changes: watch::Sender<u64>,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -46,25 +50,33 @@ impl Capture {
     /// Starts capturing logs into a buffer.
     pub fn start(sources: &[LogSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
         let rewinds = Arc::new(Mutex::new(Vec::new()));
+        let (changes, _) = watch::channel(0);
         let (mut threads, mut wakes, mut logs, mut folders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for source in sources {
             let status = SharedStatus::default();
             let (wake, woken) = mpsc::channel();
-            let follower = Follower::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
-            let log = source.name.clone();
+            let tailer = LogTailer::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
+            let (log, changes) = (source.name.clone(), changes.clone());
             threads.push(
-                std::thread::Builder::new().name("capture".into()).spawn(move || follow(follower, &log, &woken))?,
+                std::thread::Builder::new()
+                    .name("capture".into())
+                    .spawn(move || follow(tailer, &log, &woken, &changes))?,
             );
             folders.push(folder_of(&source.path));
             wakes.push(wake);
             logs.push((source.name.clone(), status));
         }
-        let watcher = watch(folders, wakes.clone())
+        let watcher = watch_folders(folders, wakes.clone())
             .inspect_err(|error| {
-                tracing::warn!(code = codes::WATCH_FAILED, reason = %error, "the system does not tell of changes; logs are polled");
+                tracing::warn!(code = codes::WATCH_FAILED, reason = %error, "file change notifications are not available; logs are polled every 5 seconds");
             })
             .ok();
-        Ok(Self { threads, wakes, logs, rewinds, _watcher: watcher })
+        Ok(Self { threads, wakes, logs, rewinds, changes, _watcher: watcher })
+    }
+
+    /// Tells of changes of any log's state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Reads a stream again from its beginning, since the aggregator lacks a part of it.
@@ -101,7 +113,7 @@ fn folder_of(path: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-fn watch(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<RecommendedWatcher> {
+fn watch_folders(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<RecommendedWatcher> {
     let watched = folders.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         for (folder, wake) in watched.iter().zip(&wakes) {
@@ -126,22 +138,27 @@ fn watch(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<Reco
     Ok(watcher)
 }
 
-fn follow(mut follower: Follower, log: &str, woken: &Receiver<Wake>) {
-    let mut told = Told::default();
-    let mut survey = true;
+fn follow(mut tailer: LogTailer, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {
+    let mut reporter = ProblemReporter::default();
+    let mut scan_files = true;
+    let mut state = tailer.state();
     loop {
-        let outcome = follower.look(survey);
+        let outcome = tailer.poll(scan_files);
         let pause = match &outcome {
             Ok(()) => None,
             Err(_) => Some(RETRY),
         };
-        told.tell(log, outcome.err().map(|error| (error.to_string(), follower.state())));
-        match wait(woken, pause, follower.deadline()) {
-            Some(look_at_all) => survey = look_at_all,
+        if tailer.state() != state {
+            state = tailer.state();
+            changes.send_modify(|count| *count += 1);
+        }
+        reporter.report(log, outcome.err().map(|error| (error.to_string(), tailer.state())));
+        match wait(woken, pause, tailer.deadline()) {
+            Some(all) => scan_files = all,
             None => break,
         }
     }
-    if let Err(error) = follower.commit() {
+    if let Err(error) = tailer.commit() {
         tracing::warn!(code = codes::LOG_STATE, log, reason = %error, "what was read last will be read again at the next start");
     }
 }
@@ -152,27 +169,27 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
     let earliest = now + pause.unwrap_or(PACE);
     let safety = now + SAFETY_POLL;
     let latest = deadline.unwrap_or(safety).min(safety).max(earliest);
-    let mut survey = false;
+    let mut scan_files = false;
     let mut changed = false;
     loop {
         let until = if changed { earliest } else { latest };
         match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Wake::Changed) => changed = true,
-            Ok(Wake::Listed) => (changed, survey) = (true, true),
+            Ok(Wake::Listed) => (changed, scan_files) = (true, true),
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => return Some(survey || until >= safety),
+            Err(RecvTimeoutError::Timeout) => return Some(scan_files || until >= safety),
         }
     }
 }
 
 /// Tells of a log's troubles when they begin, change and end, not each time they are met.
 #[derive(Default)]
-struct Told {
+struct ProblemReporter {
     problem: Option<String>,
 }
 
-impl Told {
-    fn tell(&mut self, log: &str, problem: Option<(String, LogState)>) {
+impl ProblemReporter {
+    fn report(&mut self, log: &str, problem: Option<(String, LogState)>) {
         let text = problem.as_ref().map(|(text, _)| text.clone());
         if text == self.problem {
             return;

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
-use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
+use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
 use seatmeter_service::health;
 use serde::Deserialize;
 
+use crate::format::Format;
+use crate::source::file::discover::glob;
 use crate::source::file::status::LogSource;
 
 /// The file as it is written.
@@ -25,7 +26,8 @@ struct File {
     buffer: BufferSettings,
     #[serde(default)]
     health_log: health::Settings,
-    log: Vec<Log>,
+    #[serde(default)]
+    source: Vec<Source>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,13 +73,25 @@ const fn default_alarm() -> u64 {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Log {
-    path: PathBuf,
+struct Source {
+    #[serde(default)]
+    kind: SourceKind,
+    path: Option<PathBuf>,
     name: Option<String>,
     #[serde(default)]
     archives: Vec<PathBuf>,
+    format: Option<String>,
     time_zone: Option<String>,
     date: Option<String>,
+}
+
+/// Where input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SourceKind {
+    /// A log file with its rotated parts.
+    #[default]
+    File,
 }
 
 /// What the agent works by.
@@ -97,8 +111,8 @@ pub struct Config {
     pub alarm_after: u64,
     /// The health log.
     pub health_log: health::Settings,
-    /// The logs.
-    pub logs: Vec<LogSource>,
+    /// The sources.
+    pub sources: Vec<LogSource>,
 }
 
 /// Where the configuration is, if nothing else is said.
@@ -121,20 +135,20 @@ impl Config {
             note("license_server.name must have 1 to 255 bytes".into());
         }
         let aggregator = dialer(&file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
-        let mut logs = Vec::new();
-        if file.log.is_empty() {
-            note("there is no [[log]]: name at least one".into());
+        let mut sources = Vec::new();
+        if file.source.is_empty() {
+            note("there is no [[source]]: add one, with the `path` of a log".into());
         }
-        for (index, log) in file.log.into_iter().enumerate() {
-            match source(log) {
-                Ok(source) => logs.push(source),
-                Err(problem) => note(format!("log {}: {problem}", index + 1)),
+        for (index, settings) in file.source.into_iter().enumerate() {
+            match source(settings) {
+                Ok(source) => sources.push(source),
+                Err(problem) => note(format!("source {}: {problem}", index + 1)),
             }
         }
-        let mut names: Vec<&str> = logs.iter().map(|log| log.name.as_str()).collect();
+        let mut names: Vec<&str> = sources.iter().map(|source: &LogSource| source.name.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            note(format!("two logs are named {:?}: give each a `name` of its own", twice[0]));
+            note(format!("two sources are named {:?}: give each a `name` of its own", twice[0]));
         }
         if file.buffer.quota_mib == 0 {
             note("buffer.quota_mib must be at least 1".into());
@@ -148,7 +162,7 @@ impl Config {
                 quota: file.buffer.quota_mib << 20,
                 alarm_after: file.buffer.alarm_after_hours * 3600,
                 health_log: file.health_log,
-                logs,
+                sources,
             }),
             _ => Err(ConfigError::Values { path: path.to_owned(), problems }),
         }
@@ -159,28 +173,32 @@ fn dialer(settings: &Aggregator) -> Result<Dialer, TransportError> {
     let identity = match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
         (None, None) => None,
-        _ => return Err(TransportError::Tls("certificate and key belong together: give both or none".into())),
+        (Some(_), None) => return Err(TransportError::Tls("`certificate` is set and `key` is not: set both or none".into())),
+        (None, Some(_)) => return Err(TransportError::Tls("`key` is set and `certificate` is not: set both or none".into())),
     };
     let tls = settings.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
     Dialer::new(&settings.url, tls)
 }
 
-fn source(log: Log) -> Result<LogSource, String> {
-    let zone = match &log.time_zone {
-        None => TimeZone::system(),
-        Some(name) => TimeZone::get(name).map_err(|_| {
-            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"; on Linux, names come with the package tzdata")
-        })?,
-    };
-    let date = match &log.date {
-        None => None,
-        Some(text) => Some(day(text)?),
-    };
-    let name = log.name.unwrap_or_else(|| log.path.display().to_string());
+fn source(settings: Source) -> Result<LogSource, String> {
+    let Source { kind: SourceKind::File, path, name, archives, format, time_zone, date } = settings;
+    let path = path.ok_or("`path` is missing: the log file to follow")?;
+    let zone = config::time_zone(time_zone.as_deref())?;
+    let date = date.as_deref().map(day).transpose()?;
+    let format = format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name))).transpose()?;
+    let name = name.unwrap_or_else(|| path.display().to_string());
     if name.is_empty() || name.len() > 1024 {
         return Err("the name must have 1 to 1024 bytes".into());
     }
-    Ok(LogSource { name, path: log.path, archives: log.archives, zone, date })
+    for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
+        glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
+    }
+    Ok(LogSource { name, path, archives, format, zone, date })
+}
+
+fn unknown_format(name: &str) -> String {
+    let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+    format!("format {name:?} is not known; the formats are {}; without `format`, the content tells", known.join(", "))
 }
 
 /// The day that a text names.
@@ -200,7 +218,7 @@ mod tests {
     const GOOD: &str = "
         [aggregator]
         url = 'http://127.0.0.1:7470'
-        [[log]]
+        [[source]]
         path = '/var/log/debug.log'
         time_zone = 'Europe/Berlin'
     ";
@@ -213,20 +231,20 @@ mod tests {
     fn the_shortest_configuration_is_enough() {
         let config = Config::parse(Path::new("agent.toml"), GOOD).unwrap();
         assert_eq!(config.license_server, host_name());
-        assert_eq!(config.logs[0].name, "/var/log/debug.log");
+        assert_eq!(config.sources[0].name, "/var/log/debug.log");
         assert_eq!(config.quota, 1 << 30);
     }
 
     #[test]
     fn errors_name_their_place_and_the_remedy() {
-        let unknown = error("[aggregator]\nurl = 'http://127.0.0.1:1'\n[[log]]\npth = 'x'\n");
+        let unknown = error("[aggregator]\nurl = 'http://127.0.0.1:1'\n[[source]]\npth = 'x'\n");
         assert!(unknown.starts_with("agent.toml:4:1: unknown field `pth`"), "{unknown}");
         assert!(unknown.ends_with("did you mean `path`?"), "{unknown}");
         let wrong_type = error(&GOOD.replace("'/var/log/debug.log'", "7"));
         assert!(wrong_type.starts_with("agent.toml:5:16: invalid type: integer `7`"), "{wrong_type}");
         assert!(error(&GOOD.replace("127.0.0.1", "10.0.0.1")).contains("plain text"));
         assert!(error(&GOOD.replace("Europe/Berlin", "Berlin")).contains("IANA"));
-        let twice = error(&format!("{GOOD}\n[[log]]\npath = '/var/log/debug.log'\ndate = '1.1.2026'"));
+        let twice = error(&format!("{GOOD}\n[[source]]\npath = '/var/log/debug.log'\ndate = '1.1.2026'"));
         assert!(twice.contains("YYYY-MM-DD"), "{twice}");
     }
 }

@@ -2,13 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use ring::digest::{SHA256, digest};
+use toml_edit::{DocumentMut, Item, Table, value};
+
 /// Every key with its meaning: what an administrator finds in the file.
 const TEMPLATE: &str = include_str!("../../deploy/agent.toml");
 
-/// The keys of the agent's own certificate, and the files that are taken where they are beside the configuration.
+/// The keys of the agent's own certificate, and the files that are used where they are beside the configuration.
 const IDENTITY: [(&str, &str); 2] = [("certificate", "agent.pem"), ("key", "agent.key")];
 
+/// The first line of a file that `configure` wrote; a checksum of the rest follows.
+const MARK: &str = "# Written by `seatmeter-agent configure`, which overwrites it until somebody edits it. ";
+
 /// What is asked.
+#[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// `https://host:7470`, or `http://` to a loopback address.
     pub aggregator: String,
@@ -16,57 +23,111 @@ pub struct Answers {
     pub authority: Option<PathBuf>,
     /// The license server's name; the machine's if none is named.
     pub name: Option<String>,
-    /// The logs: at least one.
+    /// The realm of the license server's user names.
+    pub realm: Option<String>,
+    /// The state folder.
+    pub state: Option<PathBuf>,
+    /// The time zone of the license server's clock.
+    pub time_zone: Option<String>,
+    /// The logs: at least one, by absolute paths.
     pub logs: Vec<PathBuf>,
 }
 
-/// The text of a configuration file in this folder. Where the agent's own certificate and key are in it, as `agent.pem`
-/// and `agent.key`, they are used.
-pub fn render(answers: &Answers, folder: &Path) -> String {
-    let has_identity = IDENTITY.iter().all(|(_, file)| folder.join(file).exists());
-    let mut text = String::new();
-    let mut logs = answers.logs.iter();
-    for line in TEMPLATE.lines() {
-        let line = if line.starts_with("url = ") {
-            format!("url = {}", quoted(&answers.aggregator))
-        } else if line.starts_with("authority = ") {
-            if answers.aggregator.starts_with("http://") {
-                continue;
-            }
-            let authority = answers.authority.clone().unwrap_or_else(|| folder.join("authority.pem"));
-            format!("authority = {}", quoted(&authority.display().to_string()))
-        } else if has_identity
-            && let Some((key, file)) = IDENTITY.iter().find(|(key, _)| line.starts_with(&format!("#{key} = ")))
-        {
-            format!("{key} = {}", quoted(&folder.join(file).display().to_string()))
-        } else if line.starts_with("#name = \"lic01\"")
-            && let Some(name) = &answers.name
-        {
-            format!("name = {}", quoted(name))
-        } else if line.starts_with("path = ")
-            && let Some(log) = logs.next()
-        {
-            format!("path = {}", quoted(&log.display().to_string()))
-        } else {
-            line.to_owned()
-        };
-        text.push_str(&line);
-        text.push('\n');
+/// The text of a configuration file in this folder. Where the agent's own certificate and key are in the folder, as
+/// `agent.pem` and `agent.key`, they are used.
+pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::TomlError> {
+    let mut document: DocumentMut = TEMPLATE.parse()?;
+    let mut comments = Comments::default();
+    let aggregator = &mut document["aggregator"];
+    aggregator["url"] = value(&answers.aggregator);
+    if answers.aggregator.starts_with("http://") {
+        if let Some(table) = aggregator.as_table_mut() {
+            table.remove("authority");
+        }
+    } else {
+        let authority = answers.authority.clone().unwrap_or_else(|| folder.join("authority.pem"));
+        aggregator["authority"] = value(text(&authority));
     }
-    for log in logs {
-        text.push_str(&format!("\n[[log]]\npath = {}\n", quoted(&log.display().to_string())));
+    if IDENTITY.iter().all(|(_, file)| folder.join(file).exists()) {
+        for (key, file) in IDENTITY {
+            comments.uncomment("aggregator", key, &text(&folder.join(file)));
+        }
     }
-    text
+    for (section, key, answer) in [
+        ("", "state", answers.state.as_deref().map(text)),
+        ("license_server", "name", answers.name.clone()),
+        ("license_server", "realm", answers.realm.clone()),
+        ("source", "time_zone", answers.time_zone.clone()),
+    ] {
+        if let Some(answer) = answer {
+            comments.uncomment(section, key, &answer);
+        }
+    }
+    let (first, more) = answers.logs.split_first().unzip();
+    let sources = document["source"].as_array_of_tables_mut();
+    if let (Some(first), Some(source)) = (first, sources.and_then(|sources| sources.get_mut(0))) {
+        source["path"] = value(text(first));
+    }
+    let mut body = comments.apply(&document.to_string());
+    for log in more.unwrap_or_default() {
+        body.push_str(&format!("\n[[source]]\n{}", source(log, answers.time_zone.as_deref())));
+    }
+    Ok(format!("{MARK}{}\n{body}", checksum(&body)))
 }
 
-/// Whether a configuration file still is as it was delivered: it may be overwritten.
+/// Whether a configuration file is as it was delivered, or as `configure` wrote it: it may be overwritten.
 pub fn is_untouched(text: &str) -> bool {
-    text.lines().eq(TEMPLATE.lines())
+    let text = text.replace("\r\n", "\n");
+    let is_own = text.strip_prefix(MARK).and_then(|rest| rest.split_once('\n'));
+    is_own.is_some_and(|(sum, body)| sum == checksum(body)) || text.lines().eq(TEMPLATE.lines())
 }
 
-/// A TOML string. In single quotes nothing needs an escape, as paths of Windows would in double ones.
-fn quoted(text: &str) -> String {
-    if text.contains('\'') || text.contains('\n') { format!("{text:?}") } else { format!("'{text}'") }
+fn source(log: &Path, time_zone: Option<&str>) -> Table {
+    let mut source = Table::new();
+    source["kind"] = value("file");
+    source["path"] = value(text(log));
+    if let Some(zone) = time_zone {
+        source["time_zone"] = value(zone);
+    }
+    source
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn checksum(body: &str) -> String {
+    data_encoding::HEXLOWER.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..8])
+}
+
+/// Keys that stand in the template as comments, behind `#`, and get a value.
+#[derive(Default)]
+struct Comments(Vec<(String, String, String)>);
+
+impl Comments {
+    fn uncomment(&mut self, section: &str, key: &str, answer: &str) {
+        self.0.push((section.into(), key.into(), answer.into()));
+    }
+
+    /// The text with the commented lines replaced, each in its own section.
+    fn apply(&self, document: &str) -> String {
+        let mut section = String::new();
+        let mut text = String::new();
+        for line in document.lines() {
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']).to_owned();
+            }
+            let answer = self.0.iter().find(|(of, key, _)| *of == section && line.starts_with(&format!("#{key} = ")));
+            match answer {
+                Some((_, key, answer)) => text.push_str(&format!("{key} = {}\n", Item::Value(answer.as_str().into()))),
+                None => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -80,37 +141,43 @@ mod tests {
         let path = folder.path().join("agent.toml");
         let answers = Answers {
             aggregator: "http://127.0.0.1:7470".into(),
-            authority: None,
             name: Some("lic'01".into()),
+            realm: Some("site".into()),
+            state: Some(folder.path().join("state")),
+            time_zone: Some("Europe/Berlin".into()),
             logs: vec![PathBuf::from(r"C:\flexlm\new\debug.log"), PathBuf::from("/var/log/second.log")],
+            ..Answers::default()
         };
-        std::fs::write(&path, render(&answers, folder.path())).unwrap();
+        std::fs::write(&path, render(&answers, folder.path()).unwrap()).unwrap();
         let config = Config::load(&path).unwrap();
-        assert_eq!(config.license_server, "lic'01");
-        assert_eq!(config.logs.iter().map(|log| log.path.clone()).collect::<Vec<_>>(), answers.logs);
+        assert_eq!((config.license_server.as_str(), config.realm.as_str()), ("lic'01", "site"));
+        assert_eq!(config.sources.iter().map(|source| source.path.clone()).collect::<Vec<_>>(), answers.logs);
+        assert!(config.sources.iter().all(|source| source.zone.iana_name() == Some("Europe/Berlin")));
         assert_eq!(config.aggregator.url(), "http://127.0.0.1:7470");
+        assert_eq!(Some(config.state), answers.state);
     }
 
     #[test]
     fn a_certificate_beside_the_configuration_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let answers = Answers {
-            aggregator: "https://aggregator:7470".into(),
-            authority: None,
-            name: None,
-            logs: vec!["debug.log".into()],
-        };
+        let answers =
+            Answers { aggregator: "https://aggregator:7470".into(), logs: vec!["/debug.log".into()], ..Answers::default() };
         let key = folder.path().join("agent.key");
-        let line = format!("\nkey = '{}'\n", key.display());
-        assert!(!render(&answers, folder.path()).contains(&line));
+        let line = format!("\nkey = \"{}\"\n", key.display());
+        assert!(!render(&answers, folder.path()).unwrap().contains(&line));
         std::fs::write(folder.path().join("agent.pem"), "").unwrap();
         std::fs::write(&key, "").unwrap();
-        assert!(render(&answers, folder.path()).contains(&line));
+        let rendered = render(&answers, folder.path()).unwrap();
+        assert!(rendered.contains(&line), "{rendered}");
     }
 
     #[test]
-    fn the_delivered_file_is_known_again() {
+    fn what_was_delivered_and_what_configure_wrote_is_known_again() {
         assert!(is_untouched(&TEMPLATE.replace('\n', "\r\n")));
         assert!(!is_untouched(&TEMPLATE.replace("7470", "7471")));
+        let answers = Answers { aggregator: "http://127.0.0.1:7470".into(), ..Answers::default() };
+        let written = render(&answers, Path::new("/nowhere")).unwrap();
+        assert!(is_untouched(&written) && is_untouched(&written.replace('\n', "\r\n")));
+        assert!(!is_untouched(&written.replace("7470", "7471")));
     }
 }

@@ -14,6 +14,7 @@
 //! | [`mod@format`] | what license managers write: pure parsers, dating, accounting |
 //! | [`batcher`] | events to batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
+//! | [`checkpoint`] | how far each stream was read |
 //! | [`capture`] | a thread for each log |
 //! | [`uplink`] | delivery |
 //! | [`health`] | how the agent is |
@@ -25,6 +26,7 @@
 pub mod batcher;
 pub mod buffer;
 pub mod capture;
+pub mod checkpoint;
 pub mod codes;
 pub mod config;
 pub mod configure;

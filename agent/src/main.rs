@@ -5,18 +5,19 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use seatmeter_service::VERSION;
 
 #[derive(Parser)]
 #[command(
     name = "seatmeter-agent",
-    version,
+    version = VERSION,
     about = "Reads a license server's logs and delivers what was checked out, exactly once",
     after_help = "Examples:\n  seatmeter-agent scan debug.log*          the monthly counts of these logs, with no server\n  \
-                  seatmeter-agent check-config             whether the configuration is right\n  \
+                  seatmeter-agent check-config             is the configuration right?\n  \
                   seatmeter-agent run                      follow the logs and deliver, until told to stop\n  \
-                  seatmeter-agent status                   how the running agent is\n\n\
-                  Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 done, but not all could be counted"
+                  seatmeter-agent status                   the state of the running agent\n\n\
+                  Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 done, and something needs attention"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -27,12 +28,13 @@ struct Arguments {
 enum Command {
     /// Count what is in logs: people per month and feature, with no server
     ///
-    /// All files given are one license server's log; they may be compressed with gzip or zstd, and are put into the
-    /// order of their dates. Months are those of the log's own clock.
+    /// All files given are parts of one license server's log; they may be packed with gzip or zstd, and are counted in
+    /// the order of their dates. Months are those of the log's own clock. The exit code is 3 where a line was not
+    /// recognised or a file not counted.
     Scan(commands::scan::Arguments),
     /// Follow the logs and deliver, until told to stop
     Run(Configured),
-    /// Say how the running agent is, or was when it last said so
+    /// Show the state of the running agent, or its last report
     Status(commands::status::Arguments),
     /// Show what is in the buffer: what was read, and what waits to be delivered
     Inspect(commands::inspect::Arguments),
@@ -44,10 +46,14 @@ enum Command {
     #[cfg(windows)]
     #[command(subcommand)]
     Service(commands::service::Action),
-    /// List every code of the health log: what it tells, and what to do
+    /// List every code of the health log: its meaning, and what to do
     Codes,
-    /// Check the configuration, and whether the logs can be read
-    CheckConfig(Configured),
+    /// Check the configuration: can the logs be read, and the aggregator be reached?
+    CheckConfig(commands::check_config::Arguments),
+    /// Print a completion script for a shell, or the manual page
+    ///
+    /// Example: seatmeter-agent generate bash >/etc/bash_completion.d/seatmeter-agent
+    Generate(seatmeter_service::manual::Generate),
 }
 
 /// Where the configuration is.
@@ -68,7 +74,8 @@ fn main() -> ExitCode {
         #[cfg(windows)]
         Command::Service(action) => commands::service::run(&action),
         Command::Codes => commands::codes::run(),
-        Command::CheckConfig(configured) => commands::check_config::run(&configured),
+        Command::CheckConfig(arguments) => commands::check_config::run(&arguments),
+        Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

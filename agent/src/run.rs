@@ -45,7 +45,7 @@ const REOPEN: Duration = Duration::from_secs(5);
 /// Works until `stop` says so.
 ///
 /// ```text
-/// log file -> Follower -> Reading -> Batcher -> Buffer -> Uplink -> aggregator
+/// log file -> LogTailer -> LineInterpreter -> Batcher -> Buffer -> Uplink -> aggregator
 ///             (a thread for each log)           (SQLite)  (this runtime)
 /// ```
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
@@ -62,7 +62,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         realm = config.realm,
         aggregator = config.aggregator.url(),
         state = %config.state.display(),
-        logs = config.logs.iter().map(|log| log.path.display().to_string()).collect::<Vec<_>>().join("; "),
+        logs = config.sources.iter().map(|source| source.path.display().to_string()).collect::<Vec<_>>().join("; "),
         positions = positions(&buffer)?,
         buffered_batches = depth.batches,
         buffered_bytes = depth.bytes,
@@ -70,8 +70,8 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         oldest_batch_age_seconds = depth.oldest_age,
         "the agent has started"
     );
-    let capture = Arc::new(Capture::start(&config.logs, &buffer).map_err(RunError::Threads)?);
-    let (status, uplink) = watch::channel(health::Uplink { state: "connecting".into(), acknowledged_at: 0 });
+    let capture = Arc::new(Capture::start(&config.sources, &buffer).map_err(RunError::Threads)?);
+    let (status, uplink) = watch::channel(health::UplinkStatus::default());
     let reporter = Reporter {
         buffer: buffer.clone(),
         capture: capture.clone(),
@@ -150,14 +150,7 @@ fn agent_id(state: &Path) -> Result<String, RunError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let mut random = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-        .map_err(|_| failed(std::io::Error::other("the system gives no random numbers")))?;
-    // A random UUID, version 4.
-    random[6] = random[6] & 0x0f | 0x40;
-    random[8] = random[8] & 0x3f | 0x80;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let id = uuid::Uuid::new_v4().to_string();
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, &id).and_then(|()| std::fs::rename(&fresh, &path)).map_err(failed)?;
     Ok(id)

@@ -9,6 +9,6 @@ seatmeter_service::codes! {
     120 STORE_FAILED "store_failed" error "The database failed. Nothing is acknowledged; agents keep what they have.", "Free disk space, or check the disk.";
     121 FACTS_UNSAVED "facts_unsaved" warn "The last figures could not be written at the stop; they are made again at the next start.", "";
     122 TIME_ZONE_CHANGED "time_zone_changed" warn "The billing time zone was changed: all figures are made again.", "";
-    123 LOG_REFOLDED "log_refolded" info "A log's figures were made again, since older lines came after newer ones.", "";
+    123 LOG_REBUILT "log_rebuilt" info "A log's figures were made again, since older lines came after newer ones.", "";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
-use seatmeter_proto::config::{self, ConfigError, config_folder, state_folder};
+use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Identity, server_tls};
 use seatmeter_service::health;
 use serde::Deserialize;
 
-use crate::usage::catalogue::Catalogue;
+use crate::usage::catalogue::{Catalogue, CatalogueError};
 use crate::usage::people::{DomainRule, IdentityRules, domain_map};
 use crate::usage::rules::{PersonRule, Rules};
 
@@ -72,6 +72,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// With TLS by this, or else in plain text.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether clients must have a certificate.
+    pub asks_for_certificate: bool,
 }
 
 /// Where the configuration is, if nothing else is said.
@@ -89,10 +91,17 @@ impl Config {
             Some(path) => config::read(path)?,
         };
         let parsed = Catalogue::with(&catalogue);
-        let parsed =
-            parsed.map_err(|error| config::syntax(file.catalogue.as_deref().unwrap_or(path), &catalogue, &error))?;
+        let parsed = parsed.map_err(|error| {
+            let path = file.catalogue.as_deref().unwrap_or(path);
+            match error {
+                CatalogueError::Syntax(error) => config::syntax(path, &catalogue, &error),
+                twice @ CatalogueError::MappedTwice { .. } => {
+                    ConfigError::Values { path: path.to_owned(), problems: vec![twice.to_string()] }
+                }
+            }
+        })?;
         let mut problems = Vec::new();
-        let zone = zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
+        let zone = config::time_zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
             problems.push(problem);
             TimeZone::UTC
         });
@@ -122,15 +131,6 @@ impl Config {
     }
 }
 
-fn zone(name: Option<&str>) -> Result<TimeZone, String> {
-    match name {
-        None => Ok(TimeZone::system()),
-        Some(name) => TimeZone::get(name).map_err(|_| {
-            format!("time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"; on Linux, names come with the package tzdata")
-        }),
-    }
-}
-
 fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
     let text = listen.listen.as_deref().unwrap_or(default);
     let address: SocketAddr = text.parse().map_err(|_| format!("listen {text:?} is not an address: write IP:PORT"))?;
@@ -153,7 +153,7 @@ fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
         (None, None) => None,
         _ => return Err("certificate and key belong together: give both or none".into()),
     };
-    Ok(Endpoint { address, tls })
+    Ok(Endpoint { address, tls, asks_for_certificate: listen.client_authority.is_some() })
 }
 
 /// A short name that changes with every change of the rules.

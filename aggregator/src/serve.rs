@@ -1,6 +1,7 @@
 //! The aggregator at work: two listeners, one writer, until told to stop.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seatmeter_proto::batch::MAX_BATCH;
@@ -16,26 +17,26 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 
-use crate::api::Gate;
+use crate::api::ConcurrencyLimit;
 use crate::api::fleet::FleetApi;
+use crate::api::ingest::IngestApi;
 use crate::api::usage::UsageApi;
 use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
-use crate::ingest::service::Ingest;
-use crate::ingest::writer::{Order, Writer};
+use crate::ingest::writer::{Command, Writer};
 use crate::store::{Store, StoreError};
-use crate::usage::Usage;
+use crate::usage::UsageQuestions;
 
 /// So many agents and operators may be connected.
 const MAX_AGENTS: usize = 10_000;
 const MAX_OPERATORS: usize = 1_000;
 
 /// So many questions may be answered at a time.
-const MAX_QUESTIONS: usize = 64;
+const MAX_REQUESTS: usize = 64;
 
 /// Orders that wait for the writer: enough to keep it busy, few enough to take little memory.
-const MAX_ORDERS: usize = 32;
+const MAX_COMMANDS: usize = 32;
 
 /// An agent's stream can last for ever; a stopping aggregator waits this long for answers under way.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -57,6 +58,14 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The addresses cannot be told to others.
+    #[error("cannot write {path}: {source}")]
+    Listening {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A server failed.
     #[error("the server failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -73,36 +82,41 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let _lock = state::lock(&config.state)?;
     let agents = listen(&config.agents).await?;
     let operators = listen(&config.operators).await?;
+    let listening = Listening::of(&agents, &operators)?;
+    let time_zone = config.calendar.zone().iana_name().unwrap_or("UTC").to_owned();
     let store = Store::open_embedded(&config.state)?;
-    let (orders, received) = mpsc::channel(MAX_ORDERS);
+    let (commands, received) = mpsc::channel(MAX_COMMANDS);
     let writer = Writer::open(store.clone(), config.calendar.clone())?;
     let timers = Handle::current();
     let writing = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || writer.run(&timers, received))
         .map_err(ServeError::Writer)?;
+    listening.save(&config.state)?;
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
     tracing::info!(
         code = codes::STARTED,
         version = env!("CARGO_PKG_VERSION"),
-        agents = %config.agents.address,
-        operators = %config.operators.address,
+        agents = %listening.agents,
+        operators = %listening.operators,
         state = %config.state.display(),
-        time_zone = config.calendar.zone().iana_name().unwrap_or("UTC"),
+        time_zone,
         "the aggregator has started"
     );
-    let ingest = IngestServiceServer::new(Ingest::new(orders.clone()))
+    let ingest = IngestServiceServer::new(IngestApi::new(commands.clone()))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
-    let gate = Gate::new(MAX_QUESTIONS);
+    let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let usage =
-        UsageServiceServer::new(UsageApi::new(Usage::new(store.clone(), config.calendar, config.rules), gate.clone()));
-    let fleet = FleetServiceServer::new(FleetApi::new(Fleet::new(store), gate));
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
-    health_reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
-    health_reporter.set_serving::<IngestServiceServer<Ingest>>().await;
+        UsageServiceServer::new(UsageApi::new(UsageQuestions::new(store.clone(), config.calendar, config.rules), limit.clone()));
+    let fleet = FleetServiceServer::new(FleetApi::new(Fleet::new(store), time_zone, limit));
+    // One for each port, so that a client that asks for its service learns whether it came to the right one.
+    let (agents_reporter, agents_health) = tonic_health::server::health_reporter();
+    agents_reporter.set_serving::<IngestServiceServer<IngestApi>>().await;
+    let (operators_reporter, operators_health) = tonic_health::server::health_reporter();
+    operators_reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
+    operators_reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -110,12 +124,12 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
 
     let for_agents = server()
         .add_service(ingest)
-        .add_service(health.clone())
+        .add_service(agents_health)
         .serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = server()
         .add_service(usage)
         .add_service(fleet)
-        .add_service(health)
+        .add_service(operators_health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(accept(operators, config.operators.tls, MAX_OPERATORS), stopped(stop.clone()));
     let both = async { tokio::try_join!(for_agents, for_operators).map(drop) };
@@ -126,7 +140,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     manager::stopping();
     living.abort();
     // It writes what it has, and ends. Where it is gone already, there is nobody to tell.
-    let _ = orders.send(Order::Stop).await;
+    let _ = commands.send(Command::Stop).await;
     let _ = tokio::task::spawn_blocking(move || writing.join()).await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
@@ -143,6 +157,43 @@ fn server() -> Server {
         .concurrency_limit_per_connection(64)
         .http2_max_header_list_size(16 << 10)
         .tcp_nodelay(true)
+}
+
+/// The addresses that an aggregator listens on. With port 0 in the configuration, the system chooses a port: the file
+/// `listening.json` in the state folder says which.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Listening {
+    /// Where agents connect.
+    pub agents: SocketAddr,
+    /// Where operators connect.
+    pub operators: SocketAddr,
+    /// The process that listens.
+    pub pid: u32,
+}
+
+impl Listening {
+    /// The file in a state folder.
+    pub fn file(state: &Path) -> PathBuf {
+        state.join("listening.json")
+    }
+
+    fn of(agents: &TcpListener, operators: &TcpListener) -> Result<Self, ServeError> {
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|source| ServeError::Listen { address: ([0, 0, 0, 0], 0).into(), source })
+        };
+        Ok(Self { agents: address(agents)?, operators: address(operators)?, pid: std::process::id() })
+    }
+
+    /// Writes the file: whole or not at all.
+    fn save(&self, state: &Path) -> Result<(), ServeError> {
+        let path = Self::file(state);
+        let fresh = path.with_extension("json.new");
+        let written = serde_json::to_vec(self).map_err(std::io::Error::from).and_then(|json| {
+            std::fs::write(&fresh, json)?;
+            std::fs::rename(&fresh, &path)
+        });
+        written.map_err(|source| ServeError::Listening { path, source })
+    }
 }
 
 async fn listen(endpoint: &Endpoint) -> Result<TcpListener, ServeError> {

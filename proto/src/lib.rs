@@ -3,14 +3,12 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
-//! | [`mod@answer`] | how programs answer on standard output |
 //! | [`batch`] | events to columns and back; the one place where what a batch claims is checked |
-//! | [`config`] | how configuration files are read |
+//! | [`split`] | a batch over another side's limits becomes several |
 //! | [`transport`] | how the contract is carried: TLS 1.3, limits, plain text only on loopback |
 
-pub mod answer;
 pub mod batch;
-pub mod config;
+pub mod split;
 pub mod transport;
 
 /// The messages and services of package `seatmeter.v1`.

@@ -56,13 +56,21 @@ pub enum TransportError {
         /// What was given.
         url: String,
     },
+    /// TLS without an authority to trust.
+    #[error("{url:?} needs the authority that signed the aggregator's certificate: set `authority`")]
+    NoAuthority {
+        /// What was given.
+        url: String,
+    },
     /// The connection failed.
     #[error("cannot connect to {url}: {reason}")]
     Connect {
         /// Where to.
         url: String,
-        /// Why not, with the causes behind it.
+        /// Why not: the cause at the root.
         reason: String,
+        /// The whole chain of causes, for those who look for a fault.
+        chain: String,
     },
 }
 
@@ -80,7 +88,7 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TransportError::Pem {
             what: "a private key",
             path: self.key.clone(),
-            reason: error.to_string(),
+            reason: pem_reason(error),
         })?;
         Ok((certificates(&self.certificate)?, key))
     }
@@ -89,8 +97,17 @@ impl Identity {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let failed = |reason: String| TransportError::Pem { what: "certificates", path: path.to_owned(), reason };
     let list: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(error.to_string()))?;
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(pem_reason(error)))?;
     if list.is_empty() { Err(failed("there is none in it".into())) } else { Ok(list) }
+}
+
+fn pem_reason(error: rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error;
+    match error {
+        Error::Io(error) => error.to_string(),
+        Error::NoItemsFound => "there is none in it".into(),
+        other => other.to_string(),
+    }
 }
 
 fn authority(path: &Path) -> Result<RootCertStore, TransportError> {
@@ -162,9 +179,7 @@ impl Dialer {
         let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().ok_or_else(wrong)?;
         let tls = match uri.scheme_str() {
-            Some("https") => {
-                Some(tls.ok_or_else(|| TransportError::Tls("https:// needs the authority's file".into()))?)
-            }
+            Some("https") => Some(tls.ok_or_else(|| TransportError::NoAuthority { url: url.to_owned() })?),
             Some("http") if is_loopback(&host) => None,
             Some("http") => return Err(TransportError::PlainText { url: url.to_owned() }),
             _ => return Err(wrong()),
@@ -181,7 +196,8 @@ impl Dialer {
     pub async fn connect(&self) -> Result<Channel, TransportError> {
         let failed = |error: &(dyn std::error::Error + 'static)| TransportError::Connect {
             url: self.url.clone(),
-            reason: with_causes(error),
+            reason: root_cause(error),
+            chain: with_causes(error),
         };
         let endpoint = Endpoint::from_shared(self.url.clone())
             .map_err(|error| failed(&error))?
@@ -215,6 +231,15 @@ pub const WINDOW: u32 = 4 << 20;
 /// Whether a host name can only be this machine.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The cause at the root of an error: what the system or the peer said, without the words of the libraries between.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root.to_string()
 }
 
 /// An error with the causes behind it, in one line. Each cause is told once.
@@ -341,6 +366,6 @@ mod tests {
         for url in ["aggregator:7470", "", "ftp://localhost:1", "http://localhost"] {
             assert!(matches!(Dialer::new(url, None), Err(TransportError::Url { .. })), "{url}");
         }
-        assert!(matches!(Dialer::new("https://aggregator:7470", None), Err(TransportError::Tls(_))));
+        assert!(matches!(Dialer::new("https://aggregator:7470", None), Err(TransportError::NoAuthority { .. })));
     }
 }

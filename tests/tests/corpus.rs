@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use seatmeter_tests::world::{scan, text};
-use seatmeter_tests::{World, shared};
+use seatmeter_tests::cluster::{scan, text};
+use seatmeter_tests::{TestCluster, shared};
 
 /// Each log with its expected counts.
 fn logs() -> Vec<(String, PathBuf, String)> {
@@ -41,17 +41,17 @@ fn a_scan_counts_what_is_in_a_log() {
 
 #[test]
 fn the_whole_way_counts_what_is_in_a_log() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let mut agents = Vec::new();
     for (name, path, _) in logs() {
-        let log = world.path(&format!("{name}.log"));
+        let log = cluster.path(&format!("{name}.log"));
         fs::copy(path, &log).unwrap();
-        let mut agent = world.agent(&name, &[&log]);
+        let mut agent = cluster.agent(&name, &[&log]);
         agent.start();
         agents.push(agent);
     }
     for (name, _, expected) in logs() {
-        world.wait_for_activity(&name, &expected);
+        cluster.wait_for_activity(&name, &expected);
     }
-    world.assert_verified();
+    cluster.assert_verified();
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use seatmeter_tests::proxy::{Network, Proxy};
-use seatmeter_tests::world::{scan, text};
-use seatmeter_tests::{Agent, Scene, World, wait_until};
+use seatmeter_tests::cluster::{scan, text};
+use seatmeter_tests::{Agent, Scenario, TestCluster, wait_until};
 use xtask::sim::{Plan, Server, truth};
 
 fn append(path: &Path, bytes: &[u8]) {
@@ -43,32 +43,32 @@ struct Round<'a> {
     /// Kills what it starts at one of its system calls.
     strace: &'a [&'a str],
     /// Whether all of the round's log is counted.
-    is_counted: &'a dyn Fn(&World) -> bool,
+    is_counted: &'a dyn Fn(&TestCluster) -> bool,
 }
 
 /// Many rounds, each with a license server of its own; `round` says whether the program in question was killed, and has
 /// started it again. In the end everything is counted, once.
-fn killed_at_every_write_and_sync(seed: u64, mut world: World, mut round: impl FnMut(&mut World, Round<'_>) -> bool) {
+fn killed_at_every_write_and_sync(seed: u64, mut cluster: TestCluster, mut round: impl FnMut(&mut TestCluster, Round<'_>) -> bool) {
     let (log, expected) = simulated(seed, 400);
     let mut kills = 0;
     for call in ["pwrite64", "fdatasync"] {
         for number in 1..=12 {
             let name = format!("{call}{number}");
-            let path = world.path(&format!("{name}.log"));
+            let path = cluster.path(&format!("{name}.log"));
             fs::write(&path, &log).unwrap();
-            let mut agent = world.agent(&name, &[&path]);
+            let mut agent = cluster.agent(&name, &[&path]);
             let trace = format!("trace={call}");
             let inject = format!("inject={call}:signal=KILL:when={}", number * 2);
             let strace = ["strace", "-f", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-            let is_counted = |world: &World| world.activity(&name) == expected;
-            let is_killed = round(&mut world, Round { agent: &mut agent, strace: &strace, is_counted: &is_counted });
+            let is_counted = |cluster: &TestCluster| cluster.activity(&name) == expected;
+            let is_killed = round(&mut cluster, Round { agent: &mut agent, strace: &strace, is_counted: &is_counted });
             kills += u32::from(is_killed);
-            world.wait_for_activity(&name, &expected);
+            cluster.wait_for_activity(&name, &expected);
         }
     }
     println!("{kills} kills at a system call");
     assert!(kills > 8, "only {kills} kills happened");
-    world.assert_verified();
+    cluster.assert_verified();
 }
 
 #[test]
@@ -76,12 +76,12 @@ fn fault_01_the_agent_killed_at_every_write_and_sync() {
     if !has_strace() {
         return;
     }
-    killed_at_every_write_and_sync(11, World::running(), |world, Round { agent, strace, is_counted }| {
+    killed_at_every_write_and_sync(11, TestCluster::running(), |cluster, Round { agent, strace, is_counted }| {
         agent.start_with(strace);
         let mut is_killed = false;
         wait_until("the agent is killed, or has delivered", || {
             is_killed = agent.has_ended();
-            is_killed || is_counted(world)
+            is_killed || is_counted(cluster)
         });
         if !is_killed {
             agent.kill_all();
@@ -96,19 +96,19 @@ fn fault_01_the_aggregator_killed_at_every_write_and_sync() {
     if !has_strace() {
         return;
     }
-    killed_at_every_write_and_sync(15, World::running(), |world, Round { agent, strace, is_counted }| {
-        world.stop_aggregator();
+    killed_at_every_write_and_sync(15, TestCluster::running(), |cluster, Round { agent, strace, is_counted }| {
+        cluster.stop_aggregator();
         agent.start();
-        world.start_aggregator_with(strace);
+        cluster.start_aggregator_with(strace);
         let mut is_killed = false;
         wait_until("the aggregator is killed, or has counted", || {
-            is_killed = world.aggregator_has_ended();
-            is_killed || is_counted(world)
+            is_killed = cluster.aggregator_has_ended();
+            is_killed || is_counted(cluster)
         });
         if !is_killed {
-            world.kill_aggregator_and_wrapper();
+            cluster.kill_aggregator_and_wrapper();
         }
-        world.start_aggregator();
+        cluster.start_aggregator();
         is_killed
     });
 }
@@ -118,25 +118,25 @@ fn fault_03_a_failing_fsync_acknowledges_nothing() {
     if !has_strace() {
         return;
     }
-    let world = World::running();
+    let cluster = TestCluster::running();
     let (log, expected) = simulated(12, 400);
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, &log).unwrap();
-    let mut agent = world.agent("LIC01", &[&path]);
+    let mut agent = cluster.agent("LIC01", &[&path]);
     let inject = "inject=fdatasync,fsync:error=EIO:when=6..9";
     agent.start_with(&["strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", inject]);
-    world.wait_for_activity("LIC01", &expected);
+    cluster.wait_for_activity("LIC01", &expected);
     agent.kill_all();
-    world.assert_verified();
+    cluster.assert_verified();
 }
 
 #[test]
 fn fault_04_a_full_disk_loses_nothing() {
-    let mut world = World::running();
-    let Some(disk) = SmallDisk::mount(&world.path("LIC01.agent/state"), "4m") else { return };
+    let mut cluster = TestCluster::running();
+    let Some(disk) = SmallDisk::mount(&cluster.path("LIC01.agent/state"), "4m") else { return };
     let (log, expected) = simulated_of(13, 300_000, 20_000);
-    let path = world.path("debug.log");
-    let mut agent = world.agent("LIC01", &[&path]);
+    let path = cluster.path("debug.log");
+    let mut agent = cluster.agent("LIC01", &[&path]);
     // Starts on a full disk, ...
     let ballast = disk.0.join("ballast");
     let mut full = fs::File::create(&ballast).unwrap();
@@ -147,34 +147,34 @@ fn fault_04_a_full_disk_loses_nothing() {
     drop(full);
     fs::remove_file(&ballast).unwrap();
     // ... and fills it while the aggregator is away.
-    world.kill_aggregator();
+    cluster.kill_aggregator();
     wait_until("the agent says that its disk is full while it runs", || agent.has_said("buffer_full"));
-    world.start_aggregator();
-    world.wait_for_activity("LIC01", &expected);
-    world.assert_verified();
+    cluster.start_aggregator();
+    cluster.wait_for_activity("LIC01", &expected);
+    cluster.assert_verified();
     agent.stop();
 }
 
 #[test]
 fn fault_05_a_full_disk_of_the_aggregator_loses_nothing() {
-    let mut world = World::new();
-    let Some(disk) = SmallDisk::mount(&world.path("aggregator"), "64m") else { return };
-    world.start_aggregator();
+    let mut cluster = TestCluster::new();
+    let Some(disk) = SmallDisk::mount(&cluster.path("aggregator"), "64m") else { return };
+    cluster.start_aggregator();
     let (log, expected) = simulated_of(16, 300_000, 20_000);
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, &log).unwrap();
     let mut full = fs::File::create(disk.0.join("ballast")).unwrap();
     while full.write_all(&[7; 4096]).is_ok() {}
-    let mut agent = world.agent("LIC01", &[&path]);
+    let mut agent = cluster.agent("LIC01", &[&path]);
     agent.start();
     wait_until("the agent says that nothing is taken", || agent.has_said("uplink_down"));
     drop(full);
-    assert_eq!(world.activity("LIC01").lines().count(), 1, "nothing is counted yet");
+    assert_eq!(cluster.activity("LIC01").lines().count(), 1, "nothing is counted yet");
     fs::remove_file(disk.0.join("ballast")).unwrap();
-    world.wait_for_activity("LIC01", &expected);
-    world.assert_verified();
+    cluster.wait_for_activity("LIC01", &expected);
+    cluster.assert_verified();
     // Before the disk is unmounted.
-    world.stop_aggregator();
+    cluster.stop_aggregator();
 }
 
 /// A file system of a few megabytes.
@@ -201,83 +201,83 @@ impl Drop for SmallDisk {
 
 #[test]
 fn fault_04_a_used_up_quota_stops_reading_and_says_so() {
-    let mut world = World::running();
+    let mut cluster = TestCluster::running();
     let (log, expected) = simulated_of(14, 300_000, 20_000);
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, &log).unwrap();
-    let mut agent = world.agent_in("agent", "LIC01", &[&path], "buffer = { quota_mib = 1 }");
-    world.kill_aggregator();
+    let mut agent = cluster.agent_in("agent", "LIC01", &[&path], "buffer = { quota_mib = 1 }");
+    cluster.kill_aggregator();
     agent.start();
     wait_until("the agent says that its buffer is full", || agent.has_said("buffer_full"));
-    world.start_aggregator();
-    world.wait_for_activity("LIC01", &expected);
+    cluster.start_aggregator();
+    cluster.wait_for_activity("LIC01", &expected);
 }
 
 #[test]
 fn fault_08_lines_of_every_kind() {
-    let world = World::running();
-    let path = world.path("debug.log");
-    let mut agent = world.agent("LIC01", &[&path]);
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
+    let mut agent = cluster.agent("LIC01", &[&path]);
     append(&path, "\u{feff} 8:00:00 (lmgrd) FlexNet Licensing (v11.19) started on S (linux) (1/5/2026)\r\n".as_bytes());
     agent.start();
     append(&path, b" 8:00:01 (d) OUT: \"f\" M\xaa Luz@PC  \n 8:00:02 (d) OUT: \"f\" jo@P");
-    wait_until("the first line is counted", || world.activity("LIC01").contains(",1,1,1,0,0"));
+    wait_until("the first line is counted", || cluster.activity("LIC01").contains(",1,1,1,0,0"));
     append(&path, b"C2  \r\n");
     append(&path, &vec![b'x'; 100 << 20]);
     append(&path, b"\n\0\0\0\0\0\0 8:00:03 (d) IN: \"f\" jo@PC2  \n\n\n");
     append(&path, b" 8:00:04 (d) OUT: \"f\" last@PC3  ");
     // The last line has no line feed: it counts when the file does not grow for a while, ...
     let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
-    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,1,0\n"));
+    cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,1,0\n"));
     // ... and is taken back where it grows after all.
     append(&path, b"(2 licenses) \n 8:00:05 (d) IN: \"f\" last@PC3  (2 licenses) \n");
-    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,2,0\n"));
-    assert_eq!(world.ask(&["servers"])[0]["unrecognised_lines"], 1);
-    world.assert_verified();
+    cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,2,0\n"));
+    assert_eq!(cluster.ask(&["servers"])[0]["unrecognised_lines"], 1);
+    cluster.assert_verified();
 }
 
 #[test]
 fn fault_11_a_partition_holds_up_delivery_and_nothing_else() {
-    let mut scene = Scene::new(15);
-    let proxy = Proxy::to(scene.world.agents_port());
-    scene.agent.kill();
-    scene.agent.configure(&scene.world.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
-    scene.agent.start();
-    scene.write(5_000);
+    let mut scenario = Scenario::new(15);
+    let proxy = Proxy::to(scenario.cluster.agents_port());
+    scenario.agent.kill();
+    scenario.agent.configure(&scenario.cluster.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
+    scenario.agent.start();
+    scenario.write(5_000);
     wait_until("something is delivered", || proxy.carried() > 10_000);
     proxy.set(Network::Down);
-    scene.write(20_000);
-    wait_until("the agent says that it cannot deliver", || scene.agent.has_said("uplink_down"));
+    scenario.write(20_000);
+    wait_until("the agent says that it cannot deliver", || scenario.agent.has_said("uplink_down"));
     proxy.set(Network::Up);
-    scene.write(1_000);
-    scene.assert_truth();
+    scenario.write(1_000);
+    scenario.assert_truth();
 }
 
 #[test]
 fn fault_13_a_response_lost_after_the_commit_doubles_nothing() {
-    let mut scene = Scene::new(16);
-    let proxy = Proxy::to(scene.world.agents_port());
-    scene.agent.kill();
-    scene.agent.configure(&scene.world.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
-    let connections = |scene: &Scene| scene.agent.errors().matches("uplink_up").count();
-    let before = connections(&scene);
-    scene.agent.start();
-    wait_until("the agent is connected through the proxy", || connections(&scene) > before);
+    let mut scenario = Scenario::new(16);
+    let proxy = Proxy::to(scenario.cluster.agents_port());
+    scenario.agent.kill();
+    scenario.agent.configure(&scenario.cluster.agents_url(), &format!("http://127.0.0.1:{}", proxy.port));
+    let connections = |scenario: &Scenario| scenario.agent.errors().matches("uplink_up").count();
+    let before = connections(&scenario);
+    scenario.agent.start();
+    wait_until("the agent is connected through the proxy", || connections(&scenario) > before);
     for _ in 0..3 {
-        let before = connections(&scene);
-        let faults = scene.agent.errors().matches("uplink_down").count();
+        let before = connections(&scenario);
+        let faults = scenario.agent.errors().matches("uplink_down").count();
         proxy.set(Network::OneWay);
-        scene.write(3_000);
+        scenario.write(3_000);
         // The aggregator has it, and the agent does not know.
-        let expected = scene.truth();
-        scene.world.wait_for_activity("LIC01", &expected);
+        let expected = scenario.truth();
+        scenario.cluster.wait_for_activity("LIC01", &expected);
         proxy.set(Network::Down);
-        wait_until("the agent has noticed", || scene.agent.errors().matches("uplink_down").count() > faults);
+        wait_until("the agent has noticed", || scenario.agent.errors().matches("uplink_down").count() > faults);
         proxy.set(Network::Up);
-        wait_until("the agent is connected again", || connections(&scene) > before);
+        wait_until("the agent is connected again", || connections(&scenario) > before);
     }
-    scene.write(100);
-    scene.assert_truth();
+    scenario.write(100);
+    scenario.assert_truth();
 }
 
 #[test]
@@ -285,20 +285,20 @@ fn fault_15_a_damaged_buffer_is_set_aside_and_the_log_read_anew() {
     let seed = 17;
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut world = World::running();
+    let mut cluster = TestCluster::running();
     let (log, expected) = simulated(seed, 5_000);
     for case in 0..12 {
         let name = format!("LIC{case}");
-        let path = world.path(&format!("{name}.log"));
+        let path = cluster.path(&format!("{name}.log"));
         fs::write(&path, &log[..log.len() / 2]).unwrap();
-        let mut agent = world.agent(&name, &[&path]);
+        let mut agent = cluster.agent(&name, &[&path]);
         agent.start();
-        wait_until("something is counted", || world.activity(&name).lines().count() > 1);
+        wait_until("something is counted", || cluster.activity(&name).lines().count() > 1);
         if case % 2 == 0 {
             // Batches wait in the buffer that is damaged.
-            world.kill_aggregator();
+            cluster.kill_aggregator();
             append(&path, &log[log.len() / 2..log.len() * 3 / 4]);
-            seatmeter_tests::world::let_run(std::time::Duration::from_millis(1500));
+            seatmeter_tests::cluster::sleep(std::time::Duration::from_millis(1500));
         }
         agent.kill();
         let database = agent.state().join("buffer.db");
@@ -312,11 +312,11 @@ fn fault_15_a_damaged_buffer_is_set_aside_and_the_log_read_anew() {
         append(&path, &log[written..]);
         agent.start();
         if case % 2 == 0 {
-            world.start_aggregator();
+            cluster.start_aggregator();
         }
-        world.wait_for_activity(&name, &expected);
+        cluster.wait_for_activity(&name, &expected);
     }
-    world.assert_verified();
+    cluster.assert_verified();
 }
 
 fn damage(path: &Path, rng: &mut fastrand::Rng, bytes: usize) {
@@ -330,13 +330,13 @@ fn damage(path: &Path, rng: &mut fastrand::Rng, bytes: usize) {
 
 #[test]
 fn fault_25_two_agents_on_one_state_folder() {
-    let world = World::running();
-    let path = world.path("debug.log");
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
     fs::write(&path, simulated(18, 100).0).unwrap();
-    let mut first = world.agent("LIC01", &[&path]);
+    let mut first = cluster.agent("LIC01", &[&path]);
     first.start();
     wait_until("the first runs", || first.has_said("uplink_up"));
-    let mut second = world.agent("LIC01", &[&path]);
+    let mut second = cluster.agent("LIC01", &[&path]);
     second.start();
     assert!(!second.wait().success());
     assert!(second.errors().contains("another process is running on"), "{}", second.errors());
@@ -344,16 +344,16 @@ fn fault_25_two_agents_on_one_state_folder() {
 
 #[test]
 fn fault_26_a_log_that_cannot_be_read_holds_up_no_other() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let (log, expected) = simulated(19, 1000);
-    let good = world.path("good.log");
-    let (missing, folder, binary) = (world.path("missing.log"), world.path("folder.log"), world.path("binary.log"));
+    let good = cluster.path("good.log");
+    let (missing, folder, binary) = (cluster.path("missing.log"), cluster.path("folder.log"), cluster.path("binary.log"));
     fs::write(&good, &log).unwrap();
     fs::create_dir(&folder).unwrap();
     fs::write(&binary, [0xff, 0xfe, 0, 1, 2, 3]).unwrap();
-    let mut agent = world.agent("LIC01", &[&missing, &folder, &binary, &good]);
+    let mut agent = cluster.agent("LIC01", &[&missing, &folder, &binary, &good]);
     agent.start();
-    world.wait_for_activity("LIC01", &expected);
+    cluster.wait_for_activity("LIC01", &expected);
     wait_until("the agent has named each", || {
         let said = agent.errors();
         ["missing.log does not exist", "folder.log is not a file", "UTF-16"].iter().all(|reason| said.contains(reason))
@@ -365,26 +365,26 @@ fn fault_26_a_log_that_cannot_be_read_holds_up_no_other() {
     assert!(text(&scanned.stderr).contains("not counted"), "{}", text(&scanned.stderr));
     // It comes after all, and is read.
     fs::write(&missing, " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (late) OUT: \"g\" u@h\n").unwrap();
-    wait_until("the late log is counted", || world.activity("LIC01").contains("late,g,1,1,1,0,0"));
+    wait_until("the late log is counted", || cluster.activity("LIC01").contains("late,g,1,1,1,0,0"));
 }
 
 #[test]
 fn bad_input_gets_a_clear_error() {
-    let world = World::running();
-    let path = world.path("debug.log");
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
     fs::write(&path, "").unwrap();
-    let agent = world.agent("LIC01", &[&path]);
+    let agent = cluster.agent("LIC01", &[&path]);
     agent.configure("[license_server]", "[license_servr]");
     let refused = agent.command(&["check-config"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("did you mean `license_server`?"), "{}", text(&refused.stderr));
     // A port in use.
-    let taken = world.aggregator_command("serve");
+    let taken = cluster.aggregator_command("serve");
     assert!(text(&taken.stderr).contains("another process is running on"), "{}", text(&taken.stderr));
-    let mut other = World::new();
+    let mut other = TestCluster::new();
     other.settings = format!("state = {:?}", other.path("elsewhere"));
     let config = fs::read_to_string(other.aggregator_config()).unwrap();
-    let own = format!("127.0.0.1:{}", world.agents_port());
+    let own = format!("127.0.0.1:{}", cluster.agents_port());
     let config = config.replace(&format!("127.0.0.1:{}", other.agents_port()), &own);
     let config: String = config.lines().skip(1).map(|line| format!("{line}\n")).collect();
     let file = other.path("taken.toml");
@@ -392,18 +392,18 @@ fn bad_input_gets_a_clear_error() {
     let taken = other.aggregator_with(&file);
     assert!(text(&taken.stderr).contains("cannot listen on"), "{}", text(&taken.stderr));
     // A question that is none.
-    let wrong = world.seatmeter(&["usage", "2026-13"]);
+    let wrong = cluster.seatmeter(&["usage", "2026-13"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(text(&wrong.stderr).contains("write YYYY-MM"), "{}", text(&wrong.stderr));
-    let nobody = World::new().seatmeter(&["usage"]);
+    let nobody = TestCluster::new().seatmeter(&["usage"]);
     assert_eq!(nobody.status.code(), Some(4));
     // Databases of a later version.
-    let mut world = world;
-    world.stop_aggregator();
-    let database = rusqlite::Connection::open(world.path("aggregator/aggregator.db")).unwrap();
+    let mut cluster = cluster;
+    cluster.stop_aggregator();
+    let database = rusqlite::Connection::open(cluster.path("aggregator/aggregator.db")).unwrap();
     database.execute_batch("UPDATE schema_version SET version = 99").unwrap();
     drop(database);
-    let newer = world.aggregator_command("serve");
+    let newer = cluster.aggregator_command("serve");
     assert!(text(&newer.stderr).contains("newer version"), "{}", text(&newer.stderr));
     agent.configure("[license_servr]", "[license_server]");
     fs::create_dir_all(agent.state()).unwrap();

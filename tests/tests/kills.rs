@@ -1,6 +1,6 @@
 //! Fault 1, at random moments: the agent and the aggregator are killed while the license server writes and rotates.
 
-use seatmeter_tests::Scene;
+use seatmeter_tests::Scenario;
 use xtask::sim::Rotation;
 
 /// Forty of each where nothing else is asked for; five hundred in a long run.
@@ -13,27 +13,27 @@ fn killed_at_random_moments_the_answers_equal_the_truth() {
     const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::RenameGzip, Rotation::CopyTruncate, Rotation::Dated];
     // Another seed, for a search: SEATMETER_SEED=7.
     let seed = std::env::var("SEATMETER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
-    let mut scene = Scene::new(seed);
+    let mut scenario = Scenario::new(seed);
     let (mut agents, mut aggregators) = (0, 0);
     while agents < kills() || aggregators < kills() {
-        scene.write(500);
-        if scene.rng.u8(..4) == 0 {
-            let rotation = ROTATIONS[scene.rng.usize(..ROTATIONS.len())];
-            scene.rotate(rotation);
+        scenario.write(500);
+        if scenario.rng.u8(..4) == 0 {
+            let rotation = ROTATIONS[scenario.rng.usize(..ROTATIONS.len())];
+            scenario.rotate(rotation);
         }
-        if scene.rng.u8(..40) == 0 {
-            scene.restart_license_server();
+        if scenario.rng.u8(..40) == 0 {
+            scenario.restart_license_server();
         }
-        scene.write(1500);
-        scene.let_run(150);
-        if agents < kills() && scene.rng.bool() {
-            scene.kill_agent();
+        scenario.write(1500);
+        scenario.sleep(150);
+        if agents < kills() && scenario.rng.bool() {
+            scenario.kill_agent();
             agents += 1;
         } else if aggregators < kills() {
-            scene.kill_aggregator();
+            scenario.kill_aggregator();
             aggregators += 1;
         }
     }
-    println!("{agents} kills of the agent, {aggregators} of the aggregator, {} lines", scene.server.lines());
-    scene.assert_truth();
+    println!("{agents} kills of the agent, {aggregators} of the aggregator, {} lines", scenario.server.lines());
+    scenario.assert_truth();
 }

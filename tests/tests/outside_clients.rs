@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use seatmeter_tests::World;
-use seatmeter_tests::world::text;
+use seatmeter_tests::TestCluster;
+use seatmeter_tests::cluster::text;
 use xtask::certificates;
 use xtask::sim::{Plan, Server, truth};
 
@@ -45,23 +45,23 @@ with grpc.secure_channel(target, credentials) as channel:
 #[test]
 fn buf_curl_and_python_get_the_same_answers() {
     let Some(tools) = tools() else { return };
-    let mut world = World::new();
-    let made = certificates::make(&world.path("pki")).unwrap();
-    world.use_tls(&made);
-    world.start_aggregator();
+    let mut cluster = TestCluster::new();
+    let made = certificates::make(&cluster.path("pki")).unwrap();
+    cluster.use_tls(&made);
+    cluster.start_aggregator();
     let mut server = Server::new(Plan { users: 50, features: 3, seconds_a_line: 60.0, ..Plan::default() });
     let mut log = Vec::new();
     server.start(&mut log);
     while server.lines() < 2_000 {
         server.step(&mut log);
     }
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, log).unwrap();
-    let mut agent = world.agent("LIC01", &[&path]);
+    let mut agent = cluster.agent("LIC01", &[&path]);
     agent.start();
-    world.wait_for_activity("LIC01", &truth::as_csv(&server.figures()));
+    cluster.wait_for_activity("LIC01", &truth::as_csv(&server.figures()));
 
-    let ours = world.ask(&["usage", "2026-01"]);
+    let ours = cluster.ask(&["usage", "2026-01"]);
     let ours = ours.as_array().unwrap();
     assert_eq!(ours.len(), 3);
 
@@ -69,7 +69,7 @@ fn buf_curl_and_python_get_the_same_answers() {
         .args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data", r#"{"month":"2026-01"}"#])
         .args(["--cacert".as_ref(), made.authority.as_os_str(), "--cert".as_ref(), made.client.certificate.as_os_str()])
         .args(["--key".as_ref(), made.client.key.as_os_str()])
-        .arg(format!("{}/seatmeter.v1.UsageService/GetMonthlyUsage", world.operators_url()))
+        .arg(format!("{}/seatmeter.v1.UsageService/GetMonthlyUsage", cluster.operators_url()))
         .output()
         .unwrap();
     assert!(buf.status.success(), "{}", text(&buf.stderr));
@@ -86,11 +86,11 @@ fn buf_curl_and_python_get_the_same_answers() {
     }
     expected += "INVALID_ARGUMENT\n";
 
-    let script = world.path("client.py");
+    let script = cluster.path("client.py");
     fs::write(&script, PYTHON).unwrap();
-    let generated = world.path("generated");
+    let generated = cluster.path("generated");
     fs::create_dir(&generated).unwrap();
-    let target = world.operators_url().replace("https://", "");
+    let target = cluster.operators_url().replace("https://", "");
     let python = Command::new(tools.join("python/bin/python3"))
         .arg(&script)
         .args([xtask::root().join("proto").as_path(), generated.as_path(), Path::new(&target)])
@@ -101,6 +101,6 @@ fn buf_curl_and_python_get_the_same_answers() {
     assert_eq!(text(&python.stdout), expected);
 
     // Without a certificate of its own, nobody is let in.
-    let stranger = world.seatmeter_without_certificate(&["usage", "2026-01"]);
+    let stranger = cluster.seatmeter_without_certificate(&["usage", "2026-01"]);
     assert!(!stranger.status.success());
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use seatmeter_tests::world::{scan, text};
-use seatmeter_tests::{World, wait_until};
+use seatmeter_tests::cluster::{scan, text};
+use seatmeter_tests::{TestCluster, wait_until};
 use xtask::sim::{Plan, Server, truth};
 
 /// A log with crashes and month ends, and what is true of it.
@@ -25,34 +25,34 @@ fn simulated(lines: u64) -> (Vec<u8>, String) {
 
 #[test]
 fn the_scan_of_a_simulated_log_is_the_truth() {
-    let world = World::new();
+    let cluster = TestCluster::new();
     let (log, expected) = simulated(30_000);
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, log).unwrap();
     assert_eq!(text(&scan(&["--output", "csv", path.to_str().unwrap()]).stdout), expected);
 }
 
 #[test]
 fn a_second_reading_by_a_freshly_installed_agent_changes_nothing() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let (log, expected) = simulated(20_000);
-    let path = world.path("debug.log");
+    let path = cluster.path("debug.log");
     fs::write(&path, log).unwrap();
-    let mut first = world.agent("LIC01", &[&path]);
+    let mut first = cluster.agent("LIC01", &[&path]);
     first.start();
-    world.wait_for_activity("LIC01", &expected);
-    let before = world.ask(&["usage", "2026-02"]);
+    cluster.wait_for_activity("LIC01", &expected);
+    let before = cluster.ask(&["usage", "2026-02"]);
     first.stop();
-    let mut second = world.agent_in("second", "lic01", &[&path], "");
+    let mut second = cluster.agent_in("second", "lic01", &[&path], "");
     second.start();
     wait_until("the second agent has delivered", || delivered(&second));
-    assert_eq!(world.activity("LIC01"), expected);
-    assert_eq!(world.ask(&["usage", "2026-02"]), before);
+    assert_eq!(cluster.activity("LIC01"), expected);
+    assert_eq!(cluster.ask(&["usage", "2026-02"]), before);
     // The first one comes back and has nothing new.
     first.start();
     wait_until("the first agent has delivered", || delivered(&first));
-    assert_eq!(world.activity("LIC01"), expected);
-    world.assert_verified();
+    assert_eq!(cluster.activity("LIC01"), expected);
+    cluster.assert_verified();
 }
 
 /// Whether all that an agent has read is acknowledged.
@@ -65,7 +65,7 @@ fn delivered(agent: &seatmeter_tests::Agent) -> bool {
 
 #[test]
 fn a_log_split_at_any_byte_with_a_kill_between_changes_nothing() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let (log, expected) = simulated(600);
     let seed = 7;
     println!("seed {seed}");
@@ -73,18 +73,18 @@ fn a_log_split_at_any_byte_with_a_kill_between_changes_nothing() {
     // Splits of every kind: inside stamps, inside names, before and after line feeds.
     for index in 0..12 {
         let server = format!("split{index}");
-        let path = world.path(&format!("{server}.log"));
+        let path = cluster.path(&format!("{server}.log"));
         let at = rng.usize(1..log.len());
         append(&path, &log[..at]);
-        let mut agent = world.agent(&server, &[&path]);
+        let mut agent = cluster.agent(&server, &[&path]);
         agent.start();
-        seatmeter_tests::world::let_run(std::time::Duration::from_millis(rng.u64(50..1500)));
+        seatmeter_tests::cluster::sleep(std::time::Duration::from_millis(rng.u64(50..1500)));
         agent.kill();
         append(&path, &log[at..]);
         agent.start();
-        world.wait_for_activity(&server, &expected);
+        cluster.wait_for_activity(&server, &expected);
     }
-    world.assert_verified();
+    cluster.assert_verified();
 }
 
 fn append(path: &Path, bytes: &[u8]) {
@@ -94,25 +94,25 @@ fn append(path: &Path, bytes: &[u8]) {
 
 #[test]
 fn old_logs_read_after_newer_ones_are_counted_in_their_order() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let (log, expected) = simulated(12_000);
     // Cut where the server was started anew, so that each part tells its own date.
     let banner = b" (lmgrd) -----";
     let cut = log.windows(banner.len()).rposition(|window| window == banner).unwrap() - 8;
     let (old, new) = log.split_at(cut);
-    let (folder, archive) = (world.path("logs"), world.path("archive"));
+    let (folder, archive) = (cluster.path("logs"), cluster.path("archive"));
     fs::create_dir(&folder).unwrap();
     fs::create_dir(&archive).unwrap();
     let path = folder.join("debug.log");
     fs::write(&path, new).unwrap();
-    let mut agent = world.agent("LIC01", &[&path]);
+    let mut agent = cluster.agent("LIC01", &[&path]);
     let config = fs::read_to_string(&agent.config).unwrap();
     fs::write(&agent.config, format!("{config}\narchives = [{:?}]\n", archive.join("*.gz"))).unwrap();
     agent.start();
-    wait_until("the newer log is counted", || world.activity("LIC01").lines().count() > 1);
+    wait_until("the newer log is counted", || cluster.activity("LIC01").lines().count() > 1);
     let plain = archive.join("old.log");
     fs::write(&plain, old).unwrap();
     xtask::sim::files::gzip(&plain, &archive.join("old.log.gz")).unwrap();
-    world.wait_for_activity("LIC01", &expected);
-    world.assert_verified();
+    cluster.wait_for_activity("LIC01", &expected);
+    cluster.assert_verified();
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use seatmeter_tests::{Scene, World, wait_until};
+use seatmeter_tests::{Scenario, TestCluster, wait_until};
 use xtask::sim::Rotation;
 
 /// The license server writes so many lines a second, ...
@@ -14,34 +14,34 @@ const PARTS: u64 = 6;
 
 /// Writes at the pace of a busy license server, rotates, and kills the agent between where asked to.
 fn rotate_while_writing(rotation: Rotation, kills: bool) {
-    let mut scene = Scene::new(1);
+    let mut scenario = Scenario::new(1);
     for part in 0..PARTS {
         let began = Instant::now();
         for piece in 0..30 {
-            scene.write(LINES_A_PART / 30);
+            scenario.write(LINES_A_PART / 30);
             let due = Duration::from_millis((piece + 1) * (LINES_A_PART / 30) * 1000 / LINES_A_SECOND);
-            seatmeter_tests::world::let_run(due.saturating_sub(began.elapsed()));
+            seatmeter_tests::cluster::sleep(due.saturating_sub(began.elapsed()));
             if kills && piece == 7 + 3 * part {
-                scene.kill_agent();
+                scenario.kill_agent();
             }
         }
         if matches!(rotation, Rotation::Recreate | Rotation::Truncate) {
             // What is deleted or cut before anybody could read it is lost to everybody: here, all could be read.
-            let size = std::fs::metadata(scene.log.path()).unwrap().len();
+            let size = std::fs::metadata(scenario.log.path()).unwrap().len();
             let streams = part as usize + 1;
             wait_until("the agent has read the file", || {
-                let read = read_to(&scene);
+                let read = read_to(&scenario);
                 read.len() == streams && read.last().is_some_and(|position| *position >= size)
             });
         }
-        scene.rotate(rotation);
+        scenario.rotate(rotation);
     }
-    scene.assert_truth();
+    scenario.assert_truth();
 }
 
 /// How far the agent has committed each stream, in the order of their beginnings.
-fn read_to(scene: &Scene) -> Vec<u64> {
-    let shown = seatmeter_tests::world::text(&scene.agent.command(&["inspect"]).stdout);
+fn read_to(scenario: &Scenario) -> Vec<u64> {
+    let shown = seatmeter_tests::cluster::text(&scenario.agent.command(&["inspect"]).stdout);
     let streams = shown.split("Batch").next().unwrap_or_default().lines();
     streams.filter_map(|line| line.split_whitespace().last()?.parse().ok()).collect()
 }
@@ -94,17 +94,17 @@ fn fault_06_truncated_and_written_larger_than_before_with_kills() {
 #[test]
 fn fault_07_rotated_while_the_agent_is_down() {
     for (seed, rotations) in [(2, 1), (3, 5)] {
-        let mut scene = Scene::new(seed);
-        scene.write(5_000);
-        wait_until("the agent has read something", || !read_to(&scene).is_empty());
-        scene.agent.kill();
+        let mut scenario = Scenario::new(seed);
+        scenario.write(5_000);
+        wait_until("the agent has read something", || !read_to(&scenario).is_empty());
+        scenario.agent.kill();
         for rotation in 0..rotations {
-            scene.write(5_000);
-            scene.rotate(if rotation % 2 == 0 { Rotation::RenameGzip } else { Rotation::CopyTruncate });
-            scene.write(700);
+            scenario.write(5_000);
+            scenario.rotate(if rotation % 2 == 0 { Rotation::RenameGzip } else { Rotation::CopyTruncate });
+            scenario.write(700);
         }
-        scene.agent.start();
-        scene.assert_truth();
+        scenario.agent.start();
+        scenario.assert_truth();
     }
 }
 
@@ -112,66 +112,66 @@ fn fault_07_rotated_while_the_agent_is_down() {
 /// for what came after the newest part.
 #[test]
 fn a_compressed_copy_of_an_older_part_is_not_another_part() {
-    let world = World::running();
-    let path = world.path("debug.log");
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
     let parts = [
         " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n 9:00:00 (d) IN: \"f\" u1@h\n",
         "10:00:00 (d) OUT: \"f\" u2@h\n11:00:00 (d) IN: \"f\" u2@h\n",
         "12:00:00 (d) OUT: \"f\" u3@h\n23:00:00 (d) IN: \"f\" u3@h\n 9:00:00 (d) OUT: \"f\" u4@h\n15:00:00 (d) IN: \"f\" u4@h\n",
     ];
     fs::write(&path, "").unwrap();
-    let mut agent = world.agent("LIC01", &[&path]);
+    let mut agent = cluster.agent("LIC01", &[&path]);
     agent.start();
     let mut outs = 0;
     for (number, part) in parts.iter().enumerate() {
         fs::write(&path, part).unwrap();
         outs += part.matches("OUT:").count();
-        wait_until("the part is counted", || world.activity("LIC01").contains(&format!("d,f,{outs},{outs},{outs},")));
-        fs::rename(&path, world.path(&format!("debug.log.{}", 3 - number))).unwrap();
+        wait_until("the part is counted", || cluster.activity("LIC01").contains(&format!("d,f,{outs},{outs},{outs},")));
+        fs::rename(&path, cluster.path(&format!("debug.log.{}", 3 - number))).unwrap();
         fs::write(&path, "").unwrap();
     }
     agent.stop();
-    let copy = world.path("debug.log.9");
-    fs::copy(world.path("debug.log.2"), &copy).unwrap();
-    xtask::sim::files::gzip(&copy, &world.path("debug.log.9.gz")).unwrap();
+    let copy = cluster.path("debug.log.9");
+    fs::copy(cluster.path("debug.log.2"), &copy).unwrap();
+    xtask::sim::files::gzip(&copy, &cluster.path("debug.log.9.gz")).unwrap();
     agent.start();
     fs::write(&path, "16:00:00 (d) OUT: \"f\" u5@h\n").unwrap();
-    wait_until("the newest line is counted", || world.activity("LIC01").contains("d,f,5,5,"));
-    world.wait_for_activity(
+    wait_until("the newest line is counted", || cluster.activity("LIC01").contains("d,f,5,5,"));
+    cluster.wait_for_activity(
         "LIC01",
         "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n2026-03,d,f,5,5,5,4,0\n",
     );
-    world.assert_verified();
+    cluster.assert_verified();
 }
 
 /// A log that is rotated at midnight, where the same job is the first to check out each night.
 #[test]
 fn days_that_begin_alike_are_days_of_their_own() {
-    let world = World::running();
-    let path = world.path("debug.log");
-    let mut agent = world.agent("LIC01", &[&path]);
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
+    let mut agent = cluster.agent("LIC01", &[&path]);
     let evening = "22:00:00 (lmgrd) TIMESTAMP 3/4/2026\n22:00:01 (d) OUT: \"f\" u1@h\n23:00:00 (d) IN: \"f\" u1@h\n";
     let night = " 0:00:01 (d) OUT: \"f\" job@h\n";
     fs::write(&path, evening).unwrap();
     agent.start();
-    wait_until("the evening is counted", || world.activity("LIC01").contains("d,f,1,1,1,1,"));
+    wait_until("the evening is counted", || cluster.activity("LIC01").contains("d,f,1,1,1,1,"));
     for (day, outs) in [(5, 2), (6, 3), (7, 4)] {
-        fs::rename(&path, world.path(&format!("debug.log-2026030{}", day - 1))).unwrap();
+        fs::rename(&path, cluster.path(&format!("debug.log-2026030{}", day - 1))).unwrap();
         // The agent is down at every other midnight.
         if outs % 2 == 0 {
             agent.kill();
             agent.start();
         }
         fs::write(&path, night).unwrap();
-        wait_until("the night is counted", || world.activity("LIC01").contains(&format!("d,f,2,2,{outs},")));
+        wait_until("the night is counted", || cluster.activity("LIC01").contains(&format!("d,f,2,2,{outs},")));
         let mut log = fs::File::options().append(true).open(&path).unwrap();
         std::io::Write::write_all(&mut log, b" 1:00:00 (d) IN: \"f\" job@h\n23:00:00 (d) DENIED: \"f\" u1@h (x)\n")
             .unwrap();
         wait_until("the evening is counted", || {
-            world.activity("LIC01").contains(&format!("d,f,2,2,{outs},{outs},{}", outs - 1))
+            cluster.activity("LIC01").contains(&format!("d,f,2,2,{outs},{outs},{}", outs - 1))
         });
     }
-    let seen = world.ask(&["servers"]);
+    let seen = cluster.ask(&["servers"]);
     assert!(seen.to_string().contains("2026-03-07"), "{seen}");
-    world.assert_verified();
+    cluster.assert_verified();
 }

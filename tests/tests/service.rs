@@ -6,8 +6,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use seatmeter_tests::world::{command, text, wait_until};
-use seatmeter_tests::{Agent, Scene, World};
+use seatmeter_tests::cluster::{command, text, wait_until};
+use seatmeter_tests::{Agent, Scenario, TestCluster};
 use serde_json::Value;
 
 /// The codes that a program lists: their levels by their names.
@@ -33,9 +33,9 @@ fn health_log(text: &str, codes: &BTreeMap<String, String>) -> Vec<Value> {
 
 #[test]
 fn the_documented_codes_are_those_of_the_programs() {
-    let world = World::new();
-    let agent = text(&world.agent("LIC01", &[]).program(&["codes"]).stdout);
-    let aggregator = text(&world.aggregator_program(&["codes"]).stdout);
+    let cluster = TestCluster::new();
+    let agent = text(&cluster.agent("LIC01", &[]).program(&["codes"]).stdout);
+    let aggregator = text(&cluster.aggregator_program(&["codes"]).stdout);
     let document = fs::read_to_string(xtask::root().join("deploy/health-log.md")).unwrap();
     for table in [&agent, &aggregator] {
         assert!(document.contains(table.as_str()), "deploy/health-log.md must contain this table:\n{table}");
@@ -54,20 +54,20 @@ fn the_documented_codes_are_those_of_the_programs() {
 /// An ops team can tell from the log alone: what is followed and how far, delivering or not, why not, and since when.
 #[test]
 fn the_health_log_tells_what_works_and_what_does_not() {
-    let mut scene = Scene::new(1);
-    scene.write(2_000);
-    scene.assert_truth();
-    scene.world.kill_aggregator();
-    let log = scene.agent.state().join("health.log");
+    let mut scenario = Scenario::new(1);
+    scenario.write(2_000);
+    scenario.assert_truth();
+    scenario.cluster.kill_aggregator();
+    let log = scenario.agent.state().join("health.log");
     let read = || fs::read_to_string(&log).unwrap();
     wait_until("the agent tells that delivery fails", || read().contains("\"uplink_down\""));
-    scene.world.start_aggregator();
+    scenario.cluster.start_aggregator();
     wait_until("the agent tells that it delivers again", || read().matches("\"uplink_up\"").count() == 2);
-    scene.agent.stop();
-    scene.agent.start();
+    scenario.agent.stop();
+    scenario.agent.start();
     wait_until("it has started again", || read().matches("\"started\"").count() == 2);
 
-    let documented = codes(&text(&scene.agent.program(&["codes"]).stdout));
+    let documented = codes(&text(&scenario.agent.program(&["codes"]).stdout));
     let lines = health_log(&read(), &documented);
     let of = |code: &str| lines.iter().rfind(|line| line["code"] == code).unwrap();
     let started = of("started");
@@ -77,41 +77,41 @@ fn the_health_log_tells_what_works_and_what_does_not() {
         assert!(!started[field].is_null(), "{field} is missing: {started}");
     }
     assert!(!of("uplink_down")["reason"].as_str().unwrap().is_empty(), "{}", of("uplink_down"));
-    let aggregator = codes(&text(&scene.world.aggregator_program(&["codes"]).stdout));
-    let told = health_log(&scene.world.read("aggregator/health.log"), &aggregator);
+    let aggregator = codes(&text(&scenario.cluster.aggregator_program(&["codes"]).stdout));
+    let told = health_log(&scenario.cluster.read("aggregator/health.log"), &aggregator);
     assert!(told.iter().any(|line| line["code"] == "agent_connected"));
 }
 
 #[test]
 fn status_tells_how_the_agent_is_and_how_it_was() {
-    let mut scene = Scene::new(2);
-    scene.write(500);
-    scene.assert_truth();
+    let mut scenario = Scenario::new(2);
+    scenario.write(500);
+    scenario.assert_truth();
     let status = |agent: &Agent| {
         let output = agent.command(&["status", "--json"]);
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
     };
-    wait_until("all is well", || status(&scene.agent).0 == Some(0));
-    let (_, well) = status(&scene.agent);
+    wait_until("all is well", || status(&scenario.agent).0 == Some(0));
+    let (_, well) = status(&scenario.agent);
     assert_eq!((well["running"].as_bool(), well["well"].as_bool()), (Some(true), Some(true)));
     assert_eq!(well["logs"][0]["state"], "following");
-    scene.agent.kill();
-    let (code, down) = status(&scene.agent);
+    scenario.agent.kill();
+    let (code, down) = status(&scenario.agent);
     assert_eq!((code, down["running"].as_bool(), down["well"].as_bool()), (Some(3), Some(false), Some(false)));
-    assert!(text(&scene.agent.command(&["status"]).stdout).contains("not running"));
-    scene.agent.start();
+    assert!(text(&scenario.agent.command(&["status"]).stdout).contains("not running"));
+    scenario.agent.start();
 }
 
 /// What systemd is told, without systemd: ready when it works, alive all the time, how it is, and that it stops.
 #[test]
 fn the_manager_of_services_is_told() {
-    let world = World::running();
-    let socket = world.path("notify");
+    let cluster = TestCluster::running();
+    let socket = cluster.path("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let log = world.path("debug.log");
+    let log = cluster.path("debug.log");
     fs::write(&log, "10:00:00 (lmgrd) TIMESTAMP 1/1/2026\n").unwrap();
-    let mut agent = world.agent("LIC01", &[&log]);
+    let mut agent = cluster.agent("LIC01", &[&log]);
     // The process that systemd starts is told by its number that the watchdog is meant for it.
     let start = format!("NOTIFY_SOCKET={} WATCHDOG_USEC=300000 WATCHDOG_PID=$$ exec \"$@\"", socket.display());
     agent.start_with(&["sh", "-c", &format!("export {}", start.replace(" exec", "; exec")), "sh"]);
@@ -139,57 +139,57 @@ fn the_manager_of_services_is_told() {
 /// aggregator stops while an agent is connected.
 #[test]
 fn a_restored_backup_catches_up() {
-    let mut scene = Scene::new(3);
-    scene.write(5_000);
-    scene.assert_truth();
-    let then = scene.truth();
-    let backup = scene.world.path("backup.db");
-    let taken = scene.world.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
+    let mut scenario = Scenario::new(3);
+    scenario.write(5_000);
+    scenario.assert_truth();
+    let then = scenario.truth();
+    let backup = scenario.cluster.path("backup.db");
+    let taken = scenario.cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
     assert!(taken.status.success(), "{}", text(&taken.stderr));
-    scene.write(5_000);
-    scene.assert_truth();
-    let busy = scene.world.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    scenario.write(5_000);
+    scenario.assert_truth();
+    let busy = scenario.cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
     assert!(text(&busy.stderr).contains("another process is running"), "{}", text(&busy.stderr));
-    scene.world.stop_aggregator();
-    scene.agent.stop();
-    let restored = scene.world.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    scenario.cluster.stop_aggregator();
+    scenario.agent.stop();
+    let restored = scenario.cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
     assert!(restored.status.success(), "{}", text(&restored.stderr));
-    scene.world.start_aggregator();
-    scene.world.wait_for_activity("LIC01", &then);
-    scene.agent.start();
-    scene.write(1_000);
-    scene.assert_truth();
+    scenario.cluster.start_aggregator();
+    scenario.cluster.wait_for_activity("LIC01", &then);
+    scenario.agent.start();
+    scenario.write(1_000);
+    scenario.assert_truth();
 }
 
 /// A database as version 0.1 wrote it, with the batches of an agent of that version.
 #[test]
 fn a_database_of_the_first_version_is_understood() {
-    let mut world = World::new();
-    let state = world.path("aggregator");
+    let mut cluster = TestCluster::new();
+    let state = cluster.path("aggregator");
     fs::create_dir(&state).unwrap();
     let dump = include_str!("data/schema-1.sql");
     rusqlite::Connection::open(state.join("aggregator.db")).unwrap().execute_batch(dump).unwrap();
-    world.start_aggregator();
-    world.assert_verified();
-    assert_eq!(world.activity("LIC01"), include_str!("data/schema-1.csv"));
-    world.stop_aggregator();
-    let rebuilt = world.aggregator_command("rebuild");
+    cluster.start_aggregator();
+    cluster.assert_verified();
+    assert_eq!(cluster.activity("LIC01"), include_str!("data/schema-1.csv"));
+    cluster.stop_aggregator();
+    let rebuilt = cluster.aggregator_command("rebuild");
     assert!(rebuilt.status.success(), "{}", text(&rebuilt.stderr));
-    world.start_aggregator();
-    assert_eq!(world.activity("LIC01"), include_str!("data/schema-1.csv"));
+    cluster.start_aggregator();
+    assert_eq!(cluster.activity("LIC01"), include_str!("data/schema-1.csv"));
 }
 
 /// A first configuration is made by one command, and one that somebody wrote is not overwritten.
 #[test]
 fn one_command_configures_an_agent() {
-    let world = World::running();
-    let log = world.path("debug.log");
+    let cluster = TestCluster::running();
+    let log = cluster.path("debug.log");
     fs::write(&log, "").unwrap();
-    let mut agent = world.agent("LIC01", &[&log]);
-    let refused = agent.command(&["configure", "--aggregator", &world.agents_url(), "--log", log.to_str().unwrap()]);
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    let refused = agent.command(&["configure", "--aggregator", &cluster.agents_url(), "--log", log.to_str().unwrap()]);
     assert!(text(&refused.stderr).contains("--force"), "{}", text(&refused.stderr));
     fs::copy(xtask::root().join("deploy/agent.toml"), &agent.config).unwrap();
-    let made = agent.command(&["configure", "--aggregator", &world.agents_url(), "--log", log.to_str().unwrap()]);
+    let made = agent.command(&["configure", "--aggregator", &cluster.agents_url(), "--log", log.to_str().unwrap()]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     agent.configure("#state = \"/var/lib/seatmeter-agent\"", &format!("state = {:?}", agent.state()));
     agent.start();

@@ -7,7 +7,7 @@ use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
 use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Stream};
-use seatmeter_tests::World;
+use seatmeter_tests::TestCluster;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -43,8 +43,8 @@ fn batch(sequence: u64, start: u64, end: u64) -> Batch {
 }
 
 /// Sends batches over one stream, and gives their results in the order of their sequences.
-async fn send(world: &World, batches: Vec<Batch>) -> Vec<BatchResult> {
-    let channel = Dialer::new(&world.agents_url(), None).unwrap().connect().await.unwrap();
+async fn send(cluster: &TestCluster, batches: Vec<Batch>) -> Vec<BatchResult> {
+    let channel = Dialer::new(&cluster.agents_url(), None).unwrap().connect().await.unwrap();
     let (sender, requests) = tokio::sync::mpsc::channel(64);
     let hello = Hello { agent_id: "double".into(), license_server: "LIC01".into(), ..Hello::default() };
     let count = batches.len();
@@ -71,21 +71,21 @@ fn outcomes(results: &[BatchResult]) -> Vec<(BatchOutcome, u64)> {
 #[tokio::test]
 async fn fault_14_duplicate_reordered_and_gapped_batches() {
     use BatchOutcome::{Committed, Duplicate, Gap, Trimmed};
-    let world = World::running();
+    let cluster = TestCluster::running();
     let sent = vec![batch(1, 0, 100), batch(2, 0, 100), batch(3, 200, 300), batch(4, 50, 150), batch(5, 150, 200)];
     let expected = [(Committed, 100), (Duplicate, 100), (Gap, 100), (Trimmed, 150), (Committed, 200)];
-    assert_eq!(outcomes(&send(&world, sent).await), expected);
+    assert_eq!(outcomes(&send(&cluster, sent).await), expected);
     // What was refused is sent again, and what was taken, from another connection.
     let sent = vec![batch(3, 200, 300), batch(4, 0, 300)];
-    assert_eq!(outcomes(&send(&world, sent).await), [(Committed, 300), (Duplicate, 300)]);
+    assert_eq!(outcomes(&send(&cluster, sent).await), [(Committed, 300), (Duplicate, 300)]);
     let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
-    world.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,1,1,30,0,0\n"));
-    world.assert_verified();
+    cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,1,1,30,0,0\n"));
+    cluster.assert_verified();
 }
 
 #[tokio::test]
 async fn batches_that_lie_are_refused_and_harm_nobody() {
-    let world = World::running();
+    let cluster = TestCluster::running();
     let lie = |sequence, change: &dyn Fn(&mut Batch)| {
         let mut batch = batch(sequence, 0, 100);
         change(&mut batch);
@@ -96,13 +96,13 @@ async fn batches_that_lie_are_refused_and_harm_nobody() {
         lie(1, &|batch| batch.event_count = 11),
         lie(2, &|batch| batch.columns_size = u32::MAX),
         lie(3, &|batch| batch.columns = bomb.clone().into()),
-        lie(4, &|batch| batch.end = 5),
+        lie(4, &|batch| batch.end_position = 5),
         lie(5, &|batch| batch.stream = None),
         lie(6, &|batch| batch.columns = vec![0; 100].into()),
-        lie(7, &|batch| (batch.start, batch.end) = (0, u64::MAX)),
+        lie(7, &|batch| (batch.start_position, batch.end_position) = (0, u64::MAX)),
         batch(8, 0, 100),
     ];
-    let results = send(&world, sent).await;
+    let results = send(&cluster, sent).await;
     for result in &results[..7] {
         assert_eq!(result.outcome(), BatchOutcome::Invalid, "{result:?}");
         assert!(!result.message.is_empty());

@@ -1,78 +1,26 @@
-//! What is known of streams and files: how far each was read, and what it takes to go on there.
+//! Checkpoints and known files in the buffer.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use seatmeter_count::Day;
-use serde::{Deserialize, Serialize};
 
 use super::{Buffer, BufferError, lock};
-use crate::format::reading::Bookmark;
-use crate::source::file::identity::Fingerprint;
-
-/// How far a stream has been read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Which stream.
-    pub fingerprint: Fingerprint,
-    /// The log it is a part of.
-    pub log: String,
-    /// The byte after the last one read.
-    pub position: u64,
-    /// What else it takes to go on there.
-    pub state: ReadState,
-}
-
-/// What it takes to go on reading a stream at its position, and to be sure that it is still the same stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadState {
-    /// The last bytes before the position.
-    pub window: Vec<u8>,
-    /// Where the reading stands.
-    pub bookmark: Bookmark,
-    /// The last line had no line feed: where it begins, and where the reading stood there.
-    pub tail: Option<(u64, Bookmark)>,
-    /// The first line's moment in UTC, as batches name it.
-    pub begins_at: i64,
-    /// The day of the first line on the server's clock.
-    pub first_day: Day,
-    /// The name of the stream's beginning, whatever its date.
-    pub head: Fingerprint,
-}
-
-/// What the system said of a file when its stream was known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileMark {
-    /// The volume.
-    pub device: u64,
-    /// The file on it.
-    pub inode: u64,
-    /// Its size.
-    pub size: u64,
-    /// When it was last written, in nanoseconds since 1970.
-    pub modified: i64,
-}
-
-impl FileMark {
-    /// Whether it is the same file, changed or not.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-}
+use crate::checkpoint::{Checkpoint, FileMark, Fingerprint};
 
 impl Buffer {
     /// How far a stream has been read.
     pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
+                .prepare_cached("SELECT log, begins_at, position, state FROM stream WHERE fingerprint = ?1")?
                 .query_row([fingerprint], |row| {
-                    let state: String = row.get(2)?;
-                    Ok((row.get(0)?, row.get::<_, i64>(1)?, state))
+                    let state: String = row.get(3)?;
+                    Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)? as u64, state))
                 })
                 .optional()
                 .map(|found| {
-                    let (log, position, state) = found?;
-                    let state = serde_json::from_str(&state).ok()?;
-                    Some(Checkpoint { fingerprint: *fingerprint, log, position: position as u64, state })
+                    let (log, begins_at, position, state) = found?;
+                    // A state that cannot be read is as good as none: the stream is read again.
+                    let source = serde_json::from_str(&state).ok()?;
+                    Some(Checkpoint { fingerprint: *fingerprint, log, begins_at, position, source })
                 })
         })
     }
@@ -142,7 +90,7 @@ impl Buffer {
 /// Saves a checkpoint, in the transaction of the batch before it.
 pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
     // A checkpoint is plain data: it always has a JSON form.
-    let state = serde_json::to_string(&checkpoint.state).unwrap_or_default();
+    let state = serde_json::to_string(&checkpoint.source).unwrap_or_default();
     connection
         .prepare_cached(
             "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
@@ -152,11 +100,11 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
         .execute(params![
             checkpoint.fingerprint,
             checkpoint.log,
-            checkpoint.state.begins_at,
+            checkpoint.begins_at,
             checkpoint.position as i64,
             state,
-            checkpoint.state.head,
-            checkpoint.state.first_day
+            checkpoint.file().head,
+            checkpoint.file().first_day
         ])?;
     // Old parts are captured late, or again: the last stream stays the last.
     connection
@@ -164,6 +112,6 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
             "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (name) DO UPDATE SET last = ?2, begins_at = ?3 WHERE excluded.begins_at >= log.begins_at",
         )?
-        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.state.begins_at])
+        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.begins_at])
         .map(drop)
 }

@@ -25,11 +25,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use seatmeter_proto::v1::Batch;
 use tokio::sync::Notify;
 
-pub use checkpoint::{Checkpoint, FileMark, ReadState};
 pub use error::BufferError;
 
+use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
-use crate::source::file::identity::Fingerprint;
 
 /// How full the buffer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,7 +183,8 @@ impl Buffer {
     pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
         checkpoint.position = 0;
-        (checkpoint.state.window, checkpoint.state.tail) = (Vec::new(), None);
+        let file = checkpoint.file_mut();
+        (file.window, file.tail) = (Vec::new(), None);
         let mut writer = lock(&self.writer);
         self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;

@@ -43,14 +43,13 @@ fn open_checked(path: &Path) -> Result<(Connection, String), BufferError> {
     let failed = |source| BufferError::of(path, source);
     let mut connection = connect(path)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    match version {
-        0 => {
-            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
-            schema::create(&mut connection).map_err(failed)?;
-        }
-        schema::VERSION => {}
-        found => return Err(BufferError::Newer { path: path.to_owned(), found, known: schema::VERSION }),
+    if version > schema::VERSION {
+        return Err(BufferError::Newer { path: path.to_owned(), found: version, known: schema::VERSION });
     }
+    if version == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
+    schema::migrate(&mut connection, version).map_err(failed)?;
     let report: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(failed)?;
     if report != "ok" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);

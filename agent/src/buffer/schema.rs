@@ -1,46 +1,107 @@
-//! The tables of the buffer.
+//! The tables of the buffer, and how they came to be.
 
 use rusqlite::Connection;
 
-/// Grows by one with each change of the tables. A buffer is upgraded when it is opened; there is no way back.
-pub(super) const VERSION: i64 = 1;
+/// What each version adds to the one before. Only ever appended to: a buffer is brought forward when it is opened, and
+/// there is no way back.
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE batch (
+         sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+         fingerprint BLOB NOT NULL,
+         body        BLOB NOT NULL,               -- a seatmeter.v1.Batch, its sequence left out
+         created_at  INTEGER NOT NULL,            -- seconds since 1970
+         refused     INTEGER NOT NULL DEFAULT 0   -- the aggregator will never take it; kept to be looked at
+     );
+     CREATE TABLE stream (
+         fingerprint BLOB PRIMARY KEY,
+         log         TEXT NOT NULL,
+         begins_at   INTEGER NOT NULL,
+         position    INTEGER NOT NULL,
+         state       TEXT NOT NULL,
+         head        BLOB NOT NULL,
+         first_day   INTEGER NOT NULL             -- days since 1970 on the server's clock
+     ) WITHOUT ROWID;
+     CREATE INDEX stream_head ON stream (head);
+     CREATE TABLE log (
+         name        TEXT PRIMARY KEY,
+         last        BLOB NOT NULL,               -- the stream that begins last
+         begins_at   INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE file (
+         device      INTEGER NOT NULL,
+         inode       INTEGER NOT NULL,
+         size        INTEGER NOT NULL,
+         modified    INTEGER NOT NULL,
+         fingerprint BLOB NOT NULL,
+         PRIMARY KEY (device, inode)
+     ) WITHOUT ROWID;
+     CREATE TABLE epoch (id TEXT NOT NULL);
+     INSERT INTO epoch SELECT lower(hex(randomblob(16)));",
+    // A stream's state says of which kind of source it is.
+    "UPDATE stream SET state = json_object('file', json_object(
+         'window', json_extract(state, '$.window'),
+         'parser_state', json_extract(state, '$.bookmark'),
+         'tail', json_extract(state, '$.tail'),
+         'first_day', json_extract(state, '$.first_day'),
+         'head', json_extract(state, '$.head')));",
+];
 
-pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(
-        "CREATE TABLE batch (
-             sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
-             fingerprint BLOB NOT NULL,
-             body        BLOB NOT NULL,               -- a seatmeter.v1.Batch, its sequence left out
-             created_at  INTEGER NOT NULL,            -- seconds since 1970
-             refused     INTEGER NOT NULL DEFAULT 0   -- the aggregator will never take it; kept to be looked at
-         );
-         CREATE TABLE stream (
-             fingerprint BLOB PRIMARY KEY,
-             log         TEXT NOT NULL,
-             begins_at   INTEGER NOT NULL,
-             position    INTEGER NOT NULL,
-             state       TEXT NOT NULL,
-             head        BLOB NOT NULL,
-             first_day   INTEGER NOT NULL             -- days since 1970 on the server's clock
-         ) WITHOUT ROWID;
-         CREATE INDEX stream_head ON stream (head);
-         CREATE TABLE log (
-             name        TEXT PRIMARY KEY,
-             last        BLOB NOT NULL,               -- the stream that begins last
-             begins_at   INTEGER NOT NULL
-         ) WITHOUT ROWID;
-         CREATE TABLE file (
-             device      INTEGER NOT NULL,
-             inode       INTEGER NOT NULL,
-             size        INTEGER NOT NULL,
-             modified    INTEGER NOT NULL,
-             fingerprint BLOB NOT NULL,
-             PRIMARY KEY (device, inode)
-         ) WITHOUT ROWID;
-         CREATE TABLE epoch (id TEXT NOT NULL);
-         INSERT INTO epoch SELECT lower(hex(randomblob(16)));",
-    )?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+/// The version that this program knows.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the tables from a version to this program's, each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    advance(connection, from, &MIGRATIONS)
+}
+
+fn advance(connection: &mut Connection, from: i64, migrations: &[&str]) -> rusqlite::Result<()> {
+    for (version, migration) in (1..).zip(migrations).skip(from.max(0) as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::*;
+    use crate::checkpoint::SourceCheckpoint;
+
+    /// A stream as the first version kept it.
+    const STATE: &str = r#"{"window":[104,105],"bookmark":{"timeline":{"day":20000,"time":5,"utc":1728000005},
+        "last_line":{"local":1728000005,"utc":1728000005},"daemons":[[[100],{"local":1,"utc":1}]]},
+        "tail":[7,{"timeline":{"day":20000,"time":4,"utc":4},"last_line":{"local":4,"utc":4},"daemons":[]}],
+        "begins_at":1728000000,"first_day":20000,"head":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}"#;
+
+    #[test]
+    fn a_buffer_of_the_first_version_is_brought_forward_with_its_data() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        advance(&mut connection, 0, &MIGRATIONS[..1]).unwrap();
+        connection
+            .execute(
+                "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
+                 VALUES (?1, 'debug.log', 1728000000, 9, ?2, ?1, 20000)",
+                params![[1u8; 32], STATE],
+            )
+            .unwrap();
+        connection
+            .execute("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, x'00', 5)", [[1u8; 32]])
+            .unwrap();
+        migrate(&mut connection, 1).unwrap();
+        let (state, version): (String, i64) = connection
+            .query_row("SELECT state, (SELECT user_version FROM pragma_user_version) FROM stream", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap();
+        assert_eq!((file.window.as_slice(), file.first_day, version), (b"hi".as_slice(), 20_000, VERSION));
+        assert_eq!(file.tail.unwrap().0, 7);
+        assert_eq!(file.parser_state.clock().day, 20_000);
+        let batches: i64 = connection.query_row("SELECT count(*) FROM batch", [], |row| row.get(0)).unwrap();
+        assert_eq!(batches, 1, "what waits for delivery is kept");
+    }
 }

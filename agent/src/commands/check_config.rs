@@ -1,32 +1,94 @@
 //! `seatmeter-agent check-config`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use seatmeter_agent::config::Config;
-use seatmeter_agent::source::file::content::Content;
+use seatmeter_agent::format::Format;
 use seatmeter_agent::source::file::discover::candidates;
-use seatmeter_proto::answer;
+use seatmeter_agent::source::file::head::read_head;
+use seatmeter_agent::source::file::status::LogSource;
+use seatmeter_proto::transport::{Dialer, with_causes};
+use seatmeter_service::answer;
+use seatmeter_service::screen::text::{count, size};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::Configured;
 
-pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
-    let config = Config::load(&configured.config)?;
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    configured: Configured,
+    /// Do not try to reach the aggregator
+    #[arg(long)]
+    offline: bool,
+}
+
+/// An aggregator that does not answer for this long is not there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let config = Config::load(&arguments.configured.config)?;
     answer!("license server  {}", config.license_server);
     answer!("realm           {}", if config.realm.is_empty() { "(default)" } else { &config.realm });
-    answer!("aggregator      {}", config.aggregator.url());
     answer!("state folder    {}", config.state.display());
-    answer!("buffer quota    {} MiB", config.quota >> 20);
+    answer!("buffer quota    {}", size(config.quota));
     let mut is_well = true;
-    for log in &config.logs {
-        let zone = log.zone.iana_name().unwrap_or("the machine's own zone");
-        let parts =
-            candidates(&log.path, &log.archives).map_or(0, |found| found.iter().filter(|c| !c.is_current).count());
-        answer!("log             {} ({zone}, {parts} rotated or archived parts)", log.path.display());
-        if let Err(error) = Content::open(&log.path) {
-            answer!("                {error}");
-            is_well = false;
-        }
+    for source in &config.sources {
+        is_well &= check_source(source);
+    }
+    if arguments.offline {
+        answer!("aggregator      {} (not tried)", config.aggregator.url());
+    } else {
+        is_well &= check_aggregator(&config.aggregator)?;
     }
     Ok(super::exit(is_well))
+}
+
+fn check_source(source: &LogSource) -> bool {
+    let zone = source.zone.iana_name().unwrap_or("the machine's own zone");
+    let parts =
+        candidates(&source.path, &source.archives).map_or(0, |found| found.iter().filter(|c| !c.is_current).count());
+    answer!("source          {} ({zone}, {})", source.path.display(), count(parts as u64, "rotated or archived part"));
+    match read_head(&source.path, source.format, false) {
+        Ok(found) => {
+            answer!("                {}", found.format.map_or("empty; nothing to count yet", Format::name));
+            true
+        }
+        Err(error) => {
+            answer!("                {error}");
+            false
+        }
+    }
+}
+
+fn check_aggregator(dialer: &Dialer) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, reach(dialer)).await.unwrap_or_else(|_| Err("it does not answer".into()))
+    });
+    match &outcome {
+        Ok(()) => answer!("aggregator      {}: reached", dialer.url()),
+        Err(reason) => {
+            answer!("aggregator      {}", dialer.url());
+            answer!("                {reason}");
+        }
+    }
+    Ok(outcome.is_ok())
+}
+
+/// Asks the aggregator whether it takes batches.
+async fn reach(dialer: &Dialer) -> Result<(), String> {
+    let channel = dialer.connect().await.map_err(|error| error.to_string())?;
+    let request = HealthCheckRequest { service: "seatmeter.v1.IngestService".into() };
+    match HealthClient::new(channel).check(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::NotFound => {
+            Err("this is the port for operators: agents connect to another (by default 7470)".into())
+        }
+        Err(status) => Err(format!("the aggregator closed the connection ({})", with_causes(&status))),
+    }
 }

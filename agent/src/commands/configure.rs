@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::configure::{Answers, is_untouched, render};
-use seatmeter_proto::answer;
+use seatmeter_agent::source::file::head::read_head;
+use seatmeter_service::answer;
 
 use crate::Configured;
 
@@ -26,7 +27,16 @@ pub(crate) struct Arguments {
     /// The license server's name; this machine's if none is given
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Overwrite a configuration that somebody wrote
+    /// The realm of the license server's user names; the default realm if none is given
+    #[arg(long)]
+    pub(crate) realm: Option<String>,
+    /// The folder for the buffer and the agent's identity
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
+    /// The time zone of the license server's clock, an IANA name; this machine's if none is given
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// Overwrite a configuration that somebody edited, and accept logs that do not exist or are none
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -39,20 +49,39 @@ pub(crate) fn is_written(path: &Path) -> bool {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = &arguments.configured.config;
     if is_written(path) && !arguments.force {
-        bail!("{} was written by somebody: edit it, or overwrite it with --force", path.display());
+        bail!("{} was edited: edit it further, or overwrite it with --force", path.display());
     }
-    let folder = path.parent().context("the configuration is a file in a folder")?;
     let answers = Answers {
         aggregator: arguments.aggregator.clone(),
-        authority: arguments.authority.clone(),
+        authority: arguments.authority.as_deref().map(absolute).transpose()?,
         name: arguments.name.clone(),
-        logs: arguments.logs.clone(),
+        realm: arguments.realm.clone(),
+        state: arguments.state.as_deref().map(absolute).transpose()?,
+        time_zone: arguments.time_zone.clone(),
+        logs: arguments.logs.iter().map(|log| absolute(log)).collect::<Result<_>>()?,
     };
+    if !arguments.force {
+        for log in &answers.logs {
+            read_head(log, None, false).context("--force accepts it all the same")?;
+        }
+    }
+    write(path, &answers)?;
+    answer!("{} is written and right.", path.display());
+    answer!("Now start the service, then see `seatmeter-agent status`.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the file and checks it.
+pub(crate) fn write(path: &Path, answers: &Answers) -> Result<()> {
+    let folder = path.parent().context("the configuration is a file in a folder")?;
     let failed = || format!("{} cannot be written", path.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
-    std::fs::write(path, render(&answers, folder)).with_context(failed)?;
-    answer!("{} is written", path.display());
+    std::fs::write(path, render(answers, folder)?).with_context(failed)?;
     Config::load(path)?;
-    answer!("and right; start the service, then see `seatmeter-agent status`");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// A path that is true in every folder: a service has another one than the person who configures it.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
 }

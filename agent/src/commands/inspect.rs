@@ -1,13 +1,19 @@
 //! `seatmeter-agent inspect`.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
+use data_encoding::HEXLOWER;
+use jiff::tz::TimeZone;
 use seatmeter_agent::buffer::Buffer;
 use seatmeter_agent::config::Config;
-use seatmeter_agent::health::at;
-use seatmeter_proto::answer;
 use seatmeter_proto::batch;
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View};
+use seatmeter_service::screen::text::rfc3339;
+use serde::Serialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -16,81 +22,163 @@ pub(crate) struct Arguments {
     /// Show the events of this batch
     #[arg(long, value_name = "SEQUENCE")]
     batch: Option<u64>,
+    #[command(flatten)]
+    view: View,
+}
+
+/// A stream that was read. The names of the fields are those of JSON, and stay.
+#[derive(Serialize)]
+struct StreamRow {
+    stream: String,
+    log: String,
+    begins: Option<String>,
+    last_line: Option<String>,
+    position: u64,
+}
+
+const STREAMS: &[Column] = &[
+    Column::new("stream", "Stream", Kind::Id, 0),
+    Column::new("log", "Log", Kind::Text, 0),
+    Column::new("begins", "Begins (UTC)", Kind::Time, 0),
+    Column::new("last_line", "Last line (UTC)", Kind::Time, 0),
+    Column::new("position", "Read to byte", Kind::Number, 0),
+];
+
+/// A batch that waits for delivery.
+#[derive(Serialize)]
+struct BatchRow {
+    batch: u64,
+    stream: String,
+    start_position: u64,
+    end_position: u64,
+    events: u32,
+    bytes: usize,
+}
+
+const BATCHES: &[Column] = &[
+    Column::new("batch", "Batch", Kind::Number, 0),
+    Column::new("stream", "Stream", Kind::Id, 0),
+    Column::new("start_position", "From byte", Kind::Number, 0),
+    Column::new("end_position", "To byte", Kind::Number, 0),
+    Column::new("events", "Events", Kind::Number, 0),
+    Column::new("bytes", "Bytes", Kind::Number, 0),
+];
+
+/// An event of a batch.
+#[derive(Serialize)]
+struct EventRow {
+    position: u64,
+    at: Option<String>,
+    kind: String,
+    daemon: String,
+    feature: String,
+    user: String,
+    host: String,
+    seats: u32,
+    detail: i64,
+}
+
+const EVENTS: &[Column] = &[
+    Column::new("position", "Byte", Kind::Number, 0),
+    Column::new("at", "Time (UTC)", Kind::Time, 0),
+    Column::new("kind", "Kind", Kind::Text, 0),
+    Column::new("daemon", "Daemon", Kind::Text, 2),
+    Column::new("feature", "Feature", Kind::Text, 0),
+    Column::new("user", "User", Kind::Text, 0),
+    Column::new("host", "Host", Kind::Text, 1),
+    Column::new("seats", "Seats", Kind::Number, 3),
+    Column::new("detail", "Detail", Kind::Number, 4),
+];
+
+/// What JSON has beside the rows: for all that is in the buffer, the batches that wait.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches: Option<&'a [BatchRow]>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
-    ensure!(config.state.join("buffer.db").exists(), "there is no buffer in {}", config.state.display());
+    must_exist(&config.state.join("buffer.db"))?;
     let buffer = Buffer::open(&config.state, config.quota)?;
     match arguments.batch {
-        Some(sequence) => show_batch(&buffer, sequence)?,
-        None => show_all(&buffer)?,
+        Some(sequence) => show_batch(&buffer, sequence, &arguments.view)?,
+        None => show_all(&buffer, &arguments.view)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_all(buffer: &Buffer) -> Result<()> {
-    let mut streams = super::table(&["Stream", "Log", "Begins", "Last line", "Read to"], 4);
-    for stream in buffer.streams()? {
-        streams.add_row([
-            short(&stream.fingerprint),
-            stream.log.clone(),
-            at(stream.state.begins_at),
-            at(stream.state.bookmark.last_line().utc),
-            stream.position.to_string(),
-        ]);
-    }
-    answer!("{streams}");
-    let mut waiting = super::table(&["Batch", "Stream", "From", "To", "Events", "Bytes"], 2);
-    let mut after = 0;
-    loop {
-        let batches = buffer.batches_after(after, 1 << 20)?;
-        let Some(last) = batches.last() else { break };
-        after = last.sequence;
-        for batch in &batches {
-            let stream = batch.stream.as_ref().map(|stream| short(&stream.fingerprint)).unwrap_or_default();
-            waiting.add_row([
-                batch.sequence.to_string(),
-                stream,
-                batch.start.to_string(),
-                batch.end.to_string(),
-                batch.event_count.to_string(),
-                batch.columns.len().to_string(),
-            ]);
+/// A buffer that this account may not see is not one that there is none of.
+fn must_exist(path: &Path) -> Result<()> {
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no buffer yet: {} does not exist", path.display()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("this account may not read {}: ask as root or as the agent's own account", path.display())
         }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-    answer!("{waiting}");
+}
+
+fn show_all(buffer: &Buffer, view: &View) -> Result<()> {
+    let streams: Vec<StreamRow> = buffer
+        .streams()?
+        .into_iter()
+        .map(|stream| StreamRow {
+            stream: HEXLOWER.encode(&stream.fingerprint),
+            begins: rfc3339(stream.begins_at),
+            last_line: rfc3339(stream.file().parser_state.last_line().utc),
+            position: stream.position,
+            log: stream.log,
+        })
+        .collect();
+    let batches = waiting(buffer)?;
+    view.print(STREAMS, &streams, &Waiting { batches: Some(&batches) }, &TimeZone::UTC)?;
+    if view.is_for_people() {
+        answer!("");
+        view.print(BATCHES, &batches, &Waiting { batches: None }, &TimeZone::UTC)?;
+    }
     Ok(())
 }
 
-fn show_batch(buffer: &Buffer, sequence: u64) -> Result<()> {
+fn waiting(buffer: &Buffer) -> Result<Vec<BatchRow>> {
+    let (mut rows, mut after) = (Vec::new(), 0);
+    loop {
+        let batches = buffer.batches_after(after, 1 << 20)?;
+        let Some(last) = batches.last() else { return Ok(rows) };
+        after = last.sequence;
+        rows.extend(batches.iter().map(|batch| BatchRow {
+            batch: batch.sequence,
+            stream: batch.stream.as_ref().map(|stream| HEXLOWER.encode(&stream.fingerprint)).unwrap_or_default(),
+            start_position: batch.start_position,
+            end_position: batch.end_position,
+            events: batch.event_count,
+            bytes: batch.columns.len(),
+        }));
+    }
+}
+
+fn show_batch(buffer: &Buffer, sequence: u64, view: &View) -> Result<()> {
     let found = buffer.batches_after(sequence.saturating_sub(1), 1)?;
     let batch = found.first().filter(|batch| batch.sequence == sequence);
     let batch =
         batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never was"))?;
     let columns = batch::open(batch)?;
-    let name = |index: u32| columns.strings.get(index as usize).map_or("", String::as_str);
-    let mut table =
-        super::table(&["Position", "Time", "Kind", "Daemon", "Feature", "User", "Host", "Seats", "Detail"], 7);
-    for (position, event) in batch::events(&columns, batch.start) {
-        let feature = event.feature as usize;
-        let client = event.client as usize;
-        table.add_row([
-            position.to_string(),
-            at(event.at),
-            format!("{:?}", event.kind),
-            name(columns.feature_daemons.get(feature).copied().unwrap_or(0)).to_owned(),
-            name(columns.feature_names.get(feature).copied().unwrap_or(0)).to_owned(),
-            name(columns.client_users.get(client).copied().unwrap_or(0)).to_owned(),
-            name(columns.client_hosts.get(client).copied().unwrap_or(0)).to_owned(),
-            event.seats.to_string(),
-            event.detail.to_string(),
-        ]);
-    }
-    answer!("{table}");
+    let name = |index: u32| columns.strings.get(index as usize).cloned().unwrap_or_default();
+    let named = |table: &[u32], index: u32| name(table.get(index as usize).copied().unwrap_or(0));
+    let rows: Vec<EventRow> = batch::events(&columns, batch.start_position)
+        .map(|(position, event)| EventRow {
+            position,
+            at: rfc3339(event.at),
+            kind: format!("{:?}", event.kind).to_lowercase(),
+            daemon: named(&columns.feature_daemons, event.feature),
+            feature: named(&columns.feature_names, event.feature),
+            user: named(&columns.client_users, event.client),
+            host: named(&columns.client_hosts, event.client),
+            seats: event.seats,
+            detail: event.detail,
+        })
+        .collect();
+    view.print(EVENTS, &rows, &Waiting { batches: None }, &TimeZone::UTC)?;
     Ok(())
-}
-
-fn short(fingerprint: &[u8]) -> String {
-    fingerprint.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,15 +1,16 @@
 //! `seatmeter-agent scan`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::ValueEnum;
+use jiff::tz::TimeZone;
 use seatmeter_agent::config::day;
-use seatmeter_agent::scan::{Row, Scan, scan};
+use seatmeter_agent::scan::{Scan, scan};
 use seatmeter_count::Day;
-use seatmeter_proto::answer;
+use seatmeter_service::screen::table::{Column, Kind, View};
+use seatmeter_service::screen::text::{count, thousands, visible};
+use serde::Serialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -19,88 +20,79 @@ pub(crate) struct Arguments {
     /// The day of the first line (YYYY-MM-DD) of files in which no line tells a date
     #[arg(long, value_name = "DATE", value_parser = day)]
     date: Option<Day>,
-    /// The form of the answer
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    view: View,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Csv,
-    Json,
+const COLUMNS: &[Column] = &[
+    Column::new("month", "Month", Kind::Text, 0),
+    Column::new("daemon", "Daemon", Kind::Text, 1),
+    Column::new("feature", "Feature", Kind::Text, 0),
+    Column::new("users_checked_out", "Checked out", Kind::Number, 2),
+    Column::new("users_held", "Users", Kind::Number, 0),
+    Column::new("outs", "Checkouts", Kind::Number, 0),
+    Column::new("ins", "Checkins", Kind::Number, 0),
+    Column::new("denials", "Denial lines", Kind::Number, 0),
+];
+
+/// What JSON has beside the rows.
+#[derive(Serialize)]
+struct Envelope {
+    complete: bool,
+    lines: Lines,
+    not_counted: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Lines {
+    events: u64,
+    ignored: u64,
+    unrecognised: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let found = scan(&arguments.files, arguments.date);
-    match arguments.output {
-        Output::Table => answer!("{}", table(&found.rows)),
-        Output::Csv => write_csv(&found.rows)?,
-        Output::Json => answer!("{}", serde_json::to_string_pretty(&found.rows)?),
-    }
+    let lines = found.lines;
+    let envelope = Envelope {
+        complete: found.is_complete(),
+        lines: Lines { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised },
+        not_counted: not_counted(&found),
+    };
+    arguments.view.print(COLUMNS, &found.rows, &envelope, &TimeZone::UTC)?;
     report(&found);
     Ok(super::exit(found.is_complete()))
 }
 
-fn write_csv(rows: &[Row]) -> Result<()> {
-    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    csv.write_record(["month", "daemon", "feature", "users_checked_out", "users_held", "outs", "ins", "denials"])?;
-    for row in rows {
-        csv.serialize(row)?;
-    }
-    answer::bytes(&csv.into_inner()?);
-    Ok(())
-}
-
-fn table(rows: &[Row]) -> comfy_table::Table {
-    let mut table =
-        super::table(&["Month", "Daemon", "Feature", "Users", "Checked out", "Outs", "Ins", "Denial lines"], 3);
-    for row in rows {
-        table.add_row([
-            row.month.clone(),
-            row.daemon.clone(),
-            row.feature.clone(),
-            row.users_held.to_string(),
-            row.users_checked_out.to_string(),
-            row.outs.to_string(),
-            row.ins.to_string(),
-            row.denials.to_string(),
-        ]);
-    }
-    table
+/// The files that were not counted, each with the reason.
+fn not_counted(found: &Scan) -> Vec<String> {
+    let undated = found.undated.iter().map(|(path, lines)| {
+        let lines = count(*lines, "line");
+        format!("{}: no line tells a date ({lines} with a time); give the first line's day with --date YYYY-MM-DD", path.display())
+    });
+    undated.chain(found.unreadable.iter().map(ToString::to_string)).collect()
 }
 
 /// What became of the lines, on standard error, so that it is not in the way of the answer.
 fn report(found: &Scan) {
     let lines = found.lines;
-    let mut err = io::stderr().lock();
-    // Nothing can be done about a standard error that takes nothing.
-    let _ = writeln!(
-        err,
-        "{} lines read: {} events, {} known to mean nothing, {} not understood",
-        lines.total(),
-        lines.events,
-        lines.noise,
-        lines.unrecognised
+    eprintln!(
+        "{} read: {}, {} ignored (no usage), {} not recognised",
+        count(lines.total(), "line"),
+        count(lines.events, "event"),
+        thousands(lines.ignored),
+        thousands(lines.unrecognised)
     );
     for sample in &found.samples {
-        let _ = writeln!(
-            err,
-            "  {}:{}: {}: {}",
-            sample.path.display(),
-            sample.line,
-            sample.reason,
-            sample.text.escape_debug()
-        );
+        eprintln!("  {}:{}: {}: {}", sample.path.display(), sample.line, sample.reason, visible(&sample.text));
     }
-    for (path, lines) in &found.undated {
-        let _ = writeln!(
-            err,
-            "{}: not counted: no line tells a date ({lines} lines with a time); give the first line's day with --date YYYY-MM-DD",
-            path.display()
-        );
+    let more = lines.unrecognised.saturating_sub(found.samples.len() as u64);
+    if more > 0 {
+        eprintln!("  and {} more", thousands(more));
     }
-    for error in &found.unreadable {
-        let _ = writeln!(err, "not counted: {error}");
+    for path in &found.empty {
+        eprintln!("{} is empty: nothing to count", path.display());
+    }
+    for reason in not_counted(found) {
+        eprintln!("not counted: {reason}");
     }
 }

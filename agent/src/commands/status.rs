@@ -1,11 +1,14 @@
 //! `seatmeter-agent status`.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use seatmeter_agent::config::Config;
-use seatmeter_agent::health::{LogReport, Status, at, status_file};
-use seatmeter_proto::answer;
+use seatmeter_agent::health::{LogReport, Status, UplinkState, at, status_file};
+use seatmeter_service::answer;
+use seatmeter_service::screen::text::{count, duration, size, thousands, utc};
 use seatmeter_service::state;
 
 #[derive(clap::Args)]
@@ -34,13 +37,15 @@ struct Seen<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
     let path = status_file(&config.state);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{} cannot be read: has the agent run with this configuration?", path.display()))?;
-    let status: Status = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    let status: Status = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not this version's: has the agent run since it was updated?", path.display()))?;
     let is_running = state::is_locked(&config.state);
     let is_fresh = jiff::Timestamp::now().as_second() - status.at <= STALE;
-    let is_well =
-        is_running && is_fresh && status.uplink == "connected" && status.logs.iter().all(LogReport::is_followed);
+    let is_well = is_running
+        && is_fresh
+        && status.uplink == UplinkState::Connected
+        && status.logs.iter().all(LogReport::is_followed);
     if arguments.json {
         let seen = Seen { running: is_running, well: is_well, said: &status };
         answer!("{}", serde_json::to_string_pretty(&seen)?);
@@ -48,37 +53,53 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let life = match (is_running, is_fresh) {
         (true, true) => "running",
-        (true, false) => "running, but silent: it hangs, or its disk does",
-        (false, _) => "not running; what follows is what it said last",
+        (true, false) => "running, but silent: the process or its disk hangs",
+        (false, _) => "not running; what follows is its last report",
     };
     answer!("agent       {life}");
     answer!("version     {} (process {})", status.version, status.pid);
-    answer!("said so     {}", at(status.at));
+    answer!("reported    {}", utc(status.at));
     answer!("aggregator  {}: {}", status.aggregator, status.uplink);
-    answer!("last ack    {}", at(status.acknowledged_at));
-    answer!(
-        "buffer      {} batches, {} of {} KiB, the oldest waits for {} s",
-        status.buffered_batches,
-        status.buffered_bytes >> 10,
-        status.buffer_quota_bytes >> 10,
-        status.oldest_batch_age_seconds
-    );
-    for LogReport { log, status } in &status.logs {
-        let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
-        answer!("log         {log}: {}{message}", status.state);
-        answer!(
-            "            read to {} of {} bytes, last line {}",
-            status.position,
-            status.size,
-            at(status.last_line_at)
-        );
-        answer!(
-            "            {} events, {} lines known to mean nothing, {} not understood, {} undated",
-            status.lines.events,
-            status.lines.noise,
-            status.lines.unrecognised,
-            status.undated_lines
-        );
-    }
+    answer!("last ack    {}", at(status.last_acknowledged_at));
+    answer!("buffer      {}", buffer(&status));
+    status.logs.iter().for_each(show_log);
     Ok(super::exit(is_well))
+}
+
+/// Why there is no status: nobody may read it, or nobody wrote it.
+fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            anyhow!("this account may not read {}: ask as root or as the agent's own account", path.display())
+        }
+        ErrorKind::NotFound => {
+            anyhow!("{} does not exist: the agent has not run with this configuration", path.display())
+        }
+        _ => anyhow!("cannot read {}: {error}", path.display()),
+    }
+}
+
+fn buffer(status: &Status) -> String {
+    let used = format!("{} of {}", size(status.buffered_bytes), size(status.buffer_quota_bytes));
+    match status.buffered_batches {
+        0 => format!("0 batches, {used}"),
+        batches => {
+            format!("{}, {used}, the oldest for {}", count(batches, "batch"), duration(status.oldest_batch_age_seconds))
+        }
+    }
+}
+
+fn show_log(LogReport { log, status }: &LogReport) {
+    let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
+    answer!("log         {log}: {}{message}", status.state);
+    let (read, all) = (thousands(status.position), count(status.size, "byte"));
+    answer!("            read {read} of {all}, last line read: {}", at(status.last_line_at));
+    let lines = status.lines;
+    answer!(
+        "            {}, {} ignored (no usage), {} not recognised, {} undated",
+        count(lines.events, "event"),
+        thousands(lines.ignored),
+        thousands(lines.unrecognised),
+        thousands(status.undated_lines)
+    );
 }

@@ -1,13 +1,52 @@
 //! What license managers write. Pure parsers: bytes in, records out; no clock, no I/O, no state outside their arguments.
 //!
-//! A format is a module with a function from a line to a [`Record`]. What follows ([`timeline`], [`reading`]) knows
-//! records only, so that a further format with lines needs a parser and nothing else.
+//! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. What follows
+//! ([`timeline`], [`interpreter`]) knows records only.
 
-pub mod flexnet;
-pub mod reading;
+mod flexnet;
+pub mod interpreter;
+pub mod looks;
 pub mod timeline;
 
 use seatmeter_count::{Day, Kind};
+
+/// The formats of logs that can be read. One file, one format: chosen by its content, or by the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The debug log of FlexNet license managers.
+    FlexNet,
+}
+
+impl Format {
+    /// All formats, in the order in which content is tried.
+    pub const ALL: [Self; 1] = [Self::FlexNet];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FlexNet => "flexnet",
+        }
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The format in which a line has a stamp: such a line tells the format of its file.
+    pub fn of_line(line: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.parse(line).stamp.is_some())
+    }
+
+    /// Parses one line, without its line feed.
+    // A match and not a function pointer, so that the parser can be inlined into the loop over lines.
+    #[inline(always)]
+    pub fn parse(self, line: &[u8]) -> Record<'_> {
+        match self {
+            Self::FlexNet => flexnet::parse(line),
+        }
+    }
+}
 
 /// What one line says. Slices point into the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +97,9 @@ pub enum Message<'a> {
     DaemonStart(&'a [u8]),
     /// A line that tells its date.
     Anchor(Anchor),
-    /// A line that is known to mean nothing for a count.
-    Noise,
-    /// A line that no rule understands, and why.
+    /// A line that reports no usage.
+    Ignored,
+    /// A line that the parser does not recognise, and why.
     Unrecognised(&'static str),
 }
 

@@ -39,7 +39,7 @@ pub struct Moment {
 
 /// Where a timeline stands. Enough to go on from, after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ClockPosition {
     /// The day of the last line.
     pub day: Day,
     /// The last line's time of day, in seconds.
@@ -65,13 +65,13 @@ impl Timeline {
     }
 
     /// A timeline that goes on from where another stood.
-    pub fn resuming(zone: TimeZone, standing: Standing) -> Self {
-        Self { zone: Zone::new(zone), day: standing.day, time: Some(standing.time), utc: standing.utc }
+    pub fn resuming(zone: TimeZone, clock: ClockPosition) -> Self {
+        Self { zone: Zone::new(zone), day: clock.day, time: Some(clock.time), utc: clock.utc }
     }
 
     /// Where it stands; `None` before the first line.
-    pub fn standing(&self) -> Option<Standing> {
-        self.time.map(|time| Standing { day: self.day, time, utc: self.utc })
+    pub fn clock(&self) -> Option<ClockPosition> {
+        self.time.map(|time| ClockPosition { day: self.day, time, utc: self.utc })
     }
 
     /// The moment of the next line.
@@ -336,8 +336,8 @@ mod tests {
             for utc in written {
                 let dated = timeline.date(stamp(utc).0, None);
                 prop_assert_eq!(dated.utc, utc);
-                let resumed = Timeline::resuming(zone.clone(), timeline.standing().unwrap());
-                prop_assert_eq!(resumed.standing(), timeline.standing());
+                let resumed = Timeline::resuming(zone.clone(), timeline.clock().unwrap());
+                prop_assert_eq!(resumed.clock(), timeline.clock());
             }
         }
     }

@@ -1,39 +1,44 @@
-//! How the agent is: for the aggregator, and for people on this machine.
+//! The state of the agent: for the aggregator, and for people on this machine.
 //!
-//! [`report`] tells it, again and again, to whoever watches.
+//! [`report`] publishes it, again and again, to those who watch.
 
 pub mod report;
+pub mod stamp;
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use seatmeter_proto::v1::{self, Heartbeat, SourceState, SourceStatus};
+use seatmeter_service::screen::text::{count, duration, utc};
 use serde::{Deserialize, Serialize};
 
 use crate::buffer::{Buffer, BufferError, Depth};
 use crate::capture::Capture;
-use crate::format::reading::LineCounts;
+use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, LogStatus};
 
-/// What the agent says of itself, in a file beside its buffer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// The state of the agent, as it stands in a file beside the buffer. The names of the fields are those of
+/// `status --json`, and stay.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The agent's version.
     pub version: String,
-    /// The process that wrote it.
+    /// The process that wrote the file.
     pub pid: u32,
-    /// When it was written: seconds since 1970 UTC.
+    /// When the file was written, in seconds since 1970 UTC.
+    #[serde(with = "stamp")]
     pub at: i64,
-    /// Where batches go.
+    /// The aggregator's URL.
     pub aggregator: String,
-    /// Whether they are taken; since when not, and why.
-    pub uplink: String,
-    /// When a batch was last acknowledged: seconds since 1970 UTC, 0 for never since the start.
-    pub acknowledged_at: i64,
+    /// The state of delivery.
+    pub uplink: UplinkState,
+    /// When a batch was last acknowledged; `None` for never since the start.
+    #[serde(with = "stamp::optional")]
+    pub last_acknowledged_at: Option<i64>,
     /// Batches not acknowledged.
     pub buffered_batches: u64,
-    /// What they take, in bytes.
+    /// Their size, in bytes.
     pub buffered_bytes: u64,
     /// The buffer's quota, in bytes.
     pub buffer_quota_bytes: u64,
@@ -43,31 +48,60 @@ pub struct Status {
     pub logs: Vec<LogReport>,
 }
 
-/// What the agent says of a log.
+/// The state of delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum UplinkState {
+    /// No connection was open yet.
+    #[default]
+    Connecting,
+    /// Batches are delivered.
+    Connected,
+    /// Batches cannot be delivered.
+    Down {
+        /// Since when, in seconds since 1970 UTC.
+        #[serde(with = "stamp")]
+        since: i64,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for UplinkState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Connected => f.write_str("connected"),
+            Self::Down { since, reason } => write!(f, "down since {}: {reason}", utc(*since)),
+        }
+    }
+}
+
+/// The state of a log.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LogReport {
-    /// Its name.
+    /// The log's name.
     pub log: String,
-    /// How it is.
+    /// The state.
     #[serde(flatten)]
     pub status: LogStatus,
 }
 
-/// The file in which a state folder's agent says how it is.
+/// The file in which the agent of a state folder publishes its state.
 pub fn status_file(state: &Path) -> PathBuf {
     state.join("status.json")
 }
 
 impl LogReport {
-    /// Whether all is well with it.
+    /// Whether all is well with the log.
     pub fn is_followed(&self) -> bool {
-        self.status.state == LogState::Following
+        matches!(self.status.state, LogState::Following | LogState::Empty)
     }
 }
 
 impl Status {
-    /// How the agent is now.
-    pub fn now(buffer: &Buffer, capture: &Capture, aggregator: &str, uplink: &Uplink) -> Result<Self, BufferError> {
+    /// The state now.
+    pub fn now(buffer: &Buffer, capture: &Capture, aggregator: &str, uplink: &UplinkStatus) -> Result<Self, BufferError> {
         let depth = buffer.depth()?;
         let logs = statuses(capture).map(|(log, status)| LogReport { log: log.to_owned(), status });
         Ok(Self {
@@ -76,7 +110,7 @@ impl Status {
             at: Timestamp::now().as_second(),
             aggregator: aggregator.into(),
             uplink: uplink.state.clone(),
-            acknowledged_at: uplink.acknowledged_at,
+            last_acknowledged_at: uplink.acknowledged_at,
             buffered_batches: depth.batches,
             buffered_bytes: depth.bytes,
             buffer_quota_bytes: buffer.quota(),
@@ -85,15 +119,13 @@ impl Status {
         })
     }
 
-    /// The same in a line.
+    /// The state in a line.
     pub fn line(&self) -> String {
         let following = self.logs.iter().filter(|log| log.is_followed()).count();
-        let mut line = format!("{following} of {} logs followed, aggregator {}", self.logs.len(), self.uplink);
+        let mut line = format!("{following} of {} followed, aggregator {}", count(self.logs.len() as u64, "log"), self.uplink);
         if self.buffered_batches > 0 {
-            line.push_str(&format!(
-                ", {} batches waiting, the oldest for {} s",
-                self.buffered_batches, self.oldest_batch_age_seconds
-            ));
+            let (batches, age) = (count(self.buffered_batches, "batch"), duration(self.oldest_batch_age_seconds));
+            line.push_str(&format!(", {batches} waiting, the oldest for {age}"));
         }
         for LogReport { log, status } in self.logs.iter().filter(|log| !log.is_followed()) {
             match status.message.as_str() {
@@ -112,22 +144,22 @@ impl Status {
         self.logs.iter().map(log).collect::<Vec<_>>().join("; ")
     }
 
-    /// Writes it for others to read: whole or not at all.
+    /// Writes the file: whole or not at all.
     pub fn save(&self, state: &Path) -> std::io::Result<()> {
         let path = status_file(state);
         let fresh = path.with_extension("json.new");
         std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(fresh, path)
+        std::fs::rename(&fresh, path)
     }
 }
 
-/// How delivery is.
+/// The state of delivery, and when it last succeeded.
 #[derive(Clone, Debug, Default)]
-pub struct Uplink {
-    /// In words.
-    pub state: String,
-    /// When a batch was last acknowledged: seconds since 1970 UTC.
-    pub acknowledged_at: i64,
+pub struct UplinkStatus {
+    /// The state.
+    pub state: UplinkState,
+    /// When a batch was last acknowledged, in seconds since 1970 UTC.
+    pub acknowledged_at: Option<i64>,
 }
 
 fn statuses(capture: &Capture) -> impl Iterator<Item = (&str, LogStatus)> {
@@ -137,7 +169,7 @@ fn statuses(capture: &Capture) -> impl Iterator<Item = (&str, LogStatus)> {
         .map(|(log, status)| (log.as_str(), status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
 }
 
-/// What the aggregator is told.
+/// The state as the aggregator is told.
 pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
     let mut lines = LineCounts::default();
     let mut undated = 0;
@@ -152,14 +184,17 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
             LogState::Unreadable => SourceState::Unreadable,
             LogState::Undated => SourceState::Undated,
             LogState::BufferFull => SourceState::BufferFull,
+            LogState::PermissionDenied => SourceState::PermissionDenied,
+            LogState::NotALog => SourceState::NotALog,
+            LogState::Empty => SourceState::Empty,
         };
         sources.push(SourceStatus {
             log: log.into(),
             state: state.into(),
-            message: status.message,
+            detail: status.detail,
             position: status.position,
             size: status.size,
-            last_line_at: status.last_line_at,
+            last_line_at: status.last_line_at.unwrap_or(0),
         });
     }
     Heartbeat {
@@ -168,16 +203,13 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
         buffered_bytes: depth.bytes,
         buffer_quota_bytes: quota,
         oldest_batch_age_seconds: depth.oldest_age,
-        lines: Some(v1::LineCounts { events: lines.events, noise: lines.noise, unrecognised: lines.unrecognised }),
+        lines: Some(v1::LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
         undated_lines: undated,
         sources,
     }
 }
 
-/// A moment for people.
-pub fn at(seconds: i64) -> String {
-    match Timestamp::from_second(seconds) {
-        Ok(moment) if seconds != 0 => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        _ => "never".into(),
-    }
+/// A moment for people; `never` where there is none.
+pub fn at(seconds: Option<i64>) -> String {
+    seconds.map_or_else(|| "never".into(), utc)
 }

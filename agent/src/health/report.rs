@@ -1,4 +1,4 @@
-//! Tells how the agent is: to `status`, to the system's manager of services, and to the health log.
+//! Publishes the state of the agent: to `status`, to the system's manager of services, and to the health log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Status, Uplink, at};
+use super::{Status, UplinkStatus, at};
 use crate::buffer::Buffer;
 use crate::capture::Capture;
 use crate::codes;
@@ -29,7 +29,7 @@ pub struct Reporter {
     /// What is read.
     pub capture: Arc<Capture>,
     /// How delivery is.
-    pub uplink: watch::Receiver<Uplink>,
+    pub uplink: watch::Receiver<UplinkStatus>,
     /// Where batches go.
     pub aggregator: String,
     /// The folder for the status file.
@@ -43,11 +43,13 @@ impl Reporter {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut often = interval(OFTEN);
         often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.capture.changes();
         let (mut ticks, mut told_at, mut alarmed_at) = (0u32, 0, None);
         loop {
             tokio::select! {
                 _ = often.tick() => ticks = ticks.wrapping_add(1),
                 Ok(()) = self.uplink.changed() => {}
+                Ok(()) = changes.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let Some(status) = self.tell().await else { continue };
@@ -95,18 +97,18 @@ impl Reporter {
 fn to_health_log(status: &Status) {
     let lines = status.logs.iter().fold((0, 0, 0, 0), |sum, log| {
         let counts = log.status.lines;
-        (sum.0 + counts.events, sum.1 + counts.noise, sum.2 + counts.unrecognised, sum.3 + log.status.undated_lines)
+        (sum.0 + counts.events, sum.1 + counts.ignored, sum.2 + counts.unrecognised, sum.3 + log.status.undated_lines)
     });
     tracing::info!(
         code = codes::HEALTH,
         logs = status.positions(),
-        uplink = status.uplink,
-        acknowledged_at = at(status.acknowledged_at),
+        uplink = %status.uplink,
+        last_acknowledged_at = at(status.last_acknowledged_at),
         buffered_batches = status.buffered_batches,
         buffered_bytes = status.buffered_bytes,
         oldest_batch_age_seconds = status.oldest_batch_age_seconds,
         events = lines.0,
-        noise = lines.1,
+        ignored = lines.1,
         unrecognised = lines.2,
         undated = lines.3,
         "{}",

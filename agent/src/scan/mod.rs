@@ -3,7 +3,7 @@
 //! All files given are one license server's log. They are read in the order of their first moments, each in one pass
 //! and in constant memory; what is kept are names, open sessions, and a bit for each person, feature and month.
 
-mod tally;
+mod counts;
 
 use std::fs::File;
 use std::io::Read;
@@ -13,12 +13,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 
-pub use tally::{Row, Tally};
+pub use counts::{Row, ScanCounts};
 
-use crate::format::flexnet;
-use crate::format::reading::{LineCounts, Outcome, Reading};
+use crate::format::Format;
+use crate::format::interpreter::{LineCounts, Outcome, LineInterpreter};
 use crate::format::timeline::Timeline;
 use crate::source::file::content::{Content, ContentError};
+use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::{Head, Identity};
 use crate::source::file::lines::{Line, Lines};
 
@@ -31,6 +32,8 @@ pub struct Scan {
     pub rows: Vec<Row>,
     /// What became of the lines.
     pub lines: LineCounts,
+    /// Files without a line: nothing to count.
+    pub empty: Vec<PathBuf>,
     /// Files whose lines no anchor dates: not counted.
     pub undated: Vec<(PathBuf, u64)>,
     /// Files that cannot be read: not counted.
@@ -52,9 +55,9 @@ pub struct Sample {
 }
 
 impl Scan {
-    /// Whether every line of every file was dated and read.
+    /// Whether every line of every file was dated, read and recognised.
     pub fn is_complete(&self) -> bool {
-        self.undated.is_empty() && self.unreadable.is_empty()
+        self.undated.is_empty() && self.unreadable.is_empty() && self.lines.unrecognised == 0
     }
 }
 
@@ -63,30 +66,32 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let mut scan = Scan {
         rows: Vec::new(),
         lines: LineCounts::default(),
+        empty: Vec::new(),
         undated: Vec::new(),
         unreadable: Vec::new(),
         samples: Vec::new(),
     };
     let mut dated = Vec::new();
     for path in paths {
-        match identify(path) {
-            Ok(head) => match head.identity(date).or_else(|| without_uses(&head)) {
-                Some(identity) => dated.push((identity, path)),
+        match read_head(path, None, true) {
+            Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
+            Ok(FileHead { format: Some(format), head, .. }) => match head.identity(date).or_else(|| without_uses(&head)) {
+                Some(identity) => dated.push((identity, format, path)),
                 None => scan.undated.push((path.clone(), head.stamped_lines())),
             },
             Err(error) => scan.unreadable.push(error),
         }
     }
-    dated.sort_by_key(|(identity, path)| (identity.begins, *path));
+    dated.sort_by_key(|(identity, _, path)| (identity.begins, *path));
     let progress = progress(&dated);
-    let mut tally = Tally::default();
-    for (identity, path) in dated {
-        if let Err(error) = read(path, &identity, &mut tally, &mut scan, &progress) {
+    let mut counts = ScanCounts::default();
+    for (identity, format, path) in dated {
+        if let Err(error) = read((path, format), &identity, &mut counts, &mut scan, &progress) {
             scan.unreadable.push(error);
         }
     }
     progress.finish_and_clear();
-    scan.rows = tally.finish();
+    scan.rows = counts.finish();
     scan
 }
 
@@ -95,31 +100,10 @@ fn without_uses(head: &Head) -> Option<Identity> {
     (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
 }
 
-/// Reads a file until its first line is dated.
-fn identify(path: &Path) -> Result<Head, ContentError> {
-    let (content, _) = Content::open(path)?;
-    let failed = |source| ContentError::of(path, source);
-    let mut lines = Lines::new(content, 0);
-    let mut head = Head::default();
-    while !head.is_dated() {
-        match lines.next_line().map_err(failed)? {
-            Some(Line::Whole(line)) => head.follow(line, &flexnet::parse(line)),
-            Some(Line::Overlong) => {}
-            None => {
-                if let Some(Line::Whole(line)) = lines.last_line() {
-                    head.follow(line, &flexnet::parse(line));
-                }
-                break;
-            }
-        }
-    }
-    Ok(head)
-}
-
 fn read(
-    path: &Path,
+    (path, format): (&Path, Format),
     identity: &Identity,
-    tally: &mut Tally,
+    counts: &mut ScanCounts,
     scan: &mut Scan,
     progress: &ProgressBar,
 ) -> Result<(), ContentError> {
@@ -127,9 +111,9 @@ fn read(
     let (content, _) = Content::open(path)?;
     let mut lines = Lines::new(Watched { content, progress }, 0);
     // Months are those of the log's own clock: it is read as if it were UTC.
-    let mut reading = Reading::new(Timeline::starting(TimeZone::UTC, identity.first_day));
+    let mut interpreter = LineInterpreter::new(Timeline::starting(TimeZone::UTC, identity.first_day));
     loop {
-        let number = reading.counts().total() + 1;
+        let number = interpreter.counts().total() + 1;
         let next = match lines.next_line().map_err(failed)? {
             Some(line) => line,
             None => match lines.last_line() {
@@ -138,21 +122,21 @@ fn read(
             },
         };
         match next {
-            Line::Whole(line) => match reading.line(&flexnet::parse(line)) {
-                Outcome::Event(event) => tally.take(&event),
-                Outcome::Noise => {}
+            Line::Whole(line) => match interpreter.line(&format.parse(line)) {
+                Outcome::Event(event) => counts.take(&event),
+                Outcome::Ignored => {}
                 Outcome::Unrecognised(reason) => sample(scan, path, number, reason, line),
             },
             Line::Overlong => {
-                reading.overlong();
+                interpreter.overlong();
                 sample(scan, path, number, "a line of more than a megabyte", b"");
             }
         }
     }
-    if let Some(last) = reading.last_line() {
-        tally.seen_through(last.local);
+    if let Some(last) = interpreter.last_line() {
+        counts.seen_through(last.local);
     }
-    scan.lines += reading.counts();
+    scan.lines += interpreter.counts();
     Ok(())
 }
 
@@ -180,8 +164,8 @@ impl Read for Watched<'_> {
 }
 
 /// A bar on the terminal, for what takes longer than a moment; nothing where standard error is no terminal.
-fn progress(files: &[(Identity, &PathBuf)]) -> ProgressBar {
-    let size = files.iter().filter_map(|(_, path)| File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+fn progress(files: &[(Identity, Format, &PathBuf)]) -> ProgressBar {
+    let size = files.iter().filter_map(|(_, _, path)| File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr_with_hz(5));
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}, {eta} left");
     // The template is a constant, and right: a wrong one would only lose its looks.

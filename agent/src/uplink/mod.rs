@@ -1,23 +1,27 @@
 //! The stream to the aggregator: batches up, acknowledgements down.
 //!
-//! - Several batches are on their way at once. One is deleted from the buffer when its result says that it is durable
-//!   over there, and not before.
+//! - Several batches are in flight at once. One is deleted from the buffer when its result says that it is durable over
+//!   there, and not before.
+//! - A batch that exceeds a limit of the aggregator is split, and sent in parts.
 //! - After a connection fault, the next attempt waits: twice as long each time, up to a limit, and for a random part of
 //!   it, so that a fleet does not come back as a stampede. Capture knows nothing of it.
-//! - Where the aggregator lacks a part of a stream, the stream is read again from its log; where it is gone there, the
-//!   gap is accepted and remembered by the aggregator.
+//! - Where the aggregator lacks a part of a stream, the stream is read again from its log; where the log is gone, the gap
+//!   is accepted and recorded by the aggregator.
 
 mod backoff;
+mod ended;
+mod flight;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use seatmeter_proto::transport::{Dialer, TransportError, WINDOW};
+use seatmeter_proto::split;
+use seatmeter_proto::transport::{Dialer, WINDOW};
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
-use seatmeter_proto::v1::{BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse};
+use seatmeter_proto::v1::{BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse, Limits, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -28,8 +32,10 @@ use tonic::Streaming;
 use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
 use crate::codes;
-use crate::health::{self, Uplink as UplinkStatus};
+use crate::health::{self, UplinkState, UplinkStatus};
 use backoff::Backoff;
+use ended::{Ended, reason_in_words};
+use flight::{Flight, Part, Sent};
 
 /// How often the agent says how it is.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -40,76 +46,49 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// No more of the buffer than this is on its way at once, whatever the number of batches.
 const BYTES_IN_FLIGHT: usize = WINDOW as usize;
 
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    /// It could not be set up.
-    #[error(transparent)]
-    Connect(#[from] TransportError),
-    /// The aggregator or the network ended it.
-    #[error("the connection to the aggregator ended: {0}")]
-    Status(#[from] tonic::Status),
-    /// The aggregator closed it without a reason.
-    #[error("the aggregator closed the connection")]
-    Closed,
-    /// The aggregator does not answer.
-    #[error("the aggregator has not answered for {} seconds", ANSWER_TIMEOUT.as_secs())]
-    Silent,
-    /// The aggregator cannot store batches now.
-    #[error("the aggregator cannot store batches now: {0}")]
-    Unavailable(String),
-    /// Batches must be sent from the beginning.
-    #[error("batches are sent again from where the aggregator asked for")]
-    Resend,
-    /// The buffer failed.
-    #[error(transparent)]
-    Buffer(#[from] BufferError),
-    /// The agent stops.
-    #[error("the agent stops")]
-    Stop,
-}
-
 /// Delivers what is in the buffer, until told to stop.
 pub struct Uplink {
     /// The way to the aggregator.
     pub dialer: Dialer,
-    /// Who speaks; clock and epoch are filled in for each connection.
+    /// The agent; clock and epoch are filled in for each connection.
     pub hello: Hello,
     /// What is delivered.
     pub buffer: Arc<Buffer>,
     /// Where it is captured.
     pub capture: Arc<Capture>,
-    /// Where it is said how delivery is.
+    /// Where the state of delivery is published.
     pub status: watch::Sender<UplinkStatus>,
+}
+
+/// An open stream to the aggregator.
+struct Session {
+    requests: mpsc::Sender<IngestRequest>,
+    answers: Streaming<IngestResponse>,
+    limits: Limits,
+    /// The buffer's epoch when the stream was opened.
+    epoch: String,
+    flight: Flight,
 }
 
 impl Uplink {
     /// Delivers until `stop` says so.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::default();
-        let mut is_down = false;
         loop {
             let before = self.acknowledged_at();
-            let ended = self.session(&mut stop, &mut is_down).await;
-            let reason = ended.to_string();
+            let ended = match self.deliver(&mut stop).await {
+                Ok(()) => return,
+                Err(ended) => ended,
+            };
             if self.acknowledged_at() != before {
                 backoff = Backoff::default();
             }
             match ended {
                 Ended::Stop => return,
                 Ended::Resend => {
-                    tracing::warn!(code = codes::UPLINK_RESEND, reason, "delivery begins again");
+                    tracing::warn!(code = codes::UPLINK_RESEND, reason = %ended, "delivery begins again");
                 }
-                _ => {
-                    if !is_down {
-                        tracing::error!(code = codes::UPLINK_DOWN, reason, "batches wait in the buffer; trying again");
-                    }
-                    if !is_down {
-                        let since = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC");
-                        self.status.send_modify(|status| status.state = format!("down since {since}: {reason}"));
-                    }
-                    is_down = true;
-                }
+                ended => self.report_down(&ended),
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
@@ -118,32 +97,69 @@ impl Uplink {
         }
     }
 
-    fn acknowledged_at(&self) -> i64 {
+    fn acknowledged_at(&self) -> Option<i64> {
         self.status.borrow().acknowledged_at
     }
 
-    async fn session(&self, stop: &mut watch::Receiver<bool>, is_down: &mut bool) -> Ended {
-        match self.deliver(stop, is_down).await {
-            Ok(()) => Ended::Stop,
-            Err(ended) => ended,
+    /// Says once that delivery fails, and since when.
+    fn report_down(&self, ended: &Ended) {
+        if matches!(self.status.borrow().state, UplinkState::Down { .. }) {
+            return;
+        }
+        let reason = ended.to_string();
+        tracing::error!(code = codes::UPLINK_DOWN, reason, cause = ended.chain(), "batches wait in the buffer; trying again");
+        let since = Timestamp::now().as_second();
+        self.status.send_modify(|status| status.state = UplinkState::Down { since, reason });
+    }
+
+    /// Connects and delivers. Returns where the agent stops.
+    async fn deliver(&self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+        let mut session = tokio::select! {
+            session = self.open() => session?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.capture.changes();
+        loop {
+            if self.buffer.epoch() != session.epoch {
+                return Err(Ended::Resend);
+            }
+            self.fill(&mut session).await?;
+            tokio::select! {
+                message = session.answer() => {
+                    if let Down::Acknowledgement(acknowledgement) = message? {
+                        self.settle(&acknowledgement.results, &mut session.flight).await?;
+                    }
+                }
+                () = self.buffer.appended() => {}
+                () = tokio::time::sleep(ANSWER_TIMEOUT), if !session.flight.is_empty() => return Err(Ended::Silent),
+                _ = heartbeat.tick() => self.send_heartbeat(&session).await?,
+                Ok(()) = changes.changed() => self.send_heartbeat(&session).await?,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
         }
     }
 
-    async fn deliver(&self, stop: &mut watch::Receiver<bool>, is_down: &mut bool) -> Result<(), Ended> {
-        let channel = tokio::select! {
-            channel = self.dialer.connect() => channel?,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        };
-        let mut client = IngestServiceClient::new(channel);
-        let (sender, requests) = mpsc::channel(64);
+    /// Opens a stream: Hello, and the aggregator's Welcome.
+    async fn open(&self) -> Result<Session, Ended> {
+        let mut client = IngestServiceClient::new(self.dialer.connect().await?);
+        let (requests, stream) = mpsc::channel(64);
         let epoch = self.buffer.epoch();
         let clock = Some(seatmeter_proto::timestamp(Timestamp::now().as_second()));
         let hello = Hello { epoch: epoch.clone(), clock, ..self.hello.clone() };
-        send(&sender, Up::Hello(hello)).await?;
-        let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(requests)));
-        let mut answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
-        let Some(Down::Welcome(welcome)) = answer(&mut answers).await? else { return Err(Ended::Closed) };
-        if *is_down || self.acknowledged_at() == 0 {
+        send(&requests, Up::Hello(hello)).await?;
+        let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(stream)));
+        let answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
+        let mut session = Session { requests, answers, limits: Limits::default(), epoch, flight: Flight::default() };
+        let Down::Welcome(welcome) = session.answer().await? else { return Err(Ended::Closed) };
+        session.limits = welcome.limits.unwrap_or_default();
+        self.report_up(&welcome);
+        Ok(session)
+    }
+
+    fn report_up(&self, welcome: &Welcome) {
+        if self.status.borrow().state != UplinkState::Connected {
             tracing::info!(
                 code = codes::UPLINK_UP,
                 aggregator = self.dialer.url(),
@@ -151,60 +167,46 @@ impl Uplink {
                 "delivering"
             );
         }
-        *is_down = false;
-        self.status.send_modify(|status| status.state = "connected".into());
-
-        let window = welcome.max_batches_in_flight.clamp(1, 64) as usize;
-        let mut flight = Flight::default();
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            if self.buffer.epoch() != epoch {
-                return Err(Ended::Resend);
-            }
-            while flight.sent.len() < window && flight.bytes() < BYTES_IN_FLIGHT {
-                if !self.send_next(&sender, &mut flight).await? {
-                    break;
-                }
-            }
-            tokio::select! {
-                message = answer(&mut answers) => match message? {
-                    Some(Down::Acknowledgement(acknowledgement)) => {
-                        self.settle(&acknowledgement.results, &mut flight).await?;
-                        // No news: it is said with the next.
-                        self.status.send_if_modified(|status| {
-                            status.acknowledged_at = Timestamp::now().as_second();
-                            false
-                        });
-                    }
-                    Some(Down::Welcome(_)) | None => {}
-                },
-                () = self.buffer.appended() => {}
-                () = tokio::time::sleep(ANSWER_TIMEOUT), if !flight.sent.is_empty() => return Err(Ended::Silent),
-                _ = heartbeat.tick() => {
-                    let buffer = self.buffer.clone();
-                    let depth = blocking(move || buffer.depth()).await?;
-                    let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
-                    send(&sender, Up::Heartbeat(beat)).await?;
-                }
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            }
-        }
+        self.status.send_modify(|status| status.state = UplinkState::Connected);
     }
 
-    /// Sends the next batch that is not on its way yet. Returns whether there was one.
-    async fn send_next(&self, sender: &mpsc::Sender<IngestRequest>, flight: &mut Flight) -> Result<bool, Ended> {
-        if flight.next.is_empty() {
-            let (buffer, after) = (self.buffer.clone(), flight.last_sequence);
-            let batches = blocking(move || buffer.batches_after(after, BYTES_IN_FLIGHT / 2)).await?;
-            flight.next.extend(batches);
+    /// Sends batches until as many are in flight as may be.
+    async fn fill(&self, session: &mut Session) -> Result<(), Ended> {
+        let window = session.limits.max_batches_in_flight.clamp(1, 64) as usize;
+        while session.flight.len() < window && session.flight.bytes() < BYTES_IN_FLIGHT {
+            if session.flight.next.is_empty() {
+                self.load(session).await?;
+            }
+            let Some(part) = session.flight.next.pop_front() else { break };
+            session.flight.note(&part);
+            send(&session.requests, Up::Batch(part.batch)).await?;
         }
-        let Some(batch) = flight.next.pop_front() else { return Ok(false) };
-        flight.last_sequence = batch.sequence;
-        let fingerprint = batch.stream.as_ref().map(|stream| stream.fingerprint.clone()).unwrap_or_default();
-        flight.sent.push_back(Sent { sequence: batch.sequence, bytes: batch.columns.len(), fingerprint });
-        send(sender, Up::Batch(batch)).await?;
-        Ok(true)
+        Ok(())
+    }
+
+    /// Takes the next batches from the buffer, split where they exceed the aggregator's limits.
+    async fn load(&self, session: &mut Session) -> Result<(), Ended> {
+        let (buffer, after) = (self.buffer.clone(), session.flight.last_sequence);
+        for batch in blocking(move || buffer.batches_after(after, BYTES_IN_FLIGHT / 2)).await? {
+            let sequence = batch.sequence;
+            session.flight.last_sequence = sequence;
+            match split::within(batch, &session.limits) {
+                Ok(parts) => {
+                    let last = parts.len() - 1;
+                    let parts = parts.into_iter().enumerate();
+                    session.flight.next.extend(parts.map(|(index, batch)| Part { batch, is_last: index == last }));
+                }
+                Err(error) => self.set_aside(sequence, &error.to_string()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_heartbeat(&self, session: &Session) -> Result<(), Ended> {
+        let buffer = self.buffer.clone();
+        let depth = blocking(move || buffer.depth()).await?;
+        let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
+        send(&session.requests, Up::Heartbeat(beat)).await
     }
 
     /// Does what the aggregator's results ask for.
@@ -214,76 +216,77 @@ impl Uplink {
         for result in results {
             let Some(sent) = flight.take(result.sequence) else { continue };
             match result.outcome() {
-                BatchOutcome::Committed | BatchOutcome::Duplicate | BatchOutcome::Trimmed => done.push(result.sequence),
+                BatchOutcome::Committed | BatchOutcome::Duplicate | BatchOutcome::Trimmed => {
+                    done.extend(sent.is_last.then_some(result.sequence));
+                }
                 BatchOutcome::Gap => {
-                    tracing::warn!(
-                        code = codes::STREAM_GAP,
-                        sequence = result.sequence,
-                        expected = result.expected_start,
-                        "the aggregator lacks a part of a stream: its log is read again"
-                    );
-                    if let Ok(fingerprint) = sent.fingerprint.as_slice().try_into() {
-                        self.capture.rewind(fingerprint);
-                    }
+                    self.rewind(&sent, result);
                     trouble = Some(Ended::Resend);
                 }
                 BatchOutcome::Invalid => {
-                    tracing::error!(
-                        code = codes::BATCH_REFUSED,
-                        sequence = result.sequence,
-                        reason = result.message,
-                        "the aggregator will never take this batch: it is kept aside in the buffer; report it as a bug"
-                    );
-                    let (buffer, sequence) = (self.buffer.clone(), result.sequence);
-                    blocking(move || buffer.set_aside(sequence)).await?;
+                    let reason = format!("{} ({})", reason_in_words(result.reason()), result.detail);
+                    self.set_aside(result.sequence, &reason).await?;
                     trouble = Some(Ended::Resend);
                 }
                 BatchOutcome::Unavailable | BatchOutcome::Unspecified => {
-                    trouble = Some(Ended::Unavailable(result.message.clone()));
+                    trouble = Some(Ended::Unavailable(result.reason()));
                 }
             }
         }
         let buffer = self.buffer.clone();
         blocking(move || buffer.acknowledge(&done)).await?;
+        // No news by itself: it is told with the next.
+        self.status.send_if_modified(|status| {
+            status.acknowledged_at = Some(Timestamp::now().as_second());
+            false
+        });
         trouble.map_or(Ok(()), Err)
     }
-}
 
-/// What is on its way.
-#[derive(Default)]
-struct Flight {
-    next: std::collections::VecDeque<seatmeter_proto::v1::Batch>,
-    sent: std::collections::VecDeque<Sent>,
-    last_sequence: u64,
-}
-
-struct Sent {
-    sequence: u64,
-    bytes: usize,
-    fingerprint: Vec<u8>,
-}
-
-impl Flight {
-    fn bytes(&self) -> usize {
-        self.sent.iter().map(|sent| sent.bytes).sum()
+    /// Has the stream read again of which the aggregator lacks a part.
+    fn rewind(&self, sent: &Sent, result: &BatchResult) {
+        tracing::warn!(
+            code = codes::STREAM_GAP,
+            sequence = result.sequence,
+            expected = result.expected_start_position,
+            "the aggregator lacks a part of a stream: its log is read again"
+        );
+        if let Ok(fingerprint) = sent.fingerprint.as_slice().try_into() {
+            self.capture.rewind(fingerprint);
+        }
     }
 
-    fn take(&mut self, sequence: u64) -> Option<Sent> {
-        let index = self.sent.iter().position(|sent| sent.sequence == sequence)?;
-        self.sent.remove(index)
+    /// Keeps a batch aside that the aggregator will never take.
+    async fn set_aside(&self, sequence: u64, reason: &str) -> Result<(), Ended> {
+        tracing::error!(
+            code = codes::BATCH_REFUSED,
+            sequence,
+            reason,
+            "the aggregator will never take this batch: it is kept aside in the buffer; report it as a bug"
+        );
+        let buffer = self.buffer.clone();
+        blocking(move || buffer.set_aside(sequence)).await
+    }
+}
+
+impl Session {
+    /// The next answer; an end of the stream is an error, and a message of a later version is passed over.
+    async fn answer(&mut self) -> Result<Down, Ended> {
+        loop {
+            match self.answers.next().await {
+                Some(response) => {
+                    if let Some(message) = response?.message {
+                        return Ok(message);
+                    }
+                }
+                None => return Err(Ended::Closed),
+            }
+        }
     }
 }
 
 async fn send(sender: &mpsc::Sender<IngestRequest>, message: Up) -> Result<(), Ended> {
     sender.send(IngestRequest { message: Some(message) }).await.map_err(|_| Ended::Closed)
-}
-
-/// The next answer; an end of the stream is an error.
-async fn answer(answers: &mut Streaming<IngestResponse>) -> Result<Option<Down>, Ended> {
-    match answers.next().await {
-        Some(response) => Ok(response?.message),
-        None => Err(Ended::Closed),
-    }
 }
 
 /// SQLite blocks: it never runs on the runtime's own thread.

@@ -1,27 +1,28 @@
 //! `seatmeter activity`.
 
 use anyhow::Result;
-use seatmeter_proto::answer;
-use seatmeter_proto::v1::GetActivityRequest;
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
+use seatmeter_proto::v1::{self, ListActivityRequest};
+use seatmeter_service::screen::table::{Column, Kind, Output, View};
+use seatmeter_service::screen::text::list;
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::output::{self, Output, Row, safe};
+use crate::months::month;
+use crate::notes::{tell_zone, zone};
 
 #[derive(clap::Args)]
 pub(crate) struct Activity {
-    /// Only this month, YYYY-MM; all if none is given
+    /// Only this month, YYYY-MM, `this` or `last`; all if none is given
     month: Option<String>,
-    /// Only this license server; with several, the table and JSON name it, and CSV asks for one
+    /// Only this license server; with several, the table and JSON name each, and CSV asks for one
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
 }
 
-/// The form of `seatmeter-agent scan --output csv`: a contract.
+/// The figures of `seatmeter-agent scan`: the names of the fields are those of its CSV, and stay.
 #[derive(Serialize)]
 struct ActivityRow {
-    #[serde(skip)]
     license_server: String,
     month: String,
     daemon: String,
@@ -33,64 +34,68 @@ struct ActivityRow {
     denials: u64,
 }
 
-impl Row for ActivityRow {
-    const FIELDS: &'static [&'static str] =
-        &["month", "daemon", "feature", "users_checked_out", "users_held", "outs", "ins", "denials"];
-    const COLUMNS: &'static [&'static str] =
-        &["Server", "Month", "Daemon", "Feature", "Users ", "Checked out ", "Outs ", "Ins ", "Denial lines "];
+const SERVER: Column = Column::new("license_server", "Server", Kind::Text, 0);
 
-    fn cells(&self) -> Vec<String> {
-        vec![
-            safe(&self.license_server),
-            self.month.clone(),
-            safe(&self.daemon),
-            safe(&self.feature),
-            self.users_held.to_string(),
-            self.users_checked_out.to_string(),
-            self.outs.to_string(),
-            self.ins.to_string(),
-            self.denials.to_string(),
-        ]
-    }
-}
+const COLUMNS: [Column; 8] = [
+    Column::new("month", "Month", Kind::Text, 0),
+    Column::new("daemon", "Daemon", Kind::Text, 0),
+    Column::new("feature", "Feature", Kind::Text, 0),
+    Column::new("users_checked_out", "Checked out", Kind::Number, 1),
+    Column::new("users_held", "Users", Kind::Number, 0),
+    Column::new("outs", "Checkouts", Kind::Number, 0),
+    Column::new("ins", "Checkins", Kind::Number, 0),
+    Column::new("denials", "Denial lines", Kind::Number, 0),
+];
 
-/// As JSON, each row names its license server.
-#[derive(Serialize)]
-struct WithServer {
-    license_server: String,
-    #[serde(flatten)]
-    row: ActivityRow,
-}
-
-pub(crate) async fn activity(channel: Channel, asked: Activity, output: Output) -> Result<()> {
-    let request =
-        GetActivityRequest { license_server: asked.server.unwrap_or_default(), month: asked.month.unwrap_or_default() };
-    let found = UsageServiceClient::new(channel).get_activity(request).await?.into_inner();
-    let rows: Vec<ActivityRow> = found
-        .rows
-        .into_iter()
-        .map(|row| ActivityRow {
+impl From<v1::Activity> for ActivityRow {
+    fn from(row: v1::Activity) -> Self {
+        Self {
             license_server: row.license_server,
             month: row.month,
             daemon: row.daemon,
             feature: row.feature,
             users_checked_out: row.users_checked_out,
             users_held: row.users_held,
-            outs: row.outs,
-            ins: row.ins,
-            denials: row.denials,
-        })
-        .collect();
-    let mut servers: Vec<&str> = rows.iter().map(|row| row.license_server.as_str()).collect();
+            outs: row.checkouts,
+            ins: row.checkins,
+            denials: row.denial_lines,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    time_zone: String,
+}
+
+pub(crate) async fn activity(channel: &Channel, asked: Activity, view: &View) -> Result<bool> {
+    let mut client = UsageServiceClient::new(channel.clone());
+    let mut request = ListActivityRequest {
+        license_server: asked.server.unwrap_or_default(),
+        month: asked.month.map(|text| month(Some(&text))).unwrap_or_default(),
+        page_size: 10_000,
+        page_token: String::new(),
+    };
+    let mut rows: Vec<ActivityRow> = Vec::new();
+    let time_zone = loop {
+        let page = client.list_activity(request.clone()).await?.into_inner();
+        rows.extend(page.rows.into_iter().map(ActivityRow::from));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break page.time_zone;
+        }
+    };
+    let mut servers: Vec<String> = rows.iter().map(|row| row.license_server.clone()).collect();
     servers.dedup();
-    if output == Output::Csv && servers.len() > 1 {
-        anyhow::bail!("the CSV is one license server's: choose with --server, of {}", servers.join(", "));
+    if view.output == Output::Csv && servers.len() > 1 {
+        anyhow::bail!("the CSV is that of one license server: choose with --server, of {}", list(&servers));
     }
-    if output == Output::Json {
-        let rows: Vec<WithServer> =
-            rows.into_iter().map(|row| WithServer { license_server: row.license_server.clone(), row }).collect();
-        answer!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+    let zone = zone(&time_zone);
+    // CSV is byte for byte that of a scan, which knows no license server.
+    let columns = if view.output == Output::Csv { COLUMNS.to_vec() } else { [&[SERVER], &COLUMNS[..]].concat() };
+    view.print(&columns, &rows, &Envelope { time_zone }, &zone)?;
+    if view.is_for_people() {
+        tell_zone(&zone);
     }
-    output::print(&rows, output)
+    Ok(true)
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
 use tonic::transport::Channel;
-use tonic_types::StatusExt;
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The aggregator's URL: https://HOST:PORT, or http:// to a loopback address
     #[arg(
@@ -31,7 +31,7 @@ pub(crate) struct Connection {
 
 /// The aggregator cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; is the aggregator running, and is its URL right (--aggregator, or SEATMETER_AGGREGATOR)?")]
+#[error("{0}. Is the aggregator running, and is its URL right (--aggregator or SEATMETER_AGGREGATOR)?")]
 pub(crate) struct Unreachable(TransportError);
 
 impl Connection {
@@ -41,21 +41,5 @@ impl Connection {
         let tls = self.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
         let dialer = Dialer::new(&self.aggregator, tls)?;
         Ok(dialer.connect().await.map_err(Unreachable)?)
-    }
-}
-
-/// An error for people: what the aggregator said, and which field of the question it means.
-pub(crate) fn explain(error: &anyhow::Error) -> String {
-    let Some(status) = error.downcast_ref::<tonic::Status>() else { return format!("{error:#}") };
-    match status.get_details_bad_request() {
-        Some(wrong) if !wrong.field_violations.is_empty() => {
-            let fields: Vec<String> = wrong
-                .field_violations
-                .iter()
-                .map(|violation| format!("{}: {}", violation.field.replace('_', " "), violation.description))
-                .collect();
-            fields.join("; ")
-        }
-        _ => format!("the aggregator says: {} ({})", status.message(), status.code()),
     }
 }

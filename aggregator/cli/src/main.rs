@@ -2,36 +2,44 @@
 
 mod activity;
 mod connect;
-mod output;
+mod explain;
+mod months;
+mod notes;
 mod servers;
+mod trend;
+mod unrecognised;
 mod usage;
 mod users;
+mod watch;
+mod words;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use seatmeter_service::VERSION;
+use seatmeter_service::screen::table::View;
 
 use connect::{Connection, Unreachable};
-use output::Output;
 
 #[derive(Parser)]
 #[command(
     name = "seatmeter",
-    version,
+    version = VERSION,
     about = "Who used which licensed product, month by month",
-    after_help = "Examples:\n  seatmeter usage                          this month, by SKU\n  \
-                  seatmeter usage 2026-11 --output csv     a month, for a spreadsheet\n  \
-                  seatmeter users 2026-11 --sku XDT_ENT_UD the people behind a number\n  \
-                  seatmeter servers                        which license servers report\n\n\
-                  Exit codes: 0 answered, 1 failed, 2 wrong arguments, 4 the aggregator cannot be reached"
+    after_help = "Examples:\n  seatmeter usage                            this month, by SKU\n  \
+                  seatmeter usage last --output csv          last month, for a spreadsheet\n  \
+                  seatmeter users 2026-11 --sku XDT_ENT_UD   the people behind a number\n  \
+                  seatmeter servers --problems               which license servers do not report\n  \
+                  seatmeter help words                       what the words mean\n\n\
+                  Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 answered, and something needs attention,\n\
+                  4 the aggregator cannot be reached"
 )]
 struct Arguments {
     #[command(flatten)]
     connection: Connection,
-    /// The form of the answer
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    view: View,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,42 +50,73 @@ enum Command {
     Usage(usage::Usage),
     /// The people behind a month's numbers
     Users(users::Users),
-    /// Unique users month by month
-    Trend(usage::Trend),
-    /// License servers, and whether they report
+    /// Unique users by SKU, month by month
+    Trend(trend::Trend),
+    /// License servers and their logs: which report, and which do not; exit code 3 where one does not
     Servers(servers::Servers),
-    /// Agents, and how they are
-    Agents,
+    /// Agents, and how they are; exit code 3 where one is silent
+    Agents(servers::Agents),
     /// The figures of `seatmeter-agent scan`, by license server
     Activity(activity::Activity),
-    /// Samples of the log lines that were not understood
-    Unrecognised(servers::Unrecognised),
+    /// Samples of the log lines that were not recognised
+    #[command(visible_alias = "unrecognized")]
+    Unrecognised(unrecognised::Unrecognised),
+    /// What the words mean
+    #[command(long_about = words::GLOSSARY)]
+    Words,
+    /// Print a completion script for a shell, or the manual page
+    ///
+    /// Example: seatmeter generate bash >/etc/bash_completion.d/seatmeter
+    Generate(seatmeter_service::manual::Generate),
 }
 
+/// Answered, but something needs attention.
+const ATTENTION: u8 = 3;
+
+/// The aggregator cannot be reached.
+const UNREACHABLE: u8 = 4;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(ATTENTION),
         Err(error) => {
-            eprintln!("error: {}", connect::explain(&error));
-            if error.is::<Unreachable>() { ExitCode::from(4) } else { ExitCode::FAILURE }
+            anstream::eprintln!("{}: {}", notes::red("error"), explain::explain(&error));
+            if error.is::<Unreachable>() { ExitCode::from(UNREACHABLE) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+/// Runs a command. Returns whether all is well.
+fn run(arguments: Arguments) -> Result<bool> {
+    let Arguments { connection, view, command } = arguments;
+    match command {
+        Command::Words => {
+            seatmeter_service::answer!("{}", words::GLOSSARY);
+            return Ok(true);
+        }
+        Command::Generate(generate) => {
+            generate.print::<anyhow::Error>(Arguments::command())?;
+            return Ok(true);
+        }
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let channel = arguments.connection.open().await?;
-        let output = arguments.output;
-        match arguments.command {
-            Command::Usage(asked) => usage::usage(channel, asked, output).await,
-            Command::Users(asked) => users::users(channel, asked, output).await,
-            Command::Trend(asked) => usage::trend(channel, asked, output).await,
-            Command::Servers(asked) => servers::servers(channel, asked, output).await,
-            Command::Agents => servers::agents(channel, output).await,
-            Command::Activity(asked) => activity::activity(channel, asked, output).await,
-            Command::Unrecognised(asked) => servers::unrecognised(channel, asked, output).await,
+        let channel = connection.open().await?;
+        match command {
+            Command::Usage(asked) => watch::repeat(asked.watch, async || usage::usage(&channel, &asked, &view).await).await,
+            Command::Servers(asked) => {
+                watch::repeat(asked.watch, async || servers::servers(&channel, &asked, &view).await).await
+            }
+            Command::Agents(asked) => {
+                watch::repeat(asked.watch, async || servers::agents(&channel, &asked, &view).await).await
+            }
+            Command::Users(asked) => users::users(&channel, asked, &view).await,
+            Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
+            Command::Activity(asked) => activity::activity(&channel, asked, &view).await,
+            Command::Unrecognised(asked) => unrecognised::unrecognised(&channel, asked, &view).await,
+            Command::Words | Command::Generate(_) => Ok(true),
         }
     })
 }

@@ -1,126 +1,242 @@
-//! `seatmeter servers`, `agents` and `unrecognised`.
+//! `seatmeter servers` and `seatmeter agents`: what reports, and what does not.
 
 use anyhow::Result;
+use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, ListUnrecognisedLinesRequest, UnrecognisedLine,
+    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SourceState, Warning, WarningKind,
 };
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
+use seatmeter_service::screen::text::{count, minute, thousands};
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::output::{self, Output, Row, moment, safe, stamp};
+use crate::notes::{source_text, stamp, tell_zone, zone};
+use crate::watch::Watch;
 
 #[derive(clap::Args)]
 pub(crate) struct Servers {
     /// Only this license server
     name: Option<String>,
+    /// Only those that need attention
+    #[arg(long)]
+    problems: bool,
+    #[command(flatten)]
+    pub(crate) watch: Watch,
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Unrecognised {
-    /// Only this license server's
+pub(crate) struct Agents {
+    /// Only agents of this license server
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
+    #[command(flatten)]
+    pub(crate) watch: Watch,
 }
 
-/// A license server. The names of the fields are those of JSON and CSV, and stay.
+/// A log of a license server. The names of the fields are those of JSON and CSV, and stay. What is said of the license
+/// server stands in each row of it.
 #[derive(Serialize)]
-struct ServerRow {
+struct LogRow {
+    status: String,
+    state: &'static str,
+    since: Option<String>,
     license_server: String,
-    realm: String,
-    last_report: String,
-    last_line: String,
-    logs: usize,
+    realm: Option<String>,
+    log: Option<String>,
+    last_line: Option<String>,
+    last_report: Option<String>,
+    files: Option<u64>,
+    gaps: Option<u64>,
     open_sessions: u64,
     events: u64,
-    noise_lines: u64,
+    ignored_lines: u64,
     unrecognised_lines: u64,
-    warnings: String,
+    warnings: Vec<String>,
 }
 
-impl From<LicenseServer> for ServerRow {
-    fn from(server: LicenseServer) -> Self {
+const LOG_COLUMNS: &[Column] = &[
+    Column::new("status", "Status", Kind::State, 0),
+    Column::new("license_server", "Server", Kind::Text, 0),
+    Column::new("realm", "Realm", Kind::Text, WIDE),
+    Column::new("log", "Log", Kind::Text, 0),
+    Column::new("last_line", "Last line", Kind::Time, 0),
+    Column::new("last_report", "Last report", Kind::Time, 2),
+    Column::new("state", "State", Kind::Text, WIDE),
+    Column::new("since", "Since", Kind::Time, WIDE),
+    Column::new("files", "Files", Kind::Number, WIDE),
+    Column::new("gaps", "Gaps", Kind::Number, WIDE),
+    Column::new("open_sessions", "Open", Kind::Number, 3),
+    Column::new("events", "Events", Kind::Number, 4),
+    Column::new("ignored_lines", "Ignored", Kind::Number, WIDE),
+    Column::new("unrecognised_lines", "Unrecognised", Kind::Number, WIDE),
+    Column::new("warnings", "Look into", Kind::Text, 1),
+];
+
+impl LogRow {
+    /// The rows of a license server: one for each log, or one where there is none.
+    fn all_of(server: LicenseServer, zone: &TimeZone) -> Vec<(ReportState, Self)> {
         let lines = server.lines.unwrap_or_default();
-        Self {
-            last_report: stamp(server.last_report.as_ref()),
-            last_line: stamp(server.last_line.as_ref()),
-            license_server: server.name,
-            realm: server.realm,
-            logs: server.logs.len(),
-            open_sessions: server.open_sessions,
-            events: lines.events,
-            noise_lines: lines.noise,
-            unrecognised_lines: lines.unrecognised,
-            warnings: server.warnings.join("; "),
+        let row = |state: ReportState, log: Option<&Log>| {
+            let since = log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
+            let (source, detail) = log.map_or((SourceState::Unspecified, ""), |log| (log.source_state(), &log.detail));
+            Self {
+                status: status(state, since.map(|since| minute(since.seconds, zone)), source, detail),
+                state: state_name(state),
+                since: stamp(since),
+                license_server: server.name.clone(),
+                realm: Some(server.realm.clone()).filter(|realm| !realm.is_empty()),
+                log: log.map(|log| log.name.clone()),
+                last_line: log.and_then(|log| stamp(log.last_line.as_ref())),
+                last_report: stamp(server.last_report.as_ref()),
+                files: log.map(|log| log.streams),
+                gaps: log.map(|log| log.gaps),
+                open_sessions: server.open_sessions,
+                events: lines.events,
+                ignored_lines: lines.ignored,
+                unrecognised_lines: lines.unrecognised,
+                warnings: server.warnings.iter().map(warning).collect(),
+            }
+        };
+        if server.logs.is_empty() {
+            return vec![(server.state(), row(server.state(), None))];
         }
+        server.logs.iter().map(|log| (log.state(), row(log.state(), Some(log)))).collect()
     }
 }
 
-impl Row for ServerRow {
-    const FIELDS: &'static [&'static str] = &[
-        "license_server",
-        "realm",
-        "last_report",
-        "last_line",
-        "logs",
-        "open_sessions",
-        "events",
-        "noise_lines",
-        "unrecognised_lines",
-        "warnings",
-    ];
-    const COLUMNS: &'static [&'static str] =
-        &["Server", "Realm", "Last report", "Last line", "Logs ", "Open ", "Events ", "Not understood ", "Look into"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            safe(&self.license_server),
-            safe(&self.realm),
-            moment(&self.last_report),
-            moment(&self.last_line),
-            self.logs.to_string(),
-            self.open_sessions.to_string(),
-            self.events.to_string(),
-            self.unrecognised_lines.to_string(),
-            safe(&self.warnings),
-        ]
+/// The state as a program reads it.
+fn state_name(state: ReportState) -> &'static str {
+    match state {
+        ReportState::Ok => "ok",
+        ReportState::Late => "late",
+        ReportState::Waiting => "waiting",
+        ReportState::Never => "never",
+        ReportState::CannotRead => "cannot_read",
+        ReportState::NotALog => "not_a_log",
+        ReportState::Silent => "silent",
+        ReportState::Unspecified => "unknown",
     }
 }
 
-pub(crate) async fn servers(channel: Channel, asked: Servers, output: Output) -> Result<()> {
-    let found = FleetServiceClient::new(channel).list_license_servers(ListLicenseServersRequest {}).await?.into_inner();
-    let wanted = |name: &str| asked.name.as_ref().is_none_or(|asked| asked.eq_ignore_ascii_case(name));
-    let rows: Vec<ServerRow> =
-        found.license_servers.into_iter().filter(|server| wanted(&server.name)).map(ServerRow::from).collect();
-    output::print(&rows, output)
+/// The state in words.
+fn status(state: ReportState, since: Option<String>, source: SourceState, detail: &str) -> String {
+    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let source = source_text(source, detail);
+    let because = |text: &str| if source.is_empty() { text.to_owned() } else { format!("{text}: {source}") };
+    match state {
+        ReportState::Ok => "ok".into(),
+        ReportState::Late => format!("late{since}"),
+        ReportState::Silent => format!("silent{since}"),
+        ReportState::Never => because("never"),
+        ReportState::Waiting => because("waiting"),
+        ReportState::CannotRead => because("cannot read"),
+        ReportState::NotALog if detail.is_empty() => "not a license log".into(),
+        ReportState::NotALog => format!("not a license log ({detail})"),
+        ReportState::Unspecified => "unknown to this version".into(),
+    }
+}
+
+fn warning(warning: &Warning) -> String {
+    match warning.kind() {
+        WarningKind::SeveralAgents => format!("{} speak for it", count(warning.count, "agent")),
+        WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
+        WarningKind::Unspecified => "unknown to this version".into(),
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    total: u64,
+    time_zone: String,
+}
+
+pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> Result<bool> {
+    let mut client = FleetServiceClient::new(channel.clone());
+    let mut request = ListLicenseServersRequest {
+        license_server: asked.name.clone().unwrap_or_default(),
+        only_problems: asked.problems,
+        page_size: 1000,
+        page_token: String::new(),
+    };
+    let mut servers = Vec::new();
+    let (time_zone, total) = loop {
+        let page = client.list_license_servers(request.clone()).await?.into_inner();
+        servers.extend(page.license_servers);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break (page.time_zone, page.total_size as u64);
+        }
+    };
+    let zone = zone(&time_zone);
+    let mut rows: Vec<(ReportState, LogRow)> =
+        servers.into_iter().flat_map(|server| LogRow::all_of(server, &zone)).collect();
+    rows.retain(|(state, _)| !asked.problems || *state != ReportState::Ok);
+    // Worst first; the order of names stays within.
+    rows.sort_by_key(|(state, _)| std::cmp::Reverse(*state as i32));
+    let troubled = rows.iter().filter(|(state, _)| *state != ReportState::Ok).count() as u64;
+    let rows: Vec<LogRow> = rows.into_iter().map(|(_, row)| row).collect();
+    view.print(LOG_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    if view.is_for_people() {
+        match troubled {
+            0 if rows.is_empty() => answer!("No license server has reported yet."),
+            0 => answer!("Every log reports."),
+            troubled => answer!("Attention: {} of {}.", thousands(troubled), count(rows.len() as u64, "log")),
+        }
+        tell_zone(&zone);
+    }
+    Ok(troubled == 0)
 }
 
 /// An agent. The names of the fields are those of JSON and CSV, and stay.
 #[derive(Serialize)]
 struct AgentRow {
+    status: String,
+    state: &'static str,
     license_server: String,
     agent_id: String,
     host: String,
     version: String,
-    last_report: String,
+    last_report: Option<String>,
     clock_ahead_seconds: i64,
     buffered_batches: u64,
     buffered_bytes: u64,
     oldest_batch_age_seconds: u64,
     undated_lines: u64,
-    troubles: String,
+    problems: Vec<String>,
 }
 
-impl From<Agent> for AgentRow {
-    fn from(agent: Agent) -> Self {
+const AGENT_COLUMNS: &[Column] = &[
+    Column::new("status", "Status", Kind::State, 0),
+    Column::new("license_server", "Server", Kind::Text, 0),
+    Column::new("agent_id", "Agent", Kind::Id, 2),
+    Column::new("host", "Host", Kind::Text, 1),
+    Column::new("version", "Version", Kind::Text, 3),
+    Column::new("last_report", "Last report", Kind::Time, 0),
+    Column::new("state", "State", Kind::Text, WIDE),
+    Column::new("clock_ahead_seconds", "Clock ahead (s)", Kind::Number, 6),
+    Column::new("buffered_batches", "Batches waiting", Kind::Number, 4),
+    Column::new("buffered_bytes", "Buffered (bytes)", Kind::Number, WIDE),
+    Column::new("oldest_batch_age_seconds", "Oldest (s)", Kind::Number, 5),
+    Column::new("undated_lines", "Undated lines", Kind::Number, WIDE),
+    Column::new("problems", "Problems", Kind::Text, 1),
+];
+
+impl AgentRow {
+    fn new(agent: Agent, zone: &TimeZone) -> Self {
+        let state = agent.state();
         let heartbeat = agent.heartbeat.unwrap_or_default();
-        let troubles = heartbeat.sources.iter().filter(|source| !source.message.is_empty());
+        let since = agent.last_report.as_ref().map(|at| minute(at.seconds, zone));
+        let problems = heartbeat.sources.iter().filter_map(|source| {
+            let text = source_text(source.state(), &source.detail);
+            (!text.is_empty()).then(|| format!("{}: {text}", source.log))
+        });
         Self {
+            status: status(state, since, SourceState::Unspecified, ""),
+            state: state_name(state),
             last_report: stamp(agent.last_report.as_ref()),
-            troubles: troubles
-                .map(|source| format!("{}: {}", source.log, source.message))
-                .collect::<Vec<_>>()
-                .join("; "),
+            problems: problems.collect(),
             license_server: agent.license_server,
             agent_id: agent.id,
             host: agent.host,
@@ -134,103 +250,29 @@ impl From<Agent> for AgentRow {
     }
 }
 
-impl Row for AgentRow {
-    const FIELDS: &'static [&'static str] = &[
-        "license_server",
-        "agent_id",
-        "host",
-        "version",
-        "last_report",
-        "clock_ahead_seconds",
-        "buffered_batches",
-        "buffered_bytes",
-        "oldest_batch_age_seconds",
-        "undated_lines",
-        "troubles",
-    ];
-    const COLUMNS: &'static [&'static str] = &[
-        "Server",
-        "Agent",
-        "Host",
-        "Version",
-        "Last report",
-        "Clock ahead ",
-        "Waiting ",
-        "Oldest ",
-        "Undated ",
-        "Troubles",
-    ];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            safe(&self.license_server),
-            safe(&self.agent_id),
-            safe(&self.host),
-            safe(&self.version),
-            moment(&self.last_report),
-            format!("{} s", self.clock_ahead_seconds),
-            self.buffered_batches.to_string(),
-            format!("{} s", self.oldest_batch_age_seconds),
-            self.undated_lines.to_string(),
-            safe(&self.troubles),
-        ]
-    }
-}
-
-pub(crate) async fn agents(channel: Channel, output: Output) -> Result<()> {
-    let found = FleetServiceClient::new(channel).list_agents(ListAgentsRequest {}).await?.into_inner();
-    let rows: Vec<AgentRow> = found.agents.into_iter().map(AgentRow::from).collect();
-    output::print(&rows, output)
-}
-
-/// A line that was not understood. The names of the fields are those of JSON and CSV, and stay.
-#[derive(Serialize)]
-struct LineRow {
-    license_server: String,
-    log: String,
-    position: u64,
-    near: String,
-    text: String,
-}
-
-impl From<UnrecognisedLine> for LineRow {
-    fn from(line: UnrecognisedLine) -> Self {
-        Self {
-            near: stamp(line.near.as_ref()),
-            license_server: line.license_server,
-            log: line.log,
-            position: line.position,
-            text: line.text,
-        }
-    }
-}
-
-impl Row for LineRow {
-    const FIELDS: &'static [&'static str] = &["license_server", "log", "position", "near", "text"];
-    const COLUMNS: &'static [&'static str] = &["Server", "Log", "Position ", "Near", "Line"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            safe(&self.license_server),
-            safe(&self.log),
-            self.position.to_string(),
-            moment(&self.near),
-            safe(&self.text),
-        ]
-    }
-}
-
-pub(crate) async fn unrecognised(channel: Channel, asked: Unrecognised, output: Output) -> Result<()> {
-    let request = ListUnrecognisedLinesRequest {
-        license_server: asked.server.unwrap_or_default(),
+pub(crate) async fn agents(channel: &Channel, asked: &Agents, view: &View) -> Result<bool> {
+    let mut client = FleetServiceClient::new(channel.clone());
+    let mut request = ListAgentsRequest {
+        license_server: asked.server.clone().unwrap_or_default(),
         page_size: 1000,
         page_token: String::new(),
     };
-    let found = FleetServiceClient::new(channel).list_unrecognised_lines(request).await?.into_inner();
-    let rows: Vec<LineRow> = found.lines.into_iter().map(LineRow::from).collect();
-    output::print(&rows, output)?;
-    if output == Output::Table && !found.next_page_token.is_empty() {
-        eprintln!("There are more than these {}.", rows.len());
+    let mut agents = Vec::new();
+    let (time_zone, total) = loop {
+        let page = client.list_agents(request.clone()).await?.into_inner();
+        agents.extend(page.agents);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break (page.time_zone, page.total_size as u64);
+        }
+    };
+    let zone = zone(&time_zone);
+    let is_well = agents.iter().all(|agent| agent.state() == ReportState::Ok);
+    agents.sort_by_key(|agent| std::cmp::Reverse(agent.state));
+    let rows: Vec<AgentRow> = agents.into_iter().map(|agent| AgentRow::new(agent, &zone)).collect();
+    view.print(AGENT_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    if view.is_for_people() {
+        tell_zone(&zone);
     }
-    Ok(())
+    Ok(is_well)
 }

@@ -1,16 +1,20 @@
-//! `seatmeter usage` and `seatmeter trend`.
+//! `seatmeter usage`.
 
 use anyhow::Result;
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
-use seatmeter_proto::v1::{Basis, Completeness, GetMonthlyUsageRequest, GetTrendRequest, SkuUsage};
+use seatmeter_proto::v1::{GetMonthlyUsageRequest, GetMonthlyUsageResponse, SkuUsage};
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::output::{self, Output, Row, moment, safe, stamp, yes_no};
+use crate::months::month;
+use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, zone};
+use crate::watch::Watch;
 
 #[derive(clap::Args)]
 pub(crate) struct Usage {
-    /// The month, YYYY-MM; the current one if none is given
+    /// The month: YYYY-MM, `this` or `last`; the current one if none is given
     month: Option<String>,
     /// Only this license server
     #[arg(long, value_name = "NAME")]
@@ -21,190 +25,207 @@ pub(crate) struct Usage {
     /// A row for each SKU and license server (these never add up: one person can use several)
     #[arg(long)]
     by_server: bool,
+    #[command(flatten)]
+    pub(crate) watch: Watch,
 }
 
-#[derive(clap::Args)]
-pub(crate) struct Trend {
-    /// The first month, YYYY-MM; eleven months before the last if none is given
-    #[arg(long, value_name = "MONTH")]
-    from: Option<String>,
-    /// The last month, YYYY-MM; the current one if none is given
-    #[arg(long, value_name = "MONTH")]
-    through: Option<String>,
-    /// Only this SKU
-    #[arg(long, value_name = "SKU")]
-    sku: Option<String>,
-    /// Only this license server
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-}
-
-/// A SKU's month. The names of the fields are those of JSON and CSV, and stay.
+/// The usage of a SKU in a month. The names of the fields are those of JSON and CSV, and stay.
 #[derive(Serialize)]
-struct SkuRow {
-    month: String,
-    sku: String,
-    product: String,
-    license_server: String,
-    unique_users: u64,
-    free_users: u64,
-    paid_users: u64,
-    devices: u64,
-    checkouts: u64,
-    denials: u64,
-    denial_lines: u64,
-    seat_hours: f64,
-    peak_concurrent: u64,
-    peak_at: String,
-    peak_exact: bool,
-    catalogued: bool,
-    concurrent_model: bool,
+pub(crate) struct SkuRow {
+    pub(crate) month: String,
+    pub(crate) sku: String,
+    product: Option<String>,
+    license_server: Option<String>,
+    pub(crate) unique_users: Option<u64>,
+    free_users: Option<u64>,
+    paid_users: Option<u64>,
+    devices: Option<u64>,
+    checkouts: Option<u64>,
+    denials: Option<u64>,
+    denial_lines: Option<u64>,
+    seat_hours: Option<f64>,
+    peak_concurrent: Option<u64>,
+    peak_at: Option<String>,
+    peak_exact: Option<bool>,
+    catalogued: Option<bool>,
+    concurrent_model: Option<bool>,
     complete: bool,
 }
 
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::new("month", "Month", Kind::Text, 6),
+    Column::new("sku", "SKU", Kind::Text, 0),
+    Column::new("product", "Product", Kind::Text, 7),
+    Column::new("license_server", "Server", Kind::Text, 5),
+    Column::new("unique_users", "Users", Kind::Number, 0),
+    Column::new("free_users", "Free", Kind::Number, WIDE),
+    Column::new("paid_users", "Paid", Kind::Number, WIDE),
+    Column::new("devices", "Devices", Kind::Number, 4),
+    Column::new("checkouts", "Checkouts", Kind::Number, 2),
+    Column::new("denials", "Denials", Kind::Number, 1),
+    Column::new("denial_lines", "Denial lines", Kind::Number, WIDE),
+    Column::new("seat_hours", "Seat-hours", Kind::Number, 8),
+    Column::new("peak_concurrent", "Peak", Kind::Number, 3),
+    Column::new("peak_at", "Peak at", Kind::Time, WIDE),
+    Column::new("peak_exact", "Exact peak", Kind::Text, WIDE),
+    Column::new("catalogued", "In catalogue", Kind::Text, WIDE),
+    Column::new("concurrent_model", "Concurrent", Kind::Text, WIDE),
+    Column::new("complete", "Complete", Kind::Text, 0),
+];
+
 impl From<SkuUsage> for SkuRow {
     fn from(usage: SkuUsage) -> Self {
+        // Where no license server has reported, the figures are unknown.
+        let known = |figure: u64| usage.reported.then_some(figure);
         Self {
+            unique_users: known(usage.unique_users),
+            free_users: known(usage.free_users),
+            paid_users: known(usage.paid_users),
+            devices: known(usage.devices),
+            checkouts: known(usage.checkouts),
+            denials: known(usage.denials),
+            denial_lines: known(usage.denial_lines),
+            // Two digits: a hundredth of an hour is 36 seconds.
+            seat_hours: usage.reported.then_some((usage.seat_seconds as f64 / 36.0).round() / 100.0),
+            peak_concurrent: known(usage.peak_concurrent),
             peak_at: stamp(usage.peak_at.as_ref()),
+            peak_exact: usage.reported.then_some(usage.peak_exact),
             month: usage.month,
             sku: usage.sku,
-            product: usage.product,
-            license_server: usage.license_server,
-            unique_users: usage.unique_users,
-            free_users: usage.free_users,
-            paid_users: usage.paid_users,
-            devices: usage.devices,
-            checkouts: usage.checkouts,
-            denials: usage.denials,
-            denial_lines: usage.denial_lines,
-            // Two digits: a hundredth of an hour is 36 seconds.
-            seat_hours: (usage.seat_seconds as f64 / 36.0).round() / 100.0,
-            peak_concurrent: usage.peak_concurrent,
-            peak_exact: usage.peak_exact,
-            catalogued: usage.catalogued,
-            concurrent_model: usage.concurrent_model,
+            product: usage.catalogued.then_some(usage.product),
+            license_server: Some(usage.license_server).filter(|name| !name.is_empty()),
+            catalogued: Some(usage.catalogued),
+            concurrent_model: Some(usage.concurrent_model),
             complete: usage.complete,
         }
     }
 }
 
-impl Row for SkuRow {
-    const FIELDS: &'static [&'static str] = &[
-        "month",
-        "sku",
-        "product",
-        "license_server",
-        "unique_users",
-        "free_users",
-        "paid_users",
-        "devices",
-        "checkouts",
-        "denials",
-        "denial_lines",
-        "seat_hours",
-        "peak_concurrent",
-        "peak_at",
-        "peak_exact",
-        "catalogued",
-        "concurrent_model",
-        "complete",
-    ];
-    const COLUMNS: &'static [&'static str] = &[
-        "Month",
-        "SKU",
-        "Product",
-        "Server",
-        "Users ",
-        "Devices ",
-        "Checkouts ",
-        "Denials ",
-        "Seat-hours ",
-        "Peak ",
-        "Complete",
-    ];
-
-    fn cells(&self) -> Vec<String> {
-        let product = match (self.catalogued, self.concurrent_model) {
-            (false, _) => "(not in the catalogue)".to_owned(),
-            (true, true) => format!("{} [concurrent: no user count]", self.product),
-            (true, false) => self.product.clone(),
-        };
-        vec![
-            self.month.clone(),
-            safe(&self.sku),
-            safe(&product),
-            if self.license_server.is_empty() { "all".into() } else { safe(&self.license_server) },
-            self.unique_users.to_string(),
-            self.devices.to_string(),
-            self.checkouts.to_string(),
-            self.denials.to_string(),
-            format!("{:.1}", self.seat_hours),
-            format!("{}{}", if self.peak_exact { "" } else { "≤ " }, self.peak_concurrent),
-            yes_no(self.complete),
-        ]
-    }
+/// What JSON has beside the rows.
+#[derive(Serialize)]
+struct Envelope {
+    total: Total,
+    basis: Option<BasisJson>,
+    completeness: Option<CompletenessJson>,
 }
 
-pub(crate) async fn usage(channel: Channel, asked: Usage, output: Output) -> Result<()> {
-    let request = GetMonthlyUsageRequest {
-        month: asked.month.unwrap_or_default(),
-        license_server: asked.server.unwrap_or_default(),
-        sku: asked.sku.unwrap_or_default(),
-        by_server: asked.by_server,
+/// All rows together: each person once.
+#[derive(Serialize)]
+struct Total {
+    unique_users: u64,
+    free_users: u64,
+    paid_users: u64,
+}
+
+pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Result<bool> {
+    let (mut rows, found) = fetch(channel, asked).await?;
+    let total = found.total.unwrap_or_default();
+    let completeness = found.completeness.clone().unwrap_or_default();
+    let basis = found.basis.clone().unwrap_or_default();
+    let zone = zone(&basis.time_zone);
+    let notes = Notes::of(&rows);
+    if view.is_for_people() && rows.len() > 1 {
+        rows.push(total_row(&rows[0], total.unique_users, completeness.complete));
+    }
+    let envelope = Envelope {
+        total: Total {
+            unique_users: total.unique_users,
+            free_users: total.free_users,
+            paid_users: total.paid_users,
+        },
+        basis: found.basis.map(BasisJson::from),
+        completeness: Some(CompletenessJson::new(&completeness)),
     };
-    let found = UsageServiceClient::new(channel).get_monthly_usage(request).await?.into_inner();
-    let rows: Vec<SkuRow> = found.rows.into_iter().map(SkuRow::from).collect();
-    output::print(&rows, output)?;
-    if output == Output::Table {
+    view.print(COLUMNS, &rows, &envelope, &zone)?;
+    if view.is_for_people() {
         if rows.is_empty() && !found.latest_month.is_empty() {
-            eprintln!("No use in this month. The last month with any is {}.", found.latest_month);
+            answer!("No usage in this month. The last month with any is {}.", found.latest_month);
         }
-        tell_basis(found.basis.as_ref());
-        tell_completeness(found.completeness.as_ref());
+        notes.tell();
+        tell_basis(&basis);
+        tell_completeness(&completeness, &zone);
     }
-    Ok(())
+    Ok(true)
 }
 
-pub(crate) async fn trend(channel: Channel, asked: Trend, output: Output) -> Result<()> {
-    let request = GetTrendRequest {
-        from_month: asked.from.unwrap_or_default(),
-        through_month: asked.through.unwrap_or_default(),
-        sku: asked.sku.unwrap_or_default(),
-        license_server: asked.server.unwrap_or_default(),
+/// All pages of an answer.
+async fn fetch(channel: &Channel, asked: &Usage) -> Result<(Vec<SkuRow>, GetMonthlyUsageResponse)> {
+    let mut client = UsageServiceClient::new(channel.clone());
+    let mut request = GetMonthlyUsageRequest {
+        month: month(asked.month.as_deref()),
+        license_server: asked.server.clone().unwrap_or_default(),
+        sku: asked.sku.clone().unwrap_or_default(),
+        by_server: asked.by_server,
+        page_size: 10_000,
+        page_token: String::new(),
     };
-    let found = UsageServiceClient::new(channel).get_trend(request).await?.into_inner();
-    let rows: Vec<SkuRow> = found.rows.into_iter().map(SkuRow::from).collect();
-    output::print(&rows, output)?;
-    if output == Output::Table {
-        tell_basis(found.basis.as_ref());
-    }
-    Ok(())
-}
-
-fn tell_basis(basis: Option<&Basis>) {
-    if let Some(basis) = basis {
-        eprintln!(
-            "Months of {}; a person counts who {} a seat; domains: {}; rules {}.",
-            basis.time_zone,
-            if basis.person_rule == "held" { "held" } else { "checked out" },
-            basis.domain_rule,
-            basis.rules_version
-        );
+    let mut rows = Vec::new();
+    loop {
+        let mut page = client.get_monthly_usage(request.clone()).await?.into_inner();
+        rows.extend(page.rows.drain(..).map(SkuRow::from));
+        request.page_token.clone_from(&page.next_page_token);
+        if page.next_page_token.is_empty() {
+            return Ok((rows, page));
+        }
     }
 }
 
-/// What is missing, for each license server that lacks something: silence is never zero.
-fn tell_completeness(completeness: Option<&Completeness>) {
-    let Some(completeness) = completeness else { return };
-    if completeness.servers.is_empty() {
-        eprintln!("No license server has reported yet.");
+/// The last row of a table: each person once, whatever they used.
+fn total_row(like: &SkuRow, unique_users: u64, complete: bool) -> SkuRow {
+    SkuRow {
+        month: like.month.clone(),
+        sku: "any SKU".into(),
+        product: None,
+        license_server: None,
+        unique_users: Some(unique_users),
+        free_users: None,
+        paid_users: None,
+        devices: None,
+        checkouts: None,
+        denials: None,
+        denial_lines: None,
+        seat_hours: None,
+        peak_concurrent: None,
+        peak_at: None,
+        peak_exact: None,
+        catalogued: None,
+        concurrent_model: None,
+        complete,
     }
-    for server in completeness.servers.iter().filter(|server| !server.complete) {
-        let through = moment(&stamp(server.reported_through.as_ref()));
-        eprintln!(
-            "Incomplete: {} (reported through {through}): {}",
-            safe(&server.license_server),
-            safe(&server.reasons.join("; "))
-        );
+}
+
+/// What the rows have in common that a reader must know.
+#[derive(Default)]
+struct Notes {
+    uncatalogued: usize,
+    concurrent: Vec<String>,
+    inexact: Vec<String>,
+}
+
+impl Notes {
+    fn of(rows: &[SkuRow]) -> Self {
+        let named = |is_one: &dyn Fn(&&SkuRow) -> bool| {
+            let mut skus: Vec<String> = rows.iter().filter(is_one).map(|row| row.sku.clone()).collect();
+            skus.dedup();
+            skus
+        };
+        Self {
+            uncatalogued: named(&|row| row.catalogued == Some(false)).len(),
+            concurrent: named(&|row| row.concurrent_model == Some(true)),
+            inexact: named(&|row| row.peak_exact == Some(false)),
+        }
+    }
+
+    fn tell(&self) {
+        use seatmeter_service::screen::text::{count, list};
+        if self.uncatalogued > 0 {
+            answer!("Not in the catalogue: {}; a feature without an entry is a SKU of its own.", count(self.uncatalogued as u64, "SKU"));
+        }
+        if !self.concurrent.is_empty() {
+            answer!("Concurrent licenses, whose users are no license figure: {}.", list(&self.concurrent));
+        }
+        if !self.inexact.is_empty() {
+            answer!("Peaks that are upper bounds, since several features or servers add up: {}.", list(&self.inexact));
+        }
     }
 }

@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
-use seatmeter_proto::v1::{ListUsersRequest, UserUsage};
+use seatmeter_proto::v1::{Basis, Completeness, ExportUsersRequest, UserUsage};
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
+use seatmeter_service::screen::text::thousands;
 use serde::Serialize;
+use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
-use crate::output::{self, Output, Row, moment, safe, stamp, yes_no};
+use crate::months::month;
+use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, zone};
 
 #[derive(clap::Args)]
 pub(crate) struct Users {
-    /// The month, YYYY-MM; the current one if none is given
+    /// The month: YYYY-MM, `this` or `last`; the current one if none is given
     month: Option<String>,
     /// Only those who used this SKU
     #[arg(long, value_name = "SKU")]
@@ -23,97 +28,92 @@ pub(crate) struct Users {
     limit: Option<usize>,
 }
 
-/// A person's month. The names of the fields are those of JSON and CSV, and stay.
+/// The usage of a person in a month. The names of the fields are those of JSON and CSV, and stay.
 #[derive(Serialize)]
 struct UserRow {
     person: String,
-    realm: String,
-    identities: String,
-    skus: String,
-    first_used: String,
-    last_used: String,
+    realm: Option<String>,
+    identities: Vec<String>,
+    skus: Vec<String>,
+    first_used: Option<String>,
+    last_used: Option<String>,
     days: u32,
     checkouts: u64,
     seat_hours: f64,
     estimated: bool,
+    complete: bool,
 }
 
-impl From<UserUsage> for UserRow {
-    fn from(user: UserUsage) -> Self {
+const COLUMNS: &[Column] = &[
+    Column::new("person", "Person", Kind::Text, 0),
+    Column::new("realm", "Realm", Kind::Text, 5),
+    Column::new("identities", "Identities", Kind::Text, WIDE),
+    Column::new("skus", "SKUs", Kind::Text, 2),
+    Column::new("first_used", "First used", Kind::Time, 3),
+    Column::new("last_used", "Last used", Kind::Time, 1),
+    Column::new("days", "Days", Kind::Number, 0),
+    Column::new("checkouts", "Checkouts", Kind::Number, 0),
+    Column::new("seat_hours", "Seat-hours", Kind::Number, 4),
+    Column::new("estimated", "Estimated", Kind::Text, 6),
+    Column::new("complete", "Complete", Kind::Text, WIDE),
+];
+
+impl UserRow {
+    fn new(user: UserUsage, complete: bool) -> Self {
         Self {
             first_used: stamp(user.first_used.as_ref()),
             last_used: stamp(user.last_used.as_ref()),
             person: user.person,
-            realm: user.realm,
-            identities: user.identities.join(", "),
-            skus: user.skus.join(", "),
+            realm: Some(user.realm).filter(|realm| !realm.is_empty()),
+            identities: user.identities,
+            skus: user.skus,
             days: user.days,
             checkouts: user.checkouts,
             seat_hours: (user.seat_seconds as f64 / 36.0).round() / 100.0,
             estimated: user.estimated,
+            complete,
         }
     }
 }
 
-impl Row for UserRow {
-    const FIELDS: &'static [&'static str] = &[
-        "person",
-        "realm",
-        "identities",
-        "skus",
-        "first_used",
-        "last_used",
-        "days",
-        "checkouts",
-        "seat_hours",
-        "estimated",
-    ];
-    const COLUMNS: &'static [&'static str] =
-        &["Person", "Realm", "SKUs", "First used", "Last used", "Days ", "Checkouts ", "Seat-hours ", "Estimated"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            safe(&self.person),
-            safe(&self.realm),
-            safe(&self.skus),
-            moment(&self.first_used),
-            moment(&self.last_used),
-            self.days.to_string(),
-            self.checkouts.to_string(),
-            format!("{:.1}", self.seat_hours),
-            yes_no(self.estimated),
-        ]
-    }
+#[derive(Serialize)]
+struct Envelope {
+    total: u64,
+    basis: BasisJson,
+    completeness: CompletenessJson,
 }
 
-/// People asked for in one call.
-const PAGE: i32 = 1000;
-
-pub(crate) async fn users(channel: Channel, asked: Users, output: Output) -> Result<()> {
-    let mut client = UsageServiceClient::new(channel);
+pub(crate) async fn users(channel: &Channel, asked: Users, view: &View) -> Result<bool> {
     let limit = asked.limit.unwrap_or(usize::MAX);
-    let mut request = ListUsersRequest {
-        month: asked.month.unwrap_or_default(),
+    let request = ExportUsersRequest {
+        month: month(asked.month.as_deref()),
         sku: asked.sku.unwrap_or_default(),
         license_server: asked.server.unwrap_or_default(),
-        page_size: PAGE,
-        page_token: String::new(),
     };
-    let mut rows: Vec<UserRow> = Vec::new();
-    let mut total;
-    loop {
-        let page = client.list_users(request.clone()).await?.into_inner();
-        total = page.total_size;
-        rows.extend(page.users.into_iter().map(UserRow::from));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || rows.len() >= limit {
+    let mut parts = UsageServiceClient::new(channel.clone()).export_users(request).await?.into_inner();
+    let (mut rows, mut total) = (Vec::new(), 0);
+    let (mut basis, mut completeness) = (Basis::default(), Completeness::default());
+    while let Some(part) = parts.next().await.transpose()? {
+        total = part.total_size as u64;
+        basis = part.basis.unwrap_or(basis);
+        completeness = part.completeness.unwrap_or(completeness);
+        rows.extend(part.users.into_iter().map(|user| UserRow::new(user, completeness.complete)));
+        if rows.len() >= limit {
             break;
         }
     }
     rows.truncate(limit);
-    output::print(&rows, output)?;
-    if output == Output::Table {
-        eprintln!("{} of {total} people.", rows.len());
+    let zone = zone(&basis.time_zone);
+    let envelope =
+        Envelope { total, basis: basis.clone().into(), completeness: CompletenessJson::new(&completeness) };
+    view.print(COLUMNS, &rows, &envelope, &zone)?;
+    if view.is_for_people() {
+        match rows.len() as u64 {
+            shown if shown == total => answer!("{} people.", thousands(total)),
+            shown => answer!("{} of {} people.", thousands(shown), thousands(total)),
+        }
+        tell_basis(&basis);
+        tell_completeness(&completeness, &zone);
     }
-    Ok(())
+    Ok(true)
 }

@@ -1,5 +1,6 @@
-//! `seatmeter.v1.FleetService`. Each method in one order: limit, validate, act.
+//! `seatmeter.v1.FleetService`.
 
+use seatmeter_count::name::fold_case;
 use seatmeter_proto::v1::fleet_service_server::FleetService;
 use seatmeter_proto::v1::{
     ListAgentsRequest, ListAgentsResponse, ListLicenseServersRequest, ListLicenseServersResponse,
@@ -7,21 +8,24 @@ use seatmeter_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::paging::{page_size, read_token, write_token};
-use super::status::invalid;
-use super::{Gate, answer};
-use crate::fleet::Fleet;
+use super::paging::{Page, THINGS};
+use super::status::ApiError;
+use super::{ConcurrencyLimit, answer};
+use crate::fleet::report::ReportState;
+use crate::fleet::{Fleet, FleetError};
 
 /// Answers questions about license servers and agents.
 pub struct FleetApi {
     fleet: Fleet,
-    gate: Gate,
+    /// The IANA name of the billing time zone.
+    time_zone: String,
+    limit: ConcurrencyLimit,
 }
 
 impl FleetApi {
-    /// Answers by these, at most as many at a time as the gate lets in.
-    pub fn new(fleet: Fleet, gate: Gate) -> Self {
-        Self { fleet, gate }
+    /// Answers from this fleet, within a limit; clients show moments in the time zone.
+    pub fn new(fleet: Fleet, time_zone: String, limit: ConcurrencyLimit) -> Self {
+        Self { fleet, time_zone, limit }
     }
 }
 
@@ -29,37 +33,66 @@ impl FleetApi {
 impl FleetService for FleetApi {
     async fn list_license_servers(
         &self,
-        _request: Request<ListLicenseServersRequest>,
+        request: Request<ListLicenseServersRequest>,
     ) -> Result<Response<ListLicenseServersResponse>, Status> {
-        let _place = self.gate.enter()?;
-        let fleet = self.fleet.clone();
-        answer(move || Ok(ListLicenseServersResponse { license_servers: fleet.license_servers()? })).await
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let problems = if asked.only_problems { "problems" } else { "all" };
+        let scope = ["servers", &asked.license_server, problems];
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
+        let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
+        answer(move || {
+            let mut servers = fleet.license_servers(&asked.license_server)?;
+            servers.retain(|server| !asked.only_problems || server.state != ReportState::Ok);
+            let total_size = servers.len() as i64;
+            let rows = servers.into_iter().map(|server| (vec![server.key.clone()], server.into()));
+            let (license_servers, next_page_token) = page.cut(rows);
+            Ok::<_, FleetError>(ListLicenseServersResponse { license_servers, next_page_token, total_size, time_zone })
+        })
+        .await
     }
 
-    async fn list_agents(&self, _request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
-        let _place = self.gate.enter()?;
-        let fleet = self.fleet.clone();
-        answer(move || Ok(ListAgentsResponse { agents: fleet.agents()? })).await
+    async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["agents", &asked.license_server])?;
+        let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
+        answer(move || {
+            let agents = fleet.agents(&asked.license_server)?;
+            let total_size = agents.len() as i64;
+            let rows = agents
+                .into_iter()
+                .map(|agent| (vec![fold_case(&agent.license_server).into_owned(), agent.id.clone()], agent.into()));
+            let (agents, next_page_token) = page.cut(rows);
+            Ok::<_, FleetError>(ListAgentsResponse { agents, next_page_token, total_size, time_zone })
+        })
+        .await
     }
 
     async fn list_unrecognised_lines(
         &self,
         request: Request<ListUnrecognisedLinesRequest>,
     ) -> Result<Response<ListUnrecognisedLinesResponse>, Status> {
-        let _place = self.gate.enter()?;
+        let _permit = self.limit.enter()?;
         let asked = request.into_inner();
-        let size = page_size(asked.page_size)?;
-        let wrong = || invalid("page_token", "is not one of this method's");
-        let after = match read_token(&asked.page_token)?.as_deref() {
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["unrecognised", &asked.license_server])?;
+        let after = match page.after::<2>()? {
             None => (0, -1),
-            Some([stream, position]) => (stream.parse().map_err(|_| wrong())?, position.parse().map_err(|_| wrong())?),
-            Some(_) => return Err(wrong()),
+            Some([stream, position]) => {
+                let number = |text: &str| text.parse().map_err(|_| ApiError::PageToken);
+                (number(stream)?, number(position)?)
+            }
         };
-        let fleet = self.fleet.clone();
+        let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
         answer(move || {
-            let (lines, next) = fleet.unrecognised(&asked.license_server, after, size)?;
-            let token = next.map(|(stream, position)| write_token(&[&stream.to_string(), &position.to_string()]));
-            Ok(ListUnrecognisedLinesResponse { lines, next_page_token: token.unwrap_or_default() })
+            // A sample is at most a few hundred bytes: a page of them is never too large.
+            let (samples, next) = fleet.unrecognised(&asked.license_server, after, page.size())?;
+            let next = next.map(|(stream, position)| page.token(&[stream.to_string(), position.to_string()]));
+            Ok::<_, FleetError>(ListUnrecognisedLinesResponse {
+                lines: samples.into_iter().map(Into::into).collect(),
+                next_page_token: next.unwrap_or_default(),
+                time_zone,
+            })
         })
         .await
     }

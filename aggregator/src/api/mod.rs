@@ -1,8 +1,11 @@
-//! The gRPC services, one a file, over the domain's own calls.
+//! The gRPC services, one a file. Each method goes in one order: limit, validate, act. Domain types become messages here,
+//! and domain errors become statuses; no domain module knows either.
 
 pub mod fleet;
+pub mod ingest;
+mod messages;
 mod paging;
-pub mod status;
+mod status;
 pub mod usage;
 
 use std::sync::Arc;
@@ -10,33 +13,38 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Response, Status};
 
-use crate::store::StoreError;
+use status::ApiError;
 
-/// Lets so many questions in at a time; whoever comes when it is full is asked to come again.
+/// Bounds the requests that are answered at a time. A request beyond the limit is refused, and can be sent again.
 #[derive(Clone)]
-pub struct Gate {
-    places: Arc<Semaphore>,
+pub struct ConcurrencyLimit {
+    permits: Arc<Semaphore>,
 }
 
-impl Gate {
-    /// A gate with so many places.
-    pub fn new(places: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)) }
+impl ConcurrencyLimit {
+    /// A limit of so many requests at a time.
+    pub fn new(requests: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(requests)) }
     }
 
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let place = self.places.clone().try_acquire_owned();
-        place.map_err(|_| Status::resource_exhausted("too many questions at a time: ask again in a moment"))
+    fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.permits.clone().try_acquire_owned().map_err(|_| ApiError::TooMany)
     }
 }
 
-/// Answers a question on a thread that may wait for the disk.
-async fn answer<T: Send + 'static>(
-    task: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<Response<T>, Status> {
+/// Answers a request on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    task: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Status> {
     match tokio::task::spawn_blocking(task).await {
-        Ok(Ok(answer)) => Ok(Response::new(answer)),
-        Ok(Err(error)) => Err(status::of_store(&error)),
-        Err(_) => Err(Status::internal("the question could not be answered; this is a bug: please report it")),
+        Ok(answer) => answer.map_err(|error| error.into().into()),
+        Err(_) => Err(ApiError::Internal.into()),
     }
+}
+
+/// The same as a response.
+async fn answer<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    task: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    blocking(task).await.map(Response::new)
 }

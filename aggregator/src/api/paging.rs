@@ -1,64 +1,142 @@
 //! Pages: their sizes, and the tokens that name the place between two of them.
+//!
+//! A page has at most as many rows as were asked for, and at most [`MAX_BYTES`] of them, so that no answer meets the
+//! limit of a gRPC message, whatever the rows hold.
 
-use tonic::Status;
+use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
 
-use super::status::invalid;
+use super::status::ApiError;
 
-const DEFAULT_SIZE: usize = 100;
-const MAX_SIZE: usize = 1000;
+/// The bytes of rows after which a page ends. A message may have four times as many.
+const MAX_BYTES: usize = 1 << 20;
 
-/// The size of a page: 100 where none is asked for, and never more than 1000.
-pub(super) fn page_size(asked: i32) -> Result<usize, Status> {
-    match usize::try_from(asked) {
-        Err(_) => Err(invalid("page_size", "must not be negative")),
-        Ok(0) => Ok(DEFAULT_SIZE),
-        Ok(size) => Ok(size.min(MAX_SIZE)),
+/// The sizes of a method's pages, in rows.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Where the request names none.
+    pub(super) default: usize,
+    /// The most.
+    pub(super) max: usize,
+}
+
+/// Pages of things: servers, people, lines.
+pub(super) const THINGS: Sizes = Sizes { default: 100, max: 1000 };
+
+/// Pages of rows of figures.
+pub(super) const ROWS: Sizes = Sizes { default: 1000, max: 10_000 };
+
+/// A page that was asked for.
+pub(super) struct Page {
+    /// What the token is good for: the method and its filters.
+    scope: Vec<String>,
+    /// The key of the last row of the page before.
+    after: Option<Vec<String>>,
+    size: usize,
+}
+
+impl Page {
+    /// Reads a request's page. The scope names the method and its filters.
+    pub(super) fn new(sizes: Sizes, page_size: i32, page_token: &str, scope: &[&str]) -> Result<Self, ApiError> {
+        let size = match usize::try_from(page_size) {
+            Err(_) => return Err(ApiError::invalid("page_size", "must not be negative")),
+            Ok(0) => sizes.default,
+            Ok(size) => size.min(sizes.max),
+        };
+        let scope: Vec<String> = scope.iter().map(|part| (*part).to_owned()).collect();
+        let after = if page_token.is_empty() { None } else { Some(after(page_token, &scope).ok_or(ApiError::PageToken)?) };
+        Ok(Self { scope, after, size })
+    }
+
+    /// The key of the last row of the page before, where there was one; of so many parts.
+    pub(super) fn after<const PARTS: usize>(&self) -> Result<Option<[&str; PARTS]>, ApiError> {
+        let Some(after) = &self.after else { return Ok(None) };
+        let parts: Vec<&str> = after.iter().map(String::as_str).collect();
+        parts.try_into().map(Some).map_err(|_| ApiError::PageToken)
+    }
+
+    /// The number of rows asked for.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The page of rows that come in the order of their keys, and the token of the next page: empty on the last.
+    pub(super) fn cut<M: Message>(&self, rows: impl Iterator<Item = (Vec<String>, M)>) -> (Vec<M>, String) {
+        let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
+        for (key, row) in rows {
+            if self.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            if page.len() == self.size || bytes > MAX_BYTES {
+                return (page, last.map(|key: Vec<String>| self.token(&key)).unwrap_or_default());
+            }
+            bytes += row.encoded_len();
+            page.push(row);
+            last = Some(key);
+        }
+        (page, String::new())
+    }
+
+    /// The token of the page after the row with this key.
+    pub(super) fn token(&self, key: &[String]) -> String {
+        let parts = Parts { scope: self.scope.clone(), after: key.to_vec() };
+        BASE64URL_NOPAD.encode(&parts.encode_to_vec())
     }
 }
 
-/// A token of these parts: opaque to clients.
-pub(super) fn write_token(parts: &[&str]) -> String {
-    let joined =
-        parts.iter().flat_map(|part| [&part.len().to_string(), ":", part].concat().into_bytes()).collect::<Vec<u8>>();
-    joined.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What a token says. Opaque to clients.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Parts {
+    #[prost(string, repeated, tag = "1")]
+    scope: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    after: Vec<String>,
 }
 
-/// The parts of a token; `None` where there is none.
-pub(super) fn read_token(token: &str) -> Result<Option<Vec<String>>, Status> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    parts_of(token).map(Some).ok_or_else(|| invalid("page_token", "is not one that was given out"))
-}
-
-fn parts_of(token: &str) -> Option<Vec<String>> {
-    let bytes: Option<Vec<u8>> =
-        token.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    let text = String::from_utf8(bytes?).ok()?;
-    let (mut rest, mut parts) = (text.as_str(), Vec::new());
-    while !rest.is_empty() {
-        let (length, after) = rest.split_once(':')?;
-        let part = after.get(..length.parse().ok()?)?;
-        parts.push(part.to_owned());
-        rest = &after[part.len()..];
-    }
-    Some(parts)
+fn after(token: &str, scope: &[String]) -> Option<Vec<String>> {
+    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+    let parts = Parts::decode(bytes.as_slice()).ok()?;
+    (parts.scope == scope).then_some(parts.after)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn page(size: i32, token: &str, scope: &[&str]) -> Page {
+        Page::new(THINGS, size, token, scope).unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
     #[test]
-    fn tokens_carry_any_text_and_garbage_is_refused() {
-        for parts in [vec!["", "jo"], vec!["1:2", "Mª Luz"], vec!["", ""]] {
-            assert_eq!(read_token(&write_token(&parts)).unwrap().unwrap(), parts);
+    fn all_rows_come_once_whatever_the_size_of_a_page() {
+        let rows = |count: usize, width: usize| {
+            (0..count).map(move |n| (vec![format!("{n:05}"), "Mª".into()], "x".repeat(width)))
+        };
+        for (size, width, pages) in [(1, 3, 10), (3, 3, 4), (0, 3, 1), (1000, 1 << 20, 5)] {
+            let (mut token, mut seen, mut turns) = (String::new(), 0, 0);
+            loop {
+                let (rows, next) = page(size, &token, &["m"]).cut(rows(10, width));
+                seen += rows.len();
+                turns += 1;
+                assert!(!rows.is_empty() && rows.iter().map(String::len).sum::<usize>() < 4 << 20);
+                if next.is_empty() {
+                    break;
+                }
+                token = next;
+            }
+            assert_eq!((seen, turns), (10, pages), "pages of {size}");
         }
-        for garbage in ["x", "zz", "3a", "313a", "ff", "ª"] {
-            assert!(read_token(garbage).is_err(), "{garbage}");
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_own_question_alone() {
+        let token = page(1, "", &["users", "2026-01"]).token(&["jo".into()]);
+        assert_eq!(page(1, &token, &["users", "2026-01"]).after::<1>().unwrap(), Some(["jo"]));
+        assert!(page(1, &token, &["users", "2026-01"]).after::<2>().is_err());
+        for (token, scope) in [(token.as_str(), "2026-02"), ("x", "2026-01"), ("====", "2026-01"), ("ª", "2026-01")] {
+            assert!(matches!(Page::new(THINGS, 0, token, &["users", scope]), Err(ApiError::PageToken)), "{token}");
         }
-        assert!(read_token("").unwrap().is_none());
-        assert_eq!((page_size(0).unwrap(), page_size(5000).unwrap()), (100, 1000));
-        assert!(page_size(-1).is_err());
+        assert!(Page::new(THINGS, -1, "", &[]).is_err());
+        assert_eq!(page(5000, "", &[]).size(), 1000);
     }
 }

@@ -1,37 +1,175 @@
-//! Errors as gRPC status, with details that a program can read.
+//! Errors as gRPC status, with details that a program can read: the reason as the contract's `ErrorReason` names it, the
+//! field that must change, and when to try again.
 
+use std::time::Duration;
+
+use seatmeter_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::codes;
+use crate::fleet::FleetError;
+use crate::fleet::snapshot::UnknownServer;
 use crate::store::{Failure, StoreError};
+use crate::usage::UsageError;
 
-/// A field of a request is wrong.
-pub fn invalid(field: &str, description: impl Into<String>) -> Status {
-    let description = description.into();
-    let message = format!("{field}: {description}");
+/// The domain of error reasons.
+const DOMAIN: &str = "seatmeter.v1";
+
+/// When a client should ask again where it came at a bad moment.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// As many known names are given with a name that is unknown.
+const MAX_KNOWN: usize = 10;
+
+/// Why a request is not answered.
+#[derive(Debug)]
+pub enum ApiError {
+    /// A field has a value that it cannot have.
+    Invalid {
+        /// The field, by its path in the request.
+        field: &'static str,
+        /// What is wrong, and what to write.
+        description: String,
+    },
+    /// A page token that this method did not give out for these filters.
+    PageToken,
+    /// A message came where the protocol of the stream has another one.
+    Protocol(&'static str),
+    /// Too many requests are being answered.
+    TooMany,
+    /// The aggregator is stopping.
+    Stopping,
+    /// A question about usage has no answer.
+    Usage(UsageError),
+    /// A question about the fleet has no answer.
+    Fleet(FleetError),
+    /// A bug: the task that should have answered panicked.
+    Internal,
+}
+
+impl ApiError {
+    /// A field has a value that it cannot have.
+    pub fn invalid(field: &'static str, description: impl Into<String>) -> Self {
+        Self::Invalid { field, description: description.into() }
+    }
+}
+
+impl From<UsageError> for ApiError {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<FleetError> for ApiError {
+    fn from(error: FleetError) -> Self {
+        Self::Fleet(error)
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Invalid { field, description } => wrong_field(ErrorReason::InvalidField, field, &description),
+            ApiError::PageToken => {
+                let description = "was not given out by this method for these filters: begin with an empty one";
+                wrong_field(ErrorReason::InvalidPageToken, "page_token", description)
+            }
+            ApiError::Protocol(text) => with_reason(Code::InvalidArgument, ErrorReason::Protocol, text),
+            ApiError::TooMany => {
+                let text = "too many requests are being answered: ask again in a moment";
+                retryable(Code::ResourceExhausted, ErrorReason::TooManyRequests, text)
+            }
+            ApiError::Stopping => retryable(Code::Unavailable, ErrorReason::Stopping, "the aggregator is stopping"),
+            ApiError::Usage(UsageError::Store(error)) | ApiError::Fleet(FleetError::Store(error)) => store(&error),
+            ApiError::Usage(UsageError::UnknownServer(error)) | ApiError::Fleet(FleetError::UnknownServer(error)) => {
+                unknown_server(&error)
+            }
+            ApiError::Usage(UsageError::UnknownSku { id, known }) => {
+                unknown(ErrorReason::UnknownSku, "sku", "SKU", &id, &known)
+            }
+            ApiError::Usage(error @ UsageError::FutureMonth { .. }) => {
+                wrong_field(ErrorReason::FutureMonth, "month", &error.to_string())
+            }
+            ApiError::Internal => {
+                let text = "the request could not be answered; this is a bug: please report it";
+                with_reason(Code::Internal, ErrorReason::Internal, text)
+            }
+        }
+    }
+}
+
+fn unknown_server(UnknownServer { name, known }: &UnknownServer) -> Status {
+    unknown(ErrorReason::UnknownLicenseServer, "license_server", "license server", name, known)
+}
+
+/// Details with the reason as the contract names it, without its prefix.
+fn details(reason: ErrorReason) -> ErrorDetails {
     let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, []);
+    details
+}
+
+fn with_reason(code: Code, reason: ErrorReason, text: &str) -> Status {
+    Status::with_error_details(code, text, details(reason))
+}
+
+fn retryable(code: Code, reason: ErrorReason, text: &str) -> Status {
+    let mut details = details(reason);
+    details.set_retry_info(Some(RETRY));
+    Status::with_error_details(code, text, details)
+}
+
+fn wrong_field(reason: ErrorReason, field: &str, description: &str) -> Status {
+    let mut details = details(reason);
     details.add_bad_request_violation(field, description);
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
 }
 
-/// Something that was asked for is not there.
-pub fn not_found(kind: &str, name: &str, remedy: &str) -> Status {
+/// A name that there is none of, with some of those that there are.
+fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, known: &[String]) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_resource_info(kind, name, "", remedy);
-    Status::with_error_details(Code::NotFound, format!("there is no {kind} {name:?}: {remedy}"), details)
-}
-
-/// The store failed.
-pub fn of_store(error: &StoreError) -> Status {
-    tracing::error!(code = codes::QUERY_FAILED, reason = %error, "a question could not be answered");
-    let code = match error.failure {
-        Failure::Transient => Code::Unavailable,
-        Failure::DiskFull => Code::ResourceExhausted,
-        Failure::Corrupt => Code::DataLoss,
-        Failure::Permanent => Code::FailedPrecondition,
+    let listed = known.iter().take(MAX_KNOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = known.len().saturating_sub(MAX_KNOWN);
+    let remedy = match (known.is_empty(), more) {
+        (true, _) => format!("no {kind} has reported yet"),
+        (false, 0) => format!("known: {listed}"),
+        (false, more) => format!("known: {listed} and {more} more"),
     };
-    let mut details = ErrorDetails::new();
-    details.set_error_info(format!("{:?}", error.failure).to_uppercase(), "seatmeter.v1", []);
-    Status::with_error_details(code, error.to_string(), details)
+    let metadata = [("known".to_owned(), listed)];
+    details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, metadata);
+    details.add_bad_request_violation(field, remedy.clone());
+    details.set_resource_info(kind, name, "", remedy.clone());
+    Status::with_error_details(Code::NotFound, format!("there is no {kind} {name:?}; {remedy}"), details)
+}
+
+fn store(error: &StoreError) -> Status {
+    tracing::error!(code = codes::QUERY_FAILED, reason = %error, "a request could not be answered");
+    let text = error.to_string();
+    match error.failure {
+        Failure::Transient => retryable(Code::Unavailable, ErrorReason::DatabaseBusy, &text),
+        Failure::DiskFull => with_reason(Code::ResourceExhausted, ErrorReason::DiskFull, &text),
+        Failure::Corrupt => with_reason(Code::DataLoss, ErrorReason::DatabaseDamaged, &text),
+        Failure::Permanent => with_reason(Code::FailedPrecondition, ErrorReason::DatabaseUnusable, &text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_reason_the_field_and_the_remedy() {
+        let known = (0..12).map(|number| format!("lic{number}")).collect();
+        let error = UsageError::UnknownServer(UnknownServer { name: "nowhere".into(), known });
+        let status = Status::from(ApiError::from(error));
+        assert_eq!(status.code(), Code::NotFound);
+        assert!(status.message().ends_with("lic9 and 2 more"), "{}", status.message());
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("UNKNOWN_LICENSE_SERVER", DOMAIN));
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "license_server");
+        let busy = Status::from(ApiError::TooMany);
+        assert_eq!(busy.get_details_retry_info().unwrap().retry_delay, Some(RETRY));
+        assert_eq!(busy.get_details_error_info().unwrap().reason, "TOO_MANY_REQUESTS");
+    }
 }

@@ -1,39 +1,66 @@
-//! `seatmeter.v1.UsageService`. Each method in one order: limit, validate, act.
+//! `seatmeter.v1.UsageService`.
+
+use std::pin::Pin;
 
 use seatmeter_count::Month;
+use seatmeter_count::calendar::NotAMonth;
 use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
-    GetActivityRequest, GetActivityResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
-    GetTrendResponse, ListUsersRequest, ListUsersResponse,
+    ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
+    GetTrendResponse, ListActivityRequest, ListActivityResponse, ListCompletenessRequest, ListCompletenessResponse,
+    ListUsersRequest, ListUsersResponse, UsageTotal,
 };
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::paging::{page_size, read_token, write_token};
-use super::status::invalid;
-use super::{Gate, answer};
-use crate::usage::Usage;
-use crate::usage::questions::Filter;
+use super::paging::{Page, ROWS, THINGS};
+use super::status::ApiError;
+use super::{ConcurrencyLimit, answer, blocking};
+use crate::usage::{Filter, UsageError, UsageQuestions};
 
 /// A range of months is at most this long.
 const MAX_MONTHS: i32 = 120;
 
-/// Answers questions about use.
+/// People in one message of an export.
+const EXPORT_PORTION: usize = 1000;
+
+/// Answers questions about usage.
 pub struct UsageApi {
-    usage: Usage,
-    gate: Gate,
+    usage: UsageQuestions,
+    limit: ConcurrencyLimit,
 }
 
 impl UsageApi {
-    /// Answers by these, at most as many at a time as the gate lets in.
-    pub fn new(usage: Usage, gate: Gate) -> Self {
-        Self { usage, gate }
+    /// Answers these questions, within a limit.
+    pub fn new(usage: UsageQuestions, limit: ConcurrencyLimit) -> Self {
+        Self { usage, limit }
     }
 
-    fn month(&self, field: &str, text: &str) -> Result<Month, Status> {
-        if text.is_empty() {
-            return Ok(self.usage.current_month());
+    fn month(&self, field: &'static str, text: &str) -> Result<Month, ApiError> {
+        match text {
+            "" | "current" => Ok(self.usage.current_month()),
+            "last" => Ok(self.usage.current_month().previous()),
+            text => text.parse().map_err(|error: NotAMonth| ApiError::invalid(field, error.to_string())),
         }
-        text.parse().map_err(|error: seatmeter_count::calendar::NotAMonth| invalid(field, error.to_string()))
+    }
+
+    /// The range of months that a request names.
+    fn months(&self, asked: &GetTrendRequest) -> Result<(Month, Month), ApiError> {
+        let through = self.month("through_month", &asked.through_month)?;
+        let from = match asked.from_month.as_str() {
+            "" => Month::from_number(through.number() - 11).unwrap_or(through),
+            text => self.month("from_month", text)?,
+        };
+        if from > through {
+            return Err(ApiError::invalid("from_month", format!("{from} is after the last month, {through}")));
+        }
+        if through.number() - from.number() >= MAX_MONTHS {
+            let description = format!("{from} is {MAX_MONTHS} months or more before {through}: ask for a shorter range");
+            return Err(ApiError::invalid("from_month", description));
+        }
+        Ok((from, through))
     }
 }
 
@@ -43,75 +70,160 @@ impl UsageService for UsageApi {
         &self,
         request: Request<GetMonthlyUsageRequest>,
     ) -> Result<Response<GetMonthlyUsageResponse>, Status> {
-        let _place = self.gate.enter()?;
+        let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         let month = self.month("month", &asked.month)?;
+        let by = if asked.by_server { "by server" } else { "by SKU" };
+        let scope = ["usage", &month.to_string(), &asked.license_server, &asked.sku, by];
+        let page = Page::new(ROWS, asked.page_size, &asked.page_token, &scope)?;
         let filter = Filter { license_server: asked.license_server, sku: asked.sku };
         let usage = self.usage.clone();
         answer(move || {
             let found = usage.monthly(month, &filter, asked.by_server)?;
-            Ok(GetMonthlyUsageResponse {
-                rows: found.rows,
-                basis: Some(usage.basis()),
-                completeness: Some(found.completeness),
+            let rows = found.rows.into_iter().map(|row| {
+                (vec![row.sku.id.clone(), row.license_server.clone().unwrap_or_default()], row.into())
+            });
+            let (rows, next_page_token) = page.cut(rows);
+            Ok::<_, UsageError>(GetMonthlyUsageResponse {
+                rows,
+                basis: Some(usage.basis().into()),
+                completeness: Some(found.completeness.into()),
                 latest_month: found.latest_month.map(|month| month.to_string()).unwrap_or_default(),
+                next_page_token,
+                total: Some(UsageTotal { unique_users: found.total_users, free_users: 0, paid_users: found.total_users }),
             })
+        })
+        .await
+    }
+
+    async fn list_completeness(
+        &self,
+        request: Request<ListCompletenessRequest>,
+    ) -> Result<Response<ListCompletenessResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let month = self.month("month", &asked.month)?;
+        let only = if asked.only_incomplete { "incomplete" } else { "all" };
+        let scope = ["completeness", &month.to_string(), &asked.license_server, only];
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
+        let usage = self.usage.clone();
+        answer(move || {
+            let mut servers = usage.completeness(month, &asked.license_server)?.servers;
+            servers.retain(|server| !asked.only_incomplete || !server.is_complete());
+            let total_size = servers.len() as i64;
+            // By their place: names can differ in case alone from the order of keys.
+            let rows = servers.into_iter().enumerate().map(|(place, server)| (vec![format!("{place:09}")], server.into()));
+            let (servers, next_page_token) = page.cut(rows);
+            let basis = Some(usage.basis().into());
+            Ok::<_, UsageError>(ListCompletenessResponse { servers, next_page_token, total_size, basis })
         })
         .await
     }
 
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Result<Response<ListUsersResponse>, Status> {
-        let _place = self.gate.enter()?;
+        let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         let month = self.month("month", &asked.month)?;
-        let size = page_size(asked.page_size)?;
-        let after = match read_token(&asked.page_token)?.as_deref() {
-            None => None,
-            Some([realm, name]) => Some((realm.clone(), name.clone())),
-            Some(_) => return Err(invalid("page_token", "is not one of this method's")),
-        };
+        let scope = ["users", &month.to_string(), &asked.license_server, &asked.sku];
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
+        let after = page.after::<2>()?.map(|[realm, person]| (realm.to_owned(), person.to_owned()));
         let filter = Filter { license_server: asked.license_server, sku: asked.sku };
         let usage = self.usage.clone();
         answer(move || {
-            let page = usage.users(month, &filter, after.as_ref(), size)?;
-            Ok(ListUsersResponse {
-                users: page.users,
-                next_page_token: page.next.map(|(realm, name)| write_token(&[&realm, &name])).unwrap_or_default(),
-                total_size: page.total as i64,
-                basis: Some(usage.basis()),
+            let found = usage.users(month, &filter, after.as_ref(), page.size())?;
+            let rows = found.users.into_iter().map(|user| (vec![user.realm.clone(), user.person.clone()], user.into()));
+            let (users, cut_token) = page.cut(rows);
+            let next = found.next.map(|(realm, person)| page.token(&[realm, person])).unwrap_or_default();
+            Ok::<_, UsageError>(ListUsersResponse {
+                users,
+                next_page_token: if cut_token.is_empty() { next } else { cut_token },
+                total_size: found.total as i64,
+                basis: Some(usage.basis().into()),
+                completeness: Some(found.completeness.into()),
             })
         })
         .await
     }
 
-    async fn get_trend(&self, request: Request<GetTrendRequest>) -> Result<Response<GetTrendResponse>, Status> {
-        let _place = self.gate.enter()?;
+    type ExportUsersStream = Pin<Box<dyn Stream<Item = Result<ExportUsersResponse, Status>> + Send>>;
+
+    async fn export_users(&self, request: Request<ExportUsersRequest>) -> Result<Response<Self::ExportUsersStream>, Status> {
+        let permit = self.limit.enter()?;
         let asked = request.into_inner();
-        let through = self.month("through_month", &asked.through_month)?;
-        let from = match asked.from_month.as_str() {
-            "" => Month::from_number(through.number() - 11).unwrap_or(through),
-            text => self.month("from_month", text)?,
-        };
-        if from > through {
-            return Err(invalid("from_month", "is after through_month"));
-        }
-        if through.number() - from.number() >= MAX_MONTHS {
-            return Err(invalid("from_month", format!("is more than {MAX_MONTHS} months before through_month")));
-        }
+        let month = self.month("month", &asked.month)?;
         let filter = Filter { license_server: asked.license_server, sku: asked.sku };
+        let (parts, stream) = mpsc::channel(2);
         let usage = self.usage.clone();
-        answer(move || Ok(GetTrendResponse { rows: usage.trend(from, through, &filter)?, basis: Some(usage.basis()) }))
-            .await
+        tokio::spawn(async move {
+            let _permit = permit;
+            if let Err(status) = export(usage, month, filter, &parts).await {
+                // The client may have gone.
+                let _ = parts.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn get_activity(
+    async fn get_trend(&self, request: Request<GetTrendRequest>) -> Result<Response<GetTrendResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let (from, through) = self.months(&asked)?;
+        let scope = ["trend", &from.to_string(), &through.to_string(), &asked.license_server, &asked.sku];
+        let page = Page::new(ROWS, asked.page_size, &asked.page_token, &scope)?;
+        let filter = Filter { license_server: asked.license_server, sku: asked.sku };
+        let usage = self.usage.clone();
+        answer(move || {
+            let rows = usage.trend(from, through, &filter)?;
+            let rows = rows.into_iter().map(|row| (vec![row.sku.id.clone(), row.month.to_string()], row.into()));
+            let (rows, next_page_token) = page.cut(rows);
+            Ok::<_, UsageError>(GetTrendResponse { rows, basis: Some(usage.basis().into()), next_page_token })
+        })
+        .await
+    }
+
+    async fn list_activity(
         &self,
-        request: Request<GetActivityRequest>,
-    ) -> Result<Response<GetActivityResponse>, Status> {
-        let _place = self.gate.enter()?;
+        request: Request<ListActivityRequest>,
+    ) -> Result<Response<ListActivityResponse>, Status> {
+        let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         let month = if asked.month.is_empty() { None } else { Some(self.month("month", &asked.month)?) };
+        let page = Page::new(ROWS, asked.page_size, &asked.page_token, &["activity", &asked.license_server, &asked.month])?;
         let usage = self.usage.clone();
-        answer(move || Ok(GetActivityResponse { rows: usage.activity(&asked.license_server, month)? })).await
+        answer(move || {
+            let rows = usage.activity(&asked.license_server, month)?.into_iter().map(|row| {
+                let (server, month, daemon, feature) = row.key();
+                (vec![server.to_owned(), month.to_string(), daemon.to_owned(), feature.to_owned()], row.into())
+            });
+            let (rows, next_page_token) = page.cut(rows);
+            Ok::<_, UsageError>(ListActivityResponse { rows, next_page_token, time_zone: usage.basis().time_zone })
+        })
+        .await
+    }
+}
+
+/// Sends all people in portions. Each is read on its own, so that a slow client holds up no writer.
+async fn export(
+    usage: UsageQuestions,
+    month: Month,
+    filter: Filter,
+    parts: &mpsc::Sender<Result<ExportUsersResponse, Status>>,
+) -> Result<(), Status> {
+    let mut after = None;
+    let mut is_first = true;
+    loop {
+        let (asked, filter, begin) = (usage.clone(), filter.clone(), after.take());
+        let page = blocking(move || asked.users(month, &filter, begin.as_ref(), EXPORT_PORTION)).await?;
+        let part = ExportUsersResponse {
+            users: page.users.into_iter().map(Into::into).collect(),
+            total_size: page.total as i64,
+            basis: is_first.then(|| usage.basis().into()),
+            completeness: is_first.then(|| page.completeness.into()),
+        };
+        is_first = false;
+        if parts.send(Ok(part)).await.is_err() || page.next.is_none() {
+            return Ok(());
+        }
+        after = page.next;
     }
 }

@@ -20,12 +20,12 @@ pub enum Placement {
 
 /// Places a batch against the mark of its stream.
 pub fn place(mark: u64, batch: &Batch) -> Placement {
-    if batch.start > mark {
-        return if batch.lost_before { Placement::New { lost: batch.start - mark } } else { Placement::Gap };
+    if batch.start_position > mark {
+        return if batch.lost_before { Placement::New { lost: batch.start_position - mark } } else { Placement::Gap };
     }
-    if batch.end <= mark {
+    if batch.end_position <= mark {
         Placement::Duplicate
-    } else if batch.start < mark {
+    } else if batch.start_position < mark {
         Placement::Trimmed
     } else {
         Placement::New { lost: 0 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn batch(start: u64, end: u64, lost_before: bool) -> Batch {
-        Batch { start, end, lost_before, ..Batch::default() }
+        Batch { start_position: start, end_position: end, lost_before, ..Batch::default() }
     }
 
     #[test]
@@ -66,15 +66,15 @@ mod tests {
                 let before = mark;
                 match place(mark, &batch) {
                     Placement::New { lost } => {
-                        prop_assert_eq!((lost, batch.start), (0, mark));
-                        mark = batch.end;
+                        prop_assert_eq!((lost, batch.start_position), (0, mark));
+                        mark = batch.end_position;
                     }
                     Placement::Trimmed => {
-                        prop_assert!(batch.start < mark);
-                        mark = batch.end;
+                        prop_assert!(batch.start_position < mark);
+                        mark = batch.end_position;
                     }
-                    Placement::Duplicate => prop_assert!(batch.end <= mark),
-                    Placement::Gap => prop_assert!(batch.start > mark),
+                    Placement::Duplicate => prop_assert!(batch.end_position <= mark),
+                    Placement::Gap => prop_assert!(batch.start_position > mark),
                 }
                 prop_assert!(mark >= before);
             }

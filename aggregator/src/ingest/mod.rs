@@ -1,28 +1,87 @@
 //! From agents: batches in, facts out.
 //!
 //! ```text
-//! agent -> service (protocol, checks) -> writer -> received (marks, archive)   durable, then acknowledged
-//!                                               -> fold (sessions) -> book     facts, written a little later
+//! api -> Delivery -> writer -> stream_registry (marks, archive)                 durable, then answered
+//!                           -> log_projection (sessions) -> pending_facts      facts, written a little later
 //! ```
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`service`] | the protocol of one agent's stream |
 //! | [`writer`] | the one writer: what is done when |
-//! | `received` | marks and archive, in the writer's memory |
+//! | [`stream_registry`] | license servers, logs, streams and marks, as the database has them |
 //! | [`marks`] | the high-water rule |
-//! | [`directory`] | names to ids |
-//! | [`fold`] | events of one log to facts |
-//! | [`book`] | facts to be written |
-//! | `ledger` | the folds of all logs |
+//! | [`name_registry`] | names to ids |
+//! | [`log_projection`] | events of one log to facts |
+//! | [`pending_facts`] | facts that are not written yet |
+//! | [`projection`] | the projections of all logs |
 //! | [`verify`] | proof that the facts are the sum of the batches |
 
-pub mod book;
-pub mod directory;
-pub mod fold;
-mod ledger;
+pub mod log_projection;
 pub mod marks;
-mod received;
-pub mod service;
+pub mod name_registry;
+pub mod pending_facts;
+pub mod projection;
+pub mod stream_registry;
 pub mod verify;
 pub mod writer;
+
+use std::sync::Arc;
+
+use seatmeter_proto::batch::InvalidBatch;
+use seatmeter_proto::v1::{Batch, Columns, Hello};
+use tokio::sync::mpsc;
+
+/// A batch on its way into the store, checked and decompressed.
+pub struct Delivery {
+    /// The agent that sent the batch.
+    pub hello: Arc<Hello>,
+    /// The batch as it came.
+    pub batch: Batch,
+    /// The batch's columns.
+    pub columns: Columns,
+    /// Where the answer goes.
+    pub answers: Answers,
+}
+
+/// Takes the answers to one agent's batches. A full channel means that the agent does not read its answers.
+pub type Answers = mpsc::Sender<Vec<Answer>>;
+
+/// The answer to one batch.
+#[derive(Debug)]
+pub struct Answer {
+    /// The batch's sequence.
+    pub sequence: u64,
+    /// What became of the batch.
+    pub outcome: Outcome,
+    /// Where the stream's next batch must start: everything before this position is durable.
+    pub expected_start_position: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All of it was new, and is durable.
+    Committed,
+    /// All of it was known.
+    Duplicate,
+    /// Its beginning was known; the rest was new, and is durable.
+    Trimmed,
+    /// It starts after what is known.
+    Gap,
+    /// It was not taken.
+    Refused(Refusal),
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The batch contradicts itself or exceeds a limit. Sending it again changes nothing.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBatch),
+    /// No space is left on the database's disk.
+    #[error("no space is left on the aggregator's disk")]
+    DiskFull,
+    /// The database failed.
+    #[error("the aggregator's database failed")]
+    DatabaseFailed,
+}

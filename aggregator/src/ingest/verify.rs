@@ -5,8 +5,8 @@ use std::path::Path;
 
 use seatmeter_count::Calendar;
 
-use super::directory::Directory;
-use super::ledger::Facts;
+use super::name_registry::NameRegistry;
+use super::projection::Projection;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, Fact};
 use crate::store::usage::{self, UsageKey};
@@ -33,18 +33,18 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
     let mut writer = beside.writer()?;
     let mut verification = Verification::default();
     store.read(|archive| {
-        let directory = Directory::load(archive)?;
-        let mut again = Facts::new(calendar.clone(), directory);
+        let registry = NameRegistry::load(archive)?;
+        let mut again = Projection::new(calendar.clone(), registry);
         let stored: BTreeMap<i64, received::Log> =
             received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
         let mut logs = stored.clone();
         for (id, log) in &stored {
-            if log.needs_refold {
+            if log.needs_rebuild {
                 verification.pending.push(log.name.clone());
                 continue;
             }
             in_transaction(writer.as_mut(), |writer| {
-                again.take_archived(archive, writer, &mut logs, *id, log.folded_through)?;
+                again.take_archived(archive, writer, &mut logs, *id, log.projected_through)?;
                 again.write(writer, &mut logs)
             })?;
             again.written();

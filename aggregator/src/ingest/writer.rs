@@ -1,67 +1,66 @@
 //! The one writer.
 //!
-//! What agents send is made durable first: each group of batches is committed with the marks of their streams, and only
-//! then answered. What it means is folded in memory, and written a little later with the fold's own mark, all in one
-//! transaction. After a crash, the batches after that mark are folded again: the archive is the log of which the facts
-//! are the sum, and no event can count twice or not at all.
+//! Batches are made durable first: each group is committed with the marks of its streams, and only then answered. Facts
+//! are projected in memory and written a little later, with the projection's own mark, in one transaction. After a
+//! crash, the batches after that mark are projected again: no event counts twice, and none is left out.
 //!
-//! Batches of a log normally come in the order of its streams. Where they do not (an old log is read after a newer one),
-//! the log's facts are made again from the archive, in the right order, as soon as nothing more comes.
+//! Batches of a log normally come in the order of its streams. Where they do not (an old file is read after a newer
+//! one), the log's facts are rebuilt from the archive, in the right order, as soon as nothing more comes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use seatmeter_count::Calendar;
-use seatmeter_proto::v1::ingest_response::Message as Down;
-use seatmeter_proto::v1::{
-    Acknowledgement, Batch, BatchOutcome, BatchResult, Columns, Heartbeat, Hello, IngestResponse,
-};
+use seatmeter_proto::v1::{Heartbeat, Hello};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::directory::Directory;
-use super::fold::{LogFold, Saved};
-use super::ledger::{Facts, MANY_FACTS};
-use super::received::{Delivery, Received};
+use super::log_projection::LogProjection;
+use super::name_registry::NameRegistry;
+use super::projection::{MANY_FACTS, Projection};
+use super::stream_registry::{NewPart, Placed, StreamRegistry};
+use super::{Answer, Answers, Delivery, Outcome, Refusal};
 use crate::codes;
 use crate::store::engine::Connection;
-use crate::store::received::{self, Log, Stream};
-use crate::store::{Failure, Store, StoreError, facts, in_transaction, set_setting, setting, usage};
+use crate::store::log_state::LogState;
+use crate::store::received::{self, Log};
+use crate::store::settings::{set_setting, setting};
+use crate::store::{Failure, Store, StoreError, facts, in_transaction, usage};
 
 /// Facts are written when nothing has come for this long, ...
 const IDLE: Duration = Duration::from_millis(100);
 /// ... when the oldest has been waiting for this long, or when there are many.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A log's facts are made again when nothing more of it has come for this long, ...
-const REFOLD_QUIET: Duration = Duration::from_secs(1);
+/// A log is rebuilt when nothing more of it has come for this long, ...
+const REBUILD_QUIET: Duration = Duration::from_secs(1);
 /// ... or when it has waited for this long.
-const REFOLD_PATIENCE: Duration = Duration::from_secs(60);
+const REBUILD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// At most this many batches are committed together.
 const GROUP: usize = 32;
 
 /// What the writer is asked to do.
-pub enum Order {
-    /// An agent says who it is.
+pub enum Command {
+    /// Note that an agent has connected; its clock is so many seconds ahead.
     Hello(Arc<Hello>, i64),
-    /// An agent says how it is.
+    /// Note the state of an agent; its clock is so many seconds ahead.
     Heartbeat(Arc<Hello>, Box<Heartbeat>, i64),
-    /// An agent sends a batch, checked and opened.
+    /// Archive a batch and answer it.
     Batch(Box<Delivery>),
-    /// The aggregator stops. Streams of agents that are still open have a way to the writer, which does not wait for them.
+    /// Stop. Agents' streams that are still open do not keep the writer alive.
     Stop,
 }
 
-/// Takes orders until it is told to stop.
+/// Takes commands until it is told to stop.
 pub struct Writer {
     store: Store,
     connection: Box<dyn Connection>,
     calendar: Calendar,
-    received: Received,
-    facts: Facts,
+    streams: StreamRegistry,
+    projection: Projection,
 }
 
 impl Writer {
@@ -73,7 +72,7 @@ impl Writer {
         if stored.as_deref() != Some(zone.as_str()) {
             in_transaction(connection.as_mut(), |connection| {
                 for log in received::logs(connection)? {
-                    received::demand_refold(connection, log.id)?;
+                    received::request_rebuild(connection, log.id)?;
                 }
                 set_setting(connection, "time_zone", &zone)
             })?;
@@ -82,20 +81,20 @@ impl Writer {
                     code = codes::TIME_ZONE_CHANGED,
                     before,
                     now = zone,
-                    "all facts are made again: days are of another time zone"
+                    "all facts are rebuilt: days are of another time zone"
                 );
             }
         }
-        let facts = Facts::new(calendar.clone(), Directory::default());
-        let mut writer = Self { store, connection, calendar, received: Received::default(), facts };
+        let projection = Projection::new(calendar.clone(), NameRegistry::default());
+        let mut writer = Self { store, connection, calendar, streams: StreamRegistry::default(), projection };
         writer.reload()?;
         Ok(writer)
     }
 
-    /// Takes orders.
-    pub fn run(mut self, timers: &Handle, mut orders: mpsc::Receiver<Order>) {
-        while let Some(group) = self.next_group(timers, &mut orders) {
-            let stops = group.iter().any(|order| matches!(order, Order::Stop));
+    /// Takes commands.
+    pub fn run(mut self, timers: &Handle, mut commands: mpsc::Receiver<Command>) {
+        while let Some(group) = self.next_group(timers, &mut commands) {
+            let stops = group.iter().any(|order| matches!(order, Command::Stop));
             if let Err(error) = self.work(group) {
                 tracing::error!(code = codes::STORE_FAILED, reason = %error, "nothing is acknowledged; trying again with the next batch");
                 self.recover();
@@ -105,16 +104,16 @@ impl Writer {
             }
         }
         if let Err(error) = self.flush() {
-            tracing::warn!(code = codes::FACTS_UNSAVED, reason = %error, "the last facts are made again at the next start");
+            tracing::warn!(code = codes::FACTS_UNSAVED, reason = %error, "the last facts are projected again at the next start");
         }
     }
 
-    /// The orders that are there, after waiting for the first as long as nothing else is to be done; `None` at the end.
-    fn next_group(&self, timers: &Handle, orders: &mut mpsc::Receiver<Order>) -> Option<Vec<Order>> {
+    /// The commands that are there, after waiting for the first as long as nothing else is to be done; `None` at the end.
+    fn next_group(&self, timers: &Handle, commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
         let mut group = Vec::new();
         let first = match self.patience() {
-            None => orders.blocking_recv(),
-            Some(patience) => match timers.block_on(async { timeout(patience, orders.recv()).await }) {
+            None => commands.blocking_recv(),
+            Some(patience) => match timers.block_on(async { timeout(patience, commands.recv()).await }) {
                 Ok(first) => first,
                 // Nothing came: there is other work.
                 Err(_) => return Some(group),
@@ -122,7 +121,7 @@ impl Writer {
         };
         group.push(first?);
         while group.len() < GROUP
-            && let Ok(order) = orders.try_recv()
+            && let Ok(order) = commands.try_recv()
         {
             group.push(order);
         }
@@ -130,139 +129,127 @@ impl Writer {
     }
 
     fn patience(&self) -> Option<Duration> {
-        let refold = (!self.facts.refolds.is_empty()).then_some(REFOLD_QUIET / 4);
-        let flush = self.facts.waiting_since.map(|_| IDLE);
-        [refold, flush].into_iter().flatten().min()
+        let rebuild = (!self.projection.rebuilds.is_empty()).then_some(REBUILD_QUIET / 4);
+        let flush = self.projection.waiting_since.map(|_| IDLE);
+        [rebuild, flush].into_iter().flatten().min()
     }
 
-    fn work(&mut self, group: Vec<Order>) -> Result<(), StoreError> {
+    fn work(&mut self, group: Vec<Command>) -> Result<(), StoreError> {
         let is_idle = group.is_empty();
         if !is_idle {
             self.receive(group)?;
         }
-        if self.facts.waiting_since.is_some_and(|since| is_idle || since.elapsed() > PATIENCE) {
+        if self.projection.waiting_since.is_some_and(|since| is_idle || since.elapsed() > PATIENCE) {
             self.flush()?;
         }
         let due: Vec<i64> =
-            self.facts.refolds.iter().filter(|(_, times)| is_due(**times)).map(|(log, _)| *log).collect();
-        due.into_iter().try_for_each(|log| self.refold(log))
+            self.projection.rebuilds.iter().filter(|(_, times)| is_due(**times)).map(|(log, _)| *log).collect();
+        due.into_iter().try_for_each(|log| self.rebuild(log))
     }
 
-    /// Makes a group of orders durable, answers them, and folds what is new.
-    fn receive(&mut self, group: Vec<Order>) -> Result<(), StoreError> {
-        let now = Timestamp::now().as_second();
-        let received = &mut self.received;
-        let outcome = in_transaction(self.connection.as_mut(), |connection| {
-            let mut placed = Vec::new();
-            for order in &group {
-                placed.push(match order {
-                    Order::Hello(hello, ahead) => {
-                        let server = received.server(connection, hello)?;
-                        received::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
-                        None
-                    }
-                    Order::Heartbeat(hello, heartbeat, ahead) => {
-                        let server = received.server(connection, hello)?;
-                        received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
-                        None
-                    }
-                    Order::Batch(delivery) => Some(received.place(connection, delivery, now)?),
-                    Order::Stop => None,
-                });
-            }
-            Ok(placed)
-        });
-        let placed = match outcome {
+    /// Archives a group of commands in one transaction, answers them, and projects what is new.
+    fn receive(&mut self, group: Vec<Command>) -> Result<(), StoreError> {
+        let placed = match self.archive(&group) {
             Ok(placed) => placed,
             Err(error) => {
                 refuse(&group, &error);
                 return Err(error);
             }
         };
-        let mut answers: Vec<(&Delivery, Vec<BatchResult>)> = Vec::new();
-        let mut to_fold = Vec::new();
-        for (order, placed) in group.iter().zip(placed) {
-            let (Order::Batch(delivery), Some(placed)) = (order, placed) else { continue };
-            let result = BatchResult {
-                sequence: delivery.batch.sequence,
-                outcome: placed.outcome.into(),
-                expected_start: placed.expected,
-                message: String::new(),
-            };
-            match answers.iter_mut().find(|(known, _)| known.answer.same_channel(&delivery.answer)) {
-                Some((_, results)) => results.push(result),
-                None => answers.push((delivery, vec![result])),
-            }
-            to_fold.extend(placed.fold.map(|fold| (delivery, fold)));
-        }
-        for (delivery, results) in answers {
-            // An agent that has gone meanwhile sends its batches again, and is told that they are known.
-            let _ = delivery.answer.try_send(Ok(acknowledgement(results)));
-        }
-        for (delivery, (id, stream, from)) in to_fold {
-            self.fold_new(id, &stream, from, &delivery.batch, &delivery.columns);
-            if self.facts.book.facts() > MANY_FACTS {
+        let deliveries = group.iter().filter_map(|command| match command {
+            Command::Batch(delivery) => Some(&**delivery),
+            _ => None,
+        });
+        let placed: Vec<(&Delivery, Placed)> = deliveries.zip(placed).collect();
+        let new = answer_all(placed);
+        for (delivery, part) in new {
+            self.project_new(delivery, part);
+            if self.projection.pending.facts() > MANY_FACTS {
                 self.flush()?;
             }
         }
         Ok(())
     }
 
-    /// Folds a batch that has just been received, unless its log must be folded again anyway.
-    fn fold_new(&mut self, id: i64, stream: &Stream, from: u64, batch: &Batch, columns: &Columns) {
-        let Some(log) = self.received.logs.get(&stream.log_id) else { return };
-        if log.needs_refold {
-            let now = Instant::now();
-            self.facts.refolds.entry(log.id).or_insert((now, now)).1 = now;
-            return;
-        }
-        self.facts.take(id, stream, from, batch, columns);
-        self.facts.waiting_since.get_or_insert_with(Instant::now);
+    /// Makes a group of commands durable. Gives what became of each batch, in their order.
+    fn archive(&mut self, group: &[Command]) -> Result<Vec<Placed>, StoreError> {
+        let now = Timestamp::now().as_second();
+        let streams = &mut self.streams;
+        in_transaction(self.connection.as_mut(), |connection| {
+            let mut placed = Vec::new();
+            for command in group {
+                match command {
+                    Command::Hello(hello, ahead) => {
+                        let server = streams.server(connection, hello)?;
+                        received::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
+                    }
+                    Command::Heartbeat(hello, heartbeat, ahead) => {
+                        let server = streams.server(connection, hello)?;
+                        received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
+                    }
+                    Command::Batch(delivery) => placed.push(streams.place(connection, delivery, now)?),
+                    Command::Stop => {}
+                }
+            }
+            Ok(placed)
+        })
     }
 
-    /// Writes what was folded.
+    /// Projects the new part of a batch, unless its log must be rebuilt anyway.
+    fn project_new(&mut self, delivery: &Delivery, part: NewPart) {
+        let Some(log) = self.streams.logs.get(&part.stream.log_id) else { return };
+        if log.needs_rebuild {
+            let now = Instant::now();
+            self.projection.rebuilds.entry(log.id).or_insert((now, now)).1 = now;
+            return;
+        }
+        self.projection.take(part.batch_id, &part.stream, part.from, &delivery.batch, &delivery.columns);
+        self.projection.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes the pending facts.
     fn flush(&mut self) -> Result<(), StoreError> {
-        let (fold, logs) = (&mut self.facts, &mut self.received.logs);
-        in_transaction(self.connection.as_mut(), |connection| fold.write(connection, logs))?;
-        self.facts.written();
+        let (projection, logs) = (&mut self.projection, &mut self.streams.logs);
+        in_transaction(self.connection.as_mut(), |connection| projection.write(connection, logs))?;
+        self.projection.written();
         Ok(())
     }
 
-    /// Makes the facts of a log again, from its batches, in the order of its streams.
-    fn refold(&mut self, log_id: i64) -> Result<(), StoreError> {
+    /// Rebuilds the facts of a log from its batches, in the order of its streams.
+    fn rebuild(&mut self, log_id: i64) -> Result<(), StoreError> {
         self.flush()?;
         let began = Instant::now();
-        let (fold, logs) = (&mut self.facts, &mut self.received.logs);
+        let (projection, logs) = (&mut self.projection, &mut self.streams.logs);
         let connection = self.connection.as_mut();
         self.store.read(|archive| {
             in_transaction(connection, |connection| {
                 facts::forget(connection, log_id)?;
                 usage::forget(connection, log_id)?;
-                fold.forget(log_id);
-                fold.take_archived(archive, connection, logs, log_id, i64::MAX)?;
+                projection.forget(log_id);
+                projection.take_archived(archive, connection, logs, log_id, i64::MAX)?;
                 if let Some(log) = logs.get_mut(&log_id) {
-                    log.needs_refold = false;
+                    log.needs_rebuild = false;
                 }
-                fold.write(connection, logs)
+                projection.write(connection, logs)
             })
         })?;
-        self.facts.written();
-        self.facts.refolds.remove(&log_id);
+        self.projection.written();
+        self.projection.rebuilds.remove(&log_id);
         tracing::info!(
-            code = codes::LOG_REFOLDED,
+            code = codes::LOG_REBUILT,
             log_id,
             milliseconds = began.elapsed().as_millis() as u64,
-            "facts were made again in the order of the log"
+            "the facts of a log were rebuilt in the order of its streams"
         );
         Ok(())
     }
 
-    /// Makes the facts of all logs again.
-    pub fn rebuild(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<(), StoreError> {
-        let ids: Vec<i64> = self.received.logs.keys().copied().collect();
+    /// Rebuilds the facts of all logs.
+    pub fn rebuild_all(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<(), StoreError> {
+        let ids: Vec<i64> = self.streams.logs.keys().copied().collect();
         for (index, id) in ids.iter().enumerate() {
             progress(index, ids.len());
-            self.refold(*id)?;
+            self.rebuild(*id)?;
         }
         Ok(())
     }
@@ -281,25 +268,25 @@ impl Writer {
 
     fn reload(&mut self) -> Result<(), StoreError> {
         let connection = self.connection.as_mut();
-        self.received = Received::load(connection)?;
-        self.facts = Facts::new(self.calendar.clone(), Directory::load(connection)?);
-        let logs: Vec<Log> = self.received.logs.values().cloned().collect();
+        self.streams = StreamRegistry::load(connection)?;
+        self.projection = Projection::new(self.calendar.clone(), NameRegistry::load(connection)?);
+        let logs: Vec<Log> = self.streams.logs.values().cloned().collect();
         for log in logs {
-            if log.needs_refold {
-                self.refold(log.id)?;
+            if log.needs_rebuild {
+                self.rebuild(log.id)?;
             } else {
-                let saved = Saved::read(&log.state)?;
-                let restored = LogFold::restore(&saved, log.last_line_at, &mut self.facts.directory);
-                self.facts.logs.insert(log.id, restored);
-                let (fold, logs) = (&mut self.facts, &mut self.received.logs);
+                let saved = LogState::read(&log.state)?;
+                let restored = LogProjection::restore(&saved, log.last_line_at, &mut self.projection.names);
+                self.projection.logs.insert(log.id, restored);
+                let (projection, logs) = (&mut self.projection, &mut self.streams.logs);
                 let connection = self.connection.as_mut();
                 self.store.read(|archive| {
                     in_transaction(connection, |connection| {
-                        fold.take_archived(archive, connection, logs, log.id, i64::MAX)?;
-                        fold.write(connection, logs)
+                        projection.take_archived(archive, connection, logs, log.id, i64::MAX)?;
+                        projection.write(connection, logs)
                     })
                 })?;
-                self.facts.written();
+                self.projection.written();
             }
         }
         Ok(())
@@ -307,29 +294,40 @@ impl Writer {
 }
 
 fn is_due((since, last): (Instant, Instant)) -> bool {
-    last.elapsed() >= REFOLD_QUIET || since.elapsed() >= REFOLD_PATIENCE
+    last.elapsed() >= REBUILD_QUIET || since.elapsed() >= REBUILD_PATIENCE
 }
 
-fn acknowledgement(results: Vec<BatchResult>) -> IngestResponse {
-    IngestResponse { message: Some(Down::Acknowledgement(Acknowledgement { results })) }
+/// Answers each agent once for all its batches of a group. Gives what is new and must be projected.
+fn answer_all(placed: Vec<(&Delivery, Placed)>) -> Vec<(&Delivery, NewPart)> {
+    let mut by_agent: Vec<(&Answers, Vec<Answer>)> = Vec::new();
+    let mut new = Vec::new();
+    for (delivery, Placed { outcome, expected_start_position, new: part }) in placed {
+        let answer = Answer { sequence: delivery.batch.sequence, outcome, expected_start_position };
+        match by_agent.iter_mut().find(|(known, _)| known.same_channel(&delivery.answers)) {
+            Some((_, answers)) => answers.push(answer),
+            None => by_agent.push((&delivery.answers, vec![answer])),
+        }
+        new.extend(part.map(|part| (delivery, part)));
+    }
+    for (channel, answers) in by_agent {
+        // An agent that has gone sends its batches again, and is told that they are known.
+        let _ = channel.try_send(answers);
+    }
+    new
 }
 
 /// Tells agents that their batches could not be stored.
-fn refuse(group: &[Order], error: &StoreError) {
-    let message = match error.failure {
-        Failure::DiskFull => "no space is left on the aggregator's disk".to_owned(),
-        _ => error.to_string(),
-    };
-    for order in group {
-        if let Order::Batch(delivery) = order {
-            let result = BatchResult {
-                sequence: delivery.batch.sequence,
-                outcome: BatchOutcome::Unavailable.into(),
-                expected_start: 0,
-                message: message.clone(),
+fn refuse(group: &[Command], error: &StoreError) {
+    for command in group {
+        if let Command::Batch(delivery) = command {
+            let refusal = match error.failure {
+                Failure::DiskFull => Refusal::DiskFull,
+                _ => Refusal::DatabaseFailed,
             };
-            // An agent that has gone meanwhile sends its batches again.
-            let _ = delivery.answer.try_send(Ok(acknowledgement(vec![result])));
+            let outcome = Outcome::Refused(refusal);
+            let answer = Answer { sequence: delivery.batch.sequence, outcome, expected_start_position: 0 };
+            // An agent that has gone sends its batches again.
+            let _ = delivery.answers.try_send(vec![answer]);
         }
     }
 }

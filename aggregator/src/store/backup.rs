@@ -103,7 +103,7 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{set_setting, setting};
+    use crate::store::settings::{set_setting, setting};
 
     fn set(folder: &Path, value: &str) {
         let store = Store::open_embedded(folder).unwrap();

@@ -2,8 +2,8 @@
 //! binds it, and knows how its database does bulk writes.
 //!
 //! - Parameters are `$1`, `$2`, ..., each first used in that order.
-//! - `{blob}` and `{clustered}` in a table's definition stand for what engines name differently: the type of bytes, and
-//!   the wish to keep rows in the order of their key.
+//! - A definition is in the words of the engine's dialect: see [`super::sql::Dialect`].
+//! - A text holds no NUL: PostgreSQL cannot store one. What comes from agents is cleaned of it when it is opened.
 //! - Ids are made by the program. There are no vendor types, and `ON CONFLICT` and `RETURNING` are all that goes beyond
 //!   plain SQL.
 
@@ -98,6 +98,6 @@ pub trait Engine: Send + Sync {
     /// A new connection; only one at a time writes.
     fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError>;
 
-    /// A table's definition in the words of this database.
-    fn definition(&self, sql: &str) -> String;
+    /// Whose words definitions are in.
+    fn dialect(&self) -> super::sql::Dialect;
 }

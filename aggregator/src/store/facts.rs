@@ -10,6 +10,18 @@ use super::engine::{Connection, Row, Value};
 use super::usage::UsageKey;
 use super::{Failure, StoreError};
 
+use super::sql::statements;
+
+statements! {
+    UPSERT_BLOCK = "INSERT INTO fact (log_id, month, feature_id, block, figures) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (log_id, month, feature_id, block) DO UPDATE SET figures = excluded.figures";
+    SELECT_BLOCKS = "SELECT block, figures FROM fact
+         WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block >= $4 AND block <= $5";
+    SELECT_BLOCK = "SELECT figures FROM fact WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block = $4";
+    SELECT_FACTS = "SELECT month, feature_id, block, figures FROM fact WHERE log_id = $1 ORDER BY month, feature_id, block";
+    DELETE_FACTS = "DELETE FROM fact WHERE log_id = $1";
+}
+
 /// So many neighbouring identities share a row. Their figures take 400 bytes or so: a page holds several
 /// rows, and a batch that brings little rewrites little.
 const BLOCK: usize = u32::BITS as usize;
@@ -218,8 +230,6 @@ fn add_blocks(
     (log_id, month, feature): UsageKey,
     blocks: &mut [(u32, Block)],
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO fact (log_id, month, feature_id, block, figures) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (log_id, month, feature_id, block) DO UPDATE SET figures = excluded.figures";
     let mut encoded = Encoded::default();
     for near in blocks.chunk_by_mut(|(left, _), (right, _)| right - left <= NEAR) {
         add_stored(connection, (log_id, month, feature), near, &mut encoded)?;
@@ -236,7 +246,7 @@ fn add_blocks(
         values.extend([log_id.into(), month.into(), feature.into(), (*number).into(), figures]);
         start = end;
     }
-    connection.bulk(sql, 5, &values)
+    connection.bulk(UPSERT_BLOCK, 5, &values)
 }
 
 /// Adds what the database has of these blocks to them.
@@ -246,11 +256,9 @@ fn add_stored(
     blocks: &mut [(u32, Block)],
     encoded: &mut Encoded,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT block, figures FROM fact
-               WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block >= $4 AND block <= $5";
     let (Some((first, _)), Some((last, _))) = (blocks.first(), blocks.last()) else { return Ok(()) };
     let values = [log_id.into(), month.into(), feature.into(), (*first).into(), (*last).into()];
-    connection.query(sql, &values, &mut |row| {
+    connection.query(SELECT_BLOCKS, &values, &mut |row| {
         let stored = row.int(0)?;
         if let Ok(index) = blocks.binary_search_by_key(&stored, |(number, _)| (*number).into()) {
             blocks[index].1.add(&encoded.read(row.blob(1)?)?);
@@ -265,10 +273,9 @@ pub fn fact(
     (log_id, month, feature): UsageKey,
     identity: u32,
 ) -> Result<Option<FactFigures>, StoreError> {
-    let sql = "SELECT figures FROM fact WHERE log_id = $1 AND month = $2 AND feature_id = $3 AND block = $4";
     let mut found = FactFigures::NOTHING;
     let block = Block::number_of(identity);
-    connection.query(sql, &[log_id.into(), month.into(), feature.into(), block.into()], &mut |row| {
+    connection.query(SELECT_BLOCK, &[log_id.into(), month.into(), feature.into(), block.into()], &mut |row| {
         found = *Encoded::default().read(row.blob(0)?)?.figures(identity);
         Ok(())
     })?;
@@ -281,9 +288,8 @@ pub fn each_fact(
     log_id: i64,
     each: &mut dyn FnMut(Fact) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT month, feature_id, block, figures FROM fact WHERE log_id = $1 ORDER BY month, feature_id, block";
     let mut encoded = Encoded::default();
-    connection.query(sql, &[log_id.into()], &mut |row: &dyn Row| {
+    connection.query(SELECT_FACTS, &[log_id.into()], &mut |row: &dyn Row| {
         let key = (log_id, row.int(0)? as i32, row.int(1)? as u32);
         let block = encoded.read(row.blob(3)?)?;
         block
@@ -294,7 +300,7 @@ pub fn each_fact(
 
 /// Forgets all facts of a log.
 pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
-    connection.execute("DELETE FROM fact WHERE log_id = $1", &[log_id.into()]).map(drop)
+    connection.execute(DELETE_FACTS, &[log_id.into()]).map(drop)
 }
 
 #[cfg(test)]

@@ -3,19 +3,24 @@
 //! - [`engine`]: what a database must be able to do; [`sqlite`] does it. A second engine is one more file.
 //! - [`backup`]: copies of the embedded one, and back
 //! - `schema`: the tables
-//! - [`received`]: what came from agents: streams, marks, batches
-//! - [`names`]: who and what, each name once
-//! - [`facts`]: what the batches mean, by person; [`usage`]: by feature and by hour
+//! - [`sql`]: every statement that is sent, in the common ground of all engines
+//! - [`received`]: license servers, agents, streams with their marks, batches
+//! - [`log_state`]: where the projection of a log stands: its open sessions
+//! - [`names`]: identities, devices and features, each name once
+//! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
+//! - [`settings`]: what the database knows about itself
 //!
-//! What was received is the durable truth; facts are made of it, and can be made again. Every statement is written
-//! once, in the module of its table.
+//! The batches received are the durable truth; facts are their projection and can be rebuilt from them.
 
 pub mod backup;
 pub mod engine;
 pub mod facts;
+pub mod log_state;
 pub mod names;
 pub mod received;
 mod schema;
+pub mod settings;
+pub mod sql;
 pub mod sqlite;
 pub mod usage;
 
@@ -23,6 +28,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{Connection, Engine};
+
 
 /// What kind of failure it is, for whoever must decide what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,21 +128,4 @@ pub fn in_transaction<T, E: From<StoreError>>(
             Err(error)
         }
     }
-}
-
-/// The value of a setting that the database keeps.
-pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<String>, StoreError> {
-    let mut value = None;
-    connection.query("SELECT value FROM setting WHERE name = $1", &[name.into()], &mut |row| {
-        value = Some(row.text(0)?.to_owned());
-        Ok(())
-    })?;
-    Ok(value)
-}
-
-/// Keeps a setting.
-pub fn set_setting(connection: &mut dyn Connection, name: &str, value: &str) -> Result<(), StoreError> {
-    let sql =
-        "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    connection.execute(sql, &[name.into(), value.into()]).map(drop)
 }

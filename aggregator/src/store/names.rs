@@ -3,6 +3,17 @@
 use super::StoreError;
 use super::engine::Connection;
 
+use super::sql::statements;
+
+statements! {
+    SELECT_IDENTITIES = "SELECT id, realm, name, name_key FROM identity WHERE id >= $1 ORDER BY id";
+    SELECT_DEVICES = "SELECT id, realm, name, name_key FROM device WHERE id >= $1 ORDER BY id";
+    INSERT_IDENTITY = "INSERT INTO identity (id, realm, name, name_key) VALUES ($1, $2, $3, $4)";
+    INSERT_DEVICE = "INSERT INTO device (id, realm, name, name_key) VALUES ($1, $2, $3, $4)";
+    SELECT_FEATURES = "SELECT id, daemon, name FROM feature WHERE id >= $1 ORDER BY id";
+    INSERT_FEATURE = "INSERT INTO feature (id, daemon, name) VALUES ($1, $2, $3)";
+}
+
 /// Which kind of name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameKind {
@@ -15,7 +26,7 @@ pub enum NameKind {
 /// A name in its realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Made by the program, from 0, without holes.
+    /// Made by the program; grows with each new one, and can have holes.
     pub id: u32,
     /// The realm in which it means somebody.
     pub realm: String,
@@ -25,10 +36,19 @@ pub struct Name {
     pub key: String,
 }
 
+/// A user on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client {
+    /// The user's identity.
+    pub identity: u32,
+    /// The host's device.
+    pub device: u32,
+}
+
 /// A feature of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
-    /// Made by the program, from 0, without holes.
+    /// Made by the program; grows with each new one, and can have holes.
     pub id: u32,
     /// The vendor daemon.
     pub daemon: String,
@@ -39,8 +59,8 @@ pub struct Feature {
 /// Names from an id on, in the order of ids.
 pub fn names_from(connection: &mut dyn Connection, kind: NameKind, from: u32) -> Result<Vec<Name>, StoreError> {
     let sql = match kind {
-        NameKind::Identity => "SELECT id, realm, name, name_key FROM identity WHERE id >= $1 ORDER BY id",
-        NameKind::Device => "SELECT id, realm, name, name_key FROM device WHERE id >= $1 ORDER BY id",
+        NameKind::Identity => SELECT_IDENTITIES,
+        NameKind::Device => SELECT_DEVICES,
     };
     let mut found = Vec::new();
     connection.query(sql, &[from.into()], &mut |row| {
@@ -58,8 +78,8 @@ pub fn names_from(connection: &mut dyn Connection, kind: NameKind, from: u32) ->
 /// Adds names.
 pub fn add_names(connection: &mut dyn Connection, kind: NameKind, names: &[Name]) -> Result<(), StoreError> {
     let sql = match kind {
-        NameKind::Identity => "INSERT INTO identity (id, realm, name, name_key) VALUES ($1, $2, $3, $4)",
-        NameKind::Device => "INSERT INTO device (id, realm, name, name_key) VALUES ($1, $2, $3, $4)",
+        NameKind::Identity => INSERT_IDENTITY,
+        NameKind::Device => INSERT_DEVICE,
     };
     let values: Vec<_> = names
         .iter()
@@ -72,7 +92,7 @@ pub fn add_names(connection: &mut dyn Connection, kind: NameKind, names: &[Name]
 pub fn features_from(connection: &mut dyn Connection, from: u32) -> Result<Vec<Feature>, StoreError> {
     let mut found = Vec::new();
     connection.query(
-        "SELECT id, daemon, name FROM feature WHERE id >= $1 ORDER BY id",
+        SELECT_FEATURES,
         &[from.into()],
         &mut |row| {
             found.push(Feature { id: row.int(0)? as u32, daemon: row.text(1)?.into(), name: row.text(2)?.into() });
@@ -88,5 +108,5 @@ pub fn add_features(connection: &mut dyn Connection, features: &[Feature]) -> Re
         .iter()
         .flat_map(|feature| [feature.id.into(), (*feature.daemon).into(), (*feature.name).into()])
         .collect();
-    connection.bulk("INSERT INTO feature (id, daemon, name) VALUES ($1, $2, $3)", 3, &values)
+    connection.bulk(INSERT_FEATURE, 3, &values)
 }

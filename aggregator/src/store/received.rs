@@ -7,6 +7,46 @@ use prost::Message;
 use super::StoreError;
 use super::engine::{Connection, Value};
 
+use super::sql::statements;
+
+statements! {
+    SELECT_SERVERS = "SELECT id, name, name_key, realm FROM license_server ORDER BY name_key";
+    UPSERT_SERVER = "INSERT INTO license_server (id, name, name_key, realm) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (id) DO UPDATE SET realm = excluded.realm";
+    UPSERT_AGENT = "INSERT INTO agent (id, server_id, host, version, epoch, last_report, clock_ahead, heartbeat)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (id) DO UPDATE SET server_id = excluded.server_id, host = excluded.host,
+         version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
+         clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
+    SELECT_AGENTS = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
+    SELECT_LOGS = "SELECT id, server_id, name, last_line_at, projected_through, needs_rebuild, state FROM log ORDER BY id";
+    INSERT_LOG = "INSERT INTO log (id, server_id, name, last_line_at, projected_through, needs_rebuild, state)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    REQUEST_REBUILD = "UPDATE log SET needs_rebuild = 1 WHERE id = $1";
+    UPDATE_PROJECTION = "UPDATE log SET last_line_at = $1, projected_through = $2, needs_rebuild = $3, state = $4 WHERE id = $5";
+    SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised
+         FROM stream ORDER BY log_id, begins_at, fingerprint";
+    UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
+         last_line_at, events, ignored, unrecognised)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, last_line_at = excluded.last_line_at,
+         events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised";
+    INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
+    SELECT_LAST_BATCH = "SELECT start_position, end_position FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
+    DELETE_BATCHES = "DELETE FROM batch WHERE stream_id = $1 AND start_position >= $2";
+    DELETE_UNRECOGNISED = "DELETE FROM unrecognised WHERE stream_id = $1 AND position >= $2";
+    UPSERT_GAP = "INSERT INTO gap (stream_id, start_position, end_position, noticed_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (stream_id, start_position) DO UPDATE SET end_position = excluded.end_position";
+    COUNT_GAPS = "SELECT stream_id, count(*) FROM gap GROUP BY stream_id ORDER BY stream_id";
+    SELECT_LAST_BATCH_ID = "SELECT coalesce(max(id), 0) FROM batch";
+    SELECT_BATCHES = "SELECT id, start_position, body FROM batch WHERE stream_id = $1 AND id > $2 ORDER BY start_position, id";
+    INSERT_UNRECOGNISED = "INSERT INTO unrecognised (stream_id, position, previous_line_at, line) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (stream_id, position) DO NOTHING";
+    SELECT_UNRECOGNISED = "SELECT stream_id, position, previous_line_at, line FROM unrecognised
+         WHERE stream_id > $1 OR (stream_id = $1 AND position > $2)
+         ORDER BY stream_id, position LIMIT $3";
+}
+
 /// A license server.
 #[derive(Clone, Debug)]
 pub struct LicenseServer {
@@ -32,9 +72,9 @@ pub struct Log {
     /// The last dated line that facts contain.
     pub last_line_at: i64,
     /// The last batch that facts contain.
-    pub folded_through: i64,
+    pub projected_through: i64,
     /// Whether its facts must be made again.
-    pub needs_refold: bool,
+    pub needs_rebuild: bool,
     /// Open sessions and such, encoded.
     pub state: Vec<u8>,
 }
@@ -58,7 +98,7 @@ pub struct Stream {
     pub mark: u64,
     /// The last dated line received.
     pub last_line_at: i64,
-    /// Lines that became events, lines of noise, lines not understood.
+    /// Lines that became events, lines of ignored, lines not understood.
     pub lines: [i64; 3],
 }
 
@@ -77,8 +117,7 @@ pub struct Archived {
 /// All license servers.
 pub fn servers(connection: &mut dyn Connection) -> Result<Vec<LicenseServer>, StoreError> {
     let mut found = Vec::new();
-    let sql = "SELECT id, name, name_key, realm FROM license_server ORDER BY name_key";
-    connection.query(sql, &[], &mut |row| {
+    connection.query(SELECT_SERVERS, &[], &mut |row| {
         found.push(LicenseServer {
             id: row.int(0)?,
             name: row.text(1)?.into(),
@@ -92,10 +131,8 @@ pub fn servers(connection: &mut dyn Connection) -> Result<Vec<LicenseServer>, St
 
 /// Adds a license server, or notes its realm.
 pub fn save_server(connection: &mut dyn Connection, server: &LicenseServer) -> Result<(), StoreError> {
-    let sql = "INSERT INTO license_server (id, name, name_key, realm) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (id) DO UPDATE SET realm = excluded.realm";
     let values = [server.id.into(), (*server.name).into(), (*server.key).into(), (*server.realm).into()];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(UPSERT_SERVER, &values).map(drop)
 }
 
 /// Notes that an agent has spoken.
@@ -107,11 +144,6 @@ pub fn save_agent(
     now: i64,
     clock_ahead: i64,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO agent (id, server_id, host, version, epoch, last_report, clock_ahead, heartbeat)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-               ON CONFLICT (id) DO UPDATE SET server_id = excluded.server_id, host = excluded.host,
-                   version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
-                   clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
     let heartbeat = heartbeat.encode_to_vec();
     let values = [
         (*hello.agent_id).into(),
@@ -123,7 +155,7 @@ pub fn save_agent(
         clock_ahead.into(),
         (*heartbeat).into(),
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(UPSERT_AGENT, &values).map(drop)
 }
 
 /// An agent, as it last spoke.
@@ -147,8 +179,7 @@ pub struct Agent {
 /// All agents.
 pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError> {
     let mut found = Vec::new();
-    let sql = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
-    connection.query(sql, &[], &mut |row| {
+    connection.query(SELECT_AGENTS, &[], &mut |row| {
         found.push(Agent {
             id: row.text(0)?.into(),
             server_id: row.int(1)?,
@@ -167,15 +198,14 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
 /// All logs.
 pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
     let mut found = Vec::new();
-    let sql = "SELECT id, server_id, name, last_line_at, folded_through, needs_refold, state FROM log ORDER BY id";
-    connection.query(sql, &[], &mut |row| {
+    connection.query(SELECT_LOGS, &[], &mut |row| {
         found.push(Log {
             id: row.int(0)?,
             server_id: row.int(1)?,
             name: row.text(2)?.into(),
             last_line_at: row.int(3)?,
-            folded_through: row.int(4)?,
-            needs_refold: row.int(5)? != 0,
+            projected_through: row.int(4)?,
+            needs_rebuild: row.int(5)? != 0,
             state: row.blob(6)?.into(),
         });
         Ok(())
@@ -185,45 +215,39 @@ pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
 
 /// Adds a log.
 pub fn add_log(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
-    let sql = "INSERT INTO log (id, server_id, name, last_line_at, folded_through, needs_refold, state)
-               VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let values = [
         log.id.into(),
         log.server_id.into(),
         (*log.name).into(),
         log.last_line_at.into(),
-        log.folded_through.into(),
-        i64::from(log.needs_refold).into(),
+        log.projected_through.into(),
+        i64::from(log.needs_rebuild).into(),
         (*log.state).into(),
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(INSERT_LOG, &values).map(drop)
 }
 
 /// Notes that the facts of a log must be made again.
-pub fn demand_refold(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
-    connection.execute("UPDATE log SET needs_refold = 1 WHERE id = $1", &[log_id.into()]).map(drop)
+pub fn request_rebuild(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
+    connection.execute(REQUEST_REBUILD, &[log_id.into()]).map(drop)
 }
 
 /// Notes up to where the facts of a log go.
-pub fn save_fold(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
-    let sql = "UPDATE log SET last_line_at = $1, folded_through = $2, needs_refold = $3, state = $4 WHERE id = $5";
+pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
     let values = [
         log.last_line_at.into(),
-        log.folded_through.into(),
-        i64::from(log.needs_refold).into(),
+        log.projected_through.into(),
+        i64::from(log.needs_rebuild).into(),
         Value::Blob(&log.state),
         log.id.into(),
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(UPDATE_PROJECTION, &values).map(drop)
 }
 
 /// All streams.
 pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreError> {
     let mut found = Vec::new();
-    let sql =
-        "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, noise, unrecognised
-               FROM stream ORDER BY log_id, begins_at, fingerprint";
-    connection.query(sql, &[], &mut |row| {
+    connection.query(SELECT_STREAMS, &[], &mut |row| {
         found.push(Stream {
             id: row.int(0)?,
             server_id: row.int(1)?,
@@ -242,11 +266,6 @@ pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreErro
 
 /// Adds a stream, or moves its mark.
 pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
-    let sql = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
-                                   last_line_at, events, noise, unrecognised)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-               ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, last_line_at = excluded.last_line_at,
-                   events = excluded.events, noise = excluded.noise, unrecognised = excluded.unrecognised";
     let values = [
         stream.id.into(),
         stream.server_id.into(),
@@ -260,7 +279,7 @@ pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(
         stream.lines[1].into(),
         stream.lines[2].into(),
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(UPSERT_STREAM, &values).map(drop)
 }
 
 /// Keeps a batch. Its events before `start` are in an earlier one.
@@ -272,17 +291,15 @@ pub fn archive(
     now: i64,
     batch: &Batch,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO batch (id, stream_id, start_at, end_at, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
     let body = batch.encode_to_vec();
-    let values = [id.into(), stream_id.into(), start.into(), batch.end.into(), now.into(), Value::Blob(&body)];
-    connection.execute(sql, &values).map(drop)
+    let values = [id.into(), stream_id.into(), start.into(), batch.end_position.into(), now.into(), Value::Blob(&body)];
+    connection.execute(INSERT_BATCH, &values).map(drop)
 }
 
 /// Where the last batch of a stream starts, and where it ends.
 pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Option<(u64, u64)>, StoreError> {
     let mut found = None;
-    let sql = "SELECT start_at, end_at FROM batch WHERE stream_id = $1 ORDER BY start_at DESC, end_at DESC LIMIT 1";
-    connection.query(sql, &[stream_id.into()], &mut |row| {
+    connection.query(SELECT_LAST_BATCH, &[stream_id.into()], &mut |row| {
         found = Some((row.int(0)? as u64, row.int(1)? as u64));
         Ok(())
     })?;
@@ -292,8 +309,8 @@ pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Opt
 /// Forgets the batches of a stream from a position on.
 pub fn drop_batches_from(connection: &mut dyn Connection, stream_id: i64, start: u64) -> Result<(), StoreError> {
     let values = [stream_id.into(), start.into()];
-    connection.execute("DELETE FROM batch WHERE stream_id = $1 AND start_at >= $2", &values)?;
-    connection.execute("DELETE FROM unrecognised WHERE stream_id = $1 AND position >= $2", &values).map(drop)
+    connection.execute(DELETE_BATCHES, &values)?;
+    connection.execute(DELETE_UNRECOGNISED, &values).map(drop)
 }
 
 /// Notes that a part of a stream is lost.
@@ -304,9 +321,7 @@ pub fn add_gap(
     end: u64,
     now: i64,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO gap (stream_id, start_at, end_at, noticed_at) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (stream_id, start_at) DO UPDATE SET end_at = excluded.end_at";
-    connection.execute(sql, &[stream_id.into(), start.into(), end.into(), now.into()]).map(drop)
+    connection.execute(UPSERT_GAP, &[stream_id.into(), start.into(), end.into(), now.into()]).map(drop)
 }
 
 /// Streams with the number of their gaps.
@@ -315,7 +330,7 @@ pub type Gaps = Vec<(i64, i64)>;
 /// How many gaps each stream has.
 pub fn gaps(connection: &mut dyn Connection) -> Result<Gaps, StoreError> {
     let mut found = Vec::new();
-    connection.query("SELECT stream_id, count(*) FROM gap GROUP BY stream_id ORDER BY stream_id", &[], &mut |row| {
+    connection.query(COUNT_GAPS, &[], &mut |row| {
         found.push((row.int(0)?, row.int(1)?));
         Ok(())
     })?;
@@ -325,7 +340,7 @@ pub fn gaps(connection: &mut dyn Connection) -> Result<Gaps, StoreError> {
 /// The highest batch id, 0 where there is none.
 pub fn last_batch_id(connection: &mut dyn Connection) -> Result<i64, StoreError> {
     let mut id = 0;
-    connection.query("SELECT coalesce(max(id), 0) FROM batch", &[], &mut |row| {
+    connection.query(SELECT_LAST_BATCH_ID, &[], &mut |row| {
         id = row.int(0)?;
         Ok(())
     })?;
@@ -339,8 +354,7 @@ pub fn each_batch(
     after: i64,
     each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT id, start_at, body FROM batch WHERE stream_id = $1 AND id > $2 ORDER BY start_at, id";
-    connection.query(sql, &[stream_id.into(), after.into()], &mut |row| {
+    connection.query(SELECT_BATCHES, &[stream_id.into(), after.into()], &mut |row| {
         let batch = Batch::decode(row.blob(2)?)
             .map_err(|error| StoreError::new(super::Failure::Corrupt, format!("batch in the archive: {error}")))?;
         each(Archived { id: row.int(0)?, stream_id, start: row.int(1)? as u64, batch })
@@ -354,17 +368,15 @@ pub struct Unrecognised {
     /// Where it begins.
     pub position: u64,
     /// The moment of the last dated line before it.
-    pub near: i64,
+    pub previous_line_at: i64,
     /// The line.
     pub line: String,
 }
 
 /// Keeps a sample.
 pub fn add_unrecognised(connection: &mut dyn Connection, sample: &Unrecognised) -> Result<(), StoreError> {
-    let sql = "INSERT INTO unrecognised (stream_id, position, near, line) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (stream_id, position) DO NOTHING";
-    let values = [sample.stream_id.into(), sample.position.into(), sample.near.into(), (*sample.line).into()];
-    connection.execute(sql, &values).map(drop)
+    let values = [sample.stream_id.into(), sample.position.into(), sample.previous_line_at.into(), (*sample.line).into()];
+    connection.execute(INSERT_UNRECOGNISED, &values).map(drop)
 }
 
 /// Samples after (stream, position), in that order.
@@ -374,14 +386,11 @@ pub fn unrecognised(
     limit: i64,
 ) -> Result<Vec<Unrecognised>, StoreError> {
     let mut found = Vec::new();
-    let sql = "SELECT stream_id, position, near, line FROM unrecognised
-               WHERE stream_id > $1 OR (stream_id = $1 AND position > $2)
-               ORDER BY stream_id, position LIMIT $3";
-    connection.query(sql, &[after.0.into(), after.1.into(), limit.into()], &mut |row| {
+    connection.query(SELECT_UNRECOGNISED, &[after.0.into(), after.1.into(), limit.into()], &mut |row| {
         found.push(Unrecognised {
             stream_id: row.int(0)?,
             position: row.int(1)? as u64,
-            near: row.int(2)?,
+            previous_line_at: row.int(2)?,
             line: row.text(3)?.into(),
         });
         Ok(())

@@ -1,10 +1,18 @@
 //! The tables, and how they came to be.
 
 use super::engine::{Connection, Engine};
+use super::sql::statements;
 use super::{Failure, StoreError, in_transaction};
 
+statements! {
+    CREATE_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
+    DELETE_VERSION = "DELETE FROM schema_version";
+    INSERT_VERSION = "INSERT INTO schema_version (version) VALUES ($1)";
+    SELECT_VERSION = "SELECT version FROM schema_version";
+}
+
 /// What each version adds to the one before. Only ever appended to.
-const MIGRATIONS: [&[&str]; 2] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
     // Who reports.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -145,6 +153,16 @@ const MIGRATIONS: [&[&str]; 2] = [&[
          PRIMARY KEY (log_id, month, feature_id, block)
      ) {clustered}",
     "UPDATE log SET needs_refold = 1",
+], &[
+    // The words of the field: positions are bytes, projections are rebuilt, lines without usage are ignored.
+    "ALTER TABLE log RENAME COLUMN folded_through TO projected_through",
+    "ALTER TABLE log RENAME COLUMN needs_refold TO needs_rebuild",
+    "ALTER TABLE stream RENAME COLUMN noise TO ignored",
+    "ALTER TABLE batch RENAME COLUMN start_at TO start_position",
+    "ALTER TABLE batch RENAME COLUMN end_at TO end_position",
+    "ALTER TABLE gap RENAME COLUMN start_at TO start_position",
+    "ALTER TABLE gap RENAME COLUMN end_at TO end_position",
+    "ALTER TABLE unrecognised RENAME COLUMN near TO previous_line_at",
 ]];
 
 /// Brings the tables to this version.
@@ -153,7 +171,7 @@ pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> R
 }
 
 fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
-    connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)", &[])?;
+    connection.execute(CREATE_VERSION, &[])?;
     while version(connection)? < migrations.len() {
         in_transaction(connection, |connection| advance(migrations, engine, connection))?;
     }
@@ -174,16 +192,16 @@ fn advance(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Con
     let found = version(connection)?;
     let Some(migration) = migrations.get(found) else { return Ok(()) };
     for statement in *migration {
-        connection.execute(&engine.definition(statement), &[])?;
+        connection.execute(&engine.dialect().definition(statement), &[])?;
     }
-    connection.execute("DELETE FROM schema_version", &[])?;
-    connection.execute("INSERT INTO schema_version (version) VALUES ($1)", &[(found as i64 + 1).into()]).map(drop)
+    connection.execute(DELETE_VERSION, &[])?;
+    connection.execute(INSERT_VERSION, &[(found as i64 + 1).into()]).map(drop)
 }
 
 /// The version that the tables have, 0 where there are none.
 fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
     let mut version = 0;
-    connection.query("SELECT version FROM schema_version", &[], &mut |row| {
+    connection.query(SELECT_VERSION, &[], &mut |row| {
         version = row.int(0)? as usize;
         Ok(())
     })?;
@@ -193,27 +211,49 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::received::{self, Log};
+    use crate::store::received;
     use crate::store::sqlite::Sqlite;
 
-    #[test]
-    fn facts_of_the_first_version_are_made_again() {
+    /// A database of an older version, with data in it, brought forward.
+    fn brought_forward(version: usize, data: &str) -> (tempfile::TempDir, Box<dyn Connection>) {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Sqlite::new(&folder.path().join("aggregator.db")).unwrap();
+        let path = folder.path().join("aggregator.db");
+        let engine = Sqlite::new(&path).unwrap();
         let mut connection = engine.connect(true).unwrap();
-        apply(&MIGRATIONS[..1], &engine, connection.as_mut()).unwrap();
-        let log = Log {
-            id: 1,
-            server_id: 1,
-            name: "debug.log".into(),
-            last_line_at: 5,
-            folded_through: 7,
-            needs_refold: false,
-            state: Vec::new(),
-        };
-        received::add_log(connection.as_mut(), &log).unwrap();
+        apply(&MIGRATIONS[..version], &engine, connection.as_mut()).unwrap();
+        rusqlite::Connection::open(&path).unwrap().execute_batch(data).unwrap();
         migrate(&engine, connection.as_mut()).unwrap();
-        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_refold);
+        // A second time changes nothing.
         migrate(&engine, connection.as_mut()).unwrap();
+        (folder, connection)
+    }
+
+    #[test]
+    fn facts_of_version_1_are_rebuilt() {
+        let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'')";
+        let (_folder, mut connection) = brought_forward(1, data);
+        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+    }
+
+    #[test]
+    fn data_of_version_2_is_kept_under_the_new_names() {
+        let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'');
+                    INSERT INTO stream VALUES (2, 1, 1, x'09', 'realm', 3, 40, 5, 10, 11, 12);
+                    INSERT INTO batch VALUES (7, 2, 30, 40, 99, x'');
+                    INSERT INTO gap VALUES (2, 10, 20, 99);
+                    INSERT INTO unrecognised VALUES (2, 35, 5, 'a line')";
+        let (_folder, mut connection) = brought_forward(2, data);
+        let connection = connection.as_mut();
+        let log = &received::logs(connection).unwrap()[0];
+        assert_eq!((log.projected_through, log.needs_rebuild), (7, false));
+        assert_eq!(received::streams(connection).unwrap()[0].lines, [10, 11, 12]);
+        assert_eq!(received::last_batch(connection, 2).unwrap(), Some((30, 40)));
+        assert_eq!(received::gaps(connection).unwrap(), [(2, 1)]);
+        assert_eq!(received::unrecognised(connection, (0, 0), 9).unwrap()[0].previous_line_at, 5);
+    }
+
+    #[test]
+    fn every_version_is_tested_from_the_one_before() {
+        assert_eq!(MIGRATIONS.len(), 3, "a new migration needs a test with data of the version before it");
     }
 }

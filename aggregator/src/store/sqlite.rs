@@ -7,6 +7,7 @@ use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, Statement};
 
 use super::engine::{Connection, Each, Engine, Row, Value};
+use super::sql::{self, Dialect};
 use super::{Failure, StoreError};
 
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
@@ -69,8 +70,8 @@ impl Engine for Sqlite {
         })
     }
 
-    fn definition(&self, sql: &str) -> String {
-        sql.replace("{blob}", "BLOB").replace("{clustered}", "WITHOUT ROWID")
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
     }
 }
 
@@ -93,12 +94,14 @@ fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> rusqlite::Result
 
 impl Connection for SqliteConnection {
     fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
         let mut statement = self.0.prepare_cached(sql)?;
         bind(&mut statement, values)?;
         Ok(statement.raw_execute()? as u64)
     }
 
     fn query(&mut self, sql: &str, values: &[Value<'_>], each: &mut Each<'_>) -> Result<(), StoreError> {
+        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
         let mut statement = self.0.prepare_cached(sql)?;
         bind(&mut statement, values)?;
         let mut rows = statement.raw_query();
@@ -109,6 +112,7 @@ impl Connection for SqliteConnection {
     }
 
     fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError> {
+        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
         let mut statement = self.0.prepare_cached(sql)?;
         for row in values.chunks_exact(width) {
             bind(&mut statement, row)?;

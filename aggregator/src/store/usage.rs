@@ -5,6 +5,32 @@ use roaring::RoaringBitmap;
 use super::engine::{Connection, Value};
 use super::{Failure, StoreError};
 
+use super::sql::statements;
+
+statements! {
+    UPSERT_USAGE = "INSERT INTO usage (log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held, checked_out, devices)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         ON CONFLICT (month, log_id, feature_id) DO UPDATE SET outs = excluded.outs, ins = excluded.ins,
+         denial_lines = excluded.denial_lines, denials = excluded.denials, seat_seconds = excluded.seat_seconds,
+         peak = excluded.peak, peak_at = excluded.peak_at, held = excluded.held,
+         checked_out = excluded.checked_out, devices = excluded.devices";
+    SELECT_MONTHS = "SELECT coalesce(min(month), -1), coalesce(max(month), -1) FROM usage";
+    RAISE_PEAKS = "INSERT INTO concurrency (log_id, hour, feature_id, peak, peak_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (log_id, hour, feature_id) DO UPDATE SET
+         peak_at = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak_at ELSE concurrency.peak_at END,
+         peak = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak ELSE concurrency.peak END";
+    SELECT_PEAKS = "SELECT hour, feature_id, peak, peak_at FROM concurrency
+         WHERE log_id = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, feature_id";
+    DELETE_USAGE = "DELETE FROM usage WHERE log_id = $1";
+    DELETE_PEAKS = "DELETE FROM concurrency WHERE log_id = $1";
+    SELECT_USAGE = "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held,
+             checked_out, devices
+         FROM usage WHERE month = $1 AND log_id = $2 AND feature_id = $3";
+    SELECT_USAGE_OF_MONTHS = "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held,
+             checked_out, devices
+         FROM usage WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id";
+}
+
 /// What was done with one feature in one month, by one log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -60,12 +86,6 @@ fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
 
 /// Writes what a feature's usage now is.
 pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) -> Result<(), StoreError> {
-    let sql = "INSERT INTO usage (log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held, checked_out, devices)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-               ON CONFLICT (month, log_id, feature_id) DO UPDATE SET outs = excluded.outs, ins = excluded.ins,
-                   denial_lines = excluded.denial_lines, denials = excluded.denials, seat_seconds = excluded.seat_seconds,
-                   peak = excluded.peak, peak_at = excluded.peak_at, held = excluded.held,
-                   checked_out = excluded.checked_out, devices = excluded.devices";
     let (held, checked_out, devices) = (bytes_of(&usage.held), bytes_of(&usage.checked_out), bytes_of(&usage.devices));
     let values = [
         key.0.into(),
@@ -82,12 +102,8 @@ pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) 
         (*checked_out).into(),
         (*devices).into(),
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(UPSERT_USAGE, &values).map(drop)
 }
-
-const USAGE_COLUMNS: &str =
-    "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at,
-                                    held, checked_out, devices FROM usage";
 
 fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreError> {
     let key = (row.int(0)?, row.int(1)? as i32, row.int(2)? as u32);
@@ -108,9 +124,8 @@ fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreErro
 
 /// What a feature's usage is.
 pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, StoreError> {
-    let sql = format!("{USAGE_COLUMNS} WHERE month = $1 AND log_id = $2 AND feature_id = $3");
-    let mut found = Usage::default();
-    connection.query(&sql, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
+        let mut found = Usage::default();
+    connection.query(SELECT_USAGE, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
         found = usage_of(row)?.1;
         Ok(())
     })?;
@@ -123,9 +138,8 @@ pub fn usage_of_months(
     from: i32,
     through: i32,
 ) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
-    let sql = format!("{USAGE_COLUMNS} WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id");
-    let mut found = Vec::new();
-    connection.query(&sql, &[from.into(), through.into()], &mut |row| {
+        let mut found = Vec::new();
+    connection.query(SELECT_USAGE_OF_MONTHS, &[from.into(), through.into()], &mut |row| {
         found.push(usage_of(row)?);
         Ok(())
     })?;
@@ -135,8 +149,7 @@ pub fn usage_of_months(
 /// The first and the last month with any usage.
 pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, StoreError> {
     let mut found = None;
-    let sql = "SELECT coalesce(min(month), -1), coalesce(max(month), -1) FROM usage";
-    connection.query(sql, &[], &mut |row| {
+    connection.query(SELECT_MONTHS, &[], &mut |row| {
         found = Some((row.int(0)? as i32, row.int(1)? as i32));
         Ok(())
     })?;
@@ -145,17 +158,13 @@ pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, Sto
 
 /// Raises the peaks of hours.
 pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO concurrency (log_id, hour, feature_id, peak, peak_at) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (log_id, hour, feature_id) DO UPDATE SET
-                   peak_at = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak_at ELSE concurrency.peak_at END,
-                   peak = CASE WHEN excluded.peak > concurrency.peak THEN excluded.peak ELSE concurrency.peak END";
     let mut values = Vec::new();
     for portion in peaks.chunks(PORTION) {
         values.clear();
         for ((log_id, hour, feature), (peak, at)) in portion {
             values.extend([Value::from(*log_id), (*hour).into(), (*feature).into(), (*peak).into(), (*at).into()]);
         }
-        connection.bulk(sql, 5, &values)?;
+        connection.bulk(RAISE_PEAKS, 5, &values)?;
     }
     Ok(())
 }
@@ -167,10 +176,8 @@ pub fn peaks(
     from_hour: i64,
     until_hour: i64,
 ) -> Result<Vec<Peak>, StoreError> {
-    let sql = "SELECT hour, feature_id, peak, peak_at FROM concurrency
-               WHERE log_id = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, feature_id";
     let mut found = Vec::new();
-    connection.query(sql, &[log_id.into(), from_hour.into(), until_hour.into()], &mut |row| {
+    connection.query(SELECT_PEAKS, &[log_id.into(), from_hour.into(), until_hour.into()], &mut |row| {
         found.push(((log_id, row.int(0)?, row.int(1)? as u32), (row.int(2)? as u64, row.int(3)?)));
         Ok(())
     })?;
@@ -179,7 +186,7 @@ pub fn peaks(
 
 /// Forgets all usage of a log.
 pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
-    for sql in ["DELETE FROM usage WHERE log_id = $1", "DELETE FROM concurrency WHERE log_id = $1"] {
+    for sql in [DELETE_USAGE, DELETE_PEAKS] {
         connection.execute(sql, &[log_id.into()])?;
     }
     Ok(())

@@ -49,6 +49,26 @@ pub struct Sku {
     pub concurrent: bool,
 }
 
+/// A catalogue that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The text is not what it should be.
+    #[error(transparent)]
+    Syntax(#[from] toml::de::Error),
+    /// One feature is in two SKUs, so that its users would count for one of them by chance.
+    #[error("feature {feature:?} of daemon {daemon:?} is in two SKUs, {first:?} and {second:?}: leave it in one")]
+    MappedTwice {
+        /// The feature.
+        feature: String,
+        /// Its daemon.
+        daemon: String,
+        /// The SKU that has it first.
+        first: String,
+        /// The SKU that has it again.
+        second: String,
+    },
+}
+
 /// Maps features to SKUs.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
@@ -58,17 +78,22 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The built-in entries, and over them those of a file's text.
-    pub fn with(text: &str) -> Result<Self, toml::de::Error> {
+    pub fn with(text: &str) -> Result<Self, CatalogueError> {
         let mut catalogue = Self::default();
         catalogue.add(CITRIX)?;
         catalogue.add(text)?;
         Ok(catalogue)
     }
 
-    fn add(&mut self, text: &str) -> Result<(), toml::de::Error> {
+    fn add(&mut self, text: &str) -> Result<(), CatalogueError> {
         let file: File = toml::from_str(text)?;
+        let mut mapped: HashMap<(String, String), String> = HashMap::new();
         for entry in file.sku {
             for feature in entry.features {
+                let key = (entry.daemon.clone(), feature.clone());
+                if let Some(first) = mapped.insert(key, entry.id.clone()) {
+                    return Err(CatalogueError::MappedTwice { feature, daemon: entry.daemon, first, second: entry.id });
+                }
                 let sku = Sku {
                     id: entry.id.clone(),
                     product: entry.product.clone(),
@@ -86,19 +111,24 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The SKU of each feature, by its id; `None` for what never counts. A feature without an entry is a SKU of its own,
-    /// named by its code, and by its daemon too where two daemons have a feature of one name.
-    pub fn assign(&self, features: &[Feature]) -> Vec<Option<Sku>> {
+    /// The ids of all SKUs that have an entry.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.skus.values().map(|sku| sku.id.as_str())
+    }
+
+    /// The SKU of each feature, by the feature's id. What never counts has none. A feature without an entry is a SKU of
+    /// its own, named by its code, and by its daemon too where two daemons have a feature of one name.
+    pub fn assign(&self, features: &[Feature]) -> HashMap<u32, Sku> {
         let mut first_daemon: HashMap<&str, &str> = HashMap::new();
         features
             .iter()
-            .map(|feature| {
+            .filter_map(|feature| {
                 let key = (feature.daemon.clone(), feature.name.clone());
                 if feature.name.is_empty() || self.never_counted.contains(&key) {
                     return None;
                 }
                 if let Some(sku) = self.skus.get(&key) {
-                    return Some(sku.clone());
+                    return Some((feature.id, sku.clone()));
                 }
                 let first = *first_daemon.entry(&feature.name).or_insert(&feature.daemon);
                 let id = if first == feature.daemon {
@@ -106,7 +136,7 @@ impl Catalogue {
                 } else {
                     format!("{} ({})", feature.name, feature.daemon)
                 };
-                Some(Sku { id, product: feature.name.clone(), catalogued: false, concurrent: false })
+                Some((feature.id, Sku { id, product: feature.name.clone(), catalogued: false, concurrent: false }))
             })
             .collect()
     }
@@ -121,7 +151,18 @@ mod tests {
     }
 
     fn ids(catalogue: &Catalogue, features: &[Feature]) -> Vec<Option<String>> {
-        catalogue.assign(features).into_iter().map(|sku| sku.map(|sku| sku.id)).collect()
+        let numbered = (0..).step_by(3).zip(features);
+        let features: Vec<Feature> = numbered.map(|(id, feature)| Feature { id, ..feature.clone() }).collect();
+        let skus = catalogue.assign(&features);
+        features.iter().map(|feature| skus.get(&feature.id).map(|sku| sku.id.clone())).collect()
+    }
+
+    #[test]
+    fn a_feature_in_two_skus_is_refused() {
+        let text = "[[sku]]\nid = 'A'\nproduct = 'A'\ndaemon = 'd'\nfeatures = ['f']\n\
+                    [[sku]]\nid = 'B'\nproduct = 'B'\ndaemon = 'd'\nfeatures = ['g', 'f']\n";
+        let refused = Catalogue::with(text).unwrap_err().to_string();
+        assert_eq!(refused, "feature \"f\" of daemon \"d\" is in two SKUs, \"A\" and \"B\": leave it in one");
     }
 
     #[test]
@@ -142,7 +183,7 @@ mod tests {
         let features = [feature("a", "base"), feature("b", "base"), feature("a", "matk")];
         let catalogue = Catalogue::with("").unwrap();
         assert_eq!(ids(&catalogue, &features), [Some("base".into()), Some("base (b)".into()), Some("matk".into())]);
-        assert!(!catalogue.assign(&features)[0].as_ref().unwrap().catalogued);
+        assert!(!catalogue.assign(&features)[&0].catalogued);
     }
 
     #[test]

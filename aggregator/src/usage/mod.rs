@@ -1,66 +1,188 @@
-//! The questions about use, and the opinions by which they are answered.
+//! Questions about usage, and the rules by which they are answered.
 //!
-//! Facts say who held what where when. Who is one person ([`people`]), what is sold ([`catalogue`]), and what counts are
-//! rules, applied to the facts of [`month`] when a question is asked: a changed rule changes every answer at once, and
-//! no fact.
+//! Facts say who held what, where and when. Who is one person ([`people`]), what is sold ([`catalogue`]) and what counts
+//! ([`rules`]) are rules, applied when a question is asked: a changed rule changes every answer at once, and no fact.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`monthly`] | unique users by SKU, in a month and over months |
+//! | [`peak`] | the most seats in use at once |
+//! | [`users`] | the people behind a number |
+//! | [`activity`] | what the logs say, without any rule |
+//! | [`completeness`] | what is known to be missing |
+//! | [`open_sessions`] | usage that no fact has yet |
 
+pub mod activity;
 pub mod catalogue;
-pub mod complete;
-pub mod month;
+pub mod completeness;
+pub mod monthly;
+pub mod open_sessions;
+pub mod peak;
 pub mod people;
-pub mod questions;
 pub mod rules;
 pub mod users;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use seatmeter_count::Calendar;
+use hashbrown::HashMap;
+use jiff::Timestamp;
 use seatmeter_count::name::fold_case;
+use seatmeter_count::{Calendar, Month};
 
+use crate::fleet::snapshot::{FleetSnapshot, UnknownServer};
 use crate::store::engine::Connection;
 use crate::store::names::{self, NameKind};
 use crate::store::received::LicenseServer;
 use crate::store::{Store, StoreError};
 use catalogue::Sku;
+use completeness::{Completeness, completeness};
 use people::People;
-use rules::Rules;
+use rules::{Basis, Rules};
 
-/// Whether a license server is the one asked for, whatever the case of its name; an empty name is all of them.
-pub fn is_named(asked: &str, server: &LicenseServer) -> bool {
-    asked.is_empty() || fold_case(asked) == server.key
+/// Why a question about usage has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No license server has the name.
+    #[error("there is no license server {:?}", .0.name)]
+    UnknownServer(UnknownServer),
+    /// No SKU has the id.
+    #[error("there is no SKU {id:?}")]
+    UnknownSku {
+        /// The id that was asked for.
+        id: String,
+        /// The ids of the SKUs in use.
+        known: Vec<String>,
+    },
+    /// The month has not begun.
+    #[error("{month} has not begun; the current month is {current}")]
+    FutureMonth {
+        /// The month that was asked for.
+        month: Month,
+        /// The current month, in the billing time zone.
+        current: Month,
+    },
 }
 
-/// Answers questions about use.
+impl From<UnknownServer> for UsageError {
+    fn from(error: UnknownServer) -> Self {
+        Self::UnknownServer(error)
+    }
+}
+
+/// The part of the usage that a question is about.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this license server, whatever the case of its name. Empty is all.
+    pub license_server: String,
+    /// Only this SKU, whatever the case of its id. Empty is all.
+    pub sku: String,
+}
+
+/// A filter whose names were found.
+struct Selection {
+    server: Option<LicenseServer>,
+    sku: Option<String>,
+}
+
+impl Selection {
+    fn server_id(&self) -> Option<i64> {
+        self.server.as_ref().map(|server| server.id)
+    }
+
+    fn has(&self, server: &LicenseServer, sku: &Sku) -> bool {
+        self.server.as_ref().is_none_or(|wanted| wanted.id == server.id)
+            && self.sku.as_ref().is_none_or(|wanted| *wanted == sku.id)
+    }
+}
+
+/// The SKU of each feature, by the feature's id. What never counts has none.
+type Skus = HashMap<u32, Sku>;
+
+/// Answers questions about usage.
 #[derive(Clone)]
-pub struct Usage {
+pub struct UsageQuestions {
     store: Store,
     calendar: Calendar,
     rules: Arc<Rules>,
     people: Arc<RwLock<People>>,
 }
 
-impl Usage {
+impl UsageQuestions {
     /// Answers from this store, by these rules, with the days of this calendar.
     pub fn new(store: Store, calendar: Calendar, rules: Rules) -> Self {
         let people = Arc::new(RwLock::new(People::new(rules.identity.clone())));
         Self { store, calendar, rules: Arc::new(rules), people }
     }
 
-    /// Brings the people up to the identities that are there.
-    fn meet(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
-        let known = self.people.read().unwrap_or_else(PoisonError::into_inner).known();
-        let new = names::names_from(connection, NameKind::Identity, known)?;
+    /// The rules behind the answers.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            time_zone: self.calendar.zone().iana_name().unwrap_or("UTC").to_owned(),
+            person: self.rules.person,
+            domains: self.rules.identity.domains,
+            version: self.rules.version.clone(),
+        }
+    }
+
+    /// The current month, in the billing time zone.
+    pub fn current_month(&self) -> Month {
+        self.calendar.clone().month(now())
+    }
+
+    /// How complete a month is, for the license servers that a filter selects.
+    pub fn completeness(&self, month: Month, license_server: &str) -> Result<Completeness, UsageError> {
+        self.refuse_future(month)?;
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        let only = fleet.named(license_server)?.map(|server| server.id);
+        Ok(completeness(&fleet, only, &self.calendar, month, now()))
+    }
+
+    fn refuse_future(&self, month: Month) -> Result<(), UsageError> {
+        let current = self.current_month();
+        if month > current { Err(UsageError::FutureMonth { month, current }) } else { Ok(()) }
+    }
+
+    /// Adds the identities that are new in the database to the people.
+    fn refresh_people(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        let next = self.people.read().unwrap_or_else(PoisonError::into_inner).next_identity();
+        let new = names::names_from(connection, NameKind::Identity, next)?;
         if !new.is_empty() {
             let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
             // Another question may have added some of them meanwhile.
-            let known = people.known();
-            people.add(new.into_iter().filter(|name| name.id >= known).collect());
+            let next = people.next_identity();
+            people.add(new.into_iter().filter(|name| name.id >= next).collect());
         }
         Ok(())
     }
 
-    /// The SKU of each feature; `None` for what never counts.
-    fn skus(&self, connection: &mut dyn Connection) -> Result<Vec<Option<Sku>>, StoreError> {
+    fn skus(&self, connection: &mut dyn Connection) -> Result<Skus, StoreError> {
         Ok(self.rules.catalogue.assign(&names::features_from(connection, 0)?))
     }
+
+    /// Finds the license server and the SKU that a filter names.
+    fn select(&self, fleet: &FleetSnapshot, skus: &Skus, filter: &Filter) -> Result<Selection, UsageError> {
+        let server = fleet.named(&filter.license_server)?.cloned();
+        if filter.sku.is_empty() {
+            return Ok(Selection { server, sku: None });
+        }
+        let key = fold_case(&filter.sku);
+        let is_wanted = |id: &&str| fold_case(id) == key;
+        let in_use = skus.values().map(|sku| sku.id.as_str());
+        match in_use.chain(self.rules.catalogue.ids()).find(is_wanted) {
+            Some(id) => Ok(Selection { server, sku: Some(id.to_owned()) }),
+            None => {
+                let mut known: Vec<String> = skus.values().map(|sku| sku.id.clone()).collect();
+                known.sort_unstable();
+                known.dedup();
+                Err(UsageError::UnknownSku { id: filter.sku.clone(), known })
+            }
+        }
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_second()
 }

@@ -1,4 +1,4 @@
-//! Who is the same person: opinions about identities, applied when a question is asked.
+//! Who is the same person: rules about identities, applied when a question is asked.
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -68,12 +68,19 @@ pub struct Person {
     pub identities: Vec<u32>,
 }
 
+/// An identity, and the person it is.
+#[derive(Debug)]
+struct Identity {
+    name: String,
+    person: u32,
+}
+
 /// The people that identities are. Grows with them: an identity never changes.
 #[derive(Debug, Default)]
 pub struct People {
     rules: IdentityRules,
-    names: Vec<Name>,
-    person_of: Vec<u32>,
+    identities: HashMap<u32, Identity>,
+    next_identity: u32,
     people: Vec<Person>,
     by_key: HashMap<(String, String), u32>,
 }
@@ -84,9 +91,9 @@ impl People {
         Self { rules, ..Self::default() }
     }
 
-    /// How many identities are known: the id of the next one.
-    pub fn known(&self) -> u32 {
-        self.names.len() as u32
+    /// The lowest id that an identity can have that is not known yet.
+    pub fn next_identity(&self) -> u32 {
+        self.next_identity
     }
 
     /// Adds identities, which come in the order of their ids.
@@ -98,14 +105,14 @@ impl People {
                 self.people.len() as u32 - 1
             });
             self.people[person as usize].identities.push(name.id);
-            self.person_of.push(person);
-            self.names.push(name);
+            self.next_identity = name.id.saturating_add(1);
+            self.identities.insert(name.id, Identity { name: name.name, person });
         }
     }
 
     /// The name of an identity, as first written.
     pub fn name(&self, identity: u32) -> &str {
-        self.names.get(identity as usize).map_or("", |name| &name.name)
+        self.identities.get(&identity).map_or("", |identity| &identity.name)
     }
 
     /// A person.
@@ -115,13 +122,13 @@ impl People {
 
     /// The people that these identities are.
     pub fn of(&self, identities: &RoaringBitmap) -> RoaringBitmap {
-        identities.iter().filter_map(|identity| self.person_of.get(identity as usize).copied()).collect()
+        identities.iter().filter_map(|identity| Some(self.identities.get(&identity)?.person)).collect()
     }
 
     /// How many people these identities are.
     pub fn count(&self, identities: &RoaringBitmap) -> u64 {
         // Where everybody has one identity, nobody needs to be looked up.
-        if self.people.len() == self.names.len() { identities.len() } else { self.of(identities).len() }
+        if self.people.len() == self.identities.len() { identities.len() } else { self.of(identities).len() }
     }
 }
 

@@ -3,30 +3,33 @@
 use serde::Deserialize;
 
 use super::catalogue::Catalogue;
-use super::people::IdentityRules;
+use super::people::{DomainRule, IdentityRules};
 
 /// Who counts as a user of a month.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonRule {
-    /// Whoever held a seat at any moment of it.
+    /// Everyone who held a seat at any moment of it.
     #[default]
     Held,
-    /// Whoever checked one out in it.
+    /// Everyone who checked a seat out in it.
     CheckedOut,
 }
 
-impl PersonRule {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::CheckedOut => "checked_out",
-        }
-    }
+/// The rules behind an answer.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    /// The IANA name of the time zone of days and months.
+    pub time_zone: String,
+    /// Who counts.
+    pub person: PersonRule,
+    /// What domains mean.
+    pub domains: DomainRule,
+    /// A name that changes whenever the rules or the catalogue do.
+    pub version: String,
 }
 
-/// All of them.
+/// All rules.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Who is one person.

@@ -6,26 +6,42 @@ use std::sync::PoisonError;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
-use seatmeter_proto::timestamp;
-use seatmeter_proto::v1::UserUsage;
 
-use super::Usage;
-use super::month::{self, Fleet};
-use super::questions::Filter;
+use super::completeness::{Completeness, completeness};
+use super::open_sessions::{open_in, usages};
 use super::rules::PersonRule;
+use super::{Filter, Selection, Skus, UsageError, UsageQuestions, now};
+use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::facts::{self, ESTIMATED, FactFigures};
+use crate::store::facts::{self, FactFigures};
 use crate::store::usage::UsageKey;
+
+/// The usage of one person in a month.
+#[derive(Clone, Debug)]
+pub struct UserUsage {
+    /// The person's name by the identity rules.
+    pub person: String,
+    /// The realm.
+    pub realm: String,
+    /// The names that the sources wrote.
+    pub identities: Vec<String>,
+    /// The ids of the SKUs used.
+    pub skus: Vec<String>,
+    /// What the person did.
+    pub figures: FactFigures,
+}
 
 /// A page of people.
 pub struct UsersPage {
     /// In the order of realm and name.
     pub users: Vec<UserUsage>,
-    /// After whom the next page begins; `None` on the last page.
+    /// The person after whom the next page begins; `None` on the last page.
     pub next: Option<(String, String)>,
     /// How many there are on all pages.
     pub total: u64,
+    /// How complete the month is, for the license servers selected.
+    pub completeness: Completeness,
 }
 
 /// What a person did, as facts are put together.
@@ -34,7 +50,7 @@ struct Sum {
     skus: BTreeSet<String>,
 }
 
-impl Usage {
+impl UsageQuestions {
     /// A page of the people who used SKUs in a month, after this one.
     pub fn users(
         &self,
@@ -42,11 +58,18 @@ impl Usage {
         filter: &Filter,
         after: Option<&(String, String)>,
         page_size: usize,
-    ) -> Result<UsersPage, StoreError> {
+    ) -> Result<UsersPage, UsageError> {
+        self.refuse_future(month)?;
         self.store.read(|connection| {
-            self.meet(connection)?;
-            let fleet = Fleet::read(connection)?;
-            let wanted = self.wanted(connection, &fleet, month, filter)?;
+            self.refresh_people(connection)?;
+            let fleet = FleetSnapshot::read(connection)?;
+            let skus = self.skus(connection)?;
+            let selection = match self.select(&fleet, &skus, filter) {
+                Ok(selection) => selection,
+                Err(error) => return Ok(Err(error)),
+            };
+            let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
+            let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
             let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
             let who: RoaringBitmap = wanted.iter().fold(RoaringBitmap::new(), |mut all, (_, _, identities)| {
                 all |= identities;
@@ -70,15 +93,10 @@ impl Usage {
                 }
                 users.push(UserUsage {
                     person: person.key.clone(),
-                    identities: used.iter().map(|identity| people.name(*identity).to_owned()).collect(),
                     realm: person.realm.clone(),
+                    identities: used.iter().map(|identity| people.name(*identity).to_owned()).collect(),
                     skus: sum.skus.into_iter().collect(),
-                    first_used: Some(timestamp(sum.figures.first_at)),
-                    last_used: Some(timestamp(sum.figures.last_at)),
-                    days: sum.figures.days.count_ones(),
-                    checkouts: sum.figures.checkouts,
-                    seat_seconds: sum.figures.seat_seconds,
-                    estimated: sum.figures.flags & ESTIMATED != 0,
+                    figures: sum.figures,
                 });
             }
             let is_last = page.len() == order.len();
@@ -86,24 +104,24 @@ impl Usage {
                 let (realm, name) = key(*person);
                 (realm.to_owned(), name.to_owned())
             });
-            Ok(UsersPage { users, next, total: all.len() })
-        })
+            Ok(Ok(UsersPage { users, next, total: all.len(), completeness }))
+        })?
     }
 
     /// The usages that the filter lets through, each with its SKU and the identities that count.
     fn wanted(
         &self,
         connection: &mut dyn Connection,
-        fleet: &Fleet,
+        fleet: &FleetSnapshot,
+        skus: &Skus,
         month: Month,
-        filter: &Filter,
+        selection: &Selection,
     ) -> Result<Vec<(UsageKey, String, RoaringBitmap)>, StoreError> {
-        let skus = self.skus(connection)?;
         let mut wanted = Vec::new();
-        for (key, usage) in month::usages(connection, fleet, &self.calendar, month, month)? {
+        for (key, usage) in usages(connection, fleet, &self.calendar, month, month)? {
             let Some(server) = fleet.server_of(key.0) else { continue };
-            let Some(Some(sku)) = skus.get(key.2 as usize) else { continue };
-            if filter.lets_through(server, sku) {
+            let Some(sku) = skus.get(&key.2) else { continue };
+            if selection.has(server, sku) {
                 let who = match self.rules.person {
                     PersonRule::Held => usage.held,
                     PersonRule::CheckedOut => usage.checked_out,
@@ -133,7 +151,7 @@ impl Usage {
     /// Sessions that are still open.
     fn add_open(
         &self,
-        fleet: &Fleet,
+        fleet: &FleetSnapshot,
         month: Month,
         wanted: &[(UsageKey, String, RoaringBitmap)],
         identity: u32,
@@ -142,8 +160,8 @@ impl Usage {
         let mut calendar = self.calendar.clone();
         let features: HashMap<(i64, u32), ()> =
             wanted.iter().map(|((log, _, feature), _, _)| ((*log, *feature), ())).collect();
-        for part in fleet.open_in(month, &self.calendar) {
-            if part.seat.client.identity != identity || !features.contains_key(&(part.log_id, part.seat.feature)) {
+        for part in open_in(fleet, month, &self.calendar) {
+            if part.session.client.identity != identity || !features.contains_key(&(part.log_id, part.session.feature)) {
                 continue;
             }
             let span = calendar.span(part.from);

@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     for event_count in [0, 1, 3] {
         check(&Batch {
             stream: Some(Stream { fingerprint: vec![0; 32], log: String::new(), begins_at: 0 }),
-            end: 1 << 20,
+            end_position: 1 << 20,
             event_count,
             columns_size: bytes.len() as u32,
             columns: columns.clone().into(),
@@ -26,8 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check(received: &Batch) {
     if let Ok(columns) = batch::open(received) {
-        for (position, _) in batch::events(&columns, received.start) {
-            assert!(received.start <= position && position < received.end);
+        for (position, _) in batch::events(&columns, received.start_position) {
+            assert!(received.start_position <= position && position < received.end_position);
         }
     }
 }

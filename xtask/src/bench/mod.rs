@@ -1,7 +1,7 @@
 //! Whole processes on a simulated log of ten million lines, each figure beside `grep -c OUT:` of the same file in the
 //! same run. What is measured is printed, and never decides whether anything passes.
 
-mod way;
+mod pipeline;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use way::Way;
+use pipeline::Pipeline;
 
 use crate::process::{cargo, program_folder, run};
 use crate::sim;
@@ -47,14 +47,14 @@ pub fn bench(root: &Path) -> Result<()> {
         scan.cpu / grep.cpu
     );
 
-    let way = Way::new(&programs, &folder, &log)?;
-    let serving = way.serve()?;
+    let pipeline = Pipeline::new(&programs, &folder, &log)?;
+    let serving = pipeline.serve()?;
     let began = Instant::now();
-    let running = way.follow()?;
-    way.wait_for(outs)?;
+    let running = pipeline.follow()?;
+    pipeline.wait_for(outs)?;
     let wall = began.elapsed().as_secs_f64();
     println!(
-        "whole way      {wall:.2} s wall, {:.0} MB/s: {:.1} times grep's wall (aim: 8)",
+        "whole pipeline      {wall:.2} s wall, {:.0} MB/s: {:.1} times grep's wall (aim: 8)",
         size / wall,
         wall / grep.wall
     );
@@ -66,7 +66,7 @@ pub fn bench(root: &Path) -> Result<()> {
     );
     drop(running);
 
-    let idle = way.follow()?;
+    let idle = pipeline.follow()?;
     idle.wait_until_quiet()?;
     let (cpu, wakes, began) = (idle.cpu()?, idle.wakes()?, Instant::now());
     std::thread::sleep(IDLE);
@@ -84,13 +84,13 @@ pub fn bench(root: &Path) -> Result<()> {
     );
     drop((idle, serving));
 
-    let way = Way::new(&programs, &folder, &log)?;
-    let alone = way.follow()?;
+    let pipeline = Pipeline::new(&programs, &folder, &log)?;
+    let alone = pipeline.follow()?;
     alone.wait_until_quiet()?;
-    let buffered = way.buffer_bytes()?;
+    let buffered = pipeline.buffer_bytes()?;
     println!("buffer         {buffered} bytes, {:.2} bytes an event on disk (aim: 8)", buffered as f64 / events as f64);
-    let serving = way.serve()?;
-    way.wait_for(outs)?;
+    let serving = pipeline.serve()?;
+    pipeline.wait_for(outs)?;
     println!("backlog drains at most {:.0} MB of the agent resident (aim: 64)", alone.peak_megabytes()?);
     drop((alone, serving));
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
-use seatmeter_proto::config::{config_folder, state_folder};
+use seatmeter_service::config::{config_folder, state_folder};
 use windows_registry::LOCAL_MACHINE;
 use windows_service::service::{
     Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceErrorControl, ServiceFailureActions,

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use seatmeter_agent::config::Config;
-use seatmeter_proto::answer;
+use seatmeter_service::answer;
+use seatmeter_service::screen::stdout;
 use windows_service::service::{Service, ServiceAccess, ServiceState};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
@@ -110,7 +111,11 @@ fn install(arguments: &Install) -> Result<()> {
             logs,
             authority: arguments.authority.as_ref().and_then(given).map(Into::into),
             name: arguments.name.as_ref().and_then(given),
-            force: false,
+            realm: None,
+            state: None,
+            time_zone: None,
+            // The log may come with the license server, which may be installed later.
+            force: true,
         })?;
     }
     for warning in installation::install(config)? {

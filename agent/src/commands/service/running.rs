@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use seatmeter_agent::codes;
 use seatmeter_agent::config::Config;
-use seatmeter_proto::config::state_folder;
+use seatmeter_service::config::state_folder;
 use seatmeter_service::health::{self, Settings};
 use tokio::sync::oneshot;
 use windows_service::define_windows_service;

@@ -57,17 +57,17 @@ fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
 
 /// `(@adskflex-SLOG@) ...`: statistics. Three kinds of them tell their own time; those of a peak tell a wrong one.
 fn statistics(message: &[u8]) -> Message<'_> {
-    let Some(end) = memchr(b')', message) else { return Message::Noise };
+    let Some(end) = memchr(b')', message) else { return Message::Ignored };
     let text = message[end + 1..].trim_ascii_start();
     let date = text
         .strip_prefix(b"Time: ")
         .or_else(|| text.strip_prefix(b"Start-Date: "))
         .or_else(|| text.strip_prefix(b"Reread time: "));
-    date.and_then(moment).map_or(Message::Noise, Message::Anchor)
+    date.and_then(moment).map_or(Message::Ignored, Message::Anchor)
 }
 
 /// Verbs that are known and mean nothing for a count. Text without a verb is prose: known to be none of our business.
-const NOISE_VERBS: [&[u8]; 12] = [
+const IGNORED_VERBS: [&[u8]; 12] = [
     b"SLOG",
     b"INFO",
     b"ERROR",
@@ -84,11 +84,11 @@ const NOISE_VERBS: [&[u8]; 12] = [
 
 fn other(message: &[u8]) -> Message<'_> {
     let word = &message[..memchr(b' ', message).unwrap_or(message.len())];
-    let Some(verb) = word.strip_suffix(b":") else { return Message::Noise };
+    let Some(verb) = word.strip_suffix(b":") else { return Message::Ignored };
     let is_verb = verb.len() > 1 && verb.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
     // SERVER-OUT: and its like tell what servers exchange among themselves.
-    if !is_verb || NOISE_VERBS.contains(&verb) || verb.contains(&b'-') {
-        Message::Noise
+    if !is_verb || IGNORED_VERBS.contains(&verb) || verb.contains(&b'-') {
+        Message::Ignored
     } else {
         Message::Unrecognised("an unknown verb")
     }

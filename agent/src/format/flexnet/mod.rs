@@ -15,7 +15,7 @@ mod stamp;
 use super::{Message, Record};
 
 /// Parses one line, without its line feed.
-pub fn parse(line: &[u8]) -> Record<'_> {
+pub(super) fn parse(line: &[u8]) -> Record<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(head) = stamp::head(line) else { return unstamped(line) };
     Record { stamp: Some(head.stamp), daemon: head.daemon, message: message::parse(head.daemon, head.message) }
@@ -38,7 +38,7 @@ fn unstamped(line: &[u8]) -> Record<'_> {
     } else if line.iter().filter(|byte| **byte < b' ' && **byte != b'\t').count() > line.len() / 8 {
         Message::Unrecognised("binary data")
     } else {
-        Message::Noise
+        Message::Ignored
     };
     Record { stamp: None, daemon: b"", message }
 }

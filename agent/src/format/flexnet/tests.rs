@@ -183,7 +183,7 @@ fn anchors() {
         " 1:36:24 (p) (@p-SLOG@) 00000002 ms at 22:42:42(9/30/2017),#7,(luw12,GNELTSU4109TN2,18)",
         " 1:36:24 (p) base expires 31-jul-2015",
     ] {
-        assert_eq!(message(none.as_bytes()), Message::Noise, "{none}");
+        assert_eq!(message(none.as_bytes()), Message::Ignored, "{none}");
     }
     assert!(matches!(message(b"21:49:10 (lmgrd) TIMESTAMP 27/7/2018"), Message::Unrecognised(_)), "US order only");
 }
@@ -213,7 +213,7 @@ fn lifecycles() {
     );
     assert_eq!(message(b"18:17:38 (lmgrd) REStarted parteklm (pid 34452)"), Message::DaemonStart(b"parteklm"));
     assert_eq!(message(b"15:49:19 (adskflex) Server started on SOME-SERVER for:\t"), Message::DaemonStart(b""));
-    for noise in [
+    for ignored in [
         "18:17:11 (parteklm) EXITING DUE TO SIGNAL 28 Exit reason 5",
         "18:17:30 (lmgrd) parteklm exited with status 28 (Communications error)",
         "18:17:11 (parteklm) Lost connection to lmgrd, heartbeat timeout expired, exiting.",
@@ -231,7 +231,7 @@ fn lifecycles() {
         "",
         "\r",
     ] {
-        assert_eq!(message(noise.as_bytes()), Message::Noise, "{noise}");
+        assert_eq!(message(ignored.as_bytes()), Message::Ignored, "{ignored}");
     }
 }
 

@@ -23,8 +23,8 @@ pub enum ContentError {
         /// What the system said.
         source: io::Error,
     },
-    /// It is there, but nothing readable is in it.
-    #[error("{path} holds {what}, not a log: {remedy}")]
+    /// It is there, but no license log is in it.
+    #[error("{path} is not a license log but {what}: {remedy}")]
     NotALog {
         /// Which file.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum ContentError {
         /// What to do.
         remedy: &'static str,
     },
-    /// Reading failed.
+    /// LineInterpreter failed.
     #[error("reading {path} failed: {source}")]
     Io {
         /// Which file.
@@ -60,9 +60,9 @@ impl ContentError {
 pub enum Content {
     /// The file's own bytes.
     Plain(File),
-    /// What gzip made smaller.
+    /// Packed with gzip.
     Gzip(Box<MultiGzDecoder<BufReader<File>>>),
-    /// What zstd made smaller.
+    /// Packed with zstd.
     Zstd(Box<zstd::Decoder<'static, BufReader<File>>>),
 }
 
@@ -83,14 +83,10 @@ impl Content {
             [0x28, 0xb5, 0x2f, 0xfd] => {
                 Self::Zstd(Box::new(zstd::Decoder::with_buffer(BufReader::new(file)).map_err(failed)?))
             }
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                return Err(ContentError::NotALog {
-                    path: path.to_owned(),
-                    what: "UTF-16 text",
-                    remedy: "have the license server write it anew, or convert it to UTF-8",
-                });
-            }
-            _ => Self::Plain(file),
+            magic => match foreign(magic) {
+                Some((what, remedy)) => return Err(ContentError::NotALog { path: path.to_owned(), what, remedy }),
+                None => Self::Plain(file),
+            },
         };
         Ok((content, metadata))
     }
@@ -131,6 +127,24 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(length)
+}
+
+/// What content is that begins so and that nothing here can read, and what to do with it.
+fn foreign(magic: &[u8]) -> Option<(&'static str, &'static str)> {
+    const UNPACK: &str = "unpack it, or pack it with gzip or zstd";
+    Some(match magic {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            ("UTF-16 text", "have the license server write it anew, or convert it to UTF-8")
+        }
+        [0xfd, b'7', b'z', b'X', ..] => ("packed with xz", UNPACK),
+        [b'B', b'Z', b'h', ..] => ("packed with bzip2", UNPACK),
+        [b'P', b'K', 3, 4, ..] => ("packed with zip", UNPACK),
+        [b'7', b'z', 0xbc, 0xaf, ..] => ("packed with 7-Zip", UNPACK),
+        [0x1f, 0x9d, ..] => ("packed with compress", UNPACK),
+        [0x04, 0x22, 0x4d, 0x18, ..] => ("packed with lz4", UNPACK),
+        [b'L', b'Z', b'I', b'P', ..] => ("packed with lzip", UNPACK),
+        _ => return None,
+    })
 }
 
 /// Opened so that others can still write, rename and delete. That is so everywhere but on Windows, where the standard

@@ -4,7 +4,9 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::buffer::FileMark;
+use globset::{Glob, GlobBuilder};
+
+use crate::checkpoint::FileMark;
 
 /// A file that may be a part of a log.
 #[derive(Clone, Debug)]
@@ -112,25 +114,19 @@ fn is_old(rest: &str) -> bool {
     matches!(rest, ".old" | ".bak" | ".prev")
 }
 
-/// The files that a pattern names: `*` in the last part of its path stands for any characters.
+/// The files that a pattern names. In the last part of its path, `*` stands for any characters, `?` for one, `[a-z]` for
+/// one of several, and `{a,b}` for either.
 pub fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
         return Ok(Vec::new());
     };
-    let mut parts = name.split('*').map(str::to_owned);
-    let first = parts.next().unwrap_or_default();
-    let rest: Vec<String> = parts.collect();
-    list(folder_of(pattern), |other| {
-        let Some(mut left) = other.strip_prefix(first.as_str()) else { return false };
-        let Some((last, middle)) = rest.split_last() else { return left.is_empty() };
-        for part in middle {
-            match left.find(part.as_str()) {
-                Some(at) => left = &left[at + part.len()..],
-                None => return false,
-            }
-        }
-        left.ends_with(last.as_str())
-    })
+    let glob = glob(&name).map_err(io::Error::other)?.compile_matcher();
+    list(folder_of(pattern), |other| glob.is_match(other))
+}
+
+/// The pattern of a file name. A backslash is a character like any other: it separates folders on Windows.
+pub fn glob(name: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(name).backslash_escape(false).build()
 }
 
 fn folder_of(path: &Path) -> &Path {

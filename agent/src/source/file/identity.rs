@@ -8,11 +8,9 @@
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
 
+use crate::checkpoint::Fingerprint;
 use crate::format::timeline::Opening;
 use crate::format::{Message, Record, Stamp};
-
-/// A stream's name.
-pub type Fingerprint = [u8; 32];
 
 /// What the beginning of a stream tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +122,12 @@ fn finish(hash: Context) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::flexnet::parse;
+    use crate::format::Format;
 
     fn head(text: &str) -> Head {
         let mut head = Head::default();
         for line in text.lines() {
-            head.follow(line.as_bytes(), &parse(line.as_bytes()));
+            head.follow(line.as_bytes(), &Format::ALL[0].parse(line.as_bytes()));
         }
         head
     }

@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use serde::{Deserialize, Serialize};
 
-use crate::format::reading::LineCounts;
+use crate::format::Format;
+use crate::format::interpreter::LineCounts;
 
 /// A log, as the configuration names it.
 #[derive(Clone, Debug)]
@@ -18,25 +19,30 @@ pub struct LogSource {
     pub path: PathBuf,
     /// Patterns of further files that are parts of it.
     pub archives: Vec<PathBuf>,
+    /// The format; `None` is told by the content.
+    pub format: Option<Format>,
     /// The time zone of its clock.
     pub zone: TimeZone,
     /// The day of the first line of its first file, where no line tells.
     pub date: Option<Day>,
 }
 
-/// How a log is, for heartbeats and for people.
+/// The state of a log, for heartbeats and for people.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogStatus {
     /// Whether it can be read.
     pub state: LogState,
-    /// What is wrong; empty where nothing is.
+    /// What is wrong, and what to do; empty where nothing is.
     pub message: String,
+    /// What the system said, or what the file is: the part of the message that the state does not tell.
+    pub detail: String,
     /// Where in the current file the next line begins.
     pub position: u64,
     /// The size of the current file.
     pub size: u64,
-    /// The last dated line, in seconds since 1970 UTC; 0 before the first.
-    pub last_line_at: i64,
+    /// The last dated line, in seconds since 1970 UTC; `None` before the first.
+    #[serde(with = "crate::health::stamp::optional")]
+    pub last_line_at: Option<i64>,
     /// What became of lines since the agent's start.
     pub lines: LineCounts,
     /// Lines with a time that nothing dates yet.
@@ -54,8 +60,16 @@ pub enum LogState {
     Missing,
     /// It is followed.
     Following,
-    /// It is there, but cannot be read.
+    /// Reading failed.
     Unreadable,
+    /// The agent's account may not read it.
+    #[serde(rename = "permission denied")]
+    PermissionDenied,
+    /// It has lines, and none of a known format.
+    #[serde(rename = "not a license log")]
+    NotALog,
+    /// It has no line yet.
+    Empty,
     /// Its lines cannot be dated yet.
     Undated,
     /// The buffer is full.

@@ -1,0 +1,55 @@
+//! What a file that is no license log looks like, for people who gave the wrong one.
+
+use memchr::memmem;
+
+/// What content that holds no line of a known format looks like. A guess by a few marks, only ever shown to people.
+pub fn looks_like(sample: &[u8]) -> &'static str {
+    let has = |mark: &str| memmem::find(sample, mark.as_bytes()).is_some();
+    let begins = |mark: &[u8]| sample.starts_with(mark);
+    if begins(b"\x7fELF") || begins(b"MZ") {
+        "a program"
+    } else if begins(b"SQLite format 3") {
+        "an SQLite database"
+    } else if has("lmutil - Copyright") || has("License server status:") || has("lmstat - Copyright") {
+        "the output of lmstat"
+    } else if has("rlm") && (has("RLM") || has("START")) {
+        "an RLM log"
+    } else if has("<LM-X") || has("lmx-serv") {
+        "an LM-X log"
+    } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "].iter().any(|mark| {
+        begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some()
+    }) {
+        "a license file"
+    } else if sample.trim_ascii_start().starts_with(b"<") {
+        "XML or HTML"
+    } else if sample.trim_ascii_start().starts_with(b"{") {
+        "JSON"
+    } else if has(":x:0:0:") {
+        "a list of user accounts"
+    } else if sample.iter().filter(|byte| **byte < b' ' && !byte.is_ascii_whitespace()).count() > sample.len() / 16 {
+        "binary data"
+    } else {
+        "text without a line of a license log"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_files_are_named() {
+        for (sample, expected) in [
+            (b"\x7fELF\x02\x01".as_slice(), "a program"),
+            (b"root:x:0:0:root:/root:/bin/bash\n", "a list of user accounts"),
+            (b"SERVER host ANY 27000\nVENDOR d\n", "a license file"),
+            (b"lmutil - Copyright (c) 1989-2023 Flexera.\n", "the output of lmstat"),
+            (b"RLM Report Log Format 5, version 14.2\nSTART host 01/01/2026 rlm\n", "an RLM log"),
+            (b"<?xml version=\"1.0\"?>", "XML or HTML"),
+            (b"\0\x01\x02\x03abc", "binary data"),
+            (b"hello\nworld\n", "text without a line of a license log"),
+        ] {
+            assert_eq!(looks_like(sample), expected);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Moments in JSON: seconds since 1970 here, RFC 3339 there.
+
+use jiff::Timestamp;
+use seatmeter_service::screen::text::rfc3339;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment that may be absent: then it is `null`.
+pub mod optional {
+    use super::*;
+
+    /// Writes a moment.
+    pub fn serialize<S: Serializer>(seconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        seconds.and_then(rfc3339).serialize(serializer)
+    }
+
+    /// Reads a moment.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| parse(&text).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
+/// Writes a moment.
+pub fn serialize<S: Serializer>(seconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    rfc3339(*seconds).serialize(serializer)
+}
+
+/// Reads a moment.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn parse(text: &str) -> Result<i64, jiff::Error> {
+    text.parse::<Timestamp>().map(Timestamp::as_second)
+}

@@ -1,0 +1,249 @@
+//! The counts of a scan: people per month and feature, as bits.
+
+use seatmeter_count::name::fold_case;
+use seatmeter_count::interner::Interned;
+use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, UsageSink, InternQueue, Month, Interner, Sessions};
+use serde::Serialize;
+
+use crate::format::interpreter::Dated;
+
+/// What was done with a feature in a month. The fields are those of the CSV, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Row {
+    /// `YYYY-MM`.
+    pub month: String,
+    /// The vendor daemon.
+    pub daemon: String,
+    /// The feature.
+    pub feature: String,
+    /// People who checked out.
+    pub users_checked_out: u64,
+    /// People who held a seat at any moment.
+    pub users_held: u64,
+    /// Checkout lines.
+    pub outs: u64,
+    /// Checkin lines.
+    pub ins: u64,
+    /// Denial lines.
+    pub denials: u64,
+}
+
+/// Counts events as they come.
+#[derive(Default)]
+pub struct ScanCounts {
+    sessions: Sessions,
+    names: Names,
+    counts: Counts,
+    /// Events whose clients are looked up together: all of each but its client.
+    waiting: Vec<Event>,
+    queue: InternQueue,
+    last_line: Option<i64>,
+}
+
+/// Names as written, and what they are when case is ignored.
+#[derive(Default)]
+struct Names {
+    features: Interner,
+    /// For each feature, the number of its daemon's own entry.
+    daemon_of: Vec<u32>,
+    written: Interner,
+    folded: Interner,
+    users: Interner,
+    /// For each client as written, the folded one.
+    folded_of: Vec<ClientId>,
+}
+
+impl Names {
+    fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> FeatureId {
+        let Interned { number, is_new } = self.features.intern(daemon, feature);
+        if is_new {
+            // The daemon's own entry has the empty name; made after the feature's, it is new too, and comes next.
+            let daemon = if feature.is_empty() { number } else { self.features.intern(daemon, b"").number };
+            self.daemon_of.resize(self.features.len(), daemon);
+        }
+        number
+    }
+
+    /// The client with case ignored.
+    fn folded(&mut self, counts: &mut Counts, written: Interned) -> ClientId {
+        if written.is_new {
+            let (user, host) = self.written.get(written.number);
+            let (user, host) = (String::from_utf8_lossy(user), String::from_utf8_lossy(host));
+            let (user, host) = (fold_case(&user), fold_case(&host));
+            let folded = self.folded.intern(user.as_bytes(), host.as_bytes());
+            if folded.is_new {
+                counts.user_of.push(self.users.intern(user.as_bytes(), b"").number);
+            }
+            self.folded_of.push(folded.number);
+        }
+        self.folded_of[written.number as usize]
+    }
+}
+
+impl ScanCounts {
+    /// Counts an event.
+    pub fn take(&mut self, dated: &Dated<'_>) {
+        let usage = &dated.usage;
+        let feature = self.names.feature(dated.daemon, usage.feature);
+        let (user, host) = if usage.kind.has_client() { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
+        self.queue.push(&self.names.written, user, host);
+        self.waiting.push(Event {
+            kind: usage.kind,
+            at: dated.at.local,
+            feature,
+            client: 0,
+            seats: usage.seats,
+            detail: usage.detail,
+        });
+        if self.queue.is_full() {
+            self.count_waiting();
+        }
+    }
+
+    /// Counts the events that wait, in their order.
+    fn count_waiting(&mut self) {
+        let written = self.queue.intern(&mut self.names.written);
+        for (event, written) in self.waiting.iter_mut().zip(written) {
+            event.client = self.names.folded(&mut self.counts, *written);
+        }
+        for event in self.waiting.drain(..) {
+            self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
+        }
+    }
+
+    /// Notes that the log goes on through this moment.
+    pub fn seen_through(&mut self, at: i64) {
+        self.last_line = Some(at);
+    }
+
+    /// Ends what is open at the last line, and gives the rows.
+    pub fn finish(mut self) -> Vec<Row> {
+        self.count_waiting();
+        if let Some(last) = self.last_line {
+            self.sessions.end_all(last, Ending::StillOpen, &mut self.counts);
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        for (month, cells) in &self.counts.months {
+            for (number, cell) in cells.iter().enumerate().filter(|(_, cell)| !cell.is_zero()) {
+                let (daemon, feature) = self.names.features.get(number as u32);
+                rows.push(Row {
+                    month: month.to_string(),
+                    daemon: String::from_utf8_lossy(daemon).into_owned(),
+                    feature: String::from_utf8_lossy(feature).into_owned(),
+                    users_checked_out: cell.users.count(CHECKED_OUT),
+                    users_held: cell.users.count(HELD),
+                    outs: cell.outs,
+                    ins: cell.ins,
+                    denials: cell.denials,
+                });
+            }
+        }
+        rows.sort_unstable();
+        rows
+    }
+}
+
+/// Counts by month and feature.
+struct Counts {
+    calendar: Calendar,
+    months: Vec<(Month, Vec<Cell>)>,
+    /// For each client, its user.
+    user_of: Vec<u32>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { calendar: Calendar::utc(), months: Vec::new(), user_of: Vec::new() }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Cell {
+    users: Users,
+    outs: u64,
+    ins: u64,
+    denials: u64,
+}
+
+impl Cell {
+    fn is_zero(&self) -> bool {
+        self.users.0.is_empty() && self.outs + self.ins + self.denials == 0
+    }
+}
+
+/// Two sets of users: two bits for each, beside each other.
+#[derive(Clone, Default)]
+struct Users(Vec<[u64; 2]>);
+
+const HELD: usize = 0;
+const CHECKED_OUT: usize = 1;
+
+impl Users {
+    fn insert(&mut self, user: u32, sets: impl IntoIterator<Item = usize>) {
+        let word = user as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, [0; 2]);
+        }
+        for set in sets {
+            self.0[word][set] |= 1 << (user % 64);
+        }
+    }
+
+    fn count(&self, set: usize) -> u64 {
+        self.0.iter().map(|words| u64::from(words[set].count_ones())).sum()
+    }
+}
+
+impl Counts {
+    fn cell(&mut self, month: Month, feature: FeatureId) -> &mut Cell {
+        // The month asked for is nearly always the newest.
+        let index = match self.months.iter().rposition(|(known, _)| *known == month) {
+            Some(index) => index,
+            None => {
+                self.months.push((month, Vec::new()));
+                self.months.len() - 1
+            }
+        };
+        let cells = &mut self.months[index].1;
+        let feature = feature as usize;
+        if cells.len() <= feature {
+            cells.resize(feature + 1, Cell::default());
+        }
+        &mut cells[feature]
+    }
+
+    fn cell_at(&mut self, at: i64, feature: FeatureId) -> &mut Cell {
+        let month = self.calendar.month(at);
+        self.cell(month, feature)
+    }
+}
+
+impl UsageSink for Counts {
+    fn checkout(&mut self, feature: FeatureId, client: ClientId, at: i64, _seats: u32) {
+        let user = self.user_of[client as usize];
+        let cell = self.cell_at(at, feature);
+        cell.outs += 1;
+        cell.users.insert(user, [HELD, CHECKED_OUT]);
+    }
+
+    fn checkin(&mut self, feature: FeatureId, _client: ClientId, at: i64) {
+        self.cell_at(at, feature).ins += 1;
+    }
+
+    fn denial(&mut self, feature: FeatureId, _client: ClientId, at: i64) {
+        self.cell_at(at, feature).denials += 1;
+    }
+
+    fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, _seats: u32, ending: Ending) {
+        let user = self.user_of[client as usize];
+        let (first, last) = (self.calendar.month(from), self.calendar.month(through));
+        // The month of a checkout has its user already.
+        let mut month = if ending == Ending::Moment { first } else { first.next() };
+        while month <= last {
+            self.cell(month, feature).users.insert(user, [HELD]);
+            month = month.next();
+        }
+    }
+
+    fn in_use(&mut self, _feature: FeatureId, _at: i64, _seats: u64) {}
+}

@@ -1,0 +1,346 @@
+//! All files of one log: read in order, and followed.
+//!
+//! The file being written stays open, so that what is written to it after it was renamed or deleted is still read.
+//! Whenever its path holds another file, and now and then for safety, the folder is scanned: every file that is new or
+//! has changed is identified by its content and read from where its stream was read to, the oldest first. How a log was
+//! rotated makes no difference; that is why there is no list of ways in which it can be.
+//!
+//! A file that tells no date is dated by the one before it, where that one is certainly the one before: it was read to
+//! its end as the log's last, and is still there or still open. Rotation deletes the oldest first, so nothing between
+//! them can be gone. Otherwise the file waits for a date.
+
+mod identify;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use seatmeter_proto::v1::{Batch, Stream};
+
+use super::content::{Content, ContentError};
+use super::discover::{candidates, mark};
+use super::status::{LogSource, LogState, SharedStatus};
+use super::stream::{OpenStream, Start, StreamError};
+use crate::buffer::Buffer;
+use crate::checkpoint::Fingerprint;
+use crate::codes;
+use crate::format::interpreter::LineCounts;
+use crate::format::timeline::ClockPosition;
+use identify::{Part, is_moved};
+
+/// Follows one log.
+pub struct LogTailer {
+    source: LogSource,
+    buffer: Arc<Buffer>,
+    status: SharedStatus,
+    /// The file being written.
+    open: Option<OpenStream>,
+    /// Where the last stream stood that was read to its end in this process.
+    before: Option<ClockPosition>,
+    /// What of the open stream's counts is in the status.
+    counted: LineCounts,
+    /// Streams that the aggregator wants to have again from the beginning.
+    rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+}
+
+impl LogTailer {
+    /// Follows a log into a buffer.
+    pub fn new(
+        source: LogSource,
+        buffer: Arc<Buffer>,
+        status: SharedStatus,
+        rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    ) -> Self {
+        Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds }
+    }
+
+    /// Reads what is new. `scan_files` asks to look for all files, whether or not the current one seems to have changed.
+    pub fn poll(&mut self, scan_files: bool) -> Result<(), StreamError> {
+        let rewound = self.rewind()?;
+        let outcome = self.poll_current(scan_files || rewound);
+        match &outcome {
+            Ok(()) => {}
+            // The stream keeps the batch that the buffer could not take.
+            Err(StreamError::Buffer(error)) if error.is_pressure() => {
+                self.set_state(LogState::BufferFull, error.to_string(), String::new());
+            }
+            // What the buffer now holds decides where reading goes on.
+            Err(error) => {
+                self.open = None;
+                self.set_state(state_of(error), error.to_string(), detail_of(error));
+            }
+        }
+        outcome
+    }
+
+    /// Commits what was read.
+    pub fn commit(&mut self) -> Result<(), StreamError> {
+        match &mut self.open {
+            Some(open) => open.commit(&self.buffer),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the log can be read.
+    pub fn state(&self) -> LogState {
+        lock(&self.status).state
+    }
+
+    /// When it must be looked at again although nothing changes.
+    pub fn deadline(&self) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        [open.deadline(), open.settles_at()].into_iter().flatten().min()
+    }
+
+    fn poll_current(&mut self, scan_files: bool) -> Result<(), StreamError> {
+        let mut is_replaced = false;
+        if let Some(open) = &mut self.open {
+            let outcome = open.read(&self.buffer).and_then(|_| {
+                let is_due = open.deadline().is_some_and(|deadline| deadline <= Instant::now());
+                if is_due { open.commit(&self.buffer) } else { Ok(()) }
+            });
+            match outcome {
+                Ok(()) => {}
+                Err(StreamError::Replaced(_)) => is_replaced = true,
+                Err(error) => return Err(error),
+            }
+            self.note_progress();
+        }
+        let is_gone = is_replaced || !self.is_at_path();
+        if !scan_files && !is_gone {
+            return Ok(());
+        }
+        let cut = if is_gone { self.close()? } else { None };
+        // A part that tells no date is dated by the one before it, once that one is read.
+        while self.scan_files(cut)? && lock(&self.status).undated_lines > 0 {}
+        Ok(())
+    }
+
+    /// Whether the log's path still holds the open file, and all of it that was read.
+    fn is_at_path(&self) -> bool {
+        let Some(open) = &self.open else { return false };
+        std::fs::metadata(&self.source.path)
+            .and_then(|metadata| mark(&self.source.path, &metadata))
+            .is_ok_and(|now| now.is_same_file(open.mark()) && now.size >= open.read_through())
+    }
+
+    /// Reads what is new in all files but the open one. Returns whether there was a file to read.
+    fn scan_files(&mut self, cut: Option<(Fingerprint, u64)>) -> Result<bool, StreamError> {
+        let failed = |source| ContentError::of(&self.source.path, source);
+        let mut found = candidates(&self.source.path, &self.source.archives).map_err(failed)?;
+        if let Some(open) = &self.open {
+            found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
+        }
+        let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
+        let (parts, mut problem) = self.identify_files(found)?;
+        self.report_lost(cut, &parts)?;
+        let has_parts = !parts.is_empty();
+        for part in parts {
+            match self.read_part(part) {
+                Ok(()) => {}
+                Err(error @ StreamError::Buffer(_)) => return Err(error),
+                // Its date may come from the part before it, which must still be the last one read when it is found again.
+                Err(error) if is_moved(&error) => {
+                    problem = Some(error);
+                    break;
+                }
+                // One file that cannot be read holds up no other.
+                Err(error) => problem = Some(error),
+            }
+        }
+        match problem {
+            // Renamed or emptied between two looks: the next one finds out.
+            Some(StreamError::Replaced(_)) => Ok(false),
+            Some(error) => Err(error),
+            None if !has_current => match Content::open(&self.source.path) {
+                Err(error) => Err(error.into()),
+                // It has come meanwhile.
+                Ok(_) => Ok(has_parts),
+            },
+            None => Ok(has_parts),
+        }
+    }
+
+    /// Lets go of the open file, after the last byte of it is read. Returns the stream and how far it was known to
+    /// reach, where bytes of it may be lost.
+    fn close(&mut self) -> Result<Option<(Fingerprint, u64)>, StreamError> {
+        match self.commit() {
+            // What was read is not what it was taken for: nothing of it is kept.
+            Ok(()) | Err(StreamError::Replaced(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let Some(open) = self.open.take() else { return Ok(None) };
+        let is_cut = open.seen_size() > open.position();
+        // Only a stream that was read to its end tells the date of the next one.
+        self.before = open.clock().filter(|_| !is_cut);
+        Ok(is_cut.then(|| (*open.fingerprint(), open.seen_size())))
+    }
+
+    /// Says so where a stream was cut before all of it could be read, and nobody has a copy.
+    fn report_lost(&self, cut: Option<(Fingerprint, u64)>, parts: &[Part]) -> Result<(), StreamError> {
+        let Some((fingerprint, known_size)) = cut else { return Ok(()) };
+        if parts.iter().any(|part| part.fingerprint == fingerprint) {
+            return Ok(());
+        }
+        let Some(mut checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok(()) };
+        let lost = known_size.saturating_sub(checkpoint.position);
+        if lost == 0 {
+            return Ok(());
+        }
+        tracing::error!(
+            code = codes::LOG_TRUNCATED,
+            log = %self.source.name,
+            lost_bytes = lost,
+            "the log was truncated before these bytes could be read; copy it before truncating it, or rename it"
+        );
+        let batch = Batch {
+            stream: Some(Stream {
+                fingerprint: fingerprint.to_vec(),
+                log: self.source.name.clone(),
+                begins_at: checkpoint.begins_at,
+            }),
+            start_position: known_size,
+            end_position: known_size,
+            lost_before: true,
+            last_line_at: checkpoint.file().parser_state.last_line().utc,
+            ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
+        };
+        checkpoint.position = known_size;
+        Ok(self.buffer.append(&batch, &checkpoint)?)
+    }
+
+    fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
+        let Part { candidate, fingerprint, format, identity, checkpoint, .. } = part;
+        let start = match (checkpoint, &identity) {
+            (Some(checkpoint), _) => Start::Resume(Box::new(checkpoint)),
+            (None, Some(identity)) => Start::New(identity),
+            (None, None) => return Ok(()),
+        };
+        let opened = OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start);
+        let mut stream = match opened {
+            // It ends before what was read of its stream: an older copy, in which nothing is new.
+            Err(StreamError::Replaced(_)) => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
+            opened => opened?,
+        };
+        self.counted = LineCounts::default();
+        if candidate.is_current {
+            let outcome = stream.read(&self.buffer);
+            self.open = Some(stream);
+            self.note_progress();
+            return match outcome {
+                // Replaced meanwhile: the next look finds out by what.
+                Ok(_) | Err(StreamError::Replaced(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        stream.read(&self.buffer)?;
+        stream.commit(&self.buffer)?;
+        self.count(&stream);
+        if self.buffer.last_stream(&self.source.name)? == Some(fingerprint) {
+            self.before = stream.clock();
+        }
+        let is_whole = stream.settles_at().is_none();
+        // A part with a half-written last line is looked at again until that line is whole.
+        if is_whole && candidate.mark == *stream.mark() {
+            self.buffer.note_file(stream.mark(), &fingerprint)?;
+        }
+        Ok(())
+    }
+
+    /// Reads again, from the beginning, the streams of which the aggregator lacks a part.
+    fn rewind(&mut self) -> Result<bool, StreamError> {
+        let mine: Vec<Fingerprint> = {
+            let mut rewinds = lock(&self.rewinds);
+            let (mut mine, mut others) = (Vec::new(), Vec::new());
+            for fingerprint in rewinds.drain(..) {
+                match self.buffer.checkpoint(&fingerprint)? {
+                    Some(checkpoint) if checkpoint.log != self.source.name => others.push(fingerprint),
+                    _ => mine.push(fingerprint),
+                }
+            }
+            *rewinds = others;
+            mine
+        };
+        for fingerprint in &mine {
+            (self.open, self.before) = (None, None);
+            if self.is_on_disk(fingerprint)? {
+                self.buffer.rewind(fingerprint)?;
+            } else {
+                self.buffer.accept_gap(fingerprint)?;
+            }
+        }
+        Ok(!mine.is_empty())
+    }
+
+    fn is_on_disk(&self, fingerprint: &Fingerprint) -> Result<bool, StreamError> {
+        let failed = |source| ContentError::of(&self.source.path, source);
+        for candidate in candidates(&self.source.path, &self.source.archives).map_err(failed)? {
+            if self.buffer.known_file(&candidate.mark)?.as_ref() == Some(fingerprint) {
+                return Ok(true);
+            }
+            if let Ok(Ok(part)) = self.identify(&candidate, None, &[])
+                && part.fingerprint == *fingerprint
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn note_progress(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.count(&open);
+        let mut status = lock(&self.status);
+        status.position = open.position();
+        status.last_line_at = Some(open.last_line_at()).filter(|at| *at != 0).or(status.last_line_at);
+        status.size = open.seen_size();
+        status.state = if status.size == 0 { LogState::Empty } else { LogState::Following };
+        (status.message, status.detail) = (String::new(), String::new());
+        drop(status);
+        self.open = Some(open);
+    }
+
+    fn count(&mut self, stream: &OpenStream) {
+        let counts = stream.counts();
+        let mut status = lock(&self.status);
+        // After a line was taken back, counts begin anew.
+        let new = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        status.lines += LineCounts {
+            events: new(counts.events, self.counted.events),
+            ignored: new(counts.ignored, self.counted.ignored),
+            unrecognised: new(counts.unrecognised, self.counted.unrecognised),
+        };
+        self.counted = counts;
+    }
+
+    fn set_state(&self, state: LogState, message: String, detail: String) {
+        let mut status = lock(&self.status);
+        (status.state, status.message, status.detail) = (state, message, detail);
+    }
+}
+
+fn state_of(error: &StreamError) -> LogState {
+    match error {
+        StreamError::Content(ContentError::Missing(_)) => LogState::Missing,
+        StreamError::Content(ContentError::Denied { .. }) => LogState::PermissionDenied,
+        StreamError::Content(ContentError::NotALog { .. } | ContentError::NotAFile(_)) => LogState::NotALog,
+        _ => LogState::Unreadable,
+    }
+}
+
+/// What the state does not tell of an error.
+fn detail_of(error: &StreamError) -> String {
+    match error {
+        StreamError::Content(ContentError::NotALog { what, .. }) => (*what).to_owned(),
+        StreamError::Content(ContentError::NotAFile(_)) => "not a file".to_owned(),
+        StreamError::Content(ContentError::Io { source, .. }) => source.to_string(),
+        StreamError::Buffer(error) => error.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often a log is looked at although nothing tells of a change: network drives tell nothing.
+pub const SAFETY_POLL: Duration = Duration::from_secs(5);

@@ -1,0 +1,76 @@
+//! Why a connection to the aggregator ended: for people, and in full for the health log.
+
+use std::error::Error;
+
+use seatmeter_proto::transport::{TransportError, with_causes};
+use seatmeter_proto::v1::RefusalReason;
+use tonic::Status;
+
+use super::ANSWER_TIMEOUT;
+use crate::buffer::BufferError;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// It could not be set up.
+    #[error(transparent)]
+    Connect(#[from] TransportError),
+    /// The aggregator ended it with a word, or the network without one.
+    #[error("{}", in_words(.0))]
+    Status(#[from] Status),
+    /// The aggregator closed it without a reason.
+    #[error("the aggregator closed the connection")]
+    Closed,
+    /// The aggregator does not answer.
+    #[error("the aggregator has not answered for {} seconds", ANSWER_TIMEOUT.as_secs())]
+    Silent,
+    /// The aggregator cannot store batches now.
+    #[error("the aggregator cannot store batches now: {}", reason_in_words(*.0))]
+    Unavailable(RefusalReason),
+    /// Batches must be sent from the beginning.
+    #[error("batches are sent again from where the aggregator asked for")]
+    Resend,
+    /// The buffer failed.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    /// The agent stops.
+    #[error("the agent stops")]
+    Stop,
+}
+
+impl Ended {
+    /// The whole chain of causes, libraries' own words included; empty where it says no more than the reason.
+    pub(super) fn chain(&self) -> String {
+        match self {
+            Self::Connect(TransportError::Connect { chain, .. }) => chain.clone(),
+            Self::Status(status) if status.source().is_some() => with_causes(status),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What the aggregator said; where a library of this side made the status, that the connection is gone.
+fn in_words(status: &Status) -> String {
+    if status.source().is_some() || status.message().is_empty() {
+        "the aggregator closed the connection".into()
+    } else {
+        format!("the aggregator ended the connection: {}", status.message())
+    }
+}
+
+/// Why the aggregator refused, in words.
+pub(super) fn reason_in_words(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::DiskFull => "no space is left on its disk",
+        RefusalReason::DatabaseFailed => "its database failed",
+        RefusalReason::MissingField => "a field is missing",
+        RefusalReason::LimitExceeded => "a limit is exceeded",
+        RefusalReason::Compression => "the columns do not decompress",
+        RefusalReason::Encoding => "the columns cannot be read",
+        RefusalReason::ColumnLength => "a column has the wrong length",
+        RefusalReason::Index => "an index points nowhere",
+        RefusalReason::UnknownKind => "it does not know a kind of event: the agent is newer",
+        RefusalReason::Position => "an event is outside its batch",
+        RefusalReason::Unspecified => "for a reason that this version does not know",
+    }
+}

@@ -1,0 +1,172 @@
+//! What follows a table: the rules behind it, and what is missing. Texts are made here; the API speaks in enums.
+
+use jiff::tz::TimeZone;
+use prost_types::Timestamp;
+use seatmeter_proto::v1::{
+    Basis, Completeness, DomainRule, IncompleteKind, IncompleteReason, PersonRule, ServerCompleteness, SourceState,
+};
+use seatmeter_service::screen::text::{count, minute, rfc3339, thousands, visible};
+use serde::Serialize;
+use seatmeter_service::answer;
+
+/// A moment as a program reads it.
+pub(crate) fn stamp(moment: Option<&Timestamp>) -> Option<String> {
+    rfc3339(moment?.seconds)
+}
+
+/// The time zone of an answer: the aggregator's, or UTC where this machine does not know it. Tables name it.
+pub(crate) fn zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
+/// Says of which time zone the moments of a table are.
+pub(crate) fn tell_zone(zone: &TimeZone) {
+    answer!("Time zone: {}.", zone.iana_name().unwrap_or("UTC"));
+}
+
+pub(crate) fn red(text: &str) -> String {
+    styled(text, anstyle::AnsiColor::Red)
+}
+
+pub(crate) fn yellow(text: &str) -> String {
+    styled(text, anstyle::AnsiColor::Yellow)
+}
+
+fn styled(text: &str, colour: anstyle::AnsiColor) -> String {
+    let style = colour.on_default();
+    format!("{style}{text}{style:#}")
+}
+
+/// The rules behind an answer, as JSON has them.
+#[derive(Serialize)]
+pub(crate) struct BasisJson {
+    time_zone: String,
+    person_rule: &'static str,
+    domain_rule: &'static str,
+    rules_version: String,
+    aggregator_version: String,
+}
+
+impl From<Basis> for BasisJson {
+    fn from(basis: Basis) -> Self {
+        Self {
+            person_rule: match basis.person_rule() {
+                PersonRule::CheckedOut => "checked_out",
+                _ => "held",
+            },
+            domain_rule: match basis.domain_rule() {
+                DomainRule::Truncate => "truncate",
+                DomainRule::Map => "map",
+                _ => "keep",
+            },
+            time_zone: basis.time_zone,
+            rules_version: basis.rules_version,
+            aggregator_version: basis.aggregator_version,
+        }
+    }
+}
+
+/// How complete an answer is, as JSON has it.
+#[derive(Serialize)]
+pub(crate) struct CompletenessJson {
+    complete: bool,
+    license_servers: u64,
+    incomplete_license_servers: u64,
+    incomplete: Vec<IncompleteJson>,
+}
+
+#[derive(Serialize)]
+struct IncompleteJson {
+    license_server: String,
+    reported_through: Option<String>,
+    reasons: Vec<String>,
+}
+
+impl CompletenessJson {
+    pub(crate) fn new(completeness: &Completeness) -> Self {
+        let incomplete = completeness.incomplete.iter().map(|server| IncompleteJson {
+            license_server: server.license_server.clone(),
+            reported_through: stamp(server.reported_through.as_ref()),
+            reasons: server.reasons.iter().map(|reason| reason_text(reason, &TimeZone::UTC)).collect(),
+        });
+        Self {
+            complete: completeness.complete,
+            license_servers: completeness.server_count,
+            incomplete_license_servers: completeness.incomplete_count,
+            incomplete: incomplete.collect(),
+        }
+    }
+}
+
+/// Says by which rules an answer was made.
+pub(crate) fn tell_basis(basis: &Basis) {
+    let who = match basis.person_rule() {
+        PersonRule::CheckedOut => "everyone who checked out a seat in the month",
+        _ => "everyone who held a seat at any time in the month",
+    };
+    let domains = match basis.domain_rule() {
+        DomainRule::Truncate => "cut off",
+        DomainRule::Map => "mapped",
+        _ => "kept",
+    };
+    let shown = zone(&basis.time_zone);
+    answer!("Time zone: {}. Counted: {who}.", shown.iana_name().unwrap_or("UTC"));
+    answer!("Domains: {domains}. Rules: {}.", basis.rules_version);
+}
+
+/// Says what is missing, for each license server that lacks something.
+pub(crate) fn tell_completeness(completeness: &Completeness, zone: &TimeZone) {
+    if completeness.server_count == 0 {
+        anstream::println!("{}: no license server has reported yet.", yellow("Incomplete"));
+    }
+    for server in &completeness.incomplete {
+        anstream::println!("{}: {}", yellow("Incomplete"), server_text(server, zone));
+    }
+    let more = completeness.incomplete_count.saturating_sub(completeness.incomplete.len() as u64);
+    if more > 0 {
+        anstream::println!("{}: {} more license servers.", yellow("Incomplete"), thousands(more));
+    }
+}
+
+fn server_text(server: &ServerCompleteness, zone: &TimeZone) -> String {
+    let reasons: Vec<String> = server.reasons.iter().map(|reason| reason_text(reason, zone)).collect();
+    format!("{}: {}", visible(&server.license_server), reasons.join("; "))
+}
+
+fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
+    let at = || reason.at.as_ref().map_or_else(String::new, |at| minute(at.seconds, zone));
+    match reason.kind() {
+        IncompleteKind::NothingReceived => "nothing has been received yet".into(),
+        IncompleteKind::BeginsAfterMonth => "its logs begin after this month".into(),
+        IncompleteKind::BeginsLate => format!("its logs begin on {}", at()),
+        IncompleteKind::EndsEarly => format!("last line read: {}", at()),
+        IncompleteKind::Rebuilding => "its figures are being rebuilt".into(),
+        IncompleteKind::Gaps => {
+            format!("{} of its logs: gone before they could be read", count(reason.count, "known gap"))
+        }
+        IncompleteKind::UndatedLines => format!("{} without a date yet", count(reason.count, "line")),
+        IncompleteKind::Source => {
+            format!("{}: {}", visible(&reason.log), source_text(reason.source_state(), &reason.detail))
+        }
+        IncompleteKind::Unspecified => "something that this version does not know: update seatmeter".into(),
+    }
+}
+
+/// What is wrong with a source, in words.
+pub(crate) fn source_text(state: SourceState, detail: &str) -> String {
+    let text = match state {
+        SourceState::Missing => "the file does not exist",
+        SourceState::PermissionDenied => "the agent's account may not read the file",
+        SourceState::NotALog => "not a license log",
+        SourceState::Empty => "the file is empty",
+        SourceState::Undated => "no line tells a date yet",
+        SourceState::BufferFull => "the agent's buffer is full",
+        SourceState::Unreadable => "cannot be read",
+        SourceState::Following | SourceState::Unspecified => "",
+    };
+    match (text, visible(detail)) {
+        (text, detail) if detail.is_empty() => text.to_owned(),
+        ("", detail) => detail,
+        (text, detail) => format!("{text} ({detail})"),
+    }
+}

@@ -1,0 +1,212 @@
+//! `seatmeter.v1.IngestService`: the protocol of one agent's stream. Hello first, then batches and heartbeats; each batch
+//! is answered once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use seatmeter_proto::batch;
+use seatmeter_proto::v1::ingest_request::Message as Up;
+use seatmeter_proto::v1::ingest_response::Message as Down;
+use seatmeter_proto::v1::ingest_service_server::IngestService;
+use seatmeter_proto::v1::{
+    Acknowledgement, Batch, BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse, RefusalReason, Welcome,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status::ApiError;
+use crate::codes;
+use crate::ingest::writer::Command;
+use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
+
+/// Batches of one agent that may be in flight.
+const MAX_IN_FLIGHT: u32 = 8;
+
+/// The longest text of a Hello, in bytes.
+const MAX_TEXT: usize = 255;
+
+/// An agent whose answers pile up beyond this does not read them; it is let go.
+const MAX_ANSWERS: usize = 256;
+
+/// Takes agents' streams.
+pub struct IngestApi {
+    commands: mpsc::Sender<Command>,
+}
+
+impl IngestApi {
+    /// Hands what agents send to a writer.
+    pub fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+}
+
+/// What is said to an agent beside the answers to its batches: Welcome, or the error that ends the stream.
+type Control = mpsc::Sender<Result<IngestResponse, Status>>;
+
+#[tonic::async_trait]
+impl IngestService for IngestApi {
+    type IngestStream = Pin<Box<dyn Stream<Item = Result<IngestResponse, Status>> + Send>>;
+
+    async fn ingest(&self, request: Request<Streaming<IngestRequest>>) -> Result<Response<Self::IngestStream>, Status> {
+        let mut requests = request.into_inner();
+        let (answers, answered) = mpsc::channel(MAX_ANSWERS);
+        let (control, controlled) = mpsc::channel(2);
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let mut conversation = Conversation { commands, answers, control: control.clone() };
+            if let Err(status) = conversation.run(&mut requests).await {
+                // The agent may have gone already.
+                let _ = control.send(Err(status)).await;
+            }
+        });
+        let answered = ReceiverStream::new(answered).map(|answers| Ok(acknowledgement(answers)));
+        Ok(Response::new(Box::pin(ReceiverStream::new(controlled).merge(answered))))
+    }
+}
+
+struct Conversation {
+    commands: mpsc::Sender<Command>,
+    answers: Answers,
+    control: Control,
+}
+
+impl Conversation {
+    /// Takes an agent's messages until the agent ends the stream.
+    async fn run(&mut self, requests: &mut Streaming<IngestRequest>) -> Result<(), Status> {
+        let hello = match requests.next().await.transpose()?.and_then(|request| request.message) {
+            Some(Up::Hello(hello)) => hello,
+            None => return Ok(()),
+            Some(_) => return Err(ApiError::Protocol("the first message of a stream must be a Hello").into()),
+        };
+        validate(&hello)?;
+        let hello = Arc::new(hello);
+        self.welcome(&hello).await?;
+        while let Some(request) = requests.next().await.transpose()? {
+            match request.message {
+                Some(Up::Batch(batch)) => self.deliver(batch, &hello).await?,
+                Some(Up::Heartbeat(heartbeat)) => {
+                    let ahead = clock_ahead(heartbeat.clock.as_ref().map(|clock| clock.seconds));
+                    self.enqueue(Command::Heartbeat(hello.clone(), Box::new(heartbeat), ahead)).await?;
+                }
+                Some(Up::Hello(_)) => {
+                    return Err(ApiError::Protocol("only the first message of a stream may be a Hello").into());
+                }
+                // A message of a later version, which this one cannot read.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn welcome(&self, hello: &Arc<Hello>) -> Result<(), Status> {
+        let ahead = clock_ahead(hello.clock.as_ref().map(|clock| clock.seconds));
+        self.enqueue(Command::Hello(hello.clone(), ahead)).await?;
+        tracing::info!(
+            code = codes::AGENT_CONNECTED,
+            agent_id = hello.agent_id,
+            license_server = hello.license_server,
+            version = hello.agent_version,
+            "an agent has connected"
+        );
+        let welcome = Welcome {
+            aggregator_version: env!("CARGO_PKG_VERSION").into(),
+            clock: Some(seatmeter_proto::timestamp(Timestamp::now().as_second())),
+            limits: Some(batch::limits(MAX_IN_FLIGHT)),
+        };
+        let response = IngestResponse { message: Some(Down::Welcome(welcome)) };
+        self.control.send(Ok(response)).await.map_err(|_| gone())
+    }
+
+    /// Checks a batch and hands it to the writer, or refuses it.
+    async fn deliver(&self, batch: Batch, hello: &Arc<Hello>) -> Result<(), Status> {
+        match batch::open(&batch) {
+            Ok(columns) => {
+                let delivery = Delivery { hello: hello.clone(), batch, columns, answers: self.answers.clone() };
+                self.enqueue(Command::Batch(Box::new(delivery))).await
+            }
+            Err(error) => {
+                tracing::warn!(
+                    code = codes::BATCH_INVALID,
+                    agent_id = hello.agent_id,
+                    license_server = hello.license_server,
+                    sequence = batch.sequence,
+                    reason = %error,
+                    "a batch was refused"
+                );
+                let outcome = Outcome::Refused(Refusal::Invalid(error));
+                let answer = Answer { sequence: batch.sequence, outcome, expected_start_position: 0 };
+                self.answers.send(vec![answer]).await.map_err(|_| gone())
+            }
+        }
+    }
+
+    async fn enqueue(&self, command: Command) -> Result<(), Status> {
+        self.commands.send(command).await.map_err(|_| ApiError::Stopping.into())
+    }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the agent has closed the stream")
+}
+
+fn validate(hello: &Hello) -> Result<(), ApiError> {
+    for (field, value) in [("hello.agent_id", &hello.agent_id), ("hello.license_server", &hello.license_server)] {
+        if value.trim().is_empty() {
+            return Err(ApiError::invalid(field, "must not be empty"));
+        }
+    }
+    for (field, value) in [
+        ("hello.agent_id", &hello.agent_id),
+        ("hello.agent_version", &hello.agent_version),
+        ("hello.license_server", &hello.license_server),
+        ("hello.realm", &hello.realm),
+        ("hello.epoch", &hello.epoch),
+        ("hello.host", &hello.host),
+    ] {
+        if value.len() > MAX_TEXT {
+            return Err(ApiError::invalid(field, "must have at most 255 bytes"));
+        }
+        if value.contains('\0') {
+            return Err(ApiError::invalid(field, "must not contain NUL"));
+        }
+    }
+    Ok(())
+}
+
+fn clock_ahead(agents: Option<i64>) -> i64 {
+    agents.map_or(0, |seconds| seconds.saturating_sub(Timestamp::now().as_second()))
+}
+
+fn acknowledgement(answers: Vec<Answer>) -> IngestResponse {
+    let results = answers.into_iter().map(BatchResult::from).collect();
+    IngestResponse { message: Some(Down::Acknowledgement(Acknowledgement { results })) }
+}
+
+impl From<Answer> for BatchResult {
+    fn from(answer: Answer) -> Self {
+        let (outcome, reason, detail) = match answer.outcome {
+            Outcome::Committed => (BatchOutcome::Committed, RefusalReason::Unspecified, String::new()),
+            Outcome::Duplicate => (BatchOutcome::Duplicate, RefusalReason::Unspecified, String::new()),
+            Outcome::Trimmed => (BatchOutcome::Trimmed, RefusalReason::Unspecified, String::new()),
+            Outcome::Gap => (BatchOutcome::Gap, RefusalReason::Unspecified, String::new()),
+            Outcome::Refused(refusal) => {
+                let (outcome, reason) = match &refusal {
+                    Refusal::Invalid(error) => (BatchOutcome::Invalid, error.reason()),
+                    Refusal::DiskFull => (BatchOutcome::Unavailable, RefusalReason::DiskFull),
+                    Refusal::DatabaseFailed => (BatchOutcome::Unavailable, RefusalReason::DatabaseFailed),
+                };
+                (outcome, reason, refusal.to_string())
+            }
+        };
+        Self {
+            sequence: answer.sequence,
+            outcome: outcome.into(),
+            expected_start_position: answer.expected_start_position,
+            reason: reason.into(),
+            detail,
+        }
+    }
+}

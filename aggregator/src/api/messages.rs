@@ -1,0 +1,231 @@
+//! Domain types as messages of the contract.
+
+use seatmeter_proto::v1;
+
+use crate::fleet::report::{LogReport, ReportState};
+use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
+use crate::store::facts::ESTIMATED;
+use crate::usage::activity::Activity;
+use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
+use crate::usage::monthly::SkuUsage;
+use crate::usage::people::DomainRule;
+use crate::usage::rules::{Basis, PersonRule};
+use crate::usage::users::UserUsage;
+
+/// The longest list within a message. An answer with more says how many there are, or has a method that pages them.
+const MAX_LIST: usize = 100;
+
+/// The most SKUs that a person's row lists.
+const MAX_SKUS: usize = 1000;
+
+fn moment(seconds: Option<i64>) -> Option<prost_types::Timestamp> {
+    seconds.map(seatmeter_proto::timestamp)
+}
+
+impl From<SkuUsage> for v1::SkuUsage {
+    fn from(usage: SkuUsage) -> Self {
+        Self {
+            month: usage.month.to_string(),
+            sku: usage.sku.id,
+            product: usage.sku.product,
+            catalogued: usage.sku.catalogued,
+            license_server: usage.license_server.unwrap_or_default(),
+            unique_users: usage.unique_users,
+            // No rule makes anybody free yet.
+            free_users: 0,
+            paid_users: usage.unique_users,
+            devices: usage.devices,
+            checkouts: usage.checkouts,
+            denials: usage.denials,
+            denial_lines: usage.denial_lines,
+            seat_seconds: usage.seat_seconds,
+            peak_concurrent: usage.peak.seats,
+            peak_at: moment((usage.peak.seats > 0).then_some(usage.peak.at)),
+            peak_exact: usage.peak.is_exact,
+            complete: usage.is_complete,
+            concurrent_model: usage.sku.concurrent,
+            reported: usage.is_reported,
+        }
+    }
+}
+
+impl From<Basis> for v1::Basis {
+    fn from(basis: Basis) -> Self {
+        let person = match basis.person {
+            PersonRule::Held => v1::PersonRule::Held,
+            PersonRule::CheckedOut => v1::PersonRule::CheckedOut,
+        };
+        let domains = match basis.domains {
+            DomainRule::Keep => v1::DomainRule::Keep,
+            DomainRule::Truncate => v1::DomainRule::Truncate,
+            DomainRule::Map => v1::DomainRule::Map,
+        };
+        Self {
+            time_zone: basis.time_zone,
+            person_rule: person.into(),
+            domain_rule: domains.into(),
+            rules_version: basis.version,
+            aggregator_version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+impl From<Completeness> for v1::Completeness {
+    fn from(completeness: Completeness) -> Self {
+        let complete = completeness.is_complete();
+        let server_count = completeness.servers.len() as u64;
+        let mut incomplete: Vec<_> = completeness.servers.into_iter().filter(|server| !server.is_complete()).collect();
+        let incomplete_count = incomplete.len() as u64;
+        incomplete.truncate(MAX_LIST);
+        let incomplete = incomplete.into_iter().map(v1::ServerCompleteness::from).collect();
+        Self { complete, incomplete, incomplete_count, server_count }
+    }
+}
+
+impl From<ServerCompleteness> for v1::ServerCompleteness {
+    fn from(server: ServerCompleteness) -> Self {
+        Self {
+            complete: server.is_complete(),
+            license_server: server.license_server,
+            reported_through: moment(server.reported_through),
+            reasons: server.reasons.into_iter().take(MAX_LIST).map(v1::IncompleteReason::from).collect(),
+        }
+    }
+}
+
+impl From<Reason> for v1::IncompleteReason {
+    fn from(reason: Reason) -> Self {
+        use v1::IncompleteKind as Kind;
+        let of = |kind: Kind| Self { kind: kind.into(), ..Self::default() };
+        let at = |kind: Kind, at| Self { at: moment(Some(at)), ..of(kind) };
+        match reason {
+            Reason::NothingReceived => of(Kind::NothingReceived),
+            Reason::BeginsAfterMonth => of(Kind::BeginsAfterMonth),
+            Reason::BeginsLate(begins) => at(Kind::BeginsLate, begins),
+            Reason::EndsEarly(ends) => at(Kind::EndsEarly, ends),
+            Reason::Rebuilding => of(Kind::Rebuilding),
+            Reason::Gaps(count) => Self { count, ..of(Kind::Gaps) },
+            Reason::UndatedLines(count) => Self { count, ..of(Kind::UndatedLines) },
+            Reason::Source { log, state, detail } => {
+                Self { log, source_state: state.into(), detail, ..of(Kind::Source) }
+            }
+        }
+    }
+}
+
+impl From<UserUsage> for v1::UserUsage {
+    fn from(user: UserUsage) -> Self {
+        let figures = user.figures;
+        Self {
+            person: user.person,
+            identities: user.identities.into_iter().take(MAX_LIST).collect(),
+            realm: user.realm,
+            skus: user.skus.into_iter().take(MAX_SKUS).collect(),
+            first_used: moment(Some(figures.first_at)),
+            last_used: moment(Some(figures.last_at)),
+            days: figures.days.count_ones(),
+            checkouts: figures.checkouts,
+            seat_seconds: figures.seat_seconds,
+            estimated: figures.flags & ESTIMATED != 0,
+        }
+    }
+}
+
+impl From<Activity> for v1::Activity {
+    fn from(activity: Activity) -> Self {
+        Self {
+            license_server: activity.license_server,
+            month: activity.month.to_string(),
+            daemon: activity.daemon,
+            feature: activity.feature,
+            users_checked_out: activity.users_checked_out,
+            users_held: activity.users_held,
+            checkouts: activity.checkouts,
+            checkins: activity.checkins,
+            denial_lines: activity.denial_lines,
+        }
+    }
+}
+
+impl From<ReportState> for v1::ReportState {
+    fn from(state: ReportState) -> Self {
+        match state {
+            ReportState::Ok => Self::Ok,
+            ReportState::Late => Self::Late,
+            ReportState::Waiting => Self::Waiting,
+            ReportState::Never => Self::Never,
+            ReportState::CannotRead => Self::CannotRead,
+            ReportState::NotALog => Self::NotALog,
+            ReportState::Silent => Self::Silent,
+        }
+    }
+}
+
+impl From<ServerReport> for v1::LicenseServer {
+    fn from(server: ServerReport) -> Self {
+        let [events, ignored, unrecognised] = server.lines;
+        let mut warnings = Vec::new();
+        if server.agents > 1 {
+            warnings.push(v1::Warning { kind: v1::WarningKind::SeveralAgents.into(), count: server.agents });
+        }
+        if unrecognised > 0 {
+            warnings.push(v1::Warning { kind: v1::WarningKind::UnrecognisedLines.into(), count: unrecognised });
+        }
+        Self {
+            name: server.name,
+            realm: server.realm,
+            last_report: moment(server.last_report),
+            last_line: moment(server.last_line),
+            lines: Some(v1::LineCounts { events, ignored, unrecognised }),
+            open_sessions: server.open_sessions,
+            logs: server.logs.into_iter().take(MAX_LIST).map(v1::Log::from).collect(),
+            warnings,
+            state: v1::ReportState::from(server.state).into(),
+        }
+    }
+}
+
+impl From<LogReport> for v1::Log {
+    fn from(log: LogReport) -> Self {
+        Self {
+            name: log.name,
+            last_line: moment(log.last_line),
+            streams: log.streams,
+            gaps: log.gaps,
+            state: v1::ReportState::from(log.state).into(),
+            since: moment(log.since),
+            source_state: log.source.into(),
+            detail: log.detail,
+        }
+    }
+}
+
+impl From<AgentReport> for v1::Agent {
+    fn from(agent: AgentReport) -> Self {
+        let mut heartbeat = agent.heartbeat;
+        heartbeat.sources.truncate(MAX_LIST);
+        let state = if agent.is_silent { v1::ReportState::Silent } else { v1::ReportState::Ok };
+        Self {
+            id: agent.id,
+            license_server: agent.license_server,
+            host: agent.host,
+            version: agent.version,
+            last_report: moment(Some(agent.last_report)),
+            clock_ahead_seconds: agent.clock_ahead,
+            heartbeat: Some(heartbeat),
+            state: state.into(),
+        }
+    }
+}
+
+impl From<UnrecognisedSample> for v1::UnrecognisedLine {
+    fn from(sample: UnrecognisedSample) -> Self {
+        Self {
+            license_server: sample.license_server,
+            log: sample.log,
+            position: sample.position,
+            previous_line_at: moment(sample.previous_line_at),
+            text: sample.text,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The commands: each loads the configuration, calls the library, and prints what came of it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use seatmeter_aggregator::codes;
+use seatmeter_aggregator::config::{Config, Endpoint};
+use seatmeter_aggregator::fleet::Fleet;
+use seatmeter_aggregator::fleet::report::ReportState;
+use seatmeter_aggregator::ingest::verify;
+use seatmeter_aggregator::ingest::writer::Writer;
+use seatmeter_aggregator::serve::{self, Listening};
+use seatmeter_aggregator::store::backup::{self, database};
+use seatmeter_aggregator::store::Store;
+use seatmeter_service::answer;
+use seatmeter_service::health::code::as_markdown;
+use seatmeter_service::health::{self, Service};
+use seatmeter_service::screen::stdout;
+use seatmeter_service::screen::text::{count, size, thousands};
+use seatmeter_service::state::{self, asked_to_stop};
+use tokio::sync::watch;
+
+/// Done, but something needs attention.
+const ATTENTION: u8 = 3;
+
+fn exit(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::from(ATTENTION) }
+}
+
+pub(crate) fn serve(config: &Path) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let service = Service { name: "seatmeter-aggregator", codes: codes::ALL };
+    health::start(&service, &config.health_log, &config.state)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(async {
+        let (stopper, stop) = watch::channel(false);
+        tokio::spawn(async move {
+            asked_to_stop().await;
+            // Nobody listens where the aggregator has stopped by itself.
+            let _ = stopper.send(true);
+            // Asked a second time, the process does not wait any longer.
+            asked_to_stop().await;
+            std::process::exit(1);
+        });
+        serve::serve(config, stop).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    if let Err(error) = &done {
+        tracing::error!(code = codes::FAILED, reason = %error, "the aggregator ends");
+    }
+    done?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn check_config(path: &Path) -> Result<ExitCode> {
+    let config = Config::load(path)?;
+    answer!("configuration   {} is right", path.display());
+    answer!("state folder    {}", config.state.display());
+    answer!("time zone       {}", config.calendar.zone().iana_name().unwrap_or("UTC"));
+    for (name, endpoint) in [("agents", &config.agents), ("operators", &config.operators)] {
+        answer!("{name:<15} {}, {}", endpoint.address, security(endpoint));
+    }
+    answer!("catalogue       {}", count(config.rules.catalogue.ids().count() as u64, "feature"));
+    answer!("rules           {}", config.rules.version);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn security(endpoint: &Endpoint) -> &'static str {
+    match (&endpoint.tls, endpoint.asks_for_certificate) {
+        (None, _) => "plain text",
+        (Some(_), false) => "TLS 1.3",
+        (Some(_), true) => "TLS 1.3, clients need a certificate",
+    }
+}
+
+/// What `status` shows. The names of the fields are those of JSON, and stay.
+#[derive(serde::Serialize)]
+struct Status {
+    running: bool,
+    well: bool,
+    pid: Option<u32>,
+    agents: Option<String>,
+    operators: Option<String>,
+    database_bytes: u64,
+    license_servers: u64,
+    reporting: u64,
+}
+
+pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let running = state::is_locked(&config.state);
+    let listening: Option<Listening> = std::fs::read(Listening::file(&config.state))
+        .ok()
+        .filter(|_| running)
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let file = database(&config.state);
+    let database_bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+    let servers = if file.exists() { Fleet::new(Store::open_embedded(&config.state)?).license_servers("")? } else { Vec::new() };
+    let reporting = servers.iter().filter(|server| server.state == ReportState::Ok).count() as u64;
+    let status = Status {
+        running,
+        well: running && reporting == servers.len() as u64,
+        pid: listening.map(|listening| listening.pid),
+        agents: listening.map(|listening| listening.agents.to_string()),
+        operators: listening.map(|listening| listening.operators.to_string()),
+        database_bytes,
+        license_servers: servers.len() as u64,
+        reporting,
+    };
+    if json {
+        answer!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(exit(status.well));
+    }
+    match (running, listening) {
+        (true, Some(listening)) => {
+            answer!("aggregator       running (process {})", listening.pid);
+            answer!("agents           {}", listening.agents);
+            answer!("operators        {}", listening.operators);
+        }
+        (true, None) => answer!("aggregator       starting"),
+        (false, _) => answer!("aggregator       not running"),
+    }
+    answer!("database         {} ({})", file.display(), size(database_bytes));
+    answer!("license servers  {} of {} report; see `seatmeter servers`", thousands(reporting), thousands(status.license_servers));
+    Ok(exit(status.well))
+}
+
+pub(crate) fn verify(config: &Path) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let store = Store::open_embedded(&config.state)?;
+    let scratch = config.state.join(format!("verify-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let found = verify::verify(&store, &config.calendar, &scratch);
+    std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    let found = found?;
+    for log in &found.pending {
+        answer!("not verified: {log}: its figures are being rebuilt");
+    }
+    for difference in &found.differences {
+        answer!("differs: {difference}");
+    }
+    answer!("{} verified, {} differ", count(found.compared, "figure"), thousands(found.differences.len() as u64));
+    let is_well = found.differences.is_empty() && found.pending.is_empty();
+    if !is_well {
+        eprintln!("To rebuild the figures, stop the service and run `seatmeter-aggregator rebuild`.");
+    }
+    Ok(exit(is_well))
+}
+
+pub(crate) fn backup(config: &Path, file: &Path) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let bytes = backup::backup(&config.state, file)?;
+    answer!("{}: written and checked, {}", file.display(), size(bytes));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn restore(config: &Path, file: &Path) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let _lock = state::lock(&config.state)?;
+    let kept = backup::restore(&config.state, file)?;
+    answer!("{}: restored; now start the aggregator", file.display());
+    if let Some(kept) = kept {
+        answer!("The database that was there is kept as {}.", kept.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn rebuild(config: &Path) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let _lock = state::lock(&config.state)?;
+    let mut writer = Writer::open(Store::open_embedded(&config.state)?, config.calendar)?;
+    let mut logs = 0;
+    writer.rebuild_all(|done, all| {
+        logs = all as u64;
+        eprintln!("log {} of {all}", done + 1);
+    })?;
+    answer!("The figures of {} were rebuilt.", count(logs, "log"));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn codes() -> Result<ExitCode> {
+    stdout::bytes(as_markdown(codes::ALL).as_bytes());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,199 @@
+//! License servers and agents: which report, which are silent, and which lines no parser recognises.
+
+pub mod report;
+pub mod snapshot;
+
+use jiff::Timestamp;
+use seatmeter_proto::v1::Heartbeat;
+
+use crate::store::{Store, StoreError, received};
+use report::{LogReport, ReportState, is_silent, log_reports, server_state};
+use snapshot::{FleetSnapshot, UnknownServer};
+
+/// Why a question about the fleet has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No license server has the name.
+    #[error("there is no license server {:?}", .0.name)]
+    UnknownServer(UnknownServer),
+}
+
+impl From<UnknownServer> for FleetError {
+    fn from(error: UnknownServer) -> Self {
+        Self::UnknownServer(error)
+    }
+}
+
+/// A license server, as operators see it.
+#[derive(Clone, Debug)]
+pub struct ServerReport {
+    /// The name.
+    pub name: String,
+    /// The name with case folded, by which license servers are ordered.
+    pub key: String,
+    /// The realm of its bare user names.
+    pub realm: String,
+    /// When an agent last spoke for it, in seconds since 1970 UTC.
+    pub last_report: Option<i64>,
+    /// The last dated line of its logs.
+    pub last_line: Option<i64>,
+    /// Lines that became events, that were ignored, and that were not recognised.
+    pub lines: [u64; 3],
+    /// Sessions open at the last line.
+    pub open_sessions: u64,
+    /// Its logs, worst first.
+    pub logs: Vec<LogReport>,
+    /// The number of agents that speak for it.
+    pub agents: u64,
+    /// The state of the worst log.
+    pub state: ReportState,
+}
+
+/// An agent, as operators see it.
+#[derive(Clone, Debug)]
+pub struct AgentReport {
+    /// Its UUID.
+    pub id: String,
+    /// The license server it speaks for.
+    pub license_server: String,
+    /// The machine it runs on.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// When it last spoke, in seconds since 1970 UTC.
+    pub last_report: i64,
+    /// How far its clock is ahead of the aggregator's, in seconds.
+    pub clock_ahead: i64,
+    /// Its last heartbeat.
+    pub heartbeat: Heartbeat,
+    /// Whether it has not spoken for too long.
+    pub is_silent: bool,
+}
+
+/// A line that no parser recognises.
+#[derive(Clone, Debug)]
+pub struct UnrecognisedSample {
+    /// The license server.
+    pub license_server: String,
+    /// The log.
+    pub log: String,
+    /// Where it begins in its file, in bytes.
+    pub position: u64,
+    /// The moment of the last dated line before it; `None` where there is none.
+    pub previous_line_at: Option<i64>,
+    /// Its beginning.
+    pub text: String,
+}
+
+/// A place between two samples: the stream and the position of the one before.
+pub type Place = (i64, i64);
+
+/// Answers questions about license servers and agents.
+#[derive(Clone)]
+pub struct Fleet {
+    store: Store,
+}
+
+impl Fleet {
+    /// Answers from this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The license servers, by name; only the one of this name, where one is given.
+    pub fn license_servers(&self, name: &str) -> Result<Vec<ServerReport>, FleetError> {
+        let now = Timestamp::now().as_second();
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        let named = fleet.named(name)?.map(|server| server.id);
+        let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
+        Ok(wanted.map(|server| server_report(&fleet, server, now)).collect())
+    }
+
+    /// The agents, by the name of their license server, then by id; only those of one license server, where one is given.
+    pub fn agents(&self, license_server: &str) -> Result<Vec<AgentReport>, FleetError> {
+        let now = Timestamp::now().as_second();
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        let named = fleet.named(license_server)?.map(|server| server.id);
+        let mut reports = Vec::new();
+        for server in fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id)) {
+            reports.extend(fleet.agents_of(server.id).map(|agent| AgentReport {
+                id: agent.id.clone(),
+                license_server: server.name.clone(),
+                host: agent.host.clone(),
+                version: agent.version.clone(),
+                last_report: agent.last_report,
+                clock_ahead: agent.clock_ahead,
+                heartbeat: agent.heartbeat.clone(),
+                is_silent: is_silent(agent, now),
+            }));
+        }
+        Ok(reports)
+    }
+
+    /// Samples of lines that no parser recognises, after a place; and the place after which the next page begins.
+    pub fn unrecognised(
+        &self,
+        license_server: &str,
+        after: Place,
+        limit: usize,
+    ) -> Result<(Vec<UnrecognisedSample>, Option<Place>), FleetError> {
+        let (fleet, named) = self.store.read(|connection| {
+            let fleet = FleetSnapshot::read(connection)?;
+            let named = fleet.named(license_server).map(|server| server.map(|server| server.id));
+            Ok((fleet, named))
+        })?;
+        let named = named?;
+        let log_of: hashbrown::HashMap<i64, &received::Log> =
+            fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, log))).collect();
+        let (mut samples, mut after) = (Vec::new(), after);
+        loop {
+            let page = self.store.read(|connection| received::unrecognised(connection, after, limit as i64))?;
+            let is_last = page.len() < limit;
+            for sample in page {
+                after = (sample.stream_id, sample.position as i64);
+                let Some(log) = log_of.get(&sample.stream_id) else { continue };
+                let Some(server) = fleet.server_of(log.id).filter(|server| named.is_none_or(|id| id == server.id)) else {
+                    continue;
+                };
+                samples.push(UnrecognisedSample {
+                    license_server: server.name.clone(),
+                    log: log.name.clone(),
+                    position: sample.position,
+                    previous_line_at: (sample.previous_line_at != 0).then_some(sample.previous_line_at),
+                    text: sample.line,
+                });
+                if samples.len() == limit {
+                    return Ok((samples, Some(after)));
+                }
+            }
+            if is_last {
+                return Ok((samples, None));
+            }
+        }
+    }
+}
+
+fn server_report(fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
+    let logs = log_reports(fleet, server, now);
+    let mut lines = [0; 3];
+    for stream in fleet.logs_of(server.id).flat_map(|log| fleet.streams_of(log.id)) {
+        for (sum, count) in lines.iter_mut().zip(stream.lines) {
+            *sum += count as u64;
+        }
+    }
+    ServerReport {
+        name: server.name.clone(),
+        key: server.key.clone(),
+        realm: server.realm.clone(),
+        last_report: fleet.agents_of(server.id).map(|agent| agent.last_report).max(),
+        last_line: logs.iter().filter_map(|log| log.last_line).max(),
+        lines,
+        open_sessions: fleet.logs_of(server.id).map(|log| fleet.open(log.id).len() as u64).sum(),
+        agents: fleet.agents_of(server.id).count() as u64,
+        state: server_state(&logs, fleet, server, now),
+        logs,
+    }
+}

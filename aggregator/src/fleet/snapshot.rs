@@ -1,0 +1,124 @@
+//! The license servers with their logs, streams, agents and open sessions: one consistent state, read once for a question.
+
+use hashbrown::HashMap;
+use seatmeter_count::name::fold_case;
+
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::log_state::{LogState, StoredSession};
+use crate::store::received::{self, Agent, LicenseServer, Log, Stream};
+
+/// The state of all license servers.
+pub struct FleetSnapshot {
+    /// The license servers, by name.
+    pub servers: Vec<LicenseServer>,
+    /// The logs, by id.
+    pub logs: Vec<Log>,
+    streams: Vec<Stream>,
+    agents: Vec<Agent>,
+    gaps: HashMap<i64, u64>,
+    open: HashMap<i64, Vec<StoredSession>>,
+    /// Indexes, so that a question over ten thousand license servers takes no time to speak of.
+    server_of_log: HashMap<i64, usize>,
+    logs_of_server: HashMap<i64, Vec<usize>>,
+    streams_of_log: HashMap<i64, Vec<usize>>,
+    agents_of_server: HashMap<i64, Vec<usize>>,
+}
+
+/// No license server has this name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownServer {
+    /// The name that was asked for.
+    pub name: String,
+    /// The names that there are.
+    pub known: Vec<String>,
+}
+
+impl FleetSnapshot {
+    /// Reads the state of all license servers.
+    pub fn read(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
+        let (streams, agents) = (received::streams(connection)?, received::agents(connection)?);
+        let mut open = HashMap::new();
+        for log in &logs {
+            open.insert(log.id, LogState::read(&log.state)?.open().collect());
+        }
+        let server_index: HashMap<i64, usize> = servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
+        let server_of_log =
+            logs.iter().filter_map(|log| Some((log.id, *server_index.get(&log.server_id)?))).collect();
+        Ok(Self {
+            server_of_log,
+            logs_of_server: grouped(logs.iter().map(|log| log.server_id)),
+            streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
+            agents_of_server: grouped(agents.iter().map(|agent| agent.server_id)),
+            gaps: received::gaps(connection)?.into_iter().map(|(stream, gaps)| (stream, gaps as u64)).collect(),
+            open,
+            servers,
+            logs,
+            streams,
+            agents,
+        })
+    }
+
+    /// The license server of this name, whatever its case; `None` where no name is given, which stands for all.
+    pub fn named(&self, name: &str) -> Result<Option<&LicenseServer>, UnknownServer> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let key = fold_case(name);
+        match self.servers.binary_search_by(|server| server.key.as_str().cmp(key.as_ref())) {
+            Ok(index) => Ok(Some(&self.servers[index])),
+            Err(_) => Err(UnknownServer {
+                name: name.to_owned(),
+                known: self.servers.iter().map(|server| server.name.clone()).collect(),
+            }),
+        }
+    }
+
+    /// The license server of a log.
+    pub fn server_of(&self, log_id: i64) -> Option<&LicenseServer> {
+        self.server_of_log.get(&log_id).map(|index| &self.servers[*index])
+    }
+
+    /// The logs of a license server.
+    pub fn logs_of(&self, server_id: i64) -> impl Iterator<Item = &Log> {
+        at(&self.logs_of_server, server_id).iter().map(|index| &self.logs[*index])
+    }
+
+    /// The streams of a log.
+    pub fn streams_of(&self, log_id: i64) -> impl Iterator<Item = &Stream> {
+        at(&self.streams_of_log, log_id).iter().map(|index| &self.streams[*index])
+    }
+
+    /// The agents that speak for a license server.
+    pub fn agents_of(&self, server_id: i64) -> impl Iterator<Item = &Agent> {
+        at(&self.agents_of_server, server_id).iter().map(|index| &self.agents[*index])
+    }
+
+    /// All agents.
+    pub fn agents(&self) -> &[Agent] {
+        &self.agents
+    }
+
+    /// The number of known gaps of a log.
+    pub fn gaps_of(&self, log_id: i64) -> u64 {
+        self.streams_of(log_id).filter_map(|stream| self.gaps.get(&stream.id)).sum()
+    }
+
+    /// The sessions of a log that are open at its last line.
+    pub fn open(&self, log_id: i64) -> &[StoredSession] {
+        self.open.get(&log_id).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn grouped(keys: impl Iterator<Item = i64>) -> HashMap<i64, Vec<usize>> {
+    let mut groups: HashMap<i64, Vec<usize>> = HashMap::new();
+    for (index, key) in keys.enumerate() {
+        groups.entry(key).or_default().push(index);
+    }
+    groups
+}
+
+fn at(groups: &HashMap<i64, Vec<usize>>, key: i64) -> &[usize] {
+    groups.get(&key).map_or(&[], Vec::as_slice)
+}

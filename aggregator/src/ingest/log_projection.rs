@@ -1,0 +1,194 @@
+//! From events to facts: the fold of one log.
+
+use hashbrown::HashMap;
+use prost::Message;
+use seatmeter_count::retries::Retries;
+use seatmeter_count::sessions::OpenSession;
+use seatmeter_count::{ClientId, Ending, FeatureId, Kind, UsageSink, Sessions};
+use seatmeter_proto::batch;
+use seatmeter_proto::v1::{Batch, Columns};
+
+use super::pending_facts::{PendingFacts, Stretch};
+use super::name_registry::NameRegistry;
+use crate::store::facts::{ESTIMATED, MOMENT};
+use crate::store::log_state::{LogState, StoredDenial, StoredSession};
+use crate::store::names::Client;
+
+/// Where a log stands: what is open, and what can still be retried.
+#[derive(Default)]
+pub struct LogProjection {
+    sessions: Sessions,
+    retries: Retries,
+    levels: HashMap<FeatureId, Level>,
+    /// The last dated line.
+    pub last_line_at: i64,
+}
+
+/// Seats of a feature in use, and the most in the hour that is going on.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    seats: u64,
+    hour: i64,
+    peak: u64,
+    peak_at: i64,
+}
+
+/// A garbage date must not fill centuries of hours: a feature whose seats are held for longer than this has its older
+/// hours left out.
+const LONGEST_CARRY: i64 = 400 * 24;
+
+impl LogProjection {
+    /// Goes on from a saved state.
+    pub fn restore(saved: &LogState, last_line_at: i64, registry: &mut NameRegistry) -> Self {
+        let open: Vec<OpenSession> = saved
+            .open()
+            .map(|seat| OpenSession {
+                feature: seat.feature,
+                client: registry.client(seat.client),
+                from: seat.from,
+                seats: seat.seats,
+            })
+            .collect();
+        let mut levels: HashMap<FeatureId, Level> = HashMap::new();
+        for session in &open {
+            let level = levels.entry(session.feature).or_default();
+            level.seats += u64::from(session.seats);
+            // The hour's peak so far is in the database.
+            level.hour = hour_of(last_line_at);
+        }
+        let denied: Vec<_> =
+            saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
+        let retries = Retries::restore(denied);
+        Self { sessions: Sessions::restore(open), retries, levels, last_line_at }
+    }
+
+    /// Where it stands, to be saved. The same state gives the same bytes.
+    pub fn save(&self, registry: &NameRegistry) -> Vec<u8> {
+        let mut saved = LogState::default();
+        let client = |id: ClientId| registry.clients()[id as usize];
+        let mut open = self.sessions.open();
+        // Ids of clients differ from process to process; the order of the sessions of one client is theirs to keep.
+        open.sort_by_key(|session| (session.feature, client(session.client)));
+        for session in open {
+            let OpenSession { feature, from, seats, .. } = session;
+            saved.push_session(StoredSession { feature, client: client(session.client), from, seats });
+        }
+        let mut denied = self.retries.pending(self.last_line_at);
+        denied.sort_by_key(|(feature, id, _)| (*feature, client(*id)));
+        for (feature, id, at) in denied {
+            saved.push_denial(StoredDenial { feature, client: client(id), at });
+        }
+        saved.encode_to_vec()
+    }
+
+    /// Takes the events of a batch that stand at `from` or after.
+    pub fn take(
+        &mut self,
+        (batch, columns): (&Batch, &Columns),
+        from: u64,
+        (log_id, realm): (i64, &str),
+        registry: &mut NameRegistry,
+        pending: &mut PendingFacts,
+    ) {
+        let resolved = registry.resolve(columns, realm);
+        let mut recorder =
+            FactRecorder { log_id, clients: registry.clients(), retries: &mut self.retries, levels: &mut self.levels, pending };
+        for (position, mut event) in batch::events(columns, batch.start_position) {
+            if position < from {
+                continue;
+            }
+            match event.kind {
+                Kind::Unrecognised => continue,
+                Kind::ManagerStart => {}
+                Kind::DaemonStart => event.feature = resolved.features[event.feature as usize],
+                _ => {
+                    event.feature = resolved.features[event.feature as usize];
+                    event.client = resolved.clients[event.client as usize];
+                }
+            }
+            self.sessions.apply(&event, registry.daemon_of(), &mut recorder);
+        }
+        self.settle(batch.last_line_at, log_id, pending);
+    }
+
+    /// Notes the last dated line, and brings the hours of seats that are in use up to it. Done with each batch, and with
+    /// nothing else: so the same batches give the same hours whenever they are written.
+    fn settle(&mut self, last_line_at: i64, log_id: i64, pending: &mut PendingFacts) {
+        self.last_line_at = last_line_at;
+        let hour = hour_of(last_line_at);
+        for (feature, level) in &mut self.levels {
+            level.advance(hour, |hour, peak, at| pending.peak(log_id, *feature, hour, peak, at));
+            if level.peak > 0 {
+                pending.peak(log_id, *feature, level.hour, level.peak, level.peak_at);
+            }
+        }
+    }
+}
+
+fn hour_of(at: i64) -> i64 {
+    at.div_euclid(3600)
+}
+
+impl Level {
+    /// Goes on to an hour: those before it are over.
+    fn advance(&mut self, hour: i64, mut over: impl FnMut(i64, u64, i64)) {
+        if hour <= self.hour {
+            return;
+        }
+        if self.peak > 0 {
+            over(self.hour, self.peak, self.peak_at);
+        }
+        if self.seats > 0 {
+            for between in (self.hour + 1).max(hour - LONGEST_CARRY)..hour {
+                over(between, self.seats, between * 3600);
+            }
+        }
+        (self.hour, self.peak, self.peak_at) = (hour, self.seats, hour * 3600);
+    }
+}
+
+/// Writes down what sessions mean.
+struct FactRecorder<'a> {
+    log_id: i64,
+    clients: &'a [Client],
+    retries: &'a mut Retries,
+    levels: &'a mut HashMap<FeatureId, Level>,
+    pending: &'a mut PendingFacts,
+}
+
+impl UsageSink for FactRecorder<'_> {
+    fn checkout(&mut self, feature: FeatureId, client: ClientId, at: i64, _seats: u32) {
+        let Client { identity, device } = self.clients[client as usize];
+        self.pending.checkout(self.log_id, feature, identity, device, at);
+    }
+
+    fn checkin(&mut self, feature: FeatureId, _client: ClientId, at: i64) {
+        self.pending.checkin(self.log_id, feature, at);
+    }
+
+    fn denial(&mut self, feature: FeatureId, client: ClientId, at: i64) {
+        let is_retry = self.retries.is_retry(feature, client, at);
+        self.pending.denial(self.log_id, feature, at, is_retry);
+    }
+
+    fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, seats: u32, ending: Ending) {
+        let Client { identity, device } = self.clients[client as usize];
+        let flags = match ending {
+            Ending::Checkin | Ending::StillOpen => 0,
+            Ending::Implicit => ESTIMATED,
+            Ending::Moment => MOMENT,
+        };
+        let log_id = self.log_id;
+        self.pending.held(Stretch { log_id, feature, identity, device, from, through, seats, flags });
+    }
+
+    fn in_use(&mut self, feature: FeatureId, at: i64, seats: u64) {
+        let level = self.levels.entry(feature).or_insert(Level { hour: hour_of(at), ..Level::default() });
+        let (log_id, pending) = (self.log_id, &mut *self.pending);
+        level.advance(hour_of(at), |hour, peak, at| pending.peak(log_id, feature, hour, peak, at));
+        level.seats = seats;
+        if seats > level.peak {
+            (level.peak, level.peak_at) = (seats, at);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Facts that are not in the database yet: what the events since the last flush mean, to be added to what is there.
+
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+use seatmeter_count::Calendar;
+
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::facts::{self, FactFigures};
+use crate::store::usage::{self, HourKey, Usage, UsageKey};
+
+/// Collects facts.
+pub struct PendingFacts {
+    calendar: Calendar,
+    cells: HashMap<UsageKey, Cell>,
+    hours: HashMap<HourKey, (u64, i64)>,
+    facts: usize,
+    /// Uses in all cells that are not in their facts yet.
+    uses: usize,
+}
+
+/// What one feature's events in one month, by one log, mean.
+#[derive(Default)]
+struct Cell {
+    facts: HashMap<u32, FactFigures>,
+    /// What is not in the facts yet. Events come feature by feature in no order, and the facts of all features are larger
+    /// than the processor's cache, while those of one are not: so many uses of a feature are added at a time.
+    uses: Vec<Use>,
+    devices: RoaringBitmap,
+    outs: u64,
+    ins: u64,
+    denial_lines: u64,
+    denials: u64,
+    seat_seconds: u64,
+    peak: u64,
+    peak_at: i64,
+}
+
+/// A checkout, or a stretch of time within the month in which seats were held.
+#[derive(Clone, Copy)]
+struct Use {
+    identity: u32,
+    device: u32,
+    days: u32,
+    /// Flags of the fact, or [`CHECKOUT`].
+    flags: u32,
+    from: i64,
+    last: i64,
+    seat_seconds: u64,
+}
+
+/// A use that is a checkout. No flag of a fact.
+const CHECKOUT: u32 = 1 << 31;
+
+/// So many uses of a cell are added at a time, ...
+const MANY_USES: usize = 1 << 13;
+/// ... and all uses of all cells when there are so many, which bounds the memory that they take (40 bytes each).
+const TOO_MANY_USES: usize = 1 << 20;
+
+/// A stretch of time in which seats were held.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// By which log.
+    pub log_id: i64,
+    /// Of which feature.
+    pub feature: u32,
+    /// By whom.
+    pub identity: u32,
+    /// On which device.
+    pub device: u32,
+    /// From this moment.
+    pub from: i64,
+    /// Through this one.
+    pub through: i64,
+    /// How many.
+    pub seats: u32,
+    /// Flags of the fact.
+    pub flags: u32,
+}
+
+impl PendingFacts {
+    /// An empty pending, its days being those of this calendar.
+    pub fn new(calendar: Calendar) -> Self {
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.hours.is_empty()
+    }
+
+    /// How many facts there are to write, but for those of the latest uses.
+    pub fn facts(&self) -> usize {
+        self.facts
+    }
+
+    /// Forgets what was collected of a log.
+    pub fn forget(&mut self, log_id: i64) {
+        self.digest();
+        self.cells.retain(|(log, _, _), _| *log != log_id);
+        self.hours.retain(|(log, _, _), _| *log != log_id);
+    }
+
+    /// A checkout line.
+    pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
+        let span = self.calendar.span(at);
+        let days = self.calendar.days(span, at, at);
+        self.add(
+            (log_id, span.month.number(), feature),
+            Use { identity, device, days, flags: CHECKOUT, from: at, last: at, seat_seconds: 0 },
+        );
+    }
+
+    // Inlined, since a use that goes through memory is waited for.
+    #[inline(always)]
+    fn add(&mut self, key: UsageKey, added: Use) {
+        let cell = self.cells.entry(key).or_default();
+        cell.uses.push(added);
+        self.uses += 1;
+        if cell.uses.len() == MANY_USES {
+            self.uses -= MANY_USES;
+            self.facts += cell.digest();
+        } else if self.uses >= TOO_MANY_USES {
+            self.digest();
+        }
+    }
+
+    /// Adds all uses to their facts.
+    fn digest(&mut self) {
+        self.facts += self.cells.values_mut().map(Cell::digest).sum::<usize>();
+        self.uses = 0;
+    }
+
+    /// A checkin line.
+    pub fn checkin(&mut self, log_id: i64, feature: u32, at: i64) {
+        self.cell(log_id, feature, at).ins += 1;
+    }
+
+    /// A denial line.
+    pub fn denial(&mut self, log_id: i64, feature: u32, at: i64, is_retry: bool) {
+        let cell = self.cell(log_id, feature, at);
+        cell.denial_lines += 1;
+        cell.denials += u64::from(!is_retry);
+    }
+
+    /// Seats were held. What lies in several months is divided among them.
+    pub fn held(&mut self, stretch: Stretch) {
+        let Stretch { log_id, feature, identity, device, mut from, through, seats, flags } = stretch;
+        loop {
+            let span = self.calendar.span(from);
+            let end = span.until;
+            let last = through.min(end.saturating_sub(1)).max(from);
+            let days = self.calendar.days(span, from, last);
+            let seat_seconds = (through.min(end) - from).max(0) as u64 * u64::from(seats);
+            self.add(
+                (log_id, span.month.number(), feature),
+                Use { identity, device, days, flags, from, last, seat_seconds },
+            );
+            // A zone whose month has no end ends the world; garbage dates do not keep the loop going.
+            if through < end || end <= from {
+                return;
+            }
+            from = end;
+        }
+    }
+
+    /// In an hour, so many seats were in use at most, first at this moment.
+    pub fn peak(&mut self, log_id: i64, feature: u32, hour: i64, peak: u64, at: i64) {
+        let known = self.hours.entry((log_id, hour, feature)).or_insert((peak, at));
+        if peak > known.0 {
+            *known = (peak, at);
+        }
+        let cell = self.cell(log_id, feature, at);
+        if peak > cell.peak {
+            (cell.peak, cell.peak_at) = (peak, at);
+        }
+    }
+
+    /// Adds all that was collected to what is in the database.
+    pub fn write(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        self.digest();
+        let mut keys: Vec<&UsageKey> = self.cells.keys().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let cell = &self.cells[key];
+            let mut facts: Vec<(u32, FactFigures)> =
+                cell.facts.iter().map(|(identity, figures)| (*identity, *figures)).collect();
+            facts.sort_unstable_by_key(|(identity, _)| *identity);
+            facts::add_facts(connection, *key, &facts)?;
+            let mut usage = usage::usage(connection, *key)?;
+            cell.add_to(&mut usage, &facts);
+            usage::put_usage(connection, *key, &usage)?;
+        }
+        let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
+        hours.sort_unstable();
+        usage::raise_peaks(connection, &hours)
+    }
+
+    /// Forgets what was collected: it is written, or will be made again.
+    pub fn clear(&mut self) {
+        self.cells.clear();
+        self.hours.clear();
+        (self.facts, self.uses) = (0, 0);
+    }
+
+    fn cell(&mut self, log_id: i64, feature: u32, at: i64) -> &mut Cell {
+        let month = self.calendar.month(at);
+        self.cells.entry((log_id, month.number(), feature)).or_default()
+    }
+}
+
+impl Cell {
+    /// Adds the uses to their facts. Returns how many facts are new.
+    fn digest(&mut self) -> usize {
+        let before = self.facts.len();
+        for Use { identity, device, days, flags, from, last, seat_seconds } in std::mem::take(&mut self.uses) {
+            let fact = self.facts.entry(identity).or_insert(FactFigures::NOTHING);
+            fact.seat_seconds += seat_seconds;
+            if flags == CHECKOUT {
+                fact.checkouts += 1;
+                self.outs += 1;
+            } else {
+                fact.flags |= flags;
+            }
+            fact.touch(days, from, last);
+            self.seat_seconds += seat_seconds;
+            self.devices.insert(device);
+        }
+        self.facts.len() - before
+    }
+
+    fn add_to(&self, usage: &mut Usage, facts: &[(u32, FactFigures)]) {
+        usage.outs += self.outs;
+        usage.ins += self.ins;
+        usage.denial_lines += self.denial_lines;
+        usage.denials += self.denials;
+        usage.seat_seconds += self.seat_seconds;
+        if self.peak > usage.peak {
+            (usage.peak, usage.peak_at) = (self.peak, self.peak_at);
+        }
+        for (identity, figures) in facts {
+            usage.held.insert(*identity);
+            if figures.checkouts > 0 {
+                usage.checked_out.insert(*identity);
+            }
+        }
+        usage.devices |= &self.devices;
+    }
+}

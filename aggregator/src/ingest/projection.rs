@@ -1,0 +1,116 @@
+//! The projections of all logs, and the facts that are not written yet.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use seatmeter_count::Calendar;
+use seatmeter_proto::batch;
+use seatmeter_proto::v1::{Batch, Columns};
+
+use super::pending_facts::PendingFacts;
+use super::name_registry::NameRegistry;
+use super::log_projection::LogProjection;
+use crate::store::engine::Connection;
+use crate::store::received::{self, Log, Stream};
+use crate::store::{Failure, StoreError};
+
+/// So many facts are written without waiting for more.
+pub(super) const MANY_FACTS: usize = 1_000_000;
+
+/// The part of the projection that is ahead of the database.
+pub(super) struct Projection {
+    pub(super) names: NameRegistry,
+    pub(super) logs: HashMap<i64, LogProjection>,
+    pub(super) pending: PendingFacts,
+    /// Logs projected further than the database says, and through which batch.
+    pub(super) ahead: HashMap<i64, i64>,
+    pub(super) waiting_since: Option<Instant>,
+    /// Logs to be rebuilt: since when, and when the last batch of each came.
+    pub(super) rebuilds: HashMap<i64, (Instant, Instant)>,
+}
+
+impl Projection {
+    pub(super) fn new(calendar: Calendar, names: NameRegistry) -> Self {
+        Self {
+            names,
+            logs: HashMap::new(),
+            pending: PendingFacts::new(calendar),
+            ahead: HashMap::new(),
+            waiting_since: None,
+            rebuilds: HashMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, id: i64, stream: &Stream, from: u64, batch: &Batch, columns: &Columns) {
+        let log = self.logs.entry(stream.log_id).or_default();
+        log.take((batch, columns), from, (stream.log_id, &stream.realm), &mut self.names, &mut self.pending);
+        self.ahead.insert(stream.log_id, id);
+    }
+
+    /// Projects the batches of a log, through a batch id, that are archived and not projected. Batches are read on one
+    /// connection, so that facts can be written on another between them.
+    pub(super) fn take_archived(
+        &mut self,
+        archive: &mut dyn Connection,
+        connection: &mut dyn Connection,
+        logs: &mut BTreeMap<i64, Log>,
+        log_id: i64,
+        through: i64,
+    ) -> Result<(), StoreError> {
+        let Some(log) = logs.get(&log_id) else { return Ok(()) };
+        let after = if self.logs.contains_key(&log_id) { log.projected_through } else { 0 };
+        self.logs.entry(log_id).or_default();
+        let mut last = log.projected_through;
+        for stream in received::streams(archive)?.into_iter().filter(|stream| stream.log_id == log_id) {
+            received::each_batch(archive, stream.id, after, &mut |archived| {
+                if archived.id > through {
+                    return Ok(());
+                }
+                let columns = batch::open(&archived.batch).map_err(|error| {
+                    StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id))
+                })?;
+                last = last.max(archived.id);
+                self.take(last, &stream, archived.start, &archived.batch, &columns);
+                if self.pending.facts() > MANY_FACTS {
+                    self.write(connection, logs)?;
+                    self.written();
+                }
+                Ok(())
+            })?;
+        }
+        self.ahead.insert(log_id, last);
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &mut self,
+        connection: &mut dyn Connection,
+        logs: &mut BTreeMap<i64, Log>,
+    ) -> Result<(), StoreError> {
+        self.names.save(connection)?;
+        self.pending.write(connection)?;
+        for (log_id, through) in &self.ahead {
+            if let (Some(log), Some(projection)) = (logs.get_mut(log_id), self.logs.get(log_id)) {
+                log.projected_through = *through;
+                log.last_line_at = projection.last_line_at;
+                log.state = projection.save(&self.names);
+                received::save_projection(connection, log)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn written(&mut self) {
+        self.names.saved();
+        self.pending.clear();
+        self.ahead.clear();
+        self.waiting_since = None;
+    }
+
+    pub(super) fn forget(&mut self, log_id: i64) {
+        self.logs.remove(&log_id);
+        self.ahead.remove(&log_id);
+        self.pending.forget(log_id);
+    }
+}

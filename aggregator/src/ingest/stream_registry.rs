@@ -1,0 +1,245 @@
+//! License servers, logs, streams and their marks, kept in memory as the database has them.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use seatmeter_count::Kind;
+use seatmeter_count::name::fold_case;
+use seatmeter_proto::batch;
+use seatmeter_proto::v1::{self, Batch, Columns, Hello};
+
+use super::marks::{Placement, place};
+use super::{Delivery, Outcome};
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::received::{self, LicenseServer, Log, Stream, Unrecognised};
+
+/// The license servers, logs and streams of the database.
+#[derive(Default)]
+pub(super) struct StreamRegistry {
+    servers: HashMap<String, LicenseServer>,
+    pub(super) logs: BTreeMap<i64, Log>,
+    log_ids: HashMap<(i64, String), i64>,
+    streams: HashMap<(i64, Vec<u8>), Stream>,
+    /// The last stream of each log: its beginning and its name.
+    latest: HashMap<i64, (i64, Vec<u8>)>,
+    next_server: i64,
+    next_log: i64,
+    next_stream: i64,
+    last_batch: i64,
+}
+
+/// What became of one batch in its transaction.
+pub(super) struct Placed {
+    pub(super) outcome: Outcome,
+    pub(super) expected_start_position: u64,
+    /// What is new and must be projected.
+    pub(super) new: Option<NewPart>,
+}
+
+/// The new part of a batch, archived.
+pub(super) struct NewPart {
+    /// The batch's id in the archive.
+    pub(super) batch_id: i64,
+    pub(super) stream: Stream,
+    /// Events before this position are in an earlier batch.
+    pub(super) from: u64,
+}
+
+impl StreamRegistry {
+    pub(super) fn load(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let mut received = Self { last_batch: received::last_batch_id(connection)?, ..Self::default() };
+        for server in received::servers(connection)? {
+            received.next_server = received.next_server.max(server.id);
+            received.servers.insert(server.key.clone(), server);
+        }
+        for log in received::logs(connection)? {
+            received.next_log = received.next_log.max(log.id);
+            received.log_ids.insert((log.server_id, log.name.clone()), log.id);
+            received.logs.insert(log.id, log);
+        }
+        for stream in received::streams(connection)? {
+            received.next_stream = received.next_stream.max(stream.id);
+            // They come in the order of their logs' streams.
+            received.latest.insert(stream.log_id, (stream.begins_at, stream.fingerprint.clone()));
+            received.streams.insert((stream.server_id, stream.fingerprint.clone()), stream);
+        }
+        Ok(received)
+    }
+
+    /// The license server that an agent speaks for; a new one is added, a new realm noted.
+    pub(super) fn server(&mut self, connection: &mut dyn Connection, hello: &Hello) -> Result<i64, StoreError> {
+        let key = fold_case(&hello.license_server);
+        if let Some(known) = self.servers.get_mut(key.as_ref()) {
+            if known.realm != hello.realm {
+                known.realm.clone_from(&hello.realm);
+                received::save_server(connection, known)?;
+            }
+            return Ok(known.id);
+        }
+        self.next_server += 1;
+        let server = LicenseServer {
+            id: self.next_server,
+            name: hello.license_server.clone(),
+            key: key.into_owned(),
+            realm: hello.realm.clone(),
+        };
+        received::save_server(connection, &server)?;
+        self.servers.insert(server.key.clone(), server);
+        Ok(self.next_server)
+    }
+
+    fn log(&mut self, connection: &mut dyn Connection, server_id: i64, name: &str) -> Result<i64, StoreError> {
+        if let Some(id) = self.log_ids.get(&(server_id, name.to_owned())) {
+            return Ok(*id);
+        }
+        self.next_log += 1;
+        let log = Log {
+            id: self.next_log,
+            server_id,
+            name: name.to_owned(),
+            last_line_at: 0,
+            projected_through: 0,
+            needs_rebuild: false,
+            state: Vec::new(),
+        };
+        received::add_log(connection, &log)?;
+        self.log_ids.insert((server_id, name.to_owned()), log.id);
+        self.logs.insert(log.id, log);
+        Ok(self.next_log)
+    }
+
+    /// Archives the new part of a batch and advances its stream's mark, within the caller's transaction.
+    pub(super) fn place(
+        &mut self,
+        connection: &mut dyn Connection,
+        delivery: &Delivery,
+        now: i64,
+    ) -> Result<Placed, StoreError> {
+        let batch = &delivery.batch;
+        let server_id = self.server(connection, &delivery.hello)?;
+        // A batch without a stream does not pass its check.
+        let named = batch.stream.clone().unwrap_or_default();
+        let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
+        self.take_back_tail(connection, &mut stream, batch)?;
+        let known = |outcome| Placed { outcome, expected_start_position: stream.mark, new: None };
+        let (outcome, from) = match place(stream.mark, batch) {
+            Placement::Gap => return Ok(known(Outcome::Gap)),
+            Placement::Duplicate => return Ok(known(Outcome::Duplicate)),
+            Placement::Trimmed => (Outcome::Trimmed, stream.mark),
+            Placement::New { lost } => {
+                if lost > 0 {
+                    received::add_gap(connection, stream.id, stream.mark, batch.start_position, now)?;
+                }
+                (Outcome::Committed, batch.start_position)
+            }
+        };
+        self.note_order(connection, &stream)?;
+        self.last_batch += 1;
+        received::archive(connection, self.last_batch, stream.id, from, now, batch)?;
+        keep_samples(connection, stream.id, batch, &delivery.columns)?;
+        advance(&mut stream, batch, matches!(outcome, Outcome::Committed));
+        received::save_stream(connection, &stream)?;
+        self.streams.insert((server_id, stream.fingerprint.clone()), stream.clone());
+        let expected_start_position = stream.mark;
+        Ok(Placed { outcome, expected_start_position, new: Some(NewPart { batch_id: self.last_batch, stream, from }) })
+    }
+
+    /// The stream that a batch names: the known one, or a new one, which the caller saves.
+    fn stream(
+        &mut self,
+        connection: &mut dyn Connection,
+        server_id: i64,
+        realm: &str,
+        named: v1::Stream,
+    ) -> Result<Stream, StoreError> {
+        let key = (server_id, named.fingerprint);
+        if let Some(stream) = self.streams.get(&key) {
+            return Ok(stream.clone());
+        }
+        let log_id = self.log(connection, server_id, &named.log)?;
+        self.next_stream += 1;
+        Ok(Stream {
+            id: self.next_stream,
+            server_id,
+            log_id,
+            fingerprint: key.1,
+            realm: realm.to_owned(),
+            begins_at: named.begins_at,
+            mark: 0,
+            last_line_at: 0,
+            lines: [0; 3],
+        })
+    }
+
+    /// Forgets a stream's last batch where a batch replaces it: its last line had no line feed, and has grown since.
+    fn take_back_tail(
+        &mut self,
+        connection: &mut dyn Connection,
+        stream: &mut Stream,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        let tail = (batch.start_position, stream.mark);
+        if batch.replaces_tail && received::last_batch(connection, stream.id)? == Some(tail) {
+            received::drop_batches_from(connection, stream.id, batch.start_position)?;
+            stream.mark = batch.start_position;
+            self.request_rebuild(connection, stream.log_id)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a batch of this stream came. One that comes after batches of a later stream is out of the log's order:
+    /// the log's facts must be rebuilt.
+    fn note_order(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
+        let order = (stream.begins_at, stream.fingerprint.clone());
+        match self.latest.get(&stream.log_id) {
+            Some(latest) if *latest > order => self.request_rebuild(connection, stream.log_id),
+            _ => {
+                self.latest.insert(stream.log_id, order);
+                Ok(())
+            }
+        }
+    }
+
+    fn request_rebuild(&mut self, connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
+        match self.logs.get_mut(&log_id) {
+            Some(log) if !log.needs_rebuild => {
+                received::request_rebuild(connection, log_id)?;
+                log.needs_rebuild = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Moves a stream's mark to the end of a batch. The line counts of a batch that was known in part cannot be divided:
+/// they counted with the batch before.
+fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
+    stream.mark = batch.end_position;
+    stream.last_line_at = stream.last_line_at.max(batch.last_line_at);
+    if let (Some(lines), true) = (&batch.lines, is_whole) {
+        for (sum, count) in stream.lines.iter_mut().zip([lines.events, lines.ignored, lines.unrecognised]) {
+            *sum = sum.saturating_add_unsigned(count);
+        }
+    }
+}
+
+/// Keeps the samples of unrecognised lines that a batch brings.
+fn keep_samples(
+    connection: &mut dyn Connection,
+    stream_id: i64,
+    batch: &Batch,
+    columns: &Columns,
+) -> Result<(), StoreError> {
+    batch::events(columns, batch.start_position)
+        .filter(|(_, event)| event.kind == Kind::Unrecognised)
+        .map(|(position, event)| Unrecognised {
+            stream_id,
+            position,
+            previous_line_at: event.at,
+            line: columns.strings[event.client as usize].clone(),
+        })
+        .filter(|sample| !sample.line.is_empty())
+        .try_for_each(|sample| received::add_unrecognised(connection, &sample))
+}

@@ -1,0 +1,111 @@
+//! Where the projection of a log stands: the sessions open at its last line, and the denials that can still be retried.
+//!
+//! Ingest writes it with the facts; questions read it, since open sessions are usage that no fact has yet.
+
+use prost::Message;
+
+use super::names::Client;
+use super::{Failure, StoreError};
+
+/// The state, in the database's own ids, column by column.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LogState {
+    /// Of open sessions: the features, ...
+    #[prost(uint32, repeated, tag = "1")]
+    features: Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    identities: Vec<u32>,
+    #[prost(uint32, repeated, tag = "3")]
+    devices: Vec<u32>,
+    #[prost(sint64, repeated, tag = "4")]
+    from: Vec<i64>,
+    #[prost(uint32, repeated, tag = "5")]
+    seats: Vec<u32>,
+    /// Of denials: the features, ...
+    #[prost(uint32, repeated, tag = "6")]
+    denied_features: Vec<u32>,
+    #[prost(uint32, repeated, tag = "7")]
+    denied_identities: Vec<u32>,
+    #[prost(uint32, repeated, tag = "8")]
+    denied_devices: Vec<u32>,
+    #[prost(sint64, repeated, tag = "9")]
+    denied_at: Vec<i64>,
+}
+
+/// An open session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The feature.
+    pub feature: u32,
+    /// The user and the host.
+    pub client: Client,
+    /// The moment of the checkout, in seconds since 1970 UTC.
+    pub from: i64,
+    /// The seats held.
+    pub seats: u32,
+}
+
+/// A denial that can still be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredDenial {
+    /// The feature.
+    pub feature: u32,
+    /// The user and the host.
+    pub client: Client,
+    /// The moment of the denial, in seconds since 1970 UTC.
+    pub at: i64,
+}
+
+impl LogState {
+    /// Reads an encoded state.
+    pub fn read(bytes: &[u8]) -> Result<Self, StoreError> {
+        let failed = |reason: String| {
+            StoreError::new(
+                Failure::Corrupt,
+                format!("a log's state cannot be read: {reason}; run `seatmeter-aggregator rebuild`"),
+            )
+        };
+        let saved = Self::decode(bytes).map_err(|error| failed(error.to_string()))?;
+        let open = [saved.identities.len(), saved.devices.len(), saved.from.len(), saved.seats.len()];
+        let denied = [saved.denied_identities.len(), saved.denied_devices.len(), saved.denied_at.len()];
+        let is_whole = open.iter().all(|length| *length == saved.features.len())
+            && denied.iter().all(|length| *length == saved.denied_features.len());
+        if is_whole { Ok(saved) } else { Err(failed("its columns differ in length".into())) }
+    }
+
+    /// Adds an open session.
+    pub fn push_session(&mut self, session: StoredSession) {
+        self.features.push(session.feature);
+        self.identities.push(session.client.identity);
+        self.devices.push(session.client.device);
+        self.from.push(session.from);
+        self.seats.push(session.seats);
+    }
+
+    /// Adds a denial that can still be retried.
+    pub fn push_denial(&mut self, denial: StoredDenial) {
+        self.denied_features.push(denial.feature);
+        self.denied_identities.push(denial.client.identity);
+        self.denied_devices.push(denial.client.device);
+        self.denied_at.push(denial.at);
+    }
+
+    /// The denials that can still be retried.
+    pub fn denials(&self) -> impl Iterator<Item = StoredDenial> + '_ {
+        (0..self.denied_features.len()).map(|index| StoredDenial {
+            feature: self.denied_features[index],
+            client: Client { identity: self.denied_identities[index], device: self.denied_devices[index] },
+            at: self.denied_at[index],
+        })
+    }
+
+    /// The sessions that were open at the log's last line.
+    pub fn open(&self) -> impl Iterator<Item = StoredSession> + '_ {
+        (0..self.features.len()).map(|index| StoredSession {
+            feature: self.features[index],
+            client: Client { identity: self.identities[index], device: self.devices[index] },
+            from: self.from[index],
+            seats: self.seats[index],
+        })
+    }
+}

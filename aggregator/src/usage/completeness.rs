@@ -1,0 +1,148 @@
+//! How complete a month is: silence is never zero.
+
+use seatmeter_count::{Calendar, Month};
+use seatmeter_proto::v1::SourceState;
+
+use crate::fleet::report::LATE_AFTER;
+use crate::fleet::snapshot::FleetSnapshot;
+use crate::store::received::{Agent, LicenseServer};
+
+/// How complete a month is, for all license servers that a question selects.
+#[derive(Clone, Debug, Default)]
+pub struct Completeness {
+    /// Each license server, by name.
+    pub servers: Vec<ServerCompleteness>,
+}
+
+/// How complete one license server's month is.
+#[derive(Clone, Debug)]
+pub struct ServerCompleteness {
+    /// The license server's id.
+    pub server_id: i64,
+    /// The license server's name.
+    pub license_server: String,
+    /// The last dated line of its logs, in seconds since 1970 UTC.
+    pub reported_through: Option<i64>,
+    /// Whether a log of it reaches into the month.
+    pub has_reported: bool,
+    /// What is missing. Nothing is, where this is empty.
+    pub reasons: Vec<Reason>,
+}
+
+/// Something that a license server's month lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No line has been received.
+    NothingReceived,
+    /// The logs begin after the month.
+    BeginsAfterMonth,
+    /// The logs begin within the month, at this moment.
+    BeginsLate(i64),
+    /// The last line read is of this moment.
+    EndsEarly(i64),
+    /// The figures are being rebuilt.
+    Rebuilding,
+    /// So many parts of the logs were gone before they could be read.
+    Gaps(u64),
+    /// So many lines have no date yet.
+    UndatedLines(u64),
+    /// A source cannot be read.
+    Source {
+        /// The log.
+        log: String,
+        /// Why not.
+        state: SourceState,
+        /// What the agent's system said: for people.
+        detail: String,
+    },
+}
+
+impl Completeness {
+    /// Whether nothing is known to be missing.
+    pub fn is_complete(&self) -> bool {
+        !self.servers.is_empty() && self.servers.iter().all(ServerCompleteness::is_complete)
+    }
+
+    /// Whether any license server has reported in the month.
+    pub fn has_reported(&self) -> bool {
+        self.servers.iter().any(|server| server.has_reported)
+    }
+
+    /// The completeness of one license server.
+    pub fn of(&self, server_id: i64) -> Option<&ServerCompleteness> {
+        self.servers.iter().find(|server| server.server_id == server_id)
+    }
+}
+
+impl ServerCompleteness {
+    /// Whether nothing is known to be missing.
+    pub fn is_complete(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// How complete a month is at the moment `now` (seconds since 1970 UTC), for all license servers or only one.
+pub fn completeness(
+    fleet: &FleetSnapshot,
+    only: Option<i64>,
+    calendar: &Calendar,
+    month: Month,
+    now: i64,
+) -> Completeness {
+    let servers = fleet.servers.iter().filter(|server| only.is_none_or(|id| id == server.id));
+    Completeness { servers: servers.map(|server| of_server(fleet, server, calendar, month, now)).collect() }
+}
+
+fn of_server(
+    fleet: &FleetSnapshot,
+    server: &LicenseServer,
+    calendar: &Calendar,
+    month: Month,
+    now: i64,
+) -> ServerCompleteness {
+    let (start, end) = (calendar.start_of(month), calendar.start_of(month.next()));
+    // In the current month, a license server whose last line is recent enough lacks nothing.
+    let needed = end.min(now - LATE_AFTER);
+    let through = fleet.logs_of(server.id).map(|log| log.last_line_at).max().unwrap_or(0);
+    let begins = fleet.logs_of(server.id).flat_map(|log| fleet.streams_of(log.id)).map(|stream| stream.begins_at).min();
+    let mut reasons = Vec::new();
+    match begins {
+        None => reasons.push(Reason::NothingReceived),
+        Some(begins) if begins >= end => reasons.push(Reason::BeginsAfterMonth),
+        Some(begins) if begins > start => reasons.push(Reason::BeginsLate(begins)),
+        Some(_) => {}
+    }
+    if begins.is_some_and(|begins| begins < end) && through < needed {
+        reasons.push(Reason::EndsEarly(through));
+    }
+    if fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
+        reasons.push(Reason::Rebuilding);
+    }
+    let gaps: u64 = fleet.logs_of(server.id).map(|log| fleet.gaps_of(log.id)).sum();
+    if gaps > 0 {
+        reasons.push(Reason::Gaps(gaps));
+    }
+    reasons.extend(fleet.agents_of(server.id).flat_map(of_agent));
+    ServerCompleteness {
+        server_id: server.id,
+        license_server: server.name.clone(),
+        reported_through: (through > 0).then_some(through),
+        has_reported: begins.is_some_and(|begins| begins < end) && through >= start,
+        reasons,
+    }
+}
+
+/// What an agent says that it cannot deliver.
+fn of_agent(agent: &Agent) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if agent.heartbeat.undated_lines > 0 {
+        reasons.push(Reason::UndatedLines(agent.heartbeat.undated_lines));
+    }
+    for source in &agent.heartbeat.sources {
+        let state = source.state();
+        if !matches!(state, SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty) {
+            reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });
+        }
+    }
+    reasons
+}

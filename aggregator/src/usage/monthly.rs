@@ -1,0 +1,242 @@
+//! Unique users by SKU, in a month and over months.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use roaring::RoaringBitmap;
+use seatmeter_count::Month;
+
+use super::catalogue::Sku;
+use super::completeness::{Completeness, completeness};
+use super::open_sessions::usages;
+use super::peak::{Peak, peak};
+use super::rules::PersonRule;
+use super::{Filter, Selection, Skus, UsageError, UsageQuestions, now};
+use crate::fleet::snapshot::FleetSnapshot;
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::usage::{self, Usage, UsageKey};
+
+/// The usage of one SKU in one month.
+#[derive(Clone, Debug)]
+pub struct SkuUsage {
+    /// The month.
+    pub month: Month,
+    /// The SKU.
+    pub sku: Sku,
+    /// The license server, where the question names one or asks for rows by server.
+    pub license_server: Option<String>,
+    /// People who count.
+    pub unique_users: u64,
+    /// Hosts on which seats were held.
+    pub devices: u64,
+    /// Checkout lines.
+    pub checkouts: u64,
+    /// Denials, retries folded.
+    pub denials: u64,
+    /// Denial lines as they stand in the logs.
+    pub denial_lines: u64,
+    /// Seats times the seconds they were held.
+    pub seat_seconds: u64,
+    /// The most seats in use at once.
+    pub peak: Peak,
+    /// Whether the month is complete for the license servers behind the row.
+    pub is_complete: bool,
+    /// Whether any license server behind the row has reported in the month.
+    pub is_reported: bool,
+}
+
+/// The answer for a month.
+pub struct MonthlyUsage {
+    /// By SKU, then by license server.
+    pub rows: Vec<SkuUsage>,
+    /// People who count in any row, each once.
+    pub total_users: u64,
+    /// How complete the month is, for the license servers selected.
+    pub completeness: Completeness,
+    /// The last month with any usage.
+    pub latest_month: Option<Month>,
+}
+
+impl UsageQuestions {
+    /// The usage of a month, by SKU, or by SKU and license server.
+    pub fn monthly(&self, month: Month, filter: &Filter, by_server: bool) -> Result<MonthlyUsage, UsageError> {
+        self.refuse_future(month)?;
+        self.store.read(|connection| {
+            self.refresh_people(connection)?;
+            let fleet = FleetSnapshot::read(connection)?;
+            let skus = self.skus(connection)?;
+            let selection = match self.select(&fleet, &skus, filter) {
+                Ok(selection) => selection,
+                Err(error) => return Ok(Err(error)),
+            };
+            let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
+            let groups = self.groups(connection, &fleet, &skus, (month, month), &selection, by_server)?;
+            let total_users = self.count(groups.values().map(|group| group.who(self.rules.person)));
+            let mut rows = self.rows(connection, groups)?;
+            for row in &mut rows {
+                judge(row, &fleet, &completeness);
+            }
+            let latest_month = usage::months(connection)?.and_then(|(_, last)| Month::from_number(last));
+            Ok(Ok(MonthlyUsage { rows, total_users, completeness, latest_month }))
+        })?
+    }
+
+    /// The usage of a range of months, both included: by SKU, then by month, with a row for every month.
+    pub fn trend(&self, from: Month, through: Month, filter: &Filter) -> Result<Vec<SkuUsage>, UsageError> {
+        self.refuse_future(through)?;
+        self.store.read(|connection| {
+            self.refresh_people(connection)?;
+            let fleet = FleetSnapshot::read(connection)?;
+            let skus = self.skus(connection)?;
+            let selection = match self.select(&fleet, &skus, filter) {
+                Ok(selection) => selection,
+                Err(error) => return Ok(Err(error)),
+            };
+            let groups = self.groups(connection, &fleet, &skus, (from, through), &selection, false)?;
+            let mut rows = with_every_month(self.rows(connection, groups)?, from, through);
+            let months = std::iter::successors(Some(from), |month| (*month < through).then(|| month.next()));
+            let complete: BTreeMap<Month, Completeness> = months
+                .map(|month| (month, completeness(&fleet, selection.server_id(), &self.calendar, month, now())))
+                .collect();
+            for row in &mut rows {
+                if let Some(completeness) = complete.get(&row.month) {
+                    judge(row, &fleet, completeness);
+                }
+            }
+            Ok(Ok(rows))
+        })?
+    }
+
+    /// The number of people in any of these sets of identities, each person once.
+    fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
+        let all = sets.fold(RoaringBitmap::new(), |all, set| all | set);
+        self.people.read().unwrap_or_else(PoisonError::into_inner).count(&all)
+    }
+
+    /// The usage selected, by month, SKU and, where asked for, license server.
+    fn groups(
+        &self,
+        connection: &mut dyn Connection,
+        fleet: &FleetSnapshot,
+        skus: &Skus,
+        (from, through): (Month, Month),
+        selection: &Selection,
+        by_server: bool,
+    ) -> Result<BTreeMap<GroupKey, Group>, StoreError> {
+        let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
+        for (key, usage) in usages(connection, fleet, &self.calendar, from, through)? {
+            let (Some(server), Some(month)) = (fleet.server_of(key.0), Month::from_number(key.1)) else { continue };
+            let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
+            let server = (by_server || selection.server.is_some()).then(|| server.name.clone());
+            groups.entry((sku.id.clone(), month, server)).or_insert_with(|| Group::new(sku.clone())).add(key, usage);
+        }
+        Ok(groups)
+    }
+
+    fn rows(
+        &self,
+        connection: &mut dyn Connection,
+        groups: BTreeMap<GroupKey, Group>,
+    ) -> Result<Vec<SkuUsage>, StoreError> {
+        let mut rows = Vec::new();
+        for ((_, month, license_server), group) in groups {
+            let hour = |month: Month| self.calendar.start_of(month).div_euclid(3600);
+            let peak = peak(connection, (hour(month), hour(month.next())), &group.peaks)?;
+            let unique_users = self.count([group.who(self.rules.person)].into_iter());
+            if unique_users + group.sum.outs + group.sum.denial_lines > 0 {
+                rows.push(group.row(month, license_server, unique_users, peak));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// SKU, month and license server.
+type GroupKey = (String, Month, Option<String>);
+
+/// What makes up a row.
+struct Group {
+    sku: Sku,
+    sum: Usage,
+    /// The peak of each feature of each log, and its moment.
+    peaks: Vec<(UsageKey, u64, i64)>,
+}
+
+impl Group {
+    fn new(sku: Sku) -> Self {
+        Self { sku, sum: Usage::default(), peaks: Vec::new() }
+    }
+
+    fn add(&mut self, key: UsageKey, usage: Usage) {
+        self.peaks.push((key, usage.peak, usage.peak_at));
+        let sum = &mut self.sum;
+        sum.outs += usage.outs;
+        sum.denial_lines += usage.denial_lines;
+        sum.denials += usage.denials;
+        sum.seat_seconds += usage.seat_seconds;
+        unite(&mut sum.held, usage.held);
+        unite(&mut sum.checked_out, usage.checked_out);
+        unite(&mut sum.devices, usage.devices);
+    }
+
+    /// The identities that count.
+    fn who(&self, rule: PersonRule) -> &RoaringBitmap {
+        match rule {
+            PersonRule::Held => &self.sum.held,
+            PersonRule::CheckedOut => &self.sum.checked_out,
+        }
+    }
+
+    fn row(self, month: Month, license_server: Option<String>, unique_users: u64, peak: Peak) -> SkuUsage {
+        SkuUsage {
+            month,
+            sku: self.sku,
+            license_server,
+            unique_users,
+            devices: self.sum.devices.len(),
+            checkouts: self.sum.outs,
+            denials: self.sum.denials,
+            denial_lines: self.sum.denial_lines,
+            seat_seconds: self.sum.seat_seconds,
+            peak,
+            is_complete: false,
+            is_reported: true,
+        }
+    }
+}
+
+/// The union, without a copy where one of the two is empty.
+pub(super) fn unite(sum: &mut RoaringBitmap, other: RoaringBitmap) {
+    if sum.is_empty() { *sum = other } else { *sum |= other }
+}
+
+/// Says of a row how complete it is: for its own license server, or for all that were selected.
+fn judge(row: &mut SkuUsage, fleet: &FleetSnapshot, completeness: &Completeness) {
+    let own = row.license_server.as_ref().and_then(|name| fleet.named(name).ok().flatten());
+    match own.and_then(|server| completeness.of(server.id)) {
+        Some(server) => (row.is_complete, row.is_reported) = (server.is_complete(), server.has_reported),
+        None => (row.is_complete, row.is_reported) = (completeness.is_complete(), completeness.has_reported()),
+    }
+}
+
+/// Fills each SKU's rows up to one for every month of a range. They come by SKU, then by month.
+fn with_every_month(rows: Vec<SkuUsage>, from: Month, through: Month) -> Vec<SkuUsage> {
+    let mut filled: Vec<SkuUsage> = Vec::new();
+    for rows in rows.chunk_by(|a, b| a.sku.id == b.sku.id) {
+        let mut known = rows.iter().peekable();
+        let mut month = from;
+        while month <= through {
+            match known.next_if(|row| row.month == month) {
+                Some(row) => filled.push(row.clone()),
+                None => filled.push(without_usage(&rows[0], month)),
+            }
+            month = month.next();
+        }
+    }
+    filled
+}
+
+fn without_usage(like: &SkuUsage, month: Month) -> SkuUsage {
+    Group::new(like.sku.clone()).row(month, like.license_server.clone(), 0, Peak::NONE)
+}

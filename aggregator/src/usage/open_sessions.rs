@@ -1,0 +1,77 @@
+//! The usage of sessions that are still open: no fact has it yet.
+
+use hashbrown::HashMap;
+use seatmeter_count::{Calendar, Month};
+
+use crate::fleet::snapshot::FleetSnapshot;
+use crate::store::StoreError;
+use crate::store::engine::Connection;
+use crate::store::log_state::StoredSession;
+use crate::store::usage::{self, Usage, UsageKey};
+
+/// The part of an open session that lies in a month.
+pub struct OpenPart {
+    /// The log.
+    pub log_id: i64,
+    /// The session.
+    pub session: StoredSession,
+    /// The first moment in the month, in seconds since 1970 UTC.
+    pub from: i64,
+    /// The last moment in the month.
+    pub through: i64,
+    /// The end of the part: that of what is known of the session, or that of the month.
+    until: i64,
+}
+
+impl OpenPart {
+    /// Seats times the seconds they were held.
+    pub fn seat_seconds(&self) -> u64 {
+        (self.until - self.from).max(0) as u64 * u64::from(self.session.seats)
+    }
+}
+
+/// The parts of all open sessions that lie in a month.
+pub fn open_in(fleet: &FleetSnapshot, month: Month, calendar: &Calendar) -> Vec<OpenPart> {
+    let (start, end) = (calendar.start_of(month), calendar.start_of(month.next()));
+    let mut parts = Vec::new();
+    for log in &fleet.logs {
+        for session in fleet.open(log.id) {
+            let known_through = log.last_line_at.max(session.from);
+            if session.from < end && known_through >= start {
+                let (from, until) = (session.from.max(start), known_through.min(end));
+                let through = until.min(end - 1).max(from);
+                parts.push(OpenPart { log_id: log.id, session: *session, from, through, until });
+            }
+        }
+    }
+    parts
+}
+
+/// The usage of all features in a range of months, open sessions included; by month, log and feature.
+pub fn usages(
+    connection: &mut dyn Connection,
+    fleet: &FleetSnapshot,
+    calendar: &Calendar,
+    from: Month,
+    through: Month,
+) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
+    let mut found = usage::usage_of_months(connection, from.number(), through.number())?;
+    let mut index: HashMap<UsageKey, usize> = found.iter().enumerate().map(|(index, (key, _))| (*key, index)).collect();
+    let mut month = from;
+    while month <= through {
+        for part in open_in(fleet, month, calendar) {
+            let key = (part.log_id, month.number(), part.session.feature);
+            let index = *index.entry(key).or_insert_with(|| {
+                found.push((key, Usage::default()));
+                found.len() - 1
+            });
+            let usage = &mut found[index].1;
+            usage.seat_seconds += part.seat_seconds();
+            usage.held.insert(part.session.client.identity);
+            usage.devices.insert(part.session.client.device);
+        }
+        month = month.next();
+    }
+    found.sort_by_key(|((log, month, feature), _)| (*month, *log, *feature));
+    Ok(found)
+}

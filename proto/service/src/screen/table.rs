@@ -1,0 +1,384 @@
+//! Rows as a table for people, and as JSON or CSV for programs.
+//!
+//! A row is anything that serialises to an object. Its [`Column`]s say how each field reads: JSON has all fields, CSV
+//! has all in the columns' order, a table those that fit.
+
+use std::cmp::Ordering;
+use std::io::IsTerminal;
+
+use anstyle::AnsiColor;
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::stdout;
+use super::text::{minute, thousands, visible};
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: an object with `rows` and what belongs to all of them.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// How an answer is shown. The same options for every command with rows.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct View {
+    /// The form of the answer
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, visible_alias = "format")]
+    pub output: Output,
+    /// Only these columns of a table or CSV, by the names of the JSON fields, separated by commas
+    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Sort by this column; with a - before it, the largest first
+    #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// All columns of a table, however wide it becomes, and ids in full
+    #[arg(long, global = true)]
+    pub wide: bool,
+}
+
+/// How a field's values read in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, a list of texts, or yes and no.
+    Text,
+    /// A number, right-aligned, with thousands separators.
+    Number,
+    /// An RFC 3339 moment, shown in the answer's time zone.
+    Time,
+    /// An identifier, of which a table shows the first eight characters.
+    Id,
+    /// Whether all is well, in words: `ok`, or what is not. Only in the first column, where a terminal shows it in colour.
+    State,
+}
+
+/// A field of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The field's name in JSON and CSV. A contract: it stays.
+    pub field: &'static str,
+    /// The heading in a table; with the unit, where there is one.
+    pub heading: &'static str,
+    /// How values read.
+    pub kind: Kind,
+    /// When a table leaves the column out for want of room: 0 never, else the largest first. [`WIDE`] shows a column
+    /// only where all are asked for.
+    pub rank: u8,
+}
+
+/// The rank of a column that a table shows only when all columns, or this one, are asked for.
+pub const WIDE: u8 = u8::MAX;
+
+impl Column {
+    /// A column.
+    pub const fn new(field: &'static str, heading: &'static str, kind: Kind, rank: u8) -> Self {
+        Self { field, heading, kind, rank }
+    }
+}
+
+/// Why an answer cannot be shown as asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// A column that there is none of.
+    #[error("there is no column {name:?}; the columns are {known}")]
+    UnknownColumn {
+        /// The name that was given.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A row that no JSON has.
+    #[error("the answer has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+    /// CSV that cannot be written.
+    #[error("the answer has no CSV form: {0}")]
+    Csv(#[from] csv::Error),
+}
+
+/// The widest table where nothing else is said, and the narrowest.
+const WIDEST: usize = 100;
+const NARROWEST: usize = 80;
+
+/// How many characters of an identifier a table shows.
+const SHORT_ID: usize = 8;
+
+impl View {
+    /// Whether a person reads the answer: then notes follow it.
+    pub fn is_for_people(&self) -> bool {
+        self.output == Output::Table
+    }
+
+    /// Prints rows. `envelope` is what JSON has beside `rows`; times of a table are in `zone`.
+    pub fn print<R: Serialize>(
+        &self,
+        columns: &[Column],
+        rows: &[R],
+        envelope: &impl Serialize,
+        zone: &TimeZone,
+    ) -> Result<(), ViewError> {
+        let mut values = rows.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+        self.sort(columns, &mut values)?;
+        match self.output {
+            Output::Table => {
+                let table = self.table(columns, &values, zone)?;
+                let has_state = columns.first().is_some_and(|column| column.kind == Kind::State);
+                let in_colour = has_state && self.columns.is_empty() && is_coloured();
+                stdout::line(format_args!("{}", if in_colour { coloured(&table) } else { table }));
+            }
+            Output::Json => {
+                let mut whole = Map::new();
+                whole.insert("rows".into(), Value::Array(values.into_iter().map(Value::Object).collect()));
+                whole.extend(object(envelope)?);
+                stdout::line(format_args!("{}", serde_json::to_string_pretty(&whole)?));
+            }
+            Output::Csv => stdout::bytes(&self.csv(columns, &values)?),
+        }
+        Ok(())
+    }
+
+    fn sort(&self, columns: &[Column], rows: &mut [Map<String, Value>]) -> Result<(), ViewError> {
+        let Some(sort) = &self.sort else { return Ok(()) };
+        let (name, descends) = sort.strip_prefix('-').map_or((sort.as_str(), false), |name| (name, true));
+        let field = find(columns, name)?.field;
+        rows.sort_by(|a, b| {
+            let order = compare(a.get(field), b.get(field));
+            if descends { order.reverse() } else { order }
+        });
+        Ok(())
+    }
+
+    /// The columns that were chosen, or those that there are.
+    fn chosen(&self, columns: &[Column]) -> Result<Vec<Column>, ViewError> {
+        if self.columns.is_empty() { Ok(columns.to_vec()) } else { self.columns.iter().map(|name| find(columns, name)).collect() }
+    }
+
+    fn csv(&self, columns: &[Column], rows: &[Map<String, Value>]) -> Result<Vec<u8>, ViewError> {
+        let columns = self.chosen(columns)?;
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        csv.write_record(columns.iter().map(|column| column.field))?;
+        for row in rows {
+            csv.write_record(columns.iter().map(|column| row.get(column.field).map(plain).unwrap_or_default()))?;
+        }
+        csv.into_inner().map_err(|error| ViewError::Csv(error.into_error().into()))
+    }
+
+    fn table(&self, columns: &[Column], rows: &[Map<String, Value>], zone: &TimeZone) -> Result<String, ViewError> {
+        let mut columns = self.chosen(columns)?;
+        let is_free = self.wide || !self.columns.is_empty();
+        if !is_free {
+            columns.retain(|column| column.rank != WIDE);
+        }
+        let width = page_width();
+        loop {
+            let table = self.render(&columns, rows, zone, (!is_free).then_some(width));
+            // The row that comes out widest decides; a column that can go makes room.
+            let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            let last = columns.iter().enumerate().filter(|(_, column)| column.rank > 0).max_by_key(|(_, column)| column.rank);
+            match last {
+                Some((index, _)) if !is_free && (widest > width || self.is_crowded(&columns, rows, zone, width)) => {
+                    columns.remove(index);
+                }
+                _ => return Ok(table),
+            }
+        }
+    }
+
+    /// Whether the columns need more than the width without breaking words apart.
+    fn is_crowded(&self, columns: &[Column], rows: &[Map<String, Value>], zone: &TimeZone, width: usize) -> bool {
+        const LONG_TEXT: usize = 24;
+        let need = |column: &Column| {
+            let cells = rows.iter().map(|row| self.cell(column, row, zone).chars().count());
+            let longest = cells.chain([column.heading.chars().count()]).max().unwrap_or(0);
+            2 + if matches!(column.kind, Kind::Text | Kind::State) { longest.min(LONG_TEXT) } else { longest }
+        };
+        columns.iter().map(need).sum::<usize>() > width
+    }
+
+    fn render(&self, columns: &[Column], rows: &[Map<String, Value>], zone: &TimeZone, width: Option<usize>) -> String {
+        let mut table = framed(columns.iter().map(|column| column.heading).collect::<Vec<_>>());
+        if let Some(width) = width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width as u16);
+        }
+        for row in rows {
+            table.add_row(columns.iter().map(|column| self.cell(column, row, zone)));
+        }
+        for (shown, column) in table.column_iter_mut().zip(columns) {
+            shown.set_padding((0, 2));
+            if column.kind == Kind::Number {
+                shown.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        trimmed(&table)
+    }
+
+    fn cell(&self, column: &Column, row: &Map<String, Value>, zone: &TimeZone) -> String {
+        match (column.kind, row.get(column.field)) {
+            (_, None | Some(Value::Null)) => "-".into(),
+            (_, Some(Value::Bool(yes))) => if *yes { "yes" } else { "no" }.into(),
+            (_, Some(Value::Number(number))) => match (number.as_u64(), number.as_f64()) {
+                (Some(whole), _) => thousands(whole),
+                (None, Some(float)) if number.is_f64() => {
+                    let tenths = (float.abs() * 10.0).round() as u64;
+                    format!("{}{}.{}", if float < 0.0 { "-" } else { "" }, thousands(tenths / 10), tenths % 10)
+                }
+                _ => number.to_string(),
+            },
+            (Kind::Time, Some(Value::String(text))) => match text.parse::<Timestamp>() {
+                Ok(moment) => minute(moment.as_second(), zone),
+                Err(_) => visible(text),
+            },
+            (Kind::Id, Some(Value::String(text))) if !self.wide => visible(text).chars().take(SHORT_ID).collect(),
+            (_, Some(value)) => visible(&plain(value)),
+        }
+    }
+}
+
+/// A table of texts, the columns in a range right-aligned.
+pub fn grid(head: &[String], rows: &[Vec<String>], numbers: std::ops::RangeInclusive<usize>) -> String {
+    let mut table = framed(head);
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    trimmed(&table)
+}
+
+/// A table with a line under its heading.
+fn framed<T: Into<comfy_table::Row>>(head: T) -> Table {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'))).set_header(head);
+    table
+}
+
+fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Shows the first column in colour: green where it says `ok`, red otherwise.
+fn coloured(table: &str) -> String {
+    let mut lines = table.lines();
+    let head: Vec<&str> = lines.by_ref().take(2).collect();
+    let body = lines.map(|line| match line.find("  ") {
+        Some(end) if end > 0 => {
+            let colour = if line[..end].trim() == "ok" { AnsiColor::Green } else { AnsiColor::Red };
+            let style = colour.on_default();
+            format!("{style}{}{style:#}{}", &line[..end], &line[end..])
+        }
+        _ => line.to_owned(),
+    });
+    head.into_iter().map(str::to_owned).chain(body).collect::<Vec<_>>().join("\n")
+}
+
+/// The width of the terminal, within bounds; that of a page where there is none.
+pub fn page_width() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return WIDEST;
+    }
+    let columns = terminal_size::terminal_size().map_or(WIDEST, |(width, _)| width.0.into());
+    columns.max(NARROWEST)
+}
+
+/// Whether standard output is a terminal that wants colours.
+fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
+fn find(columns: &[Column], name: &str) -> Result<Column, ViewError> {
+    let found = columns.iter().find(|column| column.field.eq_ignore_ascii_case(name.trim()));
+    found.copied().ok_or_else(|| ViewError::UnknownColumn {
+        name: name.to_owned(),
+        known: columns.iter().map(|column| column.field).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn object(value: &impl Serialize) -> Result<Map<String, Value>, serde_json::Error> {
+    Ok(match serde_json::to_value(value)? {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    })
+}
+
+/// A value in one cell of CSV: absent is empty, a list is joined by semicolons.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
+
+fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+    match (a.and_then(Value::as_f64), b.and_then(Value::as_f64)) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        // What is absent comes first.
+        (a, b) if a.is_some() != b.is_some() => a.is_some().cmp(&b.is_some()),
+        _ => a.map(plain).unwrap_or_default().to_lowercase().cmp(&b.map(plain).unwrap_or_default().to_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const COLUMNS: &[Column] = &[
+        Column::new("name", "Name", Kind::Text, 0),
+        Column::new("id", "Id", Kind::Id, 2),
+        Column::new("users", "Users", Kind::Number, 0),
+        Column::new("at", "At", Kind::Time, 1),
+        Column::new("hidden", "Hidden", Kind::Text, WIDE),
+    ];
+
+    fn rows(name: &str) -> Vec<Map<String, Value>> {
+        let row = |name: &str, users: Value| {
+            object(&json!({"name": name, "id": "0123456789abcdef", "users": users, "at": "2026-01-01T00:00:00Z", "hidden": ["x", "y"]}))
+                .unwrap()
+        };
+        vec![row("b", json!(1_234)), row(name, json!(null))]
+    }
+
+    fn view() -> View {
+        View { output: Output::Table, columns: Vec::new(), sort: None, wide: false }
+    }
+
+    #[test]
+    fn a_table_fits_and_has_no_trailing_blanks() {
+        let table = view().table(COLUMNS, &rows(&"long ".repeat(40)), &TimeZone::UTC).unwrap();
+        for line in table.lines() {
+            assert!(line.chars().count() <= WIDEST && line.trim_end() == line, "{line:?}");
+        }
+        assert!(table.contains("1,234") && table.contains("2026-01-01 00:00") && !table.contains("Hidden"), "{table}");
+        let wide = View { wide: true, ..view() }.table(COLUMNS, &rows("a"), &TimeZone::UTC).unwrap();
+        assert!(wide.contains("0123456789abcdef") && wide.contains("x; y"), "{wide}");
+    }
+
+    #[test]
+    fn columns_and_order_are_chosen_by_field() {
+        let chosen = View { columns: vec!["users".into(), "hidden".into()], ..view() };
+        let csv = String::from_utf8(chosen.csv(COLUMNS, &rows("a")).unwrap()).unwrap();
+        assert_eq!(csv, "users,hidden\n1234,x; y\n,x; y\n");
+        let mut sorted = rows("a");
+        View { sort: Some("name".into()), ..view() }.sort(COLUMNS, &mut sorted).unwrap();
+        assert_eq!(sorted[0]["name"], "a");
+        View { sort: Some("-users".into()), ..view() }.sort(COLUMNS, &mut sorted).unwrap();
+        assert_eq!(sorted[0]["name"], "b");
+        let wrong = View { sort: Some("nam".into()), ..view() }.sort(COLUMNS, &mut sorted).unwrap_err();
+        assert!(wrong.to_string().contains("the columns are name, id"), "{wrong}");
+    }
+}

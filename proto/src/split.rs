@@ -1,0 +1,286 @@
+//! A batch that exceeds the limits of the aggregator it goes to becomes several that do not.
+//!
+//! The parts cover the batch's range without a gap, in order, and have its sequence: the agent deletes the batch when the
+//! last part is acknowledged. A name that is too long is cut. Nothing else is lost.
+
+use std::collections::HashMap;
+use std::io;
+
+use prost::Message;
+use seatmeter_count::Event;
+
+use crate::batch::{InvalidBatch, events, open, push, seal};
+use crate::v1::{Batch, Columns, LineCounts, Limits};
+
+/// Why a batch cannot be split.
+#[derive(Debug, thiserror::Error)]
+pub enum SplitError {
+    /// The batch itself is damaged.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBatch),
+    /// The parts cannot be compressed.
+    #[error("a part of the batch cannot be compressed: {0}")]
+    Compression(#[from] io::Error),
+    /// One event alone exceeds the limits: its names are longer than the columns may be.
+    #[error("the aggregator takes columns of at most {limit} bytes, and one event alone needs {needed}")]
+    OneEvent {
+        /// What the aggregator takes, in bytes.
+        limit: u32,
+        /// What the event takes, in bytes.
+        needed: u32,
+    },
+}
+
+/// Gives the batches to send in place of this one: itself, where it is within the limits.
+pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
+    let exceeds = |value: u32, limit: u32| limit > 0 && value > limit;
+    let is_large = exceeds(batch.event_count, limits.max_batch_events) || exceeds(batch.columns_size, limits.max_columns_bytes);
+    // Names are looked into only where the aggregator takes shorter ones than this version does.
+    let may_have_long_names = limits.max_name_bytes > 0 && (limits.max_name_bytes as usize) < crate::batch::MAX_NAME;
+    if !is_large && !may_have_long_names {
+        return Ok(vec![batch]);
+    }
+    let mut columns = open(&batch)?;
+    let has_cut = limits.max_name_bytes > 0 && cut_names(&mut columns, limits.max_name_bytes as usize);
+    if !is_large && !has_cut {
+        return Ok(vec![batch]);
+    }
+    let list: Vec<(u64, Event)> = events(&columns, batch.start_position).collect();
+    let mut parts = Vec::new();
+    divide(&batch, &columns, &list, limits, &mut parts)?;
+    // Gapless: each part ends where the next one begins, the last where the batch does.
+    for index in 1..parts.len() {
+        parts[index - 1].end_position = parts[index].start_position;
+    }
+    if let Some(first) = parts.first_mut() {
+        first.start_position = batch.start_position;
+        first.lost_before = batch.lost_before;
+        first.replaces_tail = batch.replaces_tail;
+        // Lines cannot be divided by part; they count once.
+        first.lines = batch.lines;
+    }
+    if let Some(last) = parts.last_mut() {
+        last.end_position = batch.end_position;
+        last.last_line_at = batch.last_line_at;
+    }
+    Ok(parts)
+}
+
+/// Halves the events until each part is within the limits.
+fn divide(
+    batch: &Batch,
+    columns: &Columns,
+    list: &[(u64, Event)],
+    limits: &Limits,
+    parts: &mut Vec<Batch>,
+) -> Result<(), SplitError> {
+    let part = columns_of(columns, list);
+    let size = part.encoded_len() as u32;
+    let fits = |value: usize, limit: u32| limit == 0 || value <= limit as usize;
+    if fits(list.len(), limits.max_batch_events) && fits(size as usize, limits.max_columns_bytes) {
+        let (sealed, columns_size) = seal(&part)?;
+        parts.push(Batch {
+            start_position: list.first().map_or(batch.start_position, |(position, _)| *position),
+            end_position: batch.end_position,
+            lost_before: false,
+            replaces_tail: false,
+            last_line_at: list.last().map_or(batch.last_line_at, |(_, event)| event.at),
+            event_count: list.len() as u32,
+            columns_size,
+            columns: sealed.into(),
+            lines: Some(LineCounts::default()),
+            ..batch.clone()
+        });
+        return Ok(());
+    }
+    if list.len() <= 1 {
+        return Err(SplitError::OneEvent { limit: limits.max_columns_bytes, needed: size });
+    }
+    let (left, right) = list.split_at(list.len() / 2);
+    divide(batch, columns, left, limits, parts)?;
+    divide(batch, columns, right, limits, parts)
+}
+
+/// Columns of these events alone, with the names, features and clients that they refer to.
+fn columns_of(all: &Columns, list: &[(u64, Event)]) -> Columns {
+    let mut made = Made { all, columns: Columns::default(), strings: HashMap::new(), features: HashMap::new(), clients: HashMap::new() };
+    let (mut last_at, mut last_position) = (0, list.first().map_or(0, |(position, _)| *position));
+    for (position, event) in list {
+        let event = made.event(*event);
+        // Fits: positions of one batch differ by less than its range.
+        let delta = (position - last_position) as u32;
+        push(&mut made.columns, &mut last_at, delta, event);
+        last_position = *position;
+    }
+    made.columns
+}
+
+/// Columns being made out of others: for each index of theirs, its own.
+struct Made<'a> {
+    all: &'a Columns,
+    columns: Columns,
+    strings: HashMap<u32, u32>,
+    features: HashMap<u32, u32>,
+    clients: HashMap<u32, u32>,
+}
+
+impl Made<'_> {
+    fn event(&mut self, mut event: Event) -> Event {
+        use seatmeter_count::Kind;
+        match event.kind {
+            Kind::ManagerStart => {}
+            Kind::DaemonStart => event.feature = self.feature(event.feature),
+            Kind::Unrecognised => event.client = self.string(event.client),
+            _ => {
+                event.feature = self.feature(event.feature);
+                event.client = self.client(event.client);
+            }
+        }
+        event
+    }
+
+    fn string(&mut self, index: u32) -> u32 {
+        let (all, columns) = (self.all, &mut self.columns);
+        *self.strings.entry(index).or_insert_with(|| {
+            columns.strings.push(all.strings[index as usize].clone());
+            columns.strings.len() as u32 - 1
+        })
+    }
+
+    fn feature(&mut self, index: u32) -> u32 {
+        if let Some(known) = self.features.get(&index) {
+            return *known;
+        }
+        let daemon = self.string(self.all.feature_daemons[index as usize]);
+        let name = self.string(self.all.feature_names[index as usize]);
+        self.columns.feature_daemons.push(daemon);
+        self.columns.feature_names.push(name);
+        let own = self.columns.feature_names.len() as u32 - 1;
+        self.features.insert(index, own);
+        own
+    }
+
+    fn client(&mut self, index: u32) -> u32 {
+        if let Some(known) = self.clients.get(&index) {
+            return *known;
+        }
+        let user = self.string(self.all.client_users[index as usize]);
+        let host = self.string(self.all.client_hosts[index as usize]);
+        self.columns.client_users.push(user);
+        self.columns.client_hosts.push(host);
+        let own = self.columns.client_hosts.len() as u32 - 1;
+        self.clients.insert(index, own);
+        own
+    }
+}
+
+/// Cuts names to so many bytes, between characters. Returns whether any was longer.
+fn cut_names(columns: &mut Columns, bytes: usize) -> bool {
+    let mut has_cut = false;
+    for name in columns.strings.iter_mut().filter(|name| name.len() > bytes) {
+        name.truncate(name.floor_char_boundary(bytes));
+        has_cut = true;
+    }
+    has_cut
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seatmeter_count::Kind;
+
+    use super::*;
+    use crate::v1::Stream;
+
+    fn batch_of(list: &[(u32, u32, u32)]) -> Batch {
+        let mut columns = Columns {
+            strings: (0..20).map(|n| "n".repeat(n)).collect(),
+            feature_daemons: (0..5).collect(),
+            feature_names: (5..10).collect(),
+            client_users: (10..15).collect(),
+            client_hosts: (15..20).collect(),
+            ..Columns::default()
+        };
+        let mut last_at = 0;
+        let mut end = 0u64;
+        for (kind, index, step) in list {
+            let kind = Kind::from_number(*kind).unwrap();
+            let event = Event { kind, at: 1000 + i64::from(*step), feature: *index, client: *index, seats: *step % 3 + 1, detail: 0 };
+            push(&mut columns, &mut last_at, *step, event);
+            end += u64::from(*step);
+        }
+        let (sealed, columns_size) = seal(&columns).unwrap();
+        Batch {
+            sequence: 7,
+            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), begins_at: 5 }),
+            start_position: 100,
+            end_position: 100 + end + 50,
+            event_count: list.len() as u32,
+            columns_size,
+            columns: sealed.into(),
+            lost_before: true,
+            last_line_at: 99_999,
+            lines: Some(LineCounts { events: 3, ignored: 2, unrecognised: 1 }),
+            ..Batch::default()
+        }
+    }
+
+    /// What an event says, with its names in place of indexes.
+    fn told(batches: &[Batch]) -> Vec<(u64, Event, Vec<String>)> {
+        let mut told = Vec::new();
+        for batch in batches {
+            let columns = open(batch).unwrap();
+            let name = |index: u32| columns.strings[index as usize].clone();
+            for (position, event) in events(&columns, batch.start_position) {
+                let (feature, client) = (event.feature as usize, event.client as usize);
+                let names = match event.kind {
+                    Kind::ManagerStart => vec![],
+                    Kind::DaemonStart => vec![name(columns.feature_daemons[feature])],
+                    Kind::Unrecognised => vec![name(event.client)],
+                    _ => vec![
+                        name(columns.feature_daemons[feature]),
+                        name(columns.feature_names[feature]),
+                        name(columns.client_users[client]),
+                        name(columns.client_hosts[client]),
+                    ],
+                };
+                told.push((position, Event { feature: 0, client: 0, ..event }, names));
+            }
+        }
+        told
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_say_what_the_batch_says(
+            list in prop::collection::vec((1u32..=11, 0u32..5, 1u32..100), 5..60),
+            max_batch_events in 1u32..20,
+            max_columns_bytes in 200u32..400,
+        ) {
+            let batch = batch_of(&list);
+            let limits = Limits { max_batch_events, max_columns_bytes, ..Limits::default() };
+            let parts = within(batch.clone(), &limits).unwrap();
+            prop_assert_eq!(told(&parts), told(std::slice::from_ref(&batch)));
+            let mut position = batch.start_position;
+            for part in &parts {
+                prop_assert!(part.event_count <= max_batch_events && part.columns_size <= max_columns_bytes);
+                prop_assert_eq!((part.start_position, part.sequence), (position, 7));
+                position = part.end_position;
+            }
+            prop_assert_eq!(position, batch.end_position);
+            prop_assert_eq!(parts.iter().map(|part| part.lines.as_ref().unwrap().events).sum::<u64>(), 3);
+            prop_assert_eq!(parts.last().unwrap().last_line_at, batch.last_line_at);
+        }
+    }
+
+    #[test]
+    fn a_batch_within_the_limits_stays_as_it_is_and_long_names_are_cut() {
+        let batch = batch_of(&[(1, 4, 5), (2, 4, 5), (3, 0, 5), (9, 0, 0), (10, 1, 1)]);
+        assert_eq!(within(batch.clone(), &crate::batch::limits(8)).unwrap(), [batch.clone()]);
+        assert_eq!(within(batch.clone(), &Limits::default()).unwrap(), [batch.clone()]);
+        let short = Limits { max_name_bytes: 6, ..Limits::default() };
+        let cut = within(batch, &short).unwrap();
+        assert!(told(&cut).iter().all(|(_, _, names)| names.iter().all(|name| name.len() <= 6)));
+        assert_eq!(told(&cut).len(), 5);
+    }
+}
