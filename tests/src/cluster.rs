@@ -1,13 +1,14 @@
 //! An aggregator, agents beside it, and the questions an operator asks.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::proxy::Proxy;
+use crate::skip;
 
 /// Nothing that a test waits for takes longer than this on a busy machine; where it does, the test fails.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -30,7 +31,7 @@ pub fn shared(part: &str) -> Option<PathBuf> {
     let path =
         std::env::var_os("SEATMETER_SHARED").map(|shared| PathBuf::from(shared).join(part)).filter(|p| p.exists());
     if path.is_none() {
-        eprintln!("SKIPPED: SEATMETER_SHARED does not name a folder with {part}");
+        skip(&format!("SEATMETER_SHARED does not name a folder with {part}"));
     }
     path
 }
@@ -57,13 +58,32 @@ pub fn sleep(moment: Duration) {
     std::thread::sleep(moment);
 }
 
+/// The ports of a running aggregator, as it reports them.
+#[derive(Clone, Copy)]
+pub struct Listening {
+    /// For agents.
+    pub agents: u16,
+    /// For operators.
+    pub operators: u16,
+}
+
+impl Listening {
+    fn read(path: &Path) -> Option<Self> {
+        let told: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        // Of a process that was killed, the file is still there.
+        let is_alive = Path::new("/proc").join(told["pid"].to_string()).exists();
+        let port = |name: &str| told[name].as_str()?.rsplit(':').next()?.parse().ok();
+        Some(Self { agents: port("agents")?, operators: port("operators")? }).filter(|_| is_alive)
+    }
+}
+
 /// One aggregator, and as many agents as a test wants.
 pub struct TestCluster {
     /// Everything is in here, and goes with it.
     pub folder: TempDir,
     aggregator: Option<Child>,
-    agents_port: u16,
-    operators_port: u16,
+    /// Where agents connect, whichever port the aggregator has got.
+    relay: Proxy,
     /// More lines for the aggregator's configuration.
     pub settings: String,
     /// The authority, and a client's certificate and key, where the aggregator asks for one.
@@ -86,8 +106,9 @@ impl TestCluster {
     /// A cluster in which nothing runs yet.
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let [agents_port, operators_port] = free_ports();
-        Self { folder, aggregator: None, agents_port, operators_port, settings: String::new(), tls: None }
+        let listening = folder.path().join("aggregator/listening.json");
+        let relay = Proxy::to_current(move || Some(Listening::read(&listening)?.agents));
+        Self { folder, aggregator: None, relay, settings: String::new(), tls: None }
     }
 
     /// A cluster with a running aggregator.
@@ -111,21 +132,28 @@ impl TestCluster {
 
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.agents_port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.relay.port)
     }
 
     /// Where operators connect.
     pub fn operators_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.operators_port)
+        // Nothing listens on the port for discarding.
+        let port = self.listening().map_or(9, |listening| listening.operators);
+        format!("{}://127.0.0.1:{port}", self.scheme())
     }
 
     fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// The port for agents.
+    /// The port for agents, for as long as the cluster is there.
     pub fn agents_port(&self) -> u16 {
-        self.agents_port
+        self.relay.port
+    }
+
+    /// The ports that the running aggregator has got.
+    pub fn listening(&self) -> Option<Listening> {
+        Listening::read(&self.path("aggregator/listening.json"))
     }
 
     /// The aggregator's configuration file, written anew.
@@ -138,12 +166,10 @@ impl TestCluster {
             }
         };
         let text = format!(
-            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:{}\"\n{security}\n\
-             [operators]\nlisten = \"127.0.0.1:{}\"\n{security}\n",
+            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:0\"\n{security}\n\
+             [operators]\nlisten = \"127.0.0.1:0\"\n{security}\n",
             self.path("aggregator"),
             self.settings,
-            self.agents_port,
-            self.operators_port
         );
         fs::write(&path, text).unwrap();
         path
@@ -155,15 +181,22 @@ impl TestCluster {
         wait_until("the aggregator answers", || {
             let ended = self.aggregator.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the aggregator ended: {}", self.read("aggregator.err"));
-            self.seatmeter(&["servers", "--output", "json"]).status.success()
+            // Exit code 3: answered, and a license server does not report.
+            matches!(self.seatmeter(&["servers", "--output", "json"]).status.code(), Some(0 | 3))
         });
     }
 
     /// Starts the aggregator by another program, such as one that injects faults.
     pub fn start_aggregator_with(&mut self, wrapper: &[&str]) {
+        self.forget_ports();
         let mut command = wrapped(wrapper, "seatmeter-aggregator");
         command.args(["serve", "--config"]).arg(self.aggregator_config()).stderr(self.log("aggregator.err"));
         self.aggregator = Some(command.spawn().unwrap());
+    }
+
+    /// Ports of a process that has ended can become another test's.
+    fn forget_ports(&self) {
+        let _ = fs::remove_file(self.path("aggregator/listening.json"));
     }
 
     /// Whether the aggregator has ended by itself.
@@ -179,6 +212,7 @@ impl TestCluster {
 
     /// Kills the aggregator, as a power cut would.
     pub fn kill_aggregator(&mut self) {
+        self.forget_ports();
         let mut child = self.aggregator.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -186,6 +220,7 @@ impl TestCluster {
 
     /// Asks the aggregator to stop, and waits until it has.
     pub fn stop_aggregator(&mut self) {
+        self.forget_ports();
         let mut child = self.aggregator.take().unwrap();
         terminate(&child);
         assert!(end_of(&mut child).success(), "{}", self.read("aggregator.err"));
@@ -243,11 +278,11 @@ impl TestCluster {
         command
     }
 
-    /// What `seatmeter` answers, as JSON.
+    /// What `seatmeter` answers, as JSON: an object with `rows`.
     pub fn ask(&self, arguments: &[&str]) -> serde_json::Value {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
         let output = self.seatmeter(&arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{arguments:?}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -281,7 +316,7 @@ impl TestCluster {
             self.tls.as_ref().map_or_else(String::new, |Tls { authority, client: [certificate, key], .. }| {
                 format!("authority = {authority:?}\ncertificate = {certificate:?}\nkey = {key:?}\n")
             });
-        let logs: String = logs.iter().map(|log| format!("[[log]]\npath = {log:?}\ntime_zone = \"UTC\"\n")).collect();
+        let logs: String = logs.iter().map(|log| format!("[[source]]\nkind = \"file\"\npath = {log:?}\ntime_zone = \"UTC\"\n")).collect();
         let text = format!(
             "state = {:?}\n{settings}\n[license_server]\nname = {license_server:?}\n[aggregator]\nurl = {:?}\n{security}{logs}",
             folder.join("state"),
@@ -390,6 +425,12 @@ impl Agent {
         self.errors().contains(&format!("\"code\":\"{code}\""))
     }
 
+    /// What is in its buffer: the streams as `rows`, and the batches that wait.
+    pub fn inspect(&self) -> serde_json::Value {
+        let shown = self.command(&["inspect", "--output", "json"]);
+        serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| serde_json::json!({ "rows": [], "batches": [] }))
+    }
+
     /// Runs a command of `seatmeter-agent` with its configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
         self.program(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
@@ -454,20 +495,4 @@ fn end_of(child: &mut Child) -> std::process::ExitStatus {
 fn terminate(child: &Child) {
     let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(done.success());
-}
-
-/// Ports that nothing listens on, below those that the system gives to the connections it opens: no
-/// connection of another test may take one while the program that is to listen on it does not run yet, or not just now.
-fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    const RANGE: std::ops::Range<u32> = 10_000..30_000;
-    std::array::from_fn(|_| {
-        let mut candidates = (0..RANGE.len()).map(|_| {
-            let step = NEXT.fetch_add(1, Ordering::Relaxed);
-            // Processes that run side by side begin at different places.
-            let offset = std::process::id().wrapping_mul(97).wrapping_add(step) % (RANGE.end - RANGE.start);
-            u16::try_from(RANGE.start + offset).expect("the range is of ports")
-        });
-        candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
-    })
 }

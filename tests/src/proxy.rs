@@ -28,6 +28,11 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy to a port of this machine.
     pub fn to(port: u16) -> Self {
+        Self::to_current(move || Some(port))
+    }
+
+    /// A proxy to whichever port is the right one when a connection comes; where there is none, it is refused.
+    pub fn to_current(target: impl Fn() -> Option<u16> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = listener.local_addr().unwrap().port();
         let (mode, carried) = (Arc::new(AtomicU8::new(Network::Up as u8)), Arc::new(AtomicU64::new(0)));
@@ -37,7 +42,7 @@ impl Proxy {
                 if shared.load(Ordering::SeqCst) == Network::Down as u8 {
                     continue;
                 }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let Some(Ok(server)) = target().map(|port| TcpStream::connect(("127.0.0.1", port))) else { continue };
                 let (to, from) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 carry(client, server, shared.clone(), false, counter.clone());
                 carry(from, to, shared.clone(), true, Arc::default());

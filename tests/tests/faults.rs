@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use seatmeter_tests::disk::{SmallDisk, has_strace};
 use seatmeter_tests::proxy::{Network, Proxy};
 use seatmeter_tests::cluster::{scan, text};
 use seatmeter_tests::{Agent, Scenario, TestCluster, wait_until};
@@ -26,15 +26,6 @@ fn simulated_of(seed: u64, lines: u64, users: u32) -> (Vec<u8>, String) {
         server.step(&mut log);
     }
     (log, truth::as_csv(&server.figures()))
-}
-
-/// The tracer that injects faults into system calls; says so where it is missing.
-fn has_strace() -> bool {
-    let found = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("SKIPPED: strace does not work on this machine");
-    }
-    found
 }
 
 /// What a round of [`killed_at_every_write_and_sync`] works with.
@@ -138,14 +129,11 @@ fn fault_04_a_full_disk_loses_nothing() {
     let path = cluster.path("debug.log");
     let mut agent = cluster.agent("LIC01", &[&path]);
     // Starts on a full disk, ...
-    let ballast = disk.0.join("ballast");
-    let mut full = fs::File::create(&ballast).unwrap();
-    while full.write_all(&[7; 4096]).is_ok() {}
+    let full = disk.fill();
     fs::write(&path, &log).unwrap();
     agent.start();
     wait_until("the agent says that its disk is full", || agent.has_said("state_unavailable"));
     drop(full);
-    fs::remove_file(&ballast).unwrap();
     // ... and fills it while the aggregator is away.
     cluster.kill_aggregator();
     wait_until("the agent says that its disk is full while it runs", || agent.has_said("buffer_full"));
@@ -163,40 +151,16 @@ fn fault_05_a_full_disk_of_the_aggregator_loses_nothing() {
     let (log, expected) = simulated_of(16, 300_000, 20_000);
     let path = cluster.path("debug.log");
     fs::write(&path, &log).unwrap();
-    let mut full = fs::File::create(disk.0.join("ballast")).unwrap();
-    while full.write_all(&[7; 4096]).is_ok() {}
+    let full = disk.fill();
     let mut agent = cluster.agent("LIC01", &[&path]);
     agent.start();
     wait_until("the agent says that nothing is taken", || agent.has_said("uplink_down"));
+    assert!(cluster.activity("LIC01").lines().count() <= 1, "nothing is counted yet");
     drop(full);
-    assert_eq!(cluster.activity("LIC01").lines().count(), 1, "nothing is counted yet");
-    fs::remove_file(disk.0.join("ballast")).unwrap();
     cluster.wait_for_activity("LIC01", &expected);
     cluster.assert_verified();
     // Before the disk is unmounted.
     cluster.stop_aggregator();
-}
-
-/// A file system of a few megabytes.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: this machine does not let a file system be mounted");
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]
@@ -232,7 +196,7 @@ fn fault_08_lines_of_every_kind() {
     // ... and is taken back where it grows after all.
     append(&path, b"(2 licenses) \n 8:00:05 (d) IN: \"f\" last@PC3  (2 licenses) \n");
     cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,3,3,3,2,0\n"));
-    assert_eq!(cluster.ask(&["servers"])[0]["unrecognised_lines"], 1);
+    assert_eq!(cluster.ask(&["servers"])["rows"][0]["unrecognised_lines"], 1);
     cluster.assert_verified();
 }
 
@@ -384,9 +348,8 @@ fn bad_input_gets_a_clear_error() {
     let mut other = TestCluster::new();
     other.settings = format!("state = {:?}", other.path("elsewhere"));
     let config = fs::read_to_string(other.aggregator_config()).unwrap();
-    let own = format!("127.0.0.1:{}", cluster.agents_port());
-    let config = config.replace(&format!("127.0.0.1:{}", other.agents_port()), &own);
-    let config: String = config.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    let own = format!("127.0.0.1:{}", cluster.listening().unwrap().agents);
+    let config: String = config.replacen("127.0.0.1:0", &own, 1).lines().skip(1).map(|line| format!("{line}\n")).collect();
     let file = other.path("taken.toml");
     fs::write(&file, config).unwrap();
     let taken = other.aggregator_with(&file);

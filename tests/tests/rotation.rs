@@ -41,9 +41,8 @@ fn rotate_while_writing(rotation: Rotation, kills: bool) {
 
 /// How far the agent has committed each stream, in the order of their beginnings.
 fn read_to(scenario: &Scenario) -> Vec<u64> {
-    let shown = seatmeter_tests::cluster::text(&scenario.agent.command(&["inspect"]).stdout);
-    let streams = shown.split("Batch").next().unwrap_or_default().lines();
-    streams.filter_map(|line| line.split_whitespace().last()?.parse().ok()).collect()
+    let streams = scenario.agent.inspect();
+    streams["rows"].as_array().unwrap().iter().filter_map(|stream| stream["position"].as_u64()).collect()
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn the_manager_of_services_is_told() {
     };
     wait_for("READY=1");
     wait_for("WATCHDOG=1");
-    let status = wait_for("STATUS=1 of 1 logs followed, aggregator connected");
+    let status = wait_for("STATUS=1 of 1 log followed, aggregator connected");
     assert!(!status.contains("waiting"), "{status}");
     agent.stop();
     wait_for("STOPPING=1");
@@ -163,7 +163,7 @@ fn a_restored_backup_catches_up() {
 
 /// A database as version 0.1 wrote it, with the batches of an agent of that version.
 #[test]
-fn a_database_of_the_first_version_is_understood() {
+fn fault_24_a_database_of_the_first_version_is_understood() {
     let mut cluster = TestCluster::new();
     let state = cluster.path("aggregator");
     fs::create_dir(&state).unwrap();

@@ -2,11 +2,12 @@
 
 use seatmeter_count::{Event, Kind};
 use seatmeter_proto::batch;
+use seatmeter_proto::split;
 use seatmeter_proto::transport::Dialer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
-use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Stream};
+use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Limits, RefusalReason, Stream};
 use seatmeter_tests::TestCluster;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,8 +33,8 @@ fn batch(sequence: u64, start: u64, end: u64) -> Batch {
     Batch {
         sequence,
         stream: Some(Stream { fingerprint: vec![9; 32], log: "log".into(), begins_at: 1_767_254_400 }),
-        start,
-        end,
+        start_position: start,
+        end_position: end,
         last_line_at: 1_767_254_400 + end as i64,
         event_count: columns.kinds.len() as u32,
         columns_size,
@@ -65,7 +66,7 @@ async fn send(cluster: &TestCluster, batches: Vec<Batch>) -> Vec<BatchResult> {
 }
 
 fn outcomes(results: &[BatchResult]) -> Vec<(BatchOutcome, u64)> {
-    results.iter().map(|result| (result.outcome(), result.expected_start)).collect()
+    results.iter().map(|result| (result.outcome(), result.expected_start_position)).collect()
 }
 
 #[tokio::test]
@@ -84,7 +85,7 @@ async fn fault_14_duplicate_reordered_and_gapped_batches() {
 }
 
 #[tokio::test]
-async fn batches_that_lie_are_refused_and_harm_nobody() {
+async fn fault_19_batches_that_lie_are_refused_and_harm_nobody() {
     let cluster = TestCluster::running();
     let lie = |sequence, change: &dyn Fn(&mut Batch)| {
         let mut batch = batch(sequence, 0, 100);
@@ -105,7 +106,24 @@ async fn batches_that_lie_are_refused_and_harm_nobody() {
     let results = send(&cluster, sent).await;
     for result in &results[..7] {
         assert_eq!(result.outcome(), BatchOutcome::Invalid, "{result:?}");
-        assert!(!result.message.is_empty());
+        assert_ne!(result.reason(), RefusalReason::Unspecified, "{result:?}");
     }
     assert_eq!(results[7].outcome(), BatchOutcome::Committed);
+}
+
+/// An aggregator that takes less than the agent sends: here, the harness between the two lowers the limits.
+#[tokio::test]
+async fn fault_19_a_batch_over_a_smaller_limit_is_split_and_sent() {
+    let cluster = TestCluster::running();
+    let whole = batch(1, 0, 1000);
+    let limits = Limits { max_batch_events: 7, max_columns_bytes: 200, ..Limits::default() };
+    let parts = split::within(whole, &limits).unwrap();
+    assert!(parts.len() > 10, "{} parts", parts.len());
+    let results = send(&cluster, parts).await;
+    assert!(results.iter().all(|result| result.outcome() == BatchOutcome::Committed), "{results:?}");
+    // The whole batch, sent again, is known.
+    assert_eq!(outcomes(&send(&cluster, vec![batch(1, 0, 1000)]).await), [(BatchOutcome::Duplicate, 1000)]);
+    let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+    cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,1,1,100,0,0\n"));
+    cluster.assert_verified();
 }

@@ -23,6 +23,9 @@ enum Command {
         /// Only compare, and fail where they differ
         #[arg(long)]
         check: bool,
+        /// Make the contract as it stands the agreed one, against which CI looks for breaks
+        #[arg(long, conflicts_with = "check")]
+        agree: bool,
     },
     /// Play a FlexNet license server: write a debug log, and what is true of it
     ///
@@ -101,12 +104,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     match Arguments::parse().command {
-        Command::Codegen { check: false } => xtask::codegen::generate(&xtask::root()),
-        Command::Codegen { check: true } => xtask::codegen::check(&xtask::root()),
+        Command::Codegen { check: true, .. } => xtask::codegen::check(&xtask::root()),
+        Command::Codegen { agree: true, .. } => xtask::codegen::agree(&xtask::root()),
+        Command::Codegen { .. } => xtask::codegen::generate(&xtask::root()),
         Command::Sim(options) => simulate(&options),
         Command::Demo { log } => xtask::demo::demo(&xtask::root(), log.as_deref()),
         Command::Bench => xtask::bench::bench(&xtask::root()),
-        Command::Dist(options) => xtask::dist::dist(&xtask::root(), options),
+        Command::Dist(options) => xtask::dist::dist(&xtask::root(), &options),
         Command::Guide(options) => xtask::guide::follow(&options),
         Command::Test { packages: true, .. } => xtask::packages::try_all(&xtask::root()),
         Command::Test { long, packages: false } => xtask::test::test(&xtask::root(), long),

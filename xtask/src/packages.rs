@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::dist;
-use crate::process::run;
+use crate::process::{run, target_folder};
 
 /// Makes all packages, and those of the next version, and tries them.
 pub fn try_all(root: &Path) -> Result<()> {
@@ -16,15 +16,16 @@ pub fn try_all(root: &Path) -> Result<()> {
         println!("SKIPPED: SEATMETER_SHARED does not name the tools with which packages are tried");
         return Ok(());
     };
-    dist::dist(root, dist::Options::default())?;
+    dist::dist(root, &dist::Options::default())?;
     let next = dist::next_version(root)?;
-    for deb in names_in(&root.join("target/dist"), &["deb"])? {
+    let target = target_folder(root);
+    for deb in names_in(&target.join("dist"), &["deb"])? {
         run(Command::new("lintian")
-            .args(["--fail-on", "error", "--no-tag-display-limit"])
+            .args(["--fail-on", "warning", "--no-tag-display-limit"])
             .arg(deb)
-            .current_dir(root.join("target/dist")))?;
+            .current_dir(target.join("dist")))?;
     }
-    let payload = root.join("target/packages");
+    let payload = target.join("packages");
     gather(root, &payload, &next)?;
     run(Command::new(shared.join("tools/systemd/run"))
         .arg("linux.sh")
@@ -50,8 +51,9 @@ fn gather(root: &Path, payload: &Path, next: &str) -> Result<()> {
         fs::copy(from, payload.join(name)).with_context(|| format!("{} cannot be copied", from.display()))?;
         Ok(())
     };
-    for folder in ["target/dist", "target/dist-next", "tests/packages"] {
-        for entry in fs::read_dir(root.join(folder))? {
+    let target = target_folder(root);
+    for folder in [target.join("dist"), target.join("dist-next"), root.join("tests/packages")] {
+        for entry in fs::read_dir(folder)? {
             copy(&entry?.path())?;
         }
     }
@@ -59,7 +61,7 @@ fn gather(root: &Path, payload: &Path, next: &str) -> Result<()> {
         copy(&root.join(file))?;
     }
     for program in ["seatmeter-aggregator", "seatmeter"] {
-        copy(&root.join("target/dist-build/release").join(program))?;
+        copy(&target.join("dist-build/release").join(program))?;
     }
     fs::copy(std::env::current_exe()?, payload.join("xtask"))?;
     fs::write(payload.join("version.txt"), env!("CARGO_PKG_VERSION"))?;

@@ -5,10 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// Where everything that is made goes.
+pub fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
 /// Where a profile's programs are.
 pub fn program_folder(root: &Path, profile: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join(profile)
+    target_folder(root).join(profile)
 }
 
 /// Runs cargo.

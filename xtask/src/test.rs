@@ -1,43 +1,114 @@
-//! `cargo xtask test`: everything that must pass, with what it must install.
+//! `cargo xtask test`: everything that must pass, with what it must install, and one closing line over all of it.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::dist;
-use crate::process::{cargo, program_folder, run};
+use crate::process::{cargo, program_folder, run, target_folder};
 
 const PROFILE: &str = "test-fast";
+
+/// What was run, and what came of it.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    /// Each skipped test with its reason.
+    skipped: Vec<String>,
+}
+
+impl Tally {
+    /// Counts one thing that is no test of cargo's.
+    fn count(&mut self, name: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("FAILED: {name}: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Counts what cargo says at the end of each program of tests.
+    fn count_line(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let number = |word: &str| {
+            let before = result.split(word).next().filter(|before| before.len() < result.len())?;
+            before.rsplit(' ').find(|part| !part.is_empty())?.parse::<u64>().ok()
+        };
+        self.passed += number(" passed").unwrap_or(0);
+        self.failed += number(" failed").unwrap_or(0);
+    }
+
+    /// Prints the reasons of what was skipped, and the closing line; fails where anything did.
+    fn close(mut self) -> Result<()> {
+        // A test that is skipped returns, and passes as far as cargo knows.
+        self.passed = self.passed.saturating_sub(self.skipped.len() as u64);
+        for skipped in &self.skipped {
+            println!("skipped: {skipped}");
+        }
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len());
+        ensure!(self.failed == 0, "{} failed", self.failed);
+        Ok(())
+    }
+}
 
 /// Runs every test: units, properties, whole systems, outside clients, fuzzing; in a long run, also whether two runs of
 /// `cargo xtask dist` give the same bytes.
 pub fn test(root: &Path, long: bool) -> Result<()> {
-    crate::codegen::check(root)?;
-    println!("the generated code is what the proto files give");
+    let mut tally = Tally::default();
+    tally.count("the generated code is what the proto files give", crate::codegen::check(root));
     cargo(
         root,
         &["build", "--profile", PROFILE, "-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"],
     )?;
     let tools = install_clients(root)?;
+    tests(root, &tools, long, &mut tally)?;
+    fuzz(root, if long { 3600 } else { 30 }, &mut tally)?;
+    if long {
+        tally.count("two runs of dist give the same bytes", dist::dist(root, &dist::Options::twice()));
+    }
+    tally.close()
+}
+
+/// Runs cargo's tests, all of them whichever fail.
+fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()> {
+    let skipped = target_folder(root).join("skipped.txt");
+    if skipped.exists() {
+        std::fs::remove_file(&skipped)?;
+    }
     let mut tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     tests
-        .args(["test", "--workspace"])
+        .args(["test", "--workspace", "--no-fail-fast"])
         .current_dir(root)
         .env("SEATMETER_BIN", program_folder(root, PROFILE))
         .env("SEATMETER_TOOLS", tools)
-        .env("SEATMETER_LONG", if long { "1" } else { "" });
-    run(&mut tests)?;
-    fuzz(root, if long { 3600 } else { 30 })?;
-    if long {
-        dist::dist(root, dist::Options::twice())?;
+        .env("SEATMETER_SKIPPED", &skipped)
+        .env("SEATMETER_LONG", if long { "1" } else { "" })
+        .stdout(Stdio::piped());
+    println!("+ {tests:?}");
+    let failed_before = tally.failed;
+    let mut child = tests.spawn().context("cargo cannot be started")?;
+    for line in BufReader::new(child.stdout.take().context("the output is piped")?).lines() {
+        let line = line?;
+        println!("{line}");
+        tally.count_line(&line);
     }
+    if !child.wait()?.success() && tally.failed == failed_before {
+        // Something did not build, or a program of tests was killed.
+        tally.failed += 1;
+    }
+    let reasons = std::fs::read_to_string(&skipped).unwrap_or_default();
+    tally.skipped.extend(reasons.lines().map(str::to_owned));
     Ok(())
 }
 
 /// Installs the outside clients, below the target folder: buf from npm, and Python's gRPC.
 fn install_clients(root: &Path) -> Result<PathBuf> {
-    let tools = root.join("target/tools");
+    let tools = target_folder(root).join("tools");
     std::fs::create_dir_all(&tools)?;
     if !tools.join("node_modules/.bin/buf").exists() {
         let quiet = ["install", "--no-fund", "--no-audit", "--loglevel=error"];
@@ -55,13 +126,13 @@ pub const FUZZ_TARGETS: [&str; 2] = ["parse", "batch"];
 
 /// Feeds the parsers garbage for so many seconds each. The targets are built with the compiler's own coverage
 /// instrumentation, which the stable toolchain has, and without a sanitizer, which it has not.
-fn fuzz(root: &Path, seconds: u32) -> Result<()> {
+fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
     let folder = root.join("tests/fuzz");
     let flags = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
                  -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks --cfg fuzzing";
     let host = host_triple()?;
-    let target = root.join("target/fuzz");
+    let target = target_folder(root).join("fuzz");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--release", "--target", &host]).current_dir(&folder).env("RUSTFLAGS", flags);
     run(build.env("CARGO_TARGET_DIR", &target))?;
@@ -72,9 +143,11 @@ fn fuzz(root: &Path, seconds: u32) -> Result<()> {
         let mut fuzzer = Command::new(program);
         fuzzer.arg(&corpus).arg(folder.join("seeds").join(name));
         fuzzer.arg(format!("-max_total_time={seconds}")).args(["-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
-        run(fuzzer
-            .args(["-verbosity=0", "-print_final_stats=1"])
-            .arg(format!("-artifact_prefix={}/", target.display())))?;
+        fuzzer.args(["-verbosity=0", "-print_final_stats=1"]);
+        tally.count(
+            &format!("fuzzing {name}"),
+            run(fuzzer.arg(format!("-artifact_prefix={}/", target.display()))),
+        );
     }
     Ok(())
 }
@@ -83,5 +156,20 @@ fn host_triple() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("rustc does not tell its host: {text}"))
+    host.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("rustc does not name its host: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cargo_says_is_counted() {
+        let mut tally = Tally::default();
+        tally.count_line("test result: ok. 29 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.74s");
+        tally.count_line("test result: FAILED. 22 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
+        tally.count_line("test a ... ok");
+        assert_eq!((tally.passed, tally.failed), (51, 3));
+        assert!(tally.close().is_err());
+    }
 }

@@ -3,7 +3,6 @@
 //! [`report`] publishes it, again and again, to those who watch.
 
 pub mod report;
-pub mod stamp;
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -11,6 +10,7 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 use seatmeter_proto::v1::{self, Heartbeat, SourceState, SourceStatus};
 use seatmeter_service::screen::text::{count, duration, utc};
+use seatmeter_service::stamp;
 use serde::{Deserialize, Serialize};
 
 use crate::buffer::{Buffer, BufferError, Depth};

@@ -7,6 +7,7 @@
 //! | [`health`] | the health log: JSON lines with stable codes, in a rotated file and in the system's own log |
 //! | [`manager`] | what the system's manager of services is told: ready, alive, stopping |
 //! | [`manual`] | completion scripts and manual pages, made of the command line itself |
+//! | [`stamp`] | moments in JSON |
 //! | [`screen`] | answers on standard output: tables, JSON, CSV, text for people |
 
 pub mod config;
@@ -14,6 +15,7 @@ pub mod health;
 pub mod manager;
 pub mod manual;
 pub mod screen;
+pub mod stamp;
 pub mod state;
 
 /// The version of the programs, with the commit and its date where they were built by `cargo xtask dist`.

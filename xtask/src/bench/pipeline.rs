@@ -42,7 +42,7 @@ impl Pipeline {
             state.join("agent.toml"),
             format!(
                 "state = {:?}\n[license_server]\nname = \"bench\"\n[aggregator]\nurl = \"https://localhost:17470\"\n\
-                 authority = {:?}\n[[log]]\npath = {log:?}\ntime_zone = \"UTC\"\n",
+                 authority = {:?}\n[[source]]\npath = {log:?}\ntime_zone = \"UTC\"\n",
                 state.join("agent"),
                 made.authority
             ),

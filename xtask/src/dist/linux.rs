@@ -11,8 +11,18 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(super) fn make(dist: &Dist) -> Result<()> {
     run(&mut dist.build(Command::new("cargo"), &dist.build, "")?)?;
+    manuals(dist)?;
     packages(dist)?;
     archive(dist)
+}
+
+/// Has each program write its manual pages and completion scripts, where the packages look for them.
+fn manuals(dist: &Dist) -> Result<()> {
+    let release = dist.build.join("release");
+    for (_, program) in PROGRAMS {
+        run(Command::new(release.join(program)).args(["generate", "--folder"]).arg(release.join("manual")))?;
+    }
+    Ok(())
 }
 
 /// deb and rpm, of programs that are built.

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::run;
+use crate::process::{run, target_folder};
 
 /// The packages whose programs are handed out, and their programs.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 ];
 
 /// What to make.
-#[derive(Clone, Copy, Default, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 pub struct Options {
     /// Leave Windows out, where nothing that builds for it is installed
     #[arg(long)]
@@ -31,12 +31,16 @@ pub struct Options {
     /// Make everything twice, and fail where the two differ
     #[arg(long)]
     twice: bool,
+    /// Sign the checksums with this private key: a PEM file of an Ed25519 key, as `openssl genpkey -algorithm ed25519`
+    /// makes one
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
 }
 
 impl Options {
     /// Everything twice, for all systems that can be built for here.
     pub fn twice() -> Self {
-        Self { without_windows: std::env::var_os("SEATMETER_SHARED").is_none(), twice: true }
+        Self { without_windows: std::env::var_os("SEATMETER_SHARED").is_none(), twice: true, sign: None }
     }
 }
 
@@ -53,7 +57,7 @@ struct Dist {
 }
 
 /// Makes all files.
-pub fn dist(root: &Path, options: Options) -> Result<()> {
+pub fn dist(root: &Path, options: &Options) -> Result<()> {
     let once = |out: &str, build: &str| {
         let dist = Dist::new(root, out, build, env!("CARGO_PKG_VERSION"))?;
         linux::make(&dist)?;
@@ -72,9 +76,12 @@ pub fn dist(root: &Path, options: Options) -> Result<()> {
         ensure!(differ.is_empty() && sums.len() == again.len(), "these files differ between two runs: {differ:?}");
         println!("two runs gave the same {} files", sums.len());
     }
+    if let Some(key) = &options.sign {
+        sign(&target_folder(root).join("dist"), key)?;
+    }
     println!();
     for name in sums.keys() {
-        let file = root.join("target/dist").join(name);
+        let file = target_folder(root).join("dist").join(name);
         println!("{:>10} KiB  {}", fs::metadata(&file)?.len().div_ceil(1024), file.display());
     }
     Ok(())
@@ -102,7 +109,7 @@ fn epoch(root: &Path) -> Result<String> {
 impl Dist {
     /// Into an empty folder `out`, from programs in `build`, both below the target folder.
     fn new(root: &Path, out: &str, build: &str, version: &str) -> Result<Self> {
-        let target = root.join("target");
+        let target = target_folder(root);
         let out = target.join(out);
         if out.exists() {
             fs::remove_dir_all(&out)?;
@@ -126,6 +133,9 @@ impl Dist {
         }
         cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.trim()).env("CFLAGS", c_flags.join(" "));
         cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
+        // What `--version` prints.
+        let commit = said(Command::new("git").args(["log", "-1", "--format=%h %cs"]).current_dir(&self.root))?;
+        cargo.env("SEATMETER_BUILD", format!("{} ({commit})", env!("CARGO_PKG_VERSION")));
         Ok(cargo)
     }
 
@@ -170,11 +180,11 @@ impl Dist {
             fs::write(self.out.join(format!("{program}-{}.cdx.json", self.version)), text)?;
             for beside in [
                 "agent",
-                "agent/service",
                 "aggregator",
                 "aggregator/cli",
-                "aggregator/count",
                 "proto",
+                "proto/count",
+                "proto/service",
                 "tests",
                 "xtask",
             ] {
@@ -195,6 +205,25 @@ impl Dist {
         let sums = text.lines().filter_map(|line| line.split_once("  "));
         Ok(sums.map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect())
     }
+}
+
+/// Signs the checksums: `SHA256SUMS.sig` beside them, and the public key with which it is verified.
+fn sign(folder: &Path, key: &Path) -> Result<()> {
+    let key = key.canonicalize().with_context(|| format!("{} cannot be read", key.display()))?;
+    let openssl = || {
+        let mut command = Command::new("openssl");
+        command.current_dir(folder);
+        command
+    };
+    run(openssl().args(["pkeyutl", "-sign", "-rawin", "-in", "SHA256SUMS", "-out", "SHA256SUMS.sig", "-inkey"]).arg(&key))?;
+    run(openssl().args(["pkey", "-pubout", "-out", "seatmeter-release.pub", "-in"]).arg(&key))?;
+    // What is handed out can be verified with what is handed out.
+    run(openssl().args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "seatmeter-release.pub"]).args([
+        "-sigfile",
+        "SHA256SUMS.sig",
+        "-in",
+        "SHA256SUMS",
+    ]))
 }
 
 /// Installs one of cargo's subcommands where it is not there.

@@ -41,7 +41,7 @@ pub struct LogStatus {
     /// The size of the current file.
     pub size: u64,
     /// The last dated line, in seconds since 1970 UTC; `None` before the first.
-    #[serde(with = "crate::health::stamp::optional")]
+    #[serde(with = "seatmeter_service::stamp::optional")]
     pub last_line_at: Option<i64>,
     /// What became of lines since the agent's start.
     pub lines: LineCounts,

@@ -1,7 +1,7 @@
 //! Moments in JSON: seconds since 1970 here, RFC 3339 there.
 
 use jiff::Timestamp;
-use seatmeter_service::screen::text::rfc3339;
+use crate::screen::text::rfc3339;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment that may be absent: then it is `null`.
