@@ -239,7 +239,9 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(cause) = root.source() {
         root = cause;
     }
-    root.to_string()
+    let text = root.to_string();
+    // The system's number of an error helps nobody who reads its text.
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// An error with the causes behind it, in one line. Each cause is told once.

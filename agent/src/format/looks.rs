@@ -12,10 +12,12 @@ pub fn looks_like(sample: &[u8]) -> &'static str {
         "an SQLite database"
     } else if has("lmutil - Copyright") || has("License server status:") || has("lmstat - Copyright") {
         "the output of lmstat"
-    } else if has("rlm") && (has("RLM") || has("START")) {
+    } else if has("RLM Report Log") || has("Report log started on") || has("RLM License Server") || has("rlmutil") || has("rlmstat") {
         "an RLM log"
-    } else if has("<LM-X") || has("lmx-serv") {
+    } else if has("LM-X") {
         "an LM-X log"
+    } else if has("udadmin") || has("Users and Devices") {
+        "the output of udadmin"
     } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "].iter().any(|mark| {
         begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some()
     }) {

@@ -53,19 +53,19 @@ pub(crate) struct SkuRow {
 }
 
 pub(crate) const COLUMNS: &[Column] = &[
-    Column::new("month", "Month", Kind::Text, 6),
+    Column::new("month", "Month", Kind::Text, 4),
     Column::new("sku", "SKU", Kind::Text, 0),
-    Column::new("product", "Product", Kind::Text, 7),
+    Column::new("product", "Product", Kind::Text, 1),
     Column::new("license_server", "Server", Kind::Text, 5),
     Column::new("unique_users", "Users", Kind::Number, 0),
     Column::new("free_users", "Free", Kind::Number, WIDE),
     Column::new("paid_users", "Paid", Kind::Number, WIDE),
-    Column::new("devices", "Devices", Kind::Number, 4),
-    Column::new("checkouts", "Checkouts", Kind::Number, 2),
-    Column::new("denials", "Denials", Kind::Number, 1),
+    Column::new("devices", "Devices", Kind::Number, 6),
+    Column::new("checkouts", "Checkouts", Kind::Number, 3),
+    Column::new("denials", "Denials", Kind::Number, 2),
     Column::new("denial_lines", "Denial lines", Kind::Number, WIDE),
     Column::new("seat_hours", "Seat-hours", Kind::Number, 8),
-    Column::new("peak_concurrent", "Peak", Kind::Number, 3),
+    Column::new("peak_concurrent", "Peak", Kind::Number, 5),
     Column::new("peak_at", "Peak at", Kind::Time, WIDE),
     Column::new("peak_exact", "Exact peak", Kind::Text, WIDE),
     Column::new("catalogued", "In catalogue", Kind::Text, WIDE),
@@ -124,7 +124,8 @@ pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Resu
     let basis = found.basis.clone().unwrap_or_default();
     let zone = zone(&basis.time_zone);
     let notes = Notes::of(&rows);
-    if view.is_for_people() && rows.len() > 1 {
+    // Sorted, the total would come anywhere.
+    if view.is_for_people() && view.sort.is_none() && rows.len() > 1 {
         rows.push(total_row(&rows[0], total.unique_users, completeness.complete));
     }
     let envelope = Envelope {

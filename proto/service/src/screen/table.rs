@@ -35,7 +35,7 @@ pub struct View {
     /// The form of the answer
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, visible_alias = "format")]
     pub output: Output,
-    /// Only these columns of a table or CSV, by the names of the JSON fields, separated by commas
+    /// Only these columns of a table or CSV, by their headings or the names of the JSON fields, separated by commas
     #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
     pub columns: Vec<String>,
     /// Sort by this column; with a - before it, the largest first
@@ -175,7 +175,8 @@ impl View {
         let mut columns = self.chosen(columns)?;
         let is_free = self.wide || !self.columns.is_empty();
         if !is_free {
-            columns.retain(|column| column.rank != WIDE);
+            let is_absent = |column: &Column| rows.iter().all(|row| row.get(column.field).is_none_or(Value::is_null));
+            columns.retain(|column| column.rank != WIDE && (column.rank == 0 || rows.is_empty() || !is_absent(column)));
         }
         let width = page_width();
         loop {
@@ -212,7 +213,7 @@ impl View {
             table.add_row(columns.iter().map(|column| self.cell(column, row, zone)));
         }
         for (shown, column) in table.column_iter_mut().zip(columns) {
-            shown.set_padding((0, 2));
+            shown.set_padding((0, 1));
             if column.kind == Kind::Number {
                 shown.set_cell_alignment(CellAlignment::Right);
             }
@@ -249,7 +250,7 @@ pub fn grid(head: &[String], rows: &[Vec<String>], numbers: std::ops::RangeInclu
         table.add_row(row);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        column.set_padding((0, 1));
         if numbers.contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -298,7 +299,9 @@ fn is_coloured() -> bool {
 }
 
 fn find(columns: &[Column], name: &str) -> Result<Column, ViewError> {
-    let found = columns.iter().find(|column| column.field.eq_ignore_ascii_case(name.trim()));
+    let name = name.trim();
+    let by_field = columns.iter().find(|column| column.field.eq_ignore_ascii_case(name));
+    let found = by_field.or_else(|| columns.iter().find(|column| column.heading.eq_ignore_ascii_case(name)));
     found.copied().ok_or_else(|| ViewError::UnknownColumn {
         name: name.to_owned(),
         known: columns.iter().map(|column| column.field).collect::<Vec<_>>().join(", "),
