@@ -52,7 +52,48 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let _lock = state::lock(&config.state)?;
     let Some((agent_id, buffer)) = open_state(&config, &mut stop).await? else { return Ok(()) };
     let buffer = Arc::new(buffer);
-    let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    report_start(&config, &agent_id, &buffer)?;
+    let capture = Arc::new(Capture::start(&config.sources, &buffer).map_err(RunError::Threads)?);
+    let (status, delivery) = watch::channel(health::UplinkStatus::default());
+    let reporter = Reporter {
+        buffer: buffer.clone(),
+        capture: capture.clone(),
+        uplink: delivery,
+        aggregator: config.aggregator.url().to_owned(),
+        state: config.state.clone(),
+        alarm_after: config.alarm_after,
+    };
+    manager::ready("reading logs");
+    let reporting = tokio::spawn(reporter.run(stop.clone()));
+    let living = tokio::spawn(manager::keep_alive());
+    let hello = hello(&config, agent_id);
+    let uplink = Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status };
+    uplink.run(stop).await;
+    manager::stopping();
+    // The reporter holds the capture, and ends at the same word as the uplink.
+    let _ = reporting.await;
+    if let Ok(capture) = Arc::try_unwrap(capture).map_err(drop) {
+        // Threads commit what they read, and end: waited for on a thread, since a disk can be slow.
+        let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
+    }
+    living.abort();
+    tracing::info!(code = codes::STOPPED, "the agent has stopped");
+    Ok(())
+}
+
+/// The agent as it introduces itself; clock and epoch are filled in for each connection.
+fn hello(config: &Config, agent_id: String) -> Hello {
+    Hello {
+        agent_id,
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        license_server: config.license_server.clone(),
+        realm: config.realm.clone(),
+        host: hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        ..Hello::default()
+    }
+}
+
+fn report_start(config: &Config, agent_id: &str, buffer: &Buffer) -> Result<(), BufferError> {
     let depth = buffer.depth()?;
     tracing::info!(
         code = codes::STARTED,
@@ -63,50 +104,13 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         aggregator = config.aggregator.url(),
         state = %config.state.display(),
         logs = config.sources.iter().map(|source| source.path.display().to_string()).collect::<Vec<_>>().join("; "),
-        positions = positions(&buffer)?,
+        positions = positions(buffer)?,
         buffered_batches = depth.batches,
         buffered_bytes = depth.bytes,
         buffer_quota_bytes = buffer.quota(),
         oldest_batch_age_seconds = depth.oldest_age,
         "the agent has started"
     );
-    let capture = Arc::new(Capture::start(&config.sources, &buffer).map_err(RunError::Threads)?);
-    let (status, uplink) = watch::channel(health::UplinkStatus::default());
-    let reporter = Reporter {
-        buffer: buffer.clone(),
-        capture: capture.clone(),
-        uplink,
-        aggregator: config.aggregator.url().to_owned(),
-        state: config.state,
-        alarm_after: config.alarm_after,
-    };
-    manager::ready("reading logs");
-    let reporting = tokio::spawn(reporter.run(stop.clone()));
-    let living = tokio::spawn(manager::keep_alive());
-    let uplink = Uplink {
-        dialer: config.aggregator,
-        hello: Hello {
-            agent_id,
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            license_server: config.license_server,
-            realm: config.realm,
-            host,
-            ..Hello::default()
-        },
-        buffer: buffer.clone(),
-        capture: capture.clone(),
-        status,
-    };
-    uplink.run(stop).await;
-    manager::stopping();
-    // Both hold the capture, and end at the same word as the uplink.
-    let _ = reporting.await;
-    if let Ok(capture) = Arc::try_unwrap(capture).map_err(drop) {
-        // Threads commit what they read, and end: on a thread of its own, since they can wait for a slow disk.
-        let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
-    }
-    living.abort();
-    tracing::info!(code = codes::STOPPED, "the agent has stopped");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use seatmeter_proto::batch::MAX_BATCH;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::api::ConcurrencyLimit;
 use crate::api::fleet::FleetApi;
@@ -83,54 +85,17 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let agents = listen(&config.agents).await?;
     let operators = listen(&config.operators).await?;
     let listening = Listening::of(&agents, &operators)?;
-    let time_zone = config.calendar.zone().iana_name().unwrap_or("UTC").to_owned();
     let store = Store::open_embedded(&config.state)?;
-    let (commands, received) = mpsc::channel(MAX_COMMANDS);
-    let writer = Writer::open(store.clone(), config.calendar.clone())?;
-    let timers = Handle::current();
-    let writing = std::thread::Builder::new()
-        .name("writer".into())
-        .spawn(move || writer.run(&timers, received))
-        .map_err(ServeError::Writer)?;
+    let writer = WriterThread::start(&store, &config)?;
     listening.save(&config.state)?;
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
-    tracing::info!(
-        code = codes::STARTED,
-        version = env!("CARGO_PKG_VERSION"),
-        agents = %listening.agents,
-        operators = %listening.operators,
-        state = %config.state.display(),
-        time_zone,
-        "the aggregator has started"
-    );
-    let ingest = IngestServiceServer::new(IngestApi::new(commands.clone()))
-        .max_decoding_message_size(MAX_BATCH + (64 << 10))
-        .max_encoding_message_size(1 << 20);
-    let limit = ConcurrencyLimit::new(MAX_REQUESTS);
-    let usage =
-        UsageServiceServer::new(UsageApi::new(UsageQuestions::new(store.clone(), config.calendar, config.rules), limit.clone()));
-    let fleet = FleetServiceServer::new(FleetApi::new(Fleet::new(store), time_zone, limit));
-    // One for each port, so that a client that asks for its service learns whether it came to the right one.
-    let (agents_reporter, agents_health) = tonic_health::server::health_reporter();
-    agents_reporter.set_serving::<IngestServiceServer<IngestApi>>().await;
-    let (operators_reporter, operators_health) = tonic_health::server::health_reporter();
-    operators_reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
-    operators_reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTOR)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-
-    let for_agents = server()
-        .add_service(ingest)
-        .add_service(agents_health)
+    report_start(&config, &listening);
+    let for_agents = agents_server(writer.commands.clone()).await;
+    let for_operators = operators_server(&store, &config).await?;
+    let for_agents = for_agents
         .serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
-    let for_operators = server()
-        .add_service(usage)
-        .add_service(fleet)
-        .add_service(operators_health)
-        .add_service(reflection)
+    let for_operators = for_operators
         .serve_with_incoming_shutdown(accept(operators, config.operators.tls, MAX_OPERATORS), stopped(stop.clone()));
     let both = async { tokio::try_join!(for_agents, for_operators).map(drop) };
     tokio::select! {
@@ -139,11 +104,80 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     }
     manager::stopping();
     living.abort();
-    // It writes what it has, and ends. Where it is gone already, there is nobody to tell.
-    let _ = commands.send(Command::Stop).await;
-    let _ = tokio::task::spawn_blocking(move || writing.join()).await;
+    writer.stop().await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
+}
+
+/// The writer on a thread of its own.
+struct WriterThread {
+    commands: mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl WriterThread {
+    fn start(store: &Store, config: &Config) -> Result<Self, ServeError> {
+        let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let writer = Writer::open(store.clone(), config.calendar.clone())?;
+        let timers = Handle::current();
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || writer.run(&timers, received))
+            .map_err(ServeError::Writer)?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Has the writer write what it has, and waits until it has ended.
+    async fn stop(self) {
+        // A writer that has ended already needs no command.
+        let _ = self.commands.send(Command::Stop).await;
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+fn report_start(config: &Config, listening: &Listening) {
+    tracing::info!(
+        code = codes::STARTED,
+        version = env!("CARGO_PKG_VERSION"),
+        agents = %listening.agents,
+        operators = %listening.operators,
+        state = %config.state.display(),
+        time_zone = time_zone(config),
+        "the aggregator has started"
+    );
+}
+
+/// The IANA name of the billing time zone.
+fn time_zone(config: &Config) -> &str {
+    config.calendar.zone().iana_name().unwrap_or("UTC")
+}
+
+/// The services on the agents' port. Each port has a health service of its own, so that a client that asks for its
+/// service learns whether it came to the right port.
+async fn agents_server(commands: mpsc::Sender<Command>) -> Router {
+    let ingest = IngestServiceServer::new(IngestApi::new(commands))
+        .max_decoding_message_size(MAX_BATCH + (64 << 10))
+        .max_encoding_message_size(1 << 20);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<IngestServiceServer<IngestApi>>().await;
+    server().add_service(ingest).add_service(health)
+}
+
+/// The services on the operators' port.
+async fn operators_server(store: &Store, config: &Config) -> Result<Router, ServeError> {
+    let limit = ConcurrencyLimit::new(MAX_REQUESTS);
+    let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
+    let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
+    let fleet = FleetApi::new(Fleet::new(store.clone()), time_zone(config).to_owned(), limit);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
+    reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let fleet = FleetServiceServer::new(fleet);
+    Ok(server().add_service(usage).add_service(fleet).add_service(health).add_service(reflection))
 }
 
 /// Limits on everything that a peer could have without end.

@@ -30,6 +30,9 @@ pub enum InvalidBatch {
     /// A field that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// A text holds a NUL, which no database stores.
+    #[error("{0} holds a NUL")]
+    Nul(&'static str),
     /// A field is out of its range.
     #[error("{field} is {value}, and {limit} is the limit")]
     Limit {
@@ -80,7 +83,7 @@ impl InvalidBatch {
     pub fn reason(&self) -> RefusalReason {
         match self {
             Self::Missing(_) => RefusalReason::MissingField,
-            Self::Limit { .. } => RefusalReason::LimitExceeded,
+            Self::Limit { .. } | Self::Nul(_) => RefusalReason::LimitExceeded,
             Self::Compression(_) | Self::Size { .. } => RefusalReason::Compression,
             Self::Encoding(_) => RefusalReason::Encoding,
             Self::Length { .. } => RefusalReason::ColumnLength,
@@ -118,6 +121,9 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
         return Err(InvalidBatch::Length { column: "fingerprint", actual: stream.fingerprint.len(), expected: 32 });
     }
     limit("the log's name", stream.log.len() as u64, MAX_NAME as u64)?;
+    if stream.log.contains('\0') {
+        return Err(InvalidBatch::Nul("the log's name"));
+    }
     limit("start", batch.start_position, batch.end_position)?;
     limit("end", batch.end_position, i64::MAX as u64)?;
     limit("the range", batch.end_position - batch.start_position, MAX_RANGE)?;
@@ -128,8 +134,12 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     if encoded.len() != batch.columns_size as usize {
         return Err(InvalidBatch::Size { actual: encoded.len(), said: batch.columns_size });
     }
-    let columns = Columns::decode(encoded.as_slice())?;
+    let mut columns = Columns::decode(encoded.as_slice())?;
     check(&columns, batch)?;
+    for name in columns.strings.iter_mut().filter(|name| name.contains('\0')) {
+        // No text column of PostgreSQL can hold a NUL.
+        *name = name.replace('\0', "\u{fffd}");
+    }
     Ok(columns)
 }
 
@@ -139,6 +149,19 @@ fn limit(field: &'static str, value: u64, limit: u64) -> Result<(), InvalidBatch
 
 fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
     let events = batch.event_count as usize;
+    check_lengths(columns, events)?;
+    check_tables(columns, events)?;
+    check_kinds(columns)?;
+    let positions =
+        columns.position_deltas.iter().try_fold(0u64, |position, delta| position.checked_add((*delta).into()));
+    match positions {
+        Some(last) if events == 0 || last < batch.end_position - batch.start_position => Ok(()),
+        _ => Err(InvalidBatch::Position),
+    }
+}
+
+/// Every column has an entry for each event; sparse ones may be empty.
+fn check_lengths(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
     let length = |column, actual: usize, may_be_empty: bool| {
         if actual == events || (may_be_empty && actual == 0) {
             Ok(())
@@ -152,47 +175,49 @@ fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
     length("features", columns.features.len(), false)?;
     length("clients", columns.clients.len(), false)?;
     length("seats", columns.seats.len(), true)?;
-    length("details", columns.details.len(), true)?;
+    length("details", columns.details.len(), true)
+}
 
+/// Names are short enough, tables are no larger than the events can use, and their indexes point at names.
+fn check_tables(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
     for name in &columns.strings {
         limit("a name", name.len() as u64, MAX_NAME as u64)?;
     }
-    let points = |table: &'static str, indexes: &[u32], length: usize| {
-        let all = indexes.iter().all(|index| (*index as usize) < length);
-        if all { Ok(()) } else { Err(InvalidBatch::Index(table)) }
-    };
     let paired = |column, left: usize, right: usize| {
         if left == right { Ok(()) } else { Err(InvalidBatch::Length { column, actual: right, expected: left }) }
     };
-    let strings = columns.strings.len();
     paired("feature_names", columns.feature_daemons.len(), columns.feature_names.len())?;
     paired("client_hosts", columns.client_users.len(), columns.client_hosts.len())?;
-    points("feature_daemons", &columns.feature_daemons, strings)?;
-    points("feature_names", &columns.feature_names, strings)?;
-    points("client_users", &columns.client_users, strings)?;
-    points("client_hosts", &columns.client_hosts, strings)?;
+    for (table, indexes) in [
+        ("feature_daemons", &columns.feature_daemons),
+        ("feature_names", &columns.feature_names),
+        ("client_users", &columns.client_users),
+        ("client_hosts", &columns.client_hosts),
+    ] {
+        if indexes.iter().any(|index| *index as usize >= columns.strings.len()) {
+            return Err(InvalidBatch::Index(table));
+        }
+    }
+    // Each event names one of each at most: names of a few bytes cannot be made into clients of many.
+    limit("the number of features", columns.feature_names.len() as u64, events as u64)?;
+    limit("the number of clients", columns.client_users.len() as u64, events as u64)
+}
 
+/// Every kind is known, and the columns that mean something for it point into their tables.
+fn check_kinds(columns: &Columns) -> Result<(), InvalidBatch> {
     let (features, clients) = (columns.feature_names.len(), columns.client_users.len());
-    // Each event names one of each at most. So names of a few bytes cannot be made into clients of many.
-    limit("the number of features", features as u64, events as u64)?;
-    limit("the number of clients", clients as u64, events as u64)?;
     for (index, number) in columns.kinds.iter().enumerate() {
         let kind = Kind::from_number((*number).into()).ok_or(InvalidBatch::Kind(*number))?;
         let needs = Needs::of(kind);
         if needs.feature && columns.features[index] as usize >= features {
             return Err(InvalidBatch::Index("features"));
         }
-        let clients = if kind == Kind::Unrecognised { strings } else { clients };
+        let clients = if kind == Kind::Unrecognised { columns.strings.len() } else { clients };
         if needs.client && columns.clients[index] as usize >= clients {
             return Err(InvalidBatch::Index("clients"));
         }
     }
-    let positions =
-        columns.position_deltas.iter().try_fold(0u64, |position, delta| position.checked_add((*delta).into()));
-    match positions {
-        Some(last) if events == 0 || last < batch.end_position - batch.start_position => Ok(()),
-        _ => Err(InvalidBatch::Position),
-    }
+    Ok(())
 }
 
 /// Which columns mean something for a kind.

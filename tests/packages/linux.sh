@@ -27,7 +27,9 @@ traces() {
 echo "127.0.0.1 localhost aggregator.example.com" >/etc/hosts
 ./xtask guide certificates.md
 mkdir /opt/flexlm
-./xtask sim --lines 120000 --users 300 --features 4 --days 20 --pace 1000 --rotations 3 --truth truth.csv "$log" &
+# Its clock is less than a day behind, so that the log counts as reporting.
+./xtask sim --start "$(date -u -d '19 hours ago' +%FT%TZ)" --lines 120000 --users 300 --features 4 --days 0.7 --pace 1000 \
+  --rotations 3 --truth truth.csv "$log" &
 simulator=$!
 
 step "the guide, as it stands"
@@ -96,6 +98,9 @@ wait "$simulator"
 wait_for "the figures are the truth" is_counted truth.csv
 cat truth.csv
 must "the journal has the codes" has_said started
+must "every license server reports" seatmeter servers
+must "the aggregator says so, too" runuser -u seatmeter-aggregator -- seatmeter-aggregator status
+must "completions are installed" test -s /usr/share/bash-completion/completions/seatmeter-agent
 must "the figures are the sum of what was received" runuser -u seatmeter-aggregator -- seatmeter-aggregator verify
 
 step "a purge leaves nothing"

@@ -124,8 +124,11 @@ fn matches(expected: &[String], screen: &str) -> bool {
 fn shape(line: &str) -> String {
     let mut shape = String::new();
     let mut number = String::new();
-    for char in line.trim().chars().chain(['\n']) {
-        if char.is_ascii_digit() {
+    let mut chars = line.trim().chars().chain(['\n']).peekable();
+    while let Some(char) = chars.next() {
+        // A comma between two digits separates thousands.
+        let separates = char == ',' && !number.is_empty() && chars.peek().is_some_and(char::is_ascii_digit);
+        if char.is_ascii_digit() || separates {
             number.push(char);
             continue;
         }

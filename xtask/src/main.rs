@@ -72,6 +72,9 @@ struct Sim {
     /// How many days the lines are spread over
     #[arg(long, default_value_t = 90.0)]
     days: f64,
+    /// The moment of the first line, RFC 3339
+    #[arg(long, default_value = "2026-01-01T08:00:00Z")]
+    start: jiff::Timestamp,
     /// How many times the server crashes and is started anew
     #[arg(long, default_value_t = 0)]
     crashes: u64,
@@ -122,6 +125,7 @@ fn simulate(options: &Sim) -> Result<()> {
         seed: options.seed,
         users: options.users,
         features: options.features,
+        start: options.start.as_second(),
         zone: TimeZone::get(&options.zone)?,
         seconds_a_line: options.days * 86_400.0 / options.lines as f64,
         crlf: options.crlf,

@@ -1,6 +1,7 @@
 //! `seatmeter.v1.UsageService`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use seatmeter_count::Month;
 use seatmeter_count::calendar::NotAMonth;
@@ -202,28 +203,30 @@ impl UsageService for UsageApi {
     }
 }
 
-/// Sends all people in portions. Each is read on its own, so that a slow client holds up no writer.
+/// Sends all people in portions. Who they are is found once; what each did is read by the portion, so that a slow client
+/// holds up no writer.
 async fn export(
     usage: UsageQuestions,
     month: Month,
     filter: Filter,
     parts: &mpsc::Sender<Result<ExportUsersResponse, Status>>,
 ) -> Result<(), Status> {
-    let mut after = None;
-    let mut is_first = true;
+    let asked = usage.clone();
+    let list = Arc::new(blocking(move || asked.user_list(month, &filter)).await?);
+    let mut from = 0;
     loop {
-        let (asked, filter, begin) = (usage.clone(), filter.clone(), after.take());
-        let page = blocking(move || asked.users(month, &filter, begin.as_ref(), EXPORT_PORTION)).await?;
+        let (asked, people) = (usage.clone(), list.clone());
+        let until = list.len().min(from + EXPORT_PORTION);
+        let users = blocking(move || asked.users_of(&people, from..until)).await?;
         let part = ExportUsersResponse {
-            users: page.users.into_iter().map(Into::into).collect(),
-            total_size: page.total as i64,
-            basis: is_first.then(|| usage.basis().into()),
-            completeness: is_first.then(|| page.completeness.into()),
+            users: users.into_iter().map(Into::into).collect(),
+            total_size: list.len() as i64,
+            basis: (from == 0).then(|| usage.basis().into()),
+            completeness: (from == 0).then(|| list.completeness.clone().into()),
         };
-        is_first = false;
-        if parts.send(Ok(part)).await.is_err() || page.next.is_none() {
+        if parts.send(Ok(part)).await.is_err() || until == list.len() {
             return Ok(());
         }
-        after = page.next;
+        from = until;
     }
 }

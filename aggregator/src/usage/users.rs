@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
 
 use super::completeness::{Completeness, completeness};
-use super::open_sessions::{open_in, usages};
+use super::open_sessions::{OpenPart, open_in, usages};
+use super::people::People;
 use super::rules::PersonRule;
 use super::{Filter, Selection, Skus, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
@@ -50,6 +51,38 @@ struct Sum {
     skus: BTreeSet<String>,
 }
 
+/// The people of a month, in order: found once, then read in pages.
+pub struct UserList {
+    month: Month,
+    fleet: FleetSnapshot,
+    wanted: Vec<Wanted>,
+    /// All identities that count.
+    who: RoaringBitmap,
+    /// The people, by realm and name.
+    order: Vec<u32>,
+    /// How complete the month is, for the license servers selected.
+    pub completeness: Completeness,
+}
+
+impl UserList {
+    /// The number of people.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether nobody counts.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+/// The usage of one feature that the filter lets through: its SKU, and the identities that count.
+struct Wanted {
+    key: UsageKey,
+    sku: String,
+    who: RoaringBitmap,
+}
+
 impl UsageQuestions {
     /// A page of the people who used SKUs in a month, after this one.
     pub fn users(
@@ -59,6 +92,22 @@ impl UsageQuestions {
         after: Option<&(String, String)>,
         page_size: usize,
     ) -> Result<UsersPage, UsageError> {
+        let list = self.user_list(month, filter)?;
+        let from = match after {
+            None => 0,
+            Some((realm, name)) => {
+                let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+                list.order.partition_point(|person| key(&people, *person) <= (realm.as_str(), name.as_str()))
+            }
+        };
+        let until = list.len().min(from.saturating_add(page_size));
+        let users = self.users_of(&list, from..until)?;
+        let next = users.last().filter(|_| until < list.len()).map(|user| (user.realm.clone(), user.person.clone()));
+        Ok(UsersPage { users, next, total: list.len() as u64, completeness: list.completeness })
+    }
+
+    /// Finds the people who used SKUs in a month.
+    pub fn user_list(&self, month: Month, filter: &Filter) -> Result<UserList, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
             self.refresh_people(connection)?;
@@ -70,26 +119,31 @@ impl UsageQuestions {
             };
             let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
             let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
+            let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
             let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-            let who: RoaringBitmap = wanted.iter().fold(RoaringBitmap::new(), |mut all, (_, _, identities)| {
-                all |= identities;
-                all
-            });
-            let all = people.of(&who);
-            let key = |person: u32| (people.get(person).realm.as_str(), people.get(person).key.as_str());
-            let mut order: Vec<u32> =
-                all.iter().filter(|person| after.is_none_or(|(realm, name)| key(*person) > (realm, name))).collect();
-            order.sort_by_key(|person| key(*person));
-            let page = &order[..order.len().min(page_size)];
-            let mut users = Vec::with_capacity(page.len());
-            for person in page {
+            let mut order: Vec<u32> = people.of(&who).iter().collect();
+            order.sort_by_key(|person| key(&people, *person));
+            drop(people);
+            Ok(Ok(UserList { month, fleet, wanted, who, order, completeness }))
+        })?
+    }
+
+    /// The usage of a part of the people.
+    pub fn users_of(&self, list: &UserList, range: std::ops::Range<usize>) -> Result<Vec<UserUsage>, UsageError> {
+        let open: HashMap<u32, Vec<OpenPart>> = self.open_by_identity(list);
+        Ok(self.store.read(|connection| {
+            let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+            let mut users = Vec::with_capacity(range.len());
+            for person in &list.order[range] {
                 let person = people.get(*person);
                 let mut sum = Sum { figures: FactFigures::NOTHING, skus: BTreeSet::new() };
                 let used: Vec<u32> =
-                    person.identities.iter().copied().filter(|identity| who.contains(*identity)).collect();
+                    person.identities.iter().copied().filter(|identity| list.who.contains(*identity)).collect();
                 for identity in &used {
-                    self.add_facts(connection, &wanted, *identity, &mut sum)?;
-                    self.add_open(&fleet, month, &wanted, *identity, &mut sum);
+                    add_facts(connection, &list.wanted, *identity, &mut sum)?;
+                    for part in open.get(identity).into_iter().flatten() {
+                        self.add_open(part, &mut sum);
+                    }
                 }
                 users.push(UserUsage {
                     person: person.key.clone(),
@@ -99,16 +153,10 @@ impl UsageQuestions {
                     figures: sum.figures,
                 });
             }
-            let is_last = page.len() == order.len();
-            let next = page.last().filter(|_| !is_last).map(|person| {
-                let (realm, name) = key(*person);
-                (realm.to_owned(), name.to_owned())
-            });
-            Ok(Ok(UsersPage { users, next, total: all.len(), completeness }))
-        })?
+            Ok(users)
+        })?)
     }
 
-    /// The usages that the filter lets through, each with its SKU and the identities that count.
     fn wanted(
         &self,
         connection: &mut dyn Connection,
@@ -116,57 +164,58 @@ impl UsageQuestions {
         skus: &Skus,
         month: Month,
         selection: &Selection,
-    ) -> Result<Vec<(UsageKey, String, RoaringBitmap)>, StoreError> {
+    ) -> Result<Vec<Wanted>, StoreError> {
         let mut wanted = Vec::new();
         for (key, usage) in usages(connection, fleet, &self.calendar, month, month)? {
             let Some(server) = fleet.server_of(key.0) else { continue };
-            let Some(sku) = skus.get(&key.2) else { continue };
-            if selection.has(server, sku) {
-                let who = match self.rules.person {
-                    PersonRule::Held => usage.held,
-                    PersonRule::CheckedOut => usage.checked_out,
-                };
-                wanted.push((key, sku.id.clone(), who));
-            }
+            let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
+            let who = match self.rules.person {
+                PersonRule::Held => usage.held,
+                PersonRule::CheckedOut => usage.checked_out,
+            };
+            wanted.push(Wanted { key, sku: sku.id.clone(), who });
         }
         Ok(wanted)
     }
 
-    fn add_facts(
-        &self,
-        connection: &mut dyn Connection,
-        wanted: &[(UsageKey, String, RoaringBitmap)],
-        identity: u32,
-        sum: &mut Sum,
-    ) -> Result<(), StoreError> {
-        for (key, sku, _) in wanted.iter().filter(|(_, _, who)| who.contains(identity)) {
-            sum.skus.insert(sku.clone());
-            if let Some(fact) = facts::fact(connection, *key, identity)? {
-                sum.figures.add(&fact);
+    /// The parts of open sessions of the features wanted, by identity.
+    fn open_by_identity(&self, list: &UserList) -> HashMap<u32, Vec<OpenPart>> {
+        let features: HashSet<(i64, u32)> = list.wanted.iter().map(|wanted| (wanted.key.0, wanted.key.2)).collect();
+        let mut open: HashMap<u32, Vec<OpenPart>> = HashMap::new();
+        for part in open_in(&list.fleet, list.month, &self.calendar) {
+            if features.contains(&(part.log_id, part.session.feature)) {
+                open.entry(part.session.client.identity).or_default().push(part);
             }
         }
-        Ok(())
+        open
     }
 
-    /// Sessions that are still open.
-    fn add_open(
-        &self,
-        fleet: &FleetSnapshot,
-        month: Month,
-        wanted: &[(UsageKey, String, RoaringBitmap)],
-        identity: u32,
-        sum: &mut Sum,
-    ) {
+    /// Adds a session that is still open.
+    fn add_open(&self, part: &OpenPart, sum: &mut Sum) {
         let mut calendar = self.calendar.clone();
-        let features: HashMap<(i64, u32), ()> =
-            wanted.iter().map(|((log, _, feature), _, _)| ((*log, *feature), ())).collect();
-        for part in open_in(fleet, month, &self.calendar) {
-            if part.session.client.identity != identity || !features.contains_key(&(part.log_id, part.session.feature)) {
-                continue;
-            }
-            let span = calendar.span(part.from);
-            sum.figures.touch(calendar.days(span, part.from, part.through), part.from, part.through);
-            sum.figures.seat_seconds += part.seat_seconds();
+        let span = calendar.span(part.from);
+        sum.figures.touch(calendar.days(span, part.from, part.through), part.from, part.through);
+        sum.figures.seat_seconds += part.seat_seconds();
+    }
+}
+
+/// Realm and name, by which people are ordered.
+fn key(people: &People, person: u32) -> (&str, &str) {
+    let person = people.get(person);
+    (&person.realm, &person.key)
+}
+
+fn add_facts(
+    connection: &mut dyn Connection,
+    wanted: &[Wanted],
+    identity: u32,
+    sum: &mut Sum,
+) -> Result<(), StoreError> {
+    for Wanted { key, sku, .. } in wanted.iter().filter(|wanted| wanted.who.contains(identity)) {
+        sum.skus.insert(sku.clone());
+        if let Some(fact) = facts::fact(connection, *key, identity)? {
+            sum.figures.add(&fact);
         }
     }
+    Ok(())
 }

@@ -9,9 +9,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pipeline::Pipeline;
+use pipeline::{Pipeline, Running};
 
-use crate::process::{cargo, program_folder, run};
+use crate::process::{cargo, program_folder, run, target_folder};
 use crate::sim;
 
 const LINES: u64 = 10_000_000;
@@ -19,12 +19,23 @@ const LINES: u64 = 10_000_000;
 /// How long an idle agent is watched.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// What all measurements know.
+struct Bench {
+    programs: PathBuf,
+    folder: PathBuf,
+    log: PathBuf,
+    /// Checkouts in the log.
+    outs: u64,
+    /// The log's size, in megabytes.
+    megabytes: f64,
+    grep: Took,
+}
+
 /// Measures, and prints.
 pub fn bench(root: &Path) -> Result<()> {
     let packages = ["-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"];
     cargo(root, &[["build", "--release"].as_slice(), packages.as_slice()].concat())?;
-    let programs = program_folder(root, "release");
-    let folder = root.join("target/bench");
+    let folder = target_folder(root).join("bench");
     fs::create_dir_all(&folder)?;
     let (log, outs) = simulated_log(&folder)?;
     // The parser alone, in memory: bytes a second of one core.
@@ -32,67 +43,81 @@ pub fn bench(root: &Path) -> Result<()> {
         .args(["bench", "-p", "seatmeter-agent"])
         .current_dir(root)
         .env("SEATMETER_BENCH_LOG", &log))?;
-
-    let size = fs::metadata(&log)?.len() as f64 / 1e6;
-    println!("\n{LINES} lines, {size:.0} MB, 20,000 people, 20 features, three months; page cache warm\n");
+    let megabytes = fs::metadata(&log)?.len() as f64 / 1e6;
+    println!("\n{LINES} lines, {megabytes:.0} MB, 20,000 people, 20 features, three months; page cache warm\n");
     let (grep, _) = best(Command::new("grep").env("LC_ALL", "C").args(["-c", "OUT:"]).arg(&log))?;
     println!("grep -c OUT:   {:.2} s wall, {:.2} s CPU", grep.wall, grep.cpu);
-    let agent = programs.join("seatmeter-agent");
-    let (scan, output) = best(Command::new(&agent).args(["scan", "--output", "csv"]).arg(&log))?;
-    let events = events_of(&output)?;
-    println!(
-        "scan           {:.2} s wall, {:.2} s CPU: {:.1} times grep's CPU (aim: 3)",
-        scan.wall,
-        scan.cpu,
-        scan.cpu / grep.cpu
-    );
+    let bench = Bench { programs: program_folder(root, "release"), folder, log, outs, megabytes, grep };
+    let events = bench.scan()?;
+    bench.pipeline_and_idle()?;
+    bench.backlog(events)
+}
 
-    let pipeline = Pipeline::new(&programs, &folder, &log)?;
-    let serving = pipeline.serve()?;
-    let began = Instant::now();
-    let running = pipeline.follow()?;
-    pipeline.wait_for(outs)?;
-    let wall = began.elapsed().as_secs_f64();
-    println!(
-        "whole pipeline      {wall:.2} s wall, {:.0} MB/s: {:.1} times grep's wall (aim: 8)",
-        size / wall,
-        wall / grep.wall
-    );
-    println!(
-        "               CPU: agent {:.2} s, aggregator {:.2} s; at most {:.0} MB of the agent resident (aim: 64)",
-        running.cpu()?,
-        serving.cpu()?,
-        running.peak_megabytes()?
-    );
-    drop(running);
+impl Bench {
+    /// `scan`. Returns the number of events in the log.
+    fn scan(&self) -> Result<u64> {
+        let mut scan = Command::new(self.programs.join("seatmeter-agent"));
+        let (scan, output) = best(scan.args(["scan", "--output", "csv"]).arg(&self.log))?;
+        let times = scan.cpu / self.grep.cpu;
+        println!("scan           {:.2} s wall, {:.2} s CPU: {times:.1} times grep's CPU (aim: 3)", scan.wall, scan.cpu);
+        events_of(&output)
+    }
 
-    let idle = pipeline.follow()?;
-    idle.wait_until_quiet()?;
-    let (cpu, wakes, began) = (idle.cpu()?, idle.wakes()?, Instant::now());
+    /// From the log to committed facts, and then the agent at rest.
+    fn pipeline_and_idle(&self) -> Result<()> {
+        let pipeline = Pipeline::new(&self.programs, &self.folder, &self.log)?;
+        let serving = pipeline.serve()?;
+        let began = Instant::now();
+        let running = pipeline.follow()?;
+        pipeline.wait_for(self.outs)?;
+        let wall = began.elapsed().as_secs_f64();
+        println!(
+            "whole way      {wall:.2} s wall, {:.0} MB/s: {:.1} times grep's wall (aim: 8)",
+            self.megabytes / wall,
+            wall / self.grep.wall
+        );
+        println!(
+            "               CPU: agent {:.2} s, aggregator {:.2} s; at most {:.0} MB of the agent resident (aim: 64)",
+            running.cpu()?,
+            serving.cpu()?,
+            running.peak_megabytes()?
+        );
+        drop(running);
+        idle(&pipeline.follow()?)
+    }
+
+    /// The buffer's size, and the agent that drains it.
+    fn backlog(&self, events: u64) -> Result<()> {
+        let pipeline = Pipeline::new(&self.programs, &self.folder, &self.log)?;
+        let alone = pipeline.follow()?;
+        alone.wait_until_quiet()?;
+        let buffered = pipeline.buffer_bytes()?;
+        let each = buffered as f64 / events as f64;
+        println!("buffer         {buffered} bytes, {each:.2} bytes an event on disk (aim: 8)");
+        let _serving = pipeline.serve()?;
+        pipeline.wait_for(self.outs)?;
+        println!("backlog drains at most {:.0} MB of the agent resident (aim: 64)", alone.peak_megabytes()?);
+        Ok(())
+    }
+}
+
+/// An agent that has nothing to do.
+fn idle(agent: &Running) -> Result<()> {
+    agent.wait_until_quiet()?;
+    let (cpu, wakes, began) = (agent.cpu()?, agent.wakes()?, Instant::now());
     std::thread::sleep(IDLE);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
         "idle agent     {:.1} MB resident (aim: 10), {:.0} ms of CPU a minute (aim: 20), woken {:.0} times a minute, \
          over {minutes:.0} minutes",
-        idle.megabytes()?,
-        (idle.cpu()? - cpu) * 1e3 / minutes,
-        (idle.wakes()? - wakes) / minutes
+        agent.megabytes()?,
+        (agent.cpu()? - cpu) * 1e3 / minutes,
+        (agent.wakes()? - wakes) / minutes
     );
     println!(
         "               not measured here, a minute of others: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
          OpenTelemetry 29 to 45 MB, 300 ms; Vector 34 to 52 MB, 68 ms"
     );
-    drop((idle, serving));
-
-    let pipeline = Pipeline::new(&programs, &folder, &log)?;
-    let alone = pipeline.follow()?;
-    alone.wait_until_quiet()?;
-    let buffered = pipeline.buffer_bytes()?;
-    println!("buffer         {buffered} bytes, {:.2} bytes an event on disk (aim: 8)", buffered as f64 / events as f64);
-    let serving = pipeline.serve()?;
-    pipeline.wait_for(outs)?;
-    println!("backlog drains at most {:.0} MB of the agent resident (aim: 64)", alone.peak_megabytes()?);
-    drop((alone, serving));
     Ok(())
 }
 
@@ -143,11 +168,11 @@ fn best(command: &mut Command) -> Result<(Took, Output)> {
     Ok((best, last.context("it ran three times")?))
 }
 
-/// `... lines read: 9947179 events, ...`: what a scan says at its end.
+/// `... lines read: 9,947,179 events, ...`: what a scan says at its end.
 fn events_of(scan: &Output) -> Result<u64> {
     let said = String::from_utf8_lossy(&scan.stderr);
     let events = said.split(" events").next().and_then(|before| before.rsplit(' ').next());
-    Ok(events.context("a scan tells its events")?.parse()?)
+    Ok(events.context("a scan tells its events")?.replace(',', "").parse()?)
 }
 
 const TICKS_A_SECOND: f64 = 100.0;

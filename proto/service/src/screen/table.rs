@@ -175,7 +175,7 @@ impl View {
         let mut columns = self.chosen(columns)?;
         let is_free = self.wide || !self.columns.is_empty();
         if !is_free {
-            let is_absent = |column: &Column| rows.iter().all(|row| row.get(column.field).is_none_or(Value::is_null));
+            let is_absent = |column: &Column| rows.iter().all(|row| row.get(column.field).is_none_or(is_empty));
             columns.retain(|column| column.rank != WIDE && (column.rank == 0 || rows.is_empty() || !is_absent(column)));
         }
         let width = page_width();
@@ -313,6 +313,10 @@ fn object(value: &impl Serialize) -> Result<Map<String, Value>, serde_json::Erro
         Value::Object(map) => map,
         _ => Map::new(),
     })
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// A value in one cell of CSV: absent is empty, a list is joined by semicolons.
