@@ -3,6 +3,7 @@
 use roaring::RoaringBitmap;
 use seatmeter_aggregator::store::names::{self, Feature, Name, NameKind};
 use seatmeter_aggregator::store::received::{self, LicenseServer, Log, Stream};
+use seatmeter_aggregator::store::settings::set_setting;
 use seatmeter_aggregator::store::usage::{self, Usage};
 use seatmeter_aggregator::store::{Store, StoreError, in_transaction};
 use seatmeter_proto::v1::{Heartbeat, Hello, SourceState, SourceStatus};
@@ -24,6 +25,8 @@ fn fill(cluster: &TestCluster) {
     std::fs::create_dir_all(&state).unwrap();
     let store = Store::open_embedded(&state).unwrap();
     in_transaction(store.writer().unwrap().as_mut(), |connection| -> Result<(), StoreError> {
+        // As if the aggregator had run before: the days of the facts are those of its time zone.
+        set_setting(connection, "time_zone", "UTC")?;
         for id in 1..=SERVERS {
             let name = format!("license-server-with-a-long-name-{id:05}.example.com");
             let realm = String::new();

@@ -59,10 +59,12 @@ impl Projection {
         through: i64,
     ) -> Result<(), StoreError> {
         let Some(log) = logs.get(&log_id) else { return Ok(()) };
-        let after = if self.logs.contains_key(&log_id) { log.projected_through } else { 0 };
+        let projected_through = log.projected_through;
+        let is_known = self.logs.contains_key(&log_id);
+        let after = if is_known { projected_through } else { 0 };
         self.logs.entry(log_id).or_default();
-        let mut last = log.projected_through;
-        for stream in received::streams(archive)?.into_iter().filter(|stream| stream.log_id == log_id) {
+        let mut last = projected_through;
+        for stream in received::streams_of_log(archive, log_id)? {
             received::each_batch(archive, stream.id, after, &mut |archived| {
                 if archived.id > through {
                     return Ok(());
@@ -79,7 +81,10 @@ impl Projection {
                 Ok(())
             })?;
         }
-        self.ahead.insert(log_id, last);
+        // With nothing new, there is nothing to write: a fleet of idle logs costs no commit at a start.
+        if last > projected_through || !is_known {
+            self.ahead.insert(log_id, last);
+        }
         Ok(())
     }
 

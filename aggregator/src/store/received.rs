@@ -5,7 +5,7 @@ use seatmeter_proto::v1::{Batch, Heartbeat, Hello};
 use prost::Message;
 
 use super::StoreError;
-use super::engine::{Connection, Value};
+use super::engine::{Connection, Row, Value};
 
 use super::sql::statements;
 
@@ -26,6 +26,9 @@ statements! {
     UPDATE_PROJECTION = "UPDATE log SET last_line_at = $1, projected_through = $2, needs_rebuild = $3, state = $4 WHERE id = $5";
     SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised
          FROM stream ORDER BY log_id, begins_at, fingerprint";
+    SELECT_STREAMS_OF_LOG = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored,
+             unrecognised
+         FROM stream WHERE log_id = $1 ORDER BY begins_at, fingerprint";
     UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
          last_line_at, events, ignored, unrecognised)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -244,24 +247,38 @@ pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(),
     connection.execute(UPDATE_PROJECTION, &values).map(drop)
 }
 
-/// All streams.
+/// All streams, in the order of their logs.
 pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_STREAMS, &[], &mut |row| {
-        found.push(Stream {
-            id: row.int(0)?,
-            server_id: row.int(1)?,
-            log_id: row.int(2)?,
-            fingerprint: row.blob(3)?.into(),
-            realm: row.text(4)?.into(),
-            begins_at: row.int(5)?,
-            mark: row.int(6)? as u64,
-            last_line_at: row.int(7)?,
-            lines: [row.int(8)?, row.int(9)?, row.int(10)?],
-        });
+        found.push(stream_of(row)?);
         Ok(())
     })?;
     Ok(found)
+}
+
+/// The streams of a log, in their order.
+pub fn streams_of_log(connection: &mut dyn Connection, log_id: i64) -> Result<Vec<Stream>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(SELECT_STREAMS_OF_LOG, &[log_id.into()], &mut |row| {
+        found.push(stream_of(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
+    Ok(Stream {
+        id: row.int(0)?,
+        server_id: row.int(1)?,
+        log_id: row.int(2)?,
+        fingerprint: row.blob(3)?.into(),
+        realm: row.text(4)?.into(),
+        begins_at: row.int(5)?,
+        mark: row.int(6)? as u64,
+        last_line_at: row.int(7)?,
+        lines: [row.int(8)?, row.int(9)?, row.int(10)?],
+    })
 }
 
 /// Adds a stream, or moves its mark.

@@ -163,6 +163,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
     "ALTER TABLE gap RENAME COLUMN start_at TO start_position",
     "ALTER TABLE gap RENAME COLUMN end_at TO end_position",
     "ALTER TABLE unrecognised RENAME COLUMN near TO previous_line_at",
+    "CREATE INDEX stream_log ON stream (log_id)",
 ]];
 
 /// Brings the tables to this version.

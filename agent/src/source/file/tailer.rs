@@ -131,6 +131,7 @@ impl LogTailer {
             found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
         }
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
+        let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);
         let (parts, mut problem) = self.identify_files(found)?;
         self.report_lost(cut, &parts)?;
         let has_parts = !parts.is_empty();
@@ -156,8 +157,24 @@ impl LogTailer {
                 // It has come meanwhile.
                 Ok(_) => Ok(has_parts),
             },
-            None => Ok(has_parts),
+            None => {
+                if let Some(size) = current_size.filter(|_| self.open.is_none()) {
+                    self.note_unopened(size);
+                }
+                Ok(has_parts)
+            }
         }
+    }
+
+    /// Notes a current file that has no whole line yet, and so is no stream yet.
+    fn note_unopened(&self, size: u64) {
+        let mut status = lock(&self.status);
+        if status.undated_lines > 0 {
+            return;
+        }
+        status.state = if size == 0 { LogState::Empty } else { LogState::Following };
+        (status.message, status.detail) = (String::new(), String::new());
+        (status.position, status.size) = (0, size);
     }
 
     /// Lets go of the open file, after the last byte of it is read. Returns the stream and how far it was known to
