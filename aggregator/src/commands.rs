@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
-use seatmeter_aggregator::fleet::report::ReportState;
 use seatmeter_aggregator::ingest::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::{self, Listening};
@@ -96,8 +95,8 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         .and_then(|text| serde_json::from_slice(&text).ok());
     let file = database(&config.state);
     let database_bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-    let servers = if file.exists() { Fleet::new(Store::open_embedded(&config.state)?).license_servers("")? } else { Vec::new() };
-    let reporting = servers.iter().filter(|server| server.state == ReportState::Ok).count() as u64;
+    let servers = if file.exists() { Fleet::new(Store::open_current(&config.state)?).license_servers("")? } else { Vec::new() };
+    let reporting = servers.iter().filter(|server| server.state.is_well()).count() as u64;
     let status = Status {
         running,
         well: running && reporting == servers.len() as u64,
@@ -128,7 +127,7 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
 
 pub(crate) fn verify(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
-    let store = Store::open_embedded(&config.state)?;
+    let store = Store::open_current(&config.state)?;
     let scratch = config.state.join(format!("verify-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     let found = verify::verify(&store, &config.calendar, &scratch);

@@ -138,7 +138,7 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     check(&columns, batch)?;
     for name in columns.strings.iter_mut().filter(|name| name.contains('\0')) {
         // No text column of PostgreSQL can hold a NUL.
-        *name = name.replace('\0', "\u{fffd}");
+        *name = name.replace('\0', "?");
     }
     Ok(columns)
 }

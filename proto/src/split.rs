@@ -53,7 +53,6 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
         parts[index - 1].end_position = parts[index].start_position;
     }
     if let Some(first) = parts.first_mut() {
-        first.start_position = batch.start_position;
         first.lost_before = batch.lost_before;
         first.replaces_tail = batch.replaces_tail;
         // Lines cannot be divided by part; they count once.
@@ -74,13 +73,15 @@ fn divide(
     limits: &Limits,
     parts: &mut Vec<Batch>,
 ) -> Result<(), SplitError> {
-    let part = columns_of(columns, list);
+    // The first part covers the batch from its start, where no event needs to be.
+    let base = if parts.is_empty() { batch.start_position } else { list.first().map_or(0, |(position, _)| *position) };
+    let part = columns_of(columns, list, base);
     let size = part.encoded_len() as u32;
     let fits = |value: usize, limit: u32| limit == 0 || value <= limit as usize;
     if fits(list.len(), limits.max_batch_events) && fits(size as usize, limits.max_columns_bytes) {
         let (sealed, columns_size) = seal(&part)?;
         parts.push(Batch {
-            start_position: list.first().map_or(batch.start_position, |(position, _)| *position),
+            start_position: base,
             end_position: batch.end_position,
             lost_before: false,
             replaces_tail: false,
@@ -93,18 +94,20 @@ fn divide(
         });
         return Ok(());
     }
-    if list.len() <= 1 {
-        return Err(SplitError::OneEvent { limit: limits.max_columns_bytes, needed: size });
-    }
-    let (left, right) = list.split_at(list.len() / 2);
+    // A part ends where the next one begins: between two events of one position, there is no such place.
+    let between = |index: &usize| list[*index - 1].0 < list[*index].0;
+    let middle = list.len() / 2;
+    let cut = (middle..list.len()).find(|index| *index > 0 && between(index)).or_else(|| (1..middle).rev().find(between));
+    let Some(cut) = cut else { return Err(SplitError::OneEvent { limit: limits.max_columns_bytes, needed: size }) };
+    let (left, right) = list.split_at(cut);
     divide(batch, columns, left, limits, parts)?;
     divide(batch, columns, right, limits, parts)
 }
 
-/// Columns of these events alone, with the names, features and clients that they refer to.
-fn columns_of(all: &Columns, list: &[(u64, Event)]) -> Columns {
+/// Columns of these events alone, with the names, features and clients that they refer to; positions relative to a base.
+fn columns_of(all: &Columns, list: &[(u64, Event)], base: u64) -> Columns {
     let mut made = Made { all, columns: Columns::default(), strings: HashMap::new(), features: HashMap::new(), clients: HashMap::new() };
-    let (mut last_at, mut last_position) = (0, list.first().map_or(0, |(position, _)| *position));
+    let (mut last_at, mut last_position) = (0, base);
     for (position, event) in list {
         let event = made.event(*event);
         // Fits: positions of one batch differ by less than its range.

@@ -152,6 +152,6 @@ step "a purge leaves nothing"
 msi /x "$next" PURGE=1
 leaves_nothing
 same "what stays is what the administrator put there" "agent.key agent.pem authority.pem" \
-  "$(find "$c" -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
+  "$(cd "$c" && find . -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
 
 step "all of it holds"

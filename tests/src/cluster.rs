@@ -206,6 +206,7 @@ impl TestCluster {
 
     /// Kills the aggregator and what it was started by.
     pub fn kill_aggregator_and_wrapper(&mut self) {
+        self.forget_ports();
         kill_children(self.aggregator.as_ref().unwrap().id());
         self.aggregator.take().unwrap().wait().unwrap();
     }

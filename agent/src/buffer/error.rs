@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use seatmeter_service::state::disk_full;
 
 /// Why the buffer does not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum BufferError {
         quota: u64,
     },
     /// No space is left on the disk. The log keeps the rest.
-    #[error("no space is left on the disk of {path}: free some, reading then goes on by itself")]
+    #[error("{}: free some, and reading goes on by itself", disk_full(.path))]
     DiskFull {
         /// The database.
         path: PathBuf,

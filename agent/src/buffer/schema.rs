@@ -43,7 +43,8 @@ const MIGRATIONS: [&str; 2] = [
          'parser_state', json_extract(state, '$.bookmark'),
          'tail', json_extract(state, '$.tail'),
          'first_day', json_extract(state, '$.first_day'),
-         'head', json_extract(state, '$.head')));",
+         'head', json_extract(state, '$.head')))
+     WHERE json_valid(state);",
 ];
 
 /// The version that this program knows.

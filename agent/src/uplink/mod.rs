@@ -24,7 +24,7 @@ use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
 use seatmeter_proto::v1::{BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse, Limits, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -45,6 +45,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// No more of the buffer than this is on its way at once, whatever the number of batches.
 const BYTES_IN_FLIGHT: usize = WINDOW as usize;
+
+/// Batches in flight where the aggregator names no limit.
+const BATCHES_IN_FLIGHT: usize = 8;
 
 /// Delivers what is in the buffer, until told to stop.
 pub struct Uplink {
@@ -121,19 +124,29 @@ impl Uplink {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = self.capture.changes();
+        // Moved by an answer, or by the first batch in flight; by nothing else that happens meanwhile.
+        let mut due = Instant::now() + ANSWER_TIMEOUT;
         loop {
             if self.buffer.epoch() != session.epoch {
                 return Err(Ended::Resend);
             }
-            self.fill(&mut session).await?;
+            if session.flight.is_empty() {
+                due = Instant::now() + ANSWER_TIMEOUT;
+            }
+            tokio::select! {
+                filled = self.fill(&mut session) => filled?,
+                () = tokio::time::sleep_until(due) => return Err(Ended::Silent),
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
             tokio::select! {
                 message = session.answer() => {
+                    due = Instant::now() + ANSWER_TIMEOUT;
                     if let Down::Acknowledgement(acknowledgement) = message? {
                         self.settle(&acknowledgement.results, &mut session.flight).await?;
                     }
                 }
                 () = self.buffer.appended() => {}
-                () = tokio::time::sleep(ANSWER_TIMEOUT), if !session.flight.is_empty() => return Err(Ended::Silent),
+                () = tokio::time::sleep_until(due), if !session.flight.is_empty() => return Err(Ended::Silent),
                 _ = heartbeat.tick() => self.send_heartbeat(&session).await?,
                 Ok(()) = changes.changed() => self.send_heartbeat(&session).await?,
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -172,7 +185,10 @@ impl Uplink {
 
     /// Sends batches until as many are in flight as may be.
     async fn fill(&self, session: &mut Session) -> Result<(), Ended> {
-        let window = session.limits.max_batches_in_flight.clamp(1, 64) as usize;
+        let window = match session.limits.max_batches_in_flight {
+            0 => BATCHES_IN_FLIGHT,
+            limit => limit.min(64) as usize,
+        };
         while session.flight.len() < window && session.flight.bytes() < BYTES_IN_FLIGHT {
             if session.flight.next.is_empty() {
                 self.load(session).await?;
@@ -196,7 +212,11 @@ impl Uplink {
                     let parts = parts.into_iter().enumerate();
                     session.flight.next.extend(parts.map(|(index, batch)| Part { batch, is_last: index == last }));
                 }
-                Err(error) => self.set_aside(sequence, &error.to_string()).await?,
+                Err(error) => {
+                    // The batch after it now says that something before it is lost: it is loaded again.
+                    self.set_aside(sequence, &error.to_string()).await?;
+                    return Err(Ended::Resend);
+                }
             }
         }
         Ok(())
@@ -206,17 +226,20 @@ impl Uplink {
         let buffer = self.buffer.clone();
         let depth = blocking(move || buffer.depth()).await?;
         let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
-        send(&session.requests, Up::Heartbeat(beat)).await
+        // Where there is no room, the aggregator does not read: batches wait, and the next heartbeat says the same.
+        let _ = session.requests.try_send(IngestRequest { message: Some(Up::Heartbeat(beat)) });
+        Ok(())
     }
 
     /// Does what the aggregator's results ask for.
     async fn settle(&self, results: &[BatchResult], flight: &mut Flight) -> Result<(), Ended> {
-        let mut done = Vec::new();
+        let (mut done, mut has_durable) = (Vec::new(), false);
         let mut trouble = None;
         for result in results {
             let Some(sent) = flight.take(result.sequence) else { continue };
             match result.outcome() {
                 BatchOutcome::Committed | BatchOutcome::Duplicate | BatchOutcome::Trimmed => {
+                    has_durable = true;
                     done.extend(sent.is_last.then_some(result.sequence));
                 }
                 BatchOutcome::Gap => {
@@ -235,11 +258,13 @@ impl Uplink {
         }
         let buffer = self.buffer.clone();
         blocking(move || buffer.acknowledge(&done)).await?;
-        // No news by itself: it is told with the next.
-        self.status.send_if_modified(|status| {
-            status.acknowledged_at = Some(Timestamp::now().as_second());
-            false
-        });
+        if has_durable {
+            // No news by itself: it is told with the next.
+            self.status.send_if_modified(|status| {
+                status.acknowledged_at = Some(Timestamp::now().as_second());
+                false
+            });
+        }
         trouble.map_or(Ok(()), Err)
     }
 

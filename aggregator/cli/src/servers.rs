@@ -106,6 +106,11 @@ impl LogRow {
     }
 }
 
+/// Whether nobody needs to look into it.
+fn is_well(state: ReportState) -> bool {
+    matches!(state, ReportState::Ok | ReportState::NotFollowed)
+}
+
 /// The state as a program reads it.
 fn state_name(state: ReportState) -> &'static str {
     match state {
@@ -116,6 +121,7 @@ fn state_name(state: ReportState) -> &'static str {
         ReportState::CannotRead => "cannot_read",
         ReportState::NotALog => "not_a_log",
         ReportState::Silent => "silent",
+        ReportState::NotFollowed => "not_followed",
         ReportState::Unspecified => "unknown",
     }
 }
@@ -127,6 +133,7 @@ fn status(state: ReportState, since: Option<String>, source: SourceState, detail
     let because = |text: &str| if source.is_empty() { text.to_owned() } else { format!("{text}: {source}") };
     match state {
         ReportState::Ok => "ok".into(),
+        ReportState::NotFollowed => "not followed".into(),
         ReportState::Late => format!("late{since}"),
         ReportState::Silent => format!("silent{since}"),
         ReportState::Never => because("never"),
@@ -172,10 +179,10 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
     let zone = zone(&time_zone);
     let mut rows: Vec<(ReportState, LogRow)> =
         servers.into_iter().flat_map(|server| LogRow::all_of(server, &zone)).collect();
-    rows.retain(|(state, _)| !asked.problems || *state != ReportState::Ok);
+    rows.retain(|(state, _)| !asked.problems || !is_well(*state));
     // Worst first; the order of names stays within.
-    rows.sort_by_key(|(state, _)| std::cmp::Reverse(*state as i32));
-    let troubled = rows.iter().filter(|(state, _)| *state != ReportState::Ok).count() as u64;
+    rows.sort_by_key(|(state, _)| (is_well(*state), std::cmp::Reverse(*state as i32)));
+    let troubled = rows.iter().filter(|(state, _)| !is_well(*state)).count() as u64;
     let rows: Vec<LogRow> = rows.into_iter().map(|(_, row)| row).collect();
     view.print(LOG_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
     if view.is_for_people() {

@@ -112,9 +112,9 @@ struct Envelope {
 /// All rows together: each person once.
 #[derive(Serialize)]
 struct Total {
-    unique_users: u64,
-    free_users: u64,
-    paid_users: u64,
+    unique_users: Option<u64>,
+    free_users: Option<u64>,
+    paid_users: Option<u64>,
 }
 
 pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Result<bool> {
@@ -130,9 +130,9 @@ pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Resu
     }
     let envelope = Envelope {
         total: Total {
-            unique_users: total.unique_users,
-            free_users: total.free_users,
-            paid_users: total.paid_users,
+            unique_users: total.reported.then_some(total.unique_users),
+            free_users: total.reported.then_some(total.free_users),
+            paid_users: total.reported.then_some(total.paid_users),
         },
         basis: found.basis.map(BasisJson::from),
         completeness: Some(CompletenessJson::new(&completeness)),

@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
-use crate::fleet::report::ReportState;
 use crate::fleet::{Fleet, FleetError};
 
 /// Answers questions about license servers and agents.
@@ -43,7 +42,7 @@ impl FleetService for FleetApi {
         let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
         answer(move || {
             let mut servers = fleet.license_servers(&asked.license_server)?;
-            servers.retain(|server| !asked.only_problems || server.state != ReportState::Ok);
+            servers.retain(|server| !asked.only_problems || !server.state.is_well());
             let total_size = servers.len() as i64;
             let rows = servers.into_iter().map(|server| (vec![server.key.clone()], server.into()));
             let (license_servers, next_page_token) = page.cut(rows);

@@ -10,7 +10,7 @@ use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_server::IngestService;
 use seatmeter_proto::v1::{
-    Acknowledgement, Batch, BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse, RefusalReason, Welcome,
+    Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, RefusalReason, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -87,7 +87,8 @@ impl Conversation {
         while let Some(request) = requests.next().await.transpose()? {
             match request.message {
                 Some(Up::Batch(batch)) => self.deliver(batch, &hello).await?,
-                Some(Up::Heartbeat(heartbeat)) => {
+                Some(Up::Heartbeat(mut heartbeat)) => {
+                    bound(&mut heartbeat);
                     let ahead = clock_ahead(heartbeat.clock.as_ref().map(|clock| clock.seconds));
                     self.enqueue(Command::Heartbeat(hello.clone(), Box::new(heartbeat), ahead)).await?;
                 }
@@ -174,6 +175,20 @@ fn validate(hello: &Hello) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// Sources of a heartbeat that are kept, and the bytes of their texts.
+const MAX_SOURCES: usize = 1000;
+const MAX_SOURCE_TEXT: usize = 1024;
+
+/// Cuts what an agent says of its sources to what answers can carry.
+fn bound(heartbeat: &mut Heartbeat) {
+    heartbeat.sources.truncate(MAX_SOURCES);
+    for source in &mut heartbeat.sources {
+        for text in [&mut source.log, &mut source.detail] {
+            text.truncate(text.floor_char_boundary(MAX_SOURCE_TEXT));
+        }
+    }
 }
 
 fn clock_ahead(agents: Option<i64>) -> i64 {

@@ -15,6 +15,9 @@ use crate::usage::users::UserUsage;
 /// The longest list within a message. An answer with more says how many there are, or has a method that pages them.
 const MAX_LIST: usize = 100;
 
+/// The most reasons for each license server where many are listed beside figures.
+const MAX_REASONS: usize = 10;
+
 /// The most SKUs that a person's row lists.
 const MAX_SKUS: usize = 1000;
 
@@ -77,6 +80,7 @@ impl From<Completeness> for v1::Completeness {
         let mut incomplete: Vec<_> = completeness.servers.into_iter().filter(|server| !server.is_complete()).collect();
         let incomplete_count = incomplete.len() as u64;
         incomplete.truncate(MAX_LIST);
+        incomplete.iter_mut().for_each(|server| server.reasons.truncate(MAX_REASONS));
         let incomplete = incomplete.into_iter().map(v1::ServerCompleteness::from).collect();
         Self { complete, incomplete, incomplete_count, server_count }
     }
@@ -150,6 +154,7 @@ impl From<Activity> for v1::Activity {
 impl From<ReportState> for v1::ReportState {
     fn from(state: ReportState) -> Self {
         match state {
+            ReportState::NotFollowed => Self::NotFollowed,
             ReportState::Ok => Self::Ok,
             ReportState::Late => Self::Late,
             ReportState::Waiting => Self::Waiting,

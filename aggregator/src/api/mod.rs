@@ -33,18 +33,11 @@ impl ConcurrencyLimit {
 }
 
 /// Answers a request on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
-    task: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(task).await {
-        Ok(answer) => answer.map_err(|error| error.into().into()),
-        Err(_) => Err(ApiError::Internal.into()),
-    }
-}
-
-/// The same as a response.
 async fn answer<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
     task: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    blocking(task).await.map(Response::new)
+    match tokio::task::spawn_blocking(task).await {
+        Ok(answer) => answer.map(Response::new).map_err(|error| error.into().into()),
+        Err(_) => Err(ApiError::Internal.into()),
+    }
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use super::status::ApiError;
 
 /// The bytes of rows after which a page ends. A message may have four times as many.
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// The sizes of a method's pages, in rows.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use seatmeter_count::Month;
 use seatmeter_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -31,6 +32,15 @@ pub enum ApiError {
         field: &'static str,
         /// What is wrong, and what to write.
         description: String,
+    },
+    /// A month that has not begun.
+    FutureMonth {
+        /// The field that names it.
+        field: &'static str,
+        /// The month.
+        month: Month,
+        /// The current month, in the billing time zone.
+        current: Month,
     },
     /// A page token that this method did not give out for these filters.
     PageToken,
@@ -88,8 +98,12 @@ impl From<ApiError> for Status {
             ApiError::Usage(UsageError::UnknownSku { id, known }) => {
                 unknown(ErrorReason::UnknownSku, "sku", "SKU", &id, &known)
             }
-            ApiError::Usage(error @ UsageError::FutureMonth { .. }) => {
-                wrong_field(ErrorReason::FutureMonth, "month", &error.to_string())
+            ApiError::FutureMonth { field, month, current } => {
+                let description = format!("{month} has not begun; the current month is {current}");
+                wrong_field(ErrorReason::FutureMonth, field, &description)
+            }
+            ApiError::Usage(UsageError::FutureMonth { month, current }) => {
+                ApiError::FutureMonth { field: "month", month, current }.into()
             }
             ApiError::Internal => {
                 let text = "the request could not be answered; this is a bug: please report it";

@@ -1,50 +1,63 @@
 //! `seatmeter.v1.UsageService`.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::time::Duration;
 
+use prost::Message;
 use seatmeter_count::Month;
+use seatmeter_count::name::fold_case;
 use seatmeter_count::calendar::NotAMonth;
 use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
     ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
     GetTrendResponse, ListActivityRequest, ListActivityResponse, ListCompletenessRequest, ListCompletenessResponse,
-    ListUsersRequest, ListUsersResponse, UsageTotal,
+    ListUsersRequest, ListUsersResponse, UsageTotal, UserUsage,
 };
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::paging::{Page, ROWS, THINGS};
+use super::paging::{MAX_BYTES, Page, ROWS, THINGS};
 use super::status::ApiError;
-use super::{ConcurrencyLimit, answer, blocking};
+use super::{ConcurrencyLimit, answer};
 use crate::usage::{Filter, UsageError, UsageQuestions};
 
 /// A range of months is at most this long.
 const MAX_MONTHS: i32 = 120;
 
+/// Exports at a time.
+const MAX_EXPORTS: usize = 8;
+
 /// People in one message of an export.
 const EXPORT_PORTION: usize = 1000;
+
+/// A client of an export that does not read for this long is let go.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers questions about usage.
 pub struct UsageApi {
     usage: UsageQuestions,
     limit: ConcurrencyLimit,
+    /// Exports take long, and have a limit of their own.
+    exports: ConcurrencyLimit,
 }
 
 impl UsageApi {
     /// Answers these questions, within a limit.
     pub fn new(usage: UsageQuestions, limit: ConcurrencyLimit) -> Self {
-        Self { usage, limit }
+        Self { usage, limit, exports: ConcurrencyLimit::new(MAX_EXPORTS) }
     }
 
     fn month(&self, field: &'static str, text: &str) -> Result<Month, ApiError> {
-        match text {
-            "" | "current" => Ok(self.usage.current_month()),
-            "last" => Ok(self.usage.current_month().previous()),
-            text => text.parse().map_err(|error: NotAMonth| ApiError::invalid(field, error.to_string())),
-        }
+        let current = self.usage.current_month();
+        let month = match text {
+            "" | "current" => current,
+            "last" => current.previous(),
+            text => text.parse().map_err(|error: NotAMonth| ApiError::invalid(field, error.to_string()))?,
+        };
+        if month > current { Err(ApiError::FutureMonth { field, month, current }) } else { Ok(month) }
     }
 
     /// The range of months that a request names.
@@ -81,6 +94,7 @@ impl UsageService for UsageApi {
         let usage = self.usage.clone();
         answer(move || {
             let found = usage.monthly(month, &filter, asked.by_server)?;
+            let reported = found.completeness.has_reported() || found.total_users > 0;
             let rows = found.rows.into_iter().map(|row| {
                 (vec![row.sku.id.clone(), row.license_server.clone().unwrap_or_default()], row.into())
             });
@@ -91,7 +105,12 @@ impl UsageService for UsageApi {
                 completeness: Some(found.completeness.into()),
                 latest_month: found.latest_month.map(|month| month.to_string()).unwrap_or_default(),
                 next_page_token,
-                total: Some(UsageTotal { unique_users: found.total_users, free_users: 0, paid_users: found.total_users }),
+                total: Some(UsageTotal {
+                    unique_users: found.total_users,
+                    free_users: 0,
+                    paid_users: found.total_users,
+                    reported,
+                }),
             })
         })
         .await
@@ -112,8 +131,9 @@ impl UsageService for UsageApi {
             let mut servers = usage.completeness(month, &asked.license_server)?.servers;
             servers.retain(|server| !asked.only_incomplete || !server.is_complete());
             let total_size = servers.len() as i64;
-            // By their place: names can differ in case alone from the order of keys.
-            let rows = servers.into_iter().enumerate().map(|(place, server)| (vec![format!("{place:09}")], server.into()));
+            let rows = servers
+                .into_iter()
+                .map(|server| (vec![fold_case(&server.license_server).into_owned()], server.into()));
             let (servers, next_page_token) = page.cut(rows);
             let basis = Some(usage.basis().into());
             Ok::<_, UsageError>(ListCompletenessResponse { servers, next_page_token, total_size, basis })
@@ -149,17 +169,17 @@ impl UsageService for UsageApi {
     type ExportUsersStream = Pin<Box<dyn Stream<Item = Result<ExportUsersResponse, Status>> + Send>>;
 
     async fn export_users(&self, request: Request<ExportUsersRequest>) -> Result<Response<Self::ExportUsersStream>, Status> {
-        let permit = self.limit.enter()?;
+        let permit = self.exports.enter()?;
         let asked = request.into_inner();
         let month = self.month("month", &asked.month)?;
         let filter = Filter { license_server: asked.license_server, sku: asked.sku };
         let (parts, stream) = mpsc::channel(2);
-        let usage = self.usage.clone();
-        tokio::spawn(async move {
+        let (usage, timers) = (self.usage.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            if let Err(status) = export(usage, month, filter, &parts).await {
+            if let Err(error) = export(&usage, month, &filter, &timers, &parts) {
                 // The client may have gone.
-                let _ = parts.send(Err(status)).await;
+                let _ = parts.try_send(Err(ApiError::from(error).into()));
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -203,30 +223,39 @@ impl UsageService for UsageApi {
     }
 }
 
-/// Sends all people in portions. Who they are is found once; what each did is read by the portion, so that a slow client
-/// holds up no writer.
-async fn export(
-    usage: UsageQuestions,
+/// Sends all people, in messages that are bounded in people and in bytes, of one consistent state. Runs on a thread that
+/// may wait. A client that does not read ends the export: it would hold the state for ever.
+fn export(
+    usage: &UsageQuestions,
     month: Month,
-    filter: Filter,
+    filter: &Filter,
+    timers: &Handle,
     parts: &mpsc::Sender<Result<ExportUsersResponse, Status>>,
-) -> Result<(), Status> {
-    let asked = usage.clone();
-    let list = Arc::new(blocking(move || asked.user_list(month, &filter)).await?);
-    let mut from = 0;
-    loop {
-        let (asked, people) = (usage.clone(), list.clone());
-        let until = list.len().min(from + EXPORT_PORTION);
-        let users = blocking(move || asked.users_of(&people, from..until)).await?;
-        let part = ExportUsersResponse {
-            users: users.into_iter().map(Into::into).collect(),
-            total_size: list.len() as i64,
-            basis: (from == 0).then(|| usage.basis().into()),
-            completeness: (from == 0).then(|| list.completeness.clone().into()),
-        };
-        if parts.send(Ok(part)).await.is_err() || until == list.len() {
-            return Ok(());
+) -> Result<(), UsageError> {
+    let send = |part: ExportUsersResponse| {
+        let sent = timers.block_on(async { tokio::time::timeout(EXPORT_PATIENCE, parts.send(Ok(part))).await });
+        matches!(sent, Ok(Ok(())))
+    };
+    let mut is_first = true;
+    usage.each_page_of_users(month, filter, EXPORT_PORTION, &mut |page| {
+        let mut part = ExportUsersResponse { total_size: page.total as i64, ..ExportUsersResponse::default() };
+        if std::mem::take(&mut is_first) {
+            part.basis = Some(usage.basis().into());
+            part.completeness = Some(page.completeness.into());
         }
-        from = until;
-    }
+        let mut bytes = 0;
+        for user in page.users {
+            let user = UserUsage::from(user);
+            bytes += user.encoded_len();
+            part.users.push(user);
+            if bytes > MAX_BYTES {
+                let rest = ExportUsersResponse { total_size: part.total_size, ..ExportUsersResponse::default() };
+                if !send(std::mem::replace(&mut part, rest)) {
+                    return false;
+                }
+                bytes = 0;
+            }
+        }
+        (part.users.is_empty() && part.basis.is_none()) || send(part)
+    })
 }

@@ -14,6 +14,8 @@ pub const LATE_AFTER: i64 = 86_400;
 /// Whether a log or a license server reports. Later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportState {
+    /// An agent reports, and does not name the log any more: nobody follows it, as its configuration wants.
+    NotFollowed,
     /// An agent reports, and the last line is recent.
     Ok,
     /// An agent reports, but the last line is old.
@@ -68,7 +70,7 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
             LogReport { streams: fleet.streams_of(log.id).count() as u64, gaps: fleet.gaps_of(log.id), ..report }
         })
         .collect();
-    for source in agents.iter().flat_map(|agent| &agent.heartbeat.sources) {
+    for source in heard_agents(fleet, server, now).into_iter().flat_map(|agent| &agent.heartbeat.sources) {
         if !reports.iter().any(|report| report.name == source.log) {
             reports.push(report(source.log.clone(), None, source_of(&source.log), last_report, now));
         }
@@ -82,6 +84,20 @@ pub fn server_state(reports: &[LogReport], fleet: &FleetSnapshot, server: &Licen
     let is_spoken_for = fleet.agents_of(server.id).any(|agent| !is_silent(agent, now));
     let without_logs = if is_spoken_for { ReportState::Never } else { ReportState::Silent };
     reports.iter().map(|report| report.state).max().unwrap_or(without_logs)
+}
+
+impl ReportState {
+    /// Whether nobody needs to look into it.
+    pub fn is_well(self) -> bool {
+        self <= Self::Ok
+    }
+}
+
+/// The agents whose word counts for a license server: those that speak; where none does, all.
+pub fn heard_agents<'a>(fleet: &'a FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<&'a Agent> {
+    let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
+    let speaking: Vec<&Agent> = agents.iter().copied().filter(|agent| !is_silent(agent, now)).collect();
+    if speaking.is_empty() { agents } else { speaking }
 }
 
 /// Whether an agent has not spoken for too long.
@@ -101,7 +117,9 @@ fn report(
         Some(at) if now - at > LATE_AFTER => (ReportState::Late, Some(at)),
         Some(_) => (ReportState::Ok, None),
     };
+    let is_spoken_for = last_report.is_some_and(|at| now - at <= SILENT_AFTER);
     let (state, since) = match source.map(SourceStatus::state) {
+        None if is_spoken_for => (ReportState::NotFollowed, last_line),
         None => (ReportState::Silent, last_report),
         Some(SourceState::Missing | SourceState::Unreadable | SourceState::PermissionDenied) => {
             (ReportState::CannotRead, None)
@@ -143,5 +161,7 @@ mod tests {
         assert_eq!(state(None, Some(SourceState::NotALog)), (ReportState::NotALog, None));
         assert_eq!(state(None, Some(SourceState::Undated)), (ReportState::Waiting, None));
         assert_eq!(state(Some(9_999_000), None), (ReportState::Silent, Some(9_000_000)));
+        let gone = report("log".into(), Some(5), None, Some(9_999_990), 10_000_000);
+        assert_eq!((gone.state, gone.since, gone.state.is_well()), (ReportState::NotFollowed, Some(5), true));
     }
 }

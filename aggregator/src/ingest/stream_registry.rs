@@ -180,7 +180,9 @@ impl StreamRegistry {
         batch: &Batch,
     ) -> Result<(), StoreError> {
         let tail = (batch.start_position, stream.mark);
-        if batch.replaces_tail && received::last_batch(connection, stream.id)? == Some(tail) {
+        // The same batch once more ends at the mark, and is known.
+        let is_longer = batch.replaces_tail && batch.end_position > stream.mark;
+        if is_longer && received::last_batch(connection, stream.id)? == Some(tail) {
             received::drop_batches_from(connection, stream.id, batch.start_position)?;
             stream.mark = batch.start_position;
             self.request_rebuild(connection, stream.log_id)?;

@@ -76,6 +76,15 @@ impl Store {
         Self::open_at(&backup::database(folder))
     }
 
+    /// Opens the embedded database in a folder for questions alone, as it is: nothing is brought forward, since an
+    /// aggregator of another version can be working on it.
+    pub fn open_current(folder: &Path) -> Result<Self, StoreError> {
+        let engine = sqlite::Sqlite::new(&backup::database(folder))?;
+        let mut connection = engine.connect(false)?;
+        schema::must_be_current(connection.as_mut())?;
+        Ok(Self { engine: Arc::new(engine), readers: Arc::default() })
+    }
+
     fn open_at(path: &Path) -> Result<Self, StoreError> {
         Self::open(Arc::new(sqlite::Sqlite::new(path)?))
     }

@@ -177,13 +177,28 @@ fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Conne
         in_transaction(connection, |connection| advance(migrations, engine, connection))?;
     }
     let (found, known) = (version(connection)?, migrations.len());
+    if found > known { Err(newer(found, known)) } else { Ok(()) }
+}
+
+fn newer(found: usize, known: usize) -> StoreError {
+    let reason = format!(
+        "the database was written by a newer version (schema {found}, this version knows {known}): install that version again"
+    );
+    StoreError::new(Failure::Permanent, reason)
+}
+
+/// Refuses tables that are not of this version.
+pub(super) fn must_be_current(connection: &mut dyn Connection) -> Result<(), StoreError> {
+    let (found, known) = (version(connection)?, MIGRATIONS.len());
     if found > known {
-        return Err(StoreError::new(
-            Failure::Permanent,
-            format!(
-                "the database was written by a newer version (schema {found}, this version knows {known}): install that version again"
-            ),
-        ));
+        return Err(newer(found, known));
+    }
+    if found < known {
+        let reason = format!(
+            "the database is of an older version (schema {found}, this version knows {known}): start or restart the \
+             aggregator, which brings it forward"
+        );
+        return Err(StoreError::new(Failure::Permanent, reason));
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use super::{facts, names, received, schema, settings, usage};
 
 /// Whose words a definition is in.
@@ -53,8 +56,10 @@ pub fn all_statements() -> Vec<&'static str> {
 
 /// Whether a statement is listed, is a definition, or is SQLite's own.
 pub(super) fn is_known(sql: &str) -> bool {
-    let is_definition = schema::MIGRATIONS.iter().any(|migration| {
-        migration.iter().any(|statement| Dialect::Sqlite.definition(statement) == sql)
+    static KNOWN: OnceLock<HashSet<String>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let statements = all_statements().into_iter().map(str::to_owned);
+        statements.chain(migrations(Dialect::Sqlite)).collect()
     });
-    is_definition || sql.starts_with("PRAGMA ") || sql.starts_with("VACUUM ") || all_statements().contains(&sql)
+    known.contains(sql) || sql.starts_with("PRAGMA ") || sql.starts_with("VACUUM ")
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, Statement};
 
+use seatmeter_service::state::disk_full;
+
 use super::engine::{Connection, Each, Engine, Row, Value};
 use super::sql::{self, Dialect};
 use super::{Failure, StoreError};
@@ -64,7 +66,9 @@ impl Engine for Sqlite {
             }
             Ok::<_, rusqlite::Error>(connection)
         };
-        open().map(|connection| Box::new(SqliteConnection(connection)) as Box<dyn Connection>).map_err(|error| {
+        open()
+            .map(|connection| Box::new(SqliteConnection { connection, path: self.path.clone() }) as Box<dyn Connection>)
+            .map_err(|error| {
             let error = StoreError::from(error);
             StoreError::new(error.failure, format!("{}: {}", self.path.display(), error.reason))
         })
@@ -75,7 +79,20 @@ impl Engine for Sqlite {
     }
 }
 
-struct SqliteConnection(rusqlite::Connection);
+struct SqliteConnection {
+    connection: rusqlite::Connection,
+    path: PathBuf,
+}
+
+impl SqliteConnection {
+    /// Names the disk where it is full.
+    fn named<T>(path: &Path, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        outcome.map_err(|error| match error.failure {
+            Failure::DiskFull => StoreError::new(Failure::DiskFull, disk_full(path)),
+            _ => error,
+        })
+    }
+}
 
 impl ToSql for Value<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -95,14 +112,17 @@ fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> rusqlite::Result
 impl Connection for SqliteConnection {
     fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
-        let mut statement = self.0.prepare_cached(sql)?;
-        bind(&mut statement, values)?;
-        Ok(statement.raw_execute()? as u64)
+        let run = || -> Result<u64, StoreError> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            bind(&mut statement, values)?;
+            Ok(statement.raw_execute()? as u64)
+        };
+        Self::named(&self.path, run())
     }
 
     fn query(&mut self, sql: &str, values: &[Value<'_>], each: &mut Each<'_>) -> Result<(), StoreError> {
         debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
-        let mut statement = self.0.prepare_cached(sql)?;
+        let mut statement = self.connection.prepare_cached(sql)?;
         bind(&mut statement, values)?;
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
@@ -113,26 +133,29 @@ impl Connection for SqliteConnection {
 
     fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError> {
         debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
-        let mut statement = self.0.prepare_cached(sql)?;
-        for row in values.chunks_exact(width) {
-            bind(&mut statement, row)?;
-            statement.raw_execute()?;
-        }
-        Ok(())
+        let run = || -> Result<(), StoreError> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            for row in values.chunks_exact(width) {
+                bind(&mut statement, row)?;
+                statement.raw_execute()?;
+            }
+            Ok(())
+        };
+        Self::named(&self.path, run())
     }
 
     fn begin(&mut self, is_writer: bool) -> Result<(), StoreError> {
-        Ok(self.0.execute_batch(if is_writer { "BEGIN IMMEDIATE" } else { "BEGIN" })?)
+        Ok(self.connection.execute_batch(if is_writer { "BEGIN IMMEDIATE" } else { "BEGIN" })?)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        Ok(self.0.execute_batch("COMMIT")?)
+        Self::named(&self.path, self.connection.execute_batch("COMMIT").map_err(StoreError::from))
     }
 
     fn rollback(&mut self) {
-        if !self.0.is_autocommit() {
-            // Where even this fails, the connection is dropped by whoever saw the error before.
-            let _ = self.0.execute_batch("ROLLBACK");
+        if !self.connection.is_autocommit() {
+            // Where even this fails, the connection is dropped by the caller that saw the error before.
+            let _ = self.connection.execute_batch("ROLLBACK");
         }
     }
 }

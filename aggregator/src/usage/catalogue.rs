@@ -91,7 +91,7 @@ impl Catalogue {
         for entry in file.sku {
             for feature in entry.features {
                 let key = (entry.daemon.clone(), feature.clone());
-                if let Some(first) = mapped.insert(key, entry.id.clone()) {
+                if let Some(first) = mapped.insert(key, entry.id.clone()).filter(|first| *first != entry.id) {
                     return Err(CatalogueError::MappedTwice { feature, daemon: entry.daemon, first, second: entry.id });
                 }
                 let sku = Sku {

@@ -3,7 +3,7 @@
 use seatmeter_count::{Calendar, Month};
 use seatmeter_proto::v1::SourceState;
 
-use crate::fleet::report::LATE_AFTER;
+use crate::fleet::report::{LATE_AFTER, heard_agents};
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::received::{Agent, LicenseServer};
 
@@ -67,11 +67,6 @@ impl Completeness {
     pub fn has_reported(&self) -> bool {
         self.servers.iter().any(|server| server.has_reported)
     }
-
-    /// The completeness of one license server.
-    pub fn of(&self, server_id: i64) -> Option<&ServerCompleteness> {
-        self.servers.iter().find(|server| server.server_id == server_id)
-    }
 }
 
 impl ServerCompleteness {
@@ -122,7 +117,7 @@ fn of_server(
     if gaps > 0 {
         reasons.push(Reason::Gaps(gaps));
     }
-    reasons.extend(fleet.agents_of(server.id).flat_map(of_agent));
+    reasons.extend(heard_agents(fleet, server, now).into_iter().flat_map(of_agent));
     ServerCompleteness {
         server_id: server.id,
         license_server: server.name.clone(),

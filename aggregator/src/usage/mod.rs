@@ -168,18 +168,24 @@ impl UsageQuestions {
         if filter.sku.is_empty() {
             return Ok(Selection { server, sku: None });
         }
+        let mut known: Vec<&str> = skus.values().map(|sku| sku.id.as_str()).chain(self.rules.catalogue.ids()).collect();
+        known.sort_unstable();
+        known.dedup();
         let key = fold_case(&filter.sku);
-        let is_wanted = |id: &&str| fold_case(id) == key;
-        let in_use = skus.values().map(|sku| sku.id.as_str());
-        match in_use.chain(self.rules.catalogue.ids()).find(is_wanted) {
-            Some(id) => Ok(Selection { server, sku: Some(id.to_owned()) }),
-            None => {
-                let mut known: Vec<String> = skus.values().map(|sku| sku.id.clone()).collect();
-                known.sort_unstable();
-                known.dedup();
-                Err(UsageError::UnknownSku { id: filter.sku.clone(), known })
-            }
+        let alike: Vec<&str> = known.into_iter().filter(|id| fold_case(id) == key).collect();
+        // Codes can differ in case alone: then only the exact one is meant.
+        let found = alike.iter().find(|id| **id == filter.sku).or(if alike.len() == 1 { alike.first() } else { None });
+        if let Some(id) = found {
+            return Ok(Selection { server, sku: Some((*id).to_owned()) });
         }
+        let mut known: Vec<String> = if alike.is_empty() {
+            skus.values().map(|sku| sku.id.clone()).collect()
+        } else {
+            alike.into_iter().map(str::to_owned).collect()
+        };
+        known.sort_unstable();
+        known.dedup();
+        Err(UsageError::UnknownSku { id: filter.sku.clone(), known })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
 
@@ -74,9 +75,8 @@ impl UsageQuestions {
             let groups = self.groups(connection, &fleet, &skus, (month, month), &selection, by_server)?;
             let total_users = self.count(groups.values().map(|group| group.who(self.rules.person)));
             let mut rows = self.rows(connection, groups)?;
-            for row in &mut rows {
-                judge(row, &fleet, &completeness);
-            }
+            let judgement = Judgement::of(&completeness);
+            rows.iter_mut().for_each(|row| judgement.pass_on(row));
             let latest_month = usage::months(connection)?.and_then(|(_, last)| Month::from_number(last));
             Ok(Ok(MonthlyUsage { rows, total_users, completeness, latest_month }))
         })?
@@ -96,12 +96,15 @@ impl UsageQuestions {
             let groups = self.groups(connection, &fleet, &skus, (from, through), &selection, false)?;
             let mut rows = with_every_month(self.rows(connection, groups)?, from, through);
             let months = std::iter::successors(Some(from), |month| (*month < through).then(|| month.next()));
-            let complete: BTreeMap<Month, Completeness> = months
-                .map(|month| (month, completeness(&fleet, selection.server_id(), &self.calendar, month, now())))
+            let judgements: BTreeMap<Month, Judgement> = months
+                .map(|month| {
+                    let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
+                    (month, Judgement::overall(&completeness))
+                })
                 .collect();
             for row in &mut rows {
-                if let Some(completeness) = complete.get(&row.month) {
-                    judge(row, &fleet, completeness);
+                if let Some(judgement) = judgements.get(&row.month) {
+                    judgement.pass_on(row);
                 }
             }
             Ok(Ok(rows))
@@ -211,12 +214,35 @@ pub(super) fn unite(sum: &mut RoaringBitmap, other: RoaringBitmap) {
     if sum.is_empty() { *sum = other } else { *sum |= other }
 }
 
-/// Says of a row how complete it is: for its own license server, or for all that were selected.
-fn judge(row: &mut SkuUsage, fleet: &FleetSnapshot, completeness: &Completeness) {
-    let own = row.license_server.as_ref().and_then(|name| fleet.named(name).ok().flatten());
-    match own.and_then(|server| completeness.of(server.id)) {
-        Some(server) => (row.is_complete, row.is_reported) = (server.is_complete(), server.has_reported),
-        None => (row.is_complete, row.is_reported) = (completeness.is_complete(), completeness.has_reported()),
+/// Whether something is complete, and whether it has reported.
+type Verdict = (bool, bool);
+
+/// How complete the rows of a month are.
+struct Judgement {
+    /// For rows of all license servers selected.
+    overall: Verdict,
+    /// For rows of one license server, by its name.
+    by_server: HashMap<String, Verdict>,
+}
+
+impl Judgement {
+    fn overall(completeness: &Completeness) -> Self {
+        Self { overall: (completeness.is_complete(), completeness.has_reported()), by_server: HashMap::new() }
+    }
+
+    fn of(completeness: &Completeness) -> Self {
+        let servers = completeness.servers.iter();
+        let by_server =
+            servers.map(|server| (server.license_server.clone(), (server.is_complete(), server.has_reported))).collect();
+        Self { by_server, ..Self::overall(completeness) }
+    }
+
+    /// Says of a row how complete it is. What has figures has reported, whatever a clock that was set back suggests.
+    fn pass_on(&self, row: &mut SkuUsage) {
+        let own = row.license_server.as_ref().and_then(|name| self.by_server.get(name));
+        let (is_complete, has_reported) = *own.unwrap_or(&self.overall);
+        row.is_complete = is_complete;
+        row.is_reported = has_reported || row.unique_users + row.checkouts + row.denial_lines > 0;
     }
 }
 

@@ -51,29 +51,16 @@ struct Sum {
     skus: BTreeSet<String>,
 }
 
-/// The people of a month, in order: found once, then read in pages.
-pub struct UserList {
-    month: Month,
-    fleet: FleetSnapshot,
+/// The people of a month, in order.
+struct UserList {
     wanted: Vec<Wanted>,
     /// All identities that count.
     who: RoaringBitmap,
     /// The people, by realm and name.
     order: Vec<u32>,
-    /// How complete the month is, for the license servers selected.
-    pub completeness: Completeness,
-}
-
-impl UserList {
-    /// The number of people.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether nobody counts.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
+    /// The parts of open sessions of the features wanted, by identity.
+    open: HashMap<u32, Vec<OpenPart>>,
+    completeness: Completeness,
 }
 
 /// The usage of one feature that the filter lets through: its SKU, and the identities that count.
@@ -92,69 +79,109 @@ impl UsageQuestions {
         after: Option<&(String, String)>,
         page_size: usize,
     ) -> Result<UsersPage, UsageError> {
-        let list = self.user_list(month, filter)?;
-        let from = match after {
-            None => 0,
-            Some((realm, name)) => {
-                let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-                list.order.partition_point(|person| key(&people, *person) <= (realm.as_str(), name.as_str()))
-            }
-        };
-        let until = list.len().min(from.saturating_add(page_size));
-        let users = self.users_of(&list, from..until)?;
-        let next = users.last().filter(|_| until < list.len()).map(|user| (user.realm.clone(), user.person.clone()));
-        Ok(UsersPage { users, next, total: list.len() as u64, completeness: list.completeness })
-    }
-
-    /// Finds the people who used SKUs in a month.
-    pub fn user_list(&self, month: Month, filter: &Filter) -> Result<UserList, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
-            self.refresh_people(connection)?;
-            let fleet = FleetSnapshot::read(connection)?;
-            let skus = self.skus(connection)?;
-            let selection = match self.select(&fleet, &skus, filter) {
-                Ok(selection) => selection,
+            let list = match self.user_list(connection, month, filter)? {
+                Ok(list) => list,
                 Err(error) => return Ok(Err(error)),
             };
-            let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
-            let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
-            let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
-            let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-            let mut order: Vec<u32> = people.of(&who).iter().collect();
-            order.sort_by_key(|person| key(&people, *person));
-            drop(people);
-            Ok(Ok(UserList { month, fleet, wanted, who, order, completeness }))
+            let from = match after {
+                None => 0,
+                Some((realm, name)) => {
+                    let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+                    list.order.partition_point(|person| key(&people, *person) <= (realm.as_str(), name.as_str()))
+                }
+            };
+            let until = list.order.len().min(from.saturating_add(page_size));
+            let users = self.users_of(connection, &list, from..until)?;
+            let is_last = until == list.order.len();
+            let next = users.last().filter(|_| !is_last).map(|user| (user.realm.clone(), user.person.clone()));
+            Ok(Ok(UsersPage { users, next, total: list.order.len() as u64, completeness: list.completeness }))
         })?
     }
 
-    /// The usage of a part of the people.
-    pub fn users_of(&self, list: &UserList, range: std::ops::Range<usize>) -> Result<Vec<UserUsage>, UsageError> {
-        let open: HashMap<u32, Vec<OpenPart>> = self.open_by_identity(list);
-        Ok(self.store.read(|connection| {
-            let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-            let mut users = Vec::with_capacity(range.len());
-            for person in &list.order[range] {
-                let person = people.get(*person);
-                let mut sum = Sum { figures: FactFigures::NOTHING, skus: BTreeSet::new() };
-                let used: Vec<u32> =
-                    person.identities.iter().copied().filter(|identity| list.who.contains(*identity)).collect();
-                for identity in &used {
-                    add_facts(connection, &list.wanted, *identity, &mut sum)?;
-                    for part in open.get(identity).into_iter().flatten() {
-                        self.add_open(part, &mut sum);
-                    }
+    /// Hands on all people who used SKUs in a month, in pages of one consistent state, until a page is not wanted.
+    pub fn each_page_of_users(
+        &self,
+        month: Month,
+        filter: &Filter,
+        page_size: usize,
+        wants_more: &mut dyn FnMut(UsersPage) -> bool,
+    ) -> Result<(), UsageError> {
+        self.refuse_future(month)?;
+        self.store.read(|connection| {
+            let list = match self.user_list(connection, month, filter)? {
+                Ok(list) => list,
+                Err(error) => return Ok(Err(error)),
+            };
+            let total = list.order.len();
+            let mut from = 0;
+            loop {
+                let until = total.min(from + page_size);
+                let users = self.users_of(connection, &list, from..until)?;
+                let completeness = list.completeness.clone();
+                let page = UsersPage { users, next: None, total: total as u64, completeness };
+                if !wants_more(page) || until == total {
+                    return Ok(Ok(()));
                 }
-                users.push(UserUsage {
-                    person: person.key.clone(),
-                    realm: person.realm.clone(),
-                    identities: used.iter().map(|identity| people.name(*identity).to_owned()).collect(),
-                    skus: sum.skus.into_iter().collect(),
-                    figures: sum.figures,
-                });
+                from = until;
             }
-            Ok(users)
-        })?)
+        })?
+    }
+
+    /// Finds the people who used SKUs in a month.
+    fn user_list(
+        &self,
+        connection: &mut dyn Connection,
+        month: Month,
+        filter: &Filter,
+    ) -> Result<Result<UserList, UsageError>, StoreError> {
+        self.refresh_people(connection)?;
+        let fleet = FleetSnapshot::read(connection)?;
+        let skus = self.skus(connection)?;
+        let selection = match self.select(&fleet, &skus, filter) {
+            Ok(selection) => selection,
+            Err(error) => return Ok(Err(error)),
+        };
+        let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
+        let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
+        let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let mut order: Vec<u32> = people.of(&who).iter().collect();
+        order.sort_by_key(|person| key(&people, *person));
+        let open = open_by_identity(&wanted, open_in(&fleet, month, &self.calendar));
+        Ok(Ok(UserList { wanted, who, order, open, completeness }))
+    }
+
+    /// The usage of a part of the people.
+    fn users_of(
+        &self,
+        connection: &mut dyn Connection,
+        list: &UserList,
+        range: std::ops::Range<usize>,
+    ) -> Result<Vec<UserUsage>, StoreError> {
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let mut users = Vec::with_capacity(range.len());
+        for person in &list.order[range] {
+            let person = people.get(*person);
+            let mut sum = Sum { figures: FactFigures::NOTHING, skus: BTreeSet::new() };
+            let used: Vec<u32> =
+                person.identities.iter().copied().filter(|identity| list.who.contains(*identity)).collect();
+            for identity in &used {
+                add_facts(connection, &list.wanted, *identity, &mut sum)?;
+                for part in list.open.get(identity).into_iter().flatten() {
+                    self.add_open(part, &mut sum);
+                }
+            }
+            users.push(UserUsage {
+                person: person.key.clone(),
+                realm: person.realm.clone(),
+                identities: used.iter().map(|identity| people.name(*identity).to_owned()).collect(),
+                skus: sum.skus.into_iter().collect(),
+                figures: sum.figures,
+            });
+        }
+        Ok(users)
     }
 
     fn wanted(
@@ -178,18 +205,6 @@ impl UsageQuestions {
         Ok(wanted)
     }
 
-    /// The parts of open sessions of the features wanted, by identity.
-    fn open_by_identity(&self, list: &UserList) -> HashMap<u32, Vec<OpenPart>> {
-        let features: HashSet<(i64, u32)> = list.wanted.iter().map(|wanted| (wanted.key.0, wanted.key.2)).collect();
-        let mut open: HashMap<u32, Vec<OpenPart>> = HashMap::new();
-        for part in open_in(&list.fleet, list.month, &self.calendar) {
-            if features.contains(&(part.log_id, part.session.feature)) {
-                open.entry(part.session.client.identity).or_default().push(part);
-            }
-        }
-        open
-    }
-
     /// Adds a session that is still open.
     fn add_open(&self, part: &OpenPart, sum: &mut Sum) {
         let mut calendar = self.calendar.clone();
@@ -197,6 +212,18 @@ impl UsageQuestions {
         sum.figures.touch(calendar.days(span, part.from, part.through), part.from, part.through);
         sum.figures.seat_seconds += part.seat_seconds();
     }
+}
+
+/// The open sessions of the features wanted, by identity.
+fn open_by_identity(wanted: &[Wanted], parts: Vec<OpenPart>) -> HashMap<u32, Vec<OpenPart>> {
+    let features: HashSet<(i64, u32)> = wanted.iter().map(|wanted| (wanted.key.0, wanted.key.2)).collect();
+    let mut open: HashMap<u32, Vec<OpenPart>> = HashMap::new();
+    for part in parts {
+        if features.contains(&(part.log_id, part.session.feature)) {
+            open.entry(part.session.client.identity).or_default().push(part);
+        }
+    }
+    open
 }
 
 /// Realm and name, by which people are ordered.

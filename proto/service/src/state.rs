@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::screen::text::size;
+
 /// Held as long as a program works in a state folder.
 #[derive(Debug)]
 pub struct StateLock {
@@ -52,6 +54,13 @@ pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
     }
+}
+
+/// What to say of a full disk: which one, and how much is free there.
+pub fn disk_full(path: &Path) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(path);
+    let free = fs4::available_space(folder).map_or_else(|_| "unknown".to_owned(), size);
+    format!("no space is left on the disk of {} (free: {free})", path.display())
 }
 
 /// Whether a process works in this folder.

@@ -171,7 +171,8 @@ pub struct Limits {
     /// Bytes of a batch's columns before compression, at most.
     #[prost(uint32, tag = "3")]
     pub max_columns_bytes: u32,
-    /// Bytes of a name (user, host, feature, daemon), at most. A longer one is cut by the agent.
+    /// Bytes of a name in a batch's columns (user, host, feature, daemon), at most. A longer one is cut by the agent. The
+    /// name of a log is not meant.
     #[prost(uint32, tag = "4")]
     pub max_name_bytes: u32,
 }
@@ -838,7 +839,7 @@ pub struct ListLicenseServersRequest {
     /// Only this license server, whatever the case of its name. Empty is all.
     #[prost(string, tag = "1")]
     pub license_server: ::prost::alloc::string::String,
-    /// Only license servers that need attention: those whose state is not REPORT_STATE_OK.
+    /// Only license servers that need attention: those whose state is neither OK nor NOT_FOLLOWED.
     #[prost(bool, tag = "2")]
     pub only_problems: bool,
     /// At most this many license servers; 0 is 100, and 1000 is the limit. A page can be shorter.
@@ -1035,7 +1036,7 @@ pub struct UnrecognisedLine {
     #[prost(string, tag = "5")]
     pub text: ::prost::alloc::string::String,
 }
-/// Whether a log or a license server reports. Later ones are worse.
+/// Whether a log or a license server reports. OK and NOT_FOLLOWED need no attention; of the others, later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ReportState {
@@ -1055,6 +1056,8 @@ pub enum ReportState {
     NotALog = 6,
     /// No agent has reported for five minutes.
     Silent = 7,
+    /// An agent reports, and does not name the log any more.
+    NotFollowed = 8,
 }
 impl ReportState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1071,6 +1074,7 @@ impl ReportState {
             Self::CannotRead => "REPORT_STATE_CANNOT_READ",
             Self::NotALog => "REPORT_STATE_NOT_A_LOG",
             Self::Silent => "REPORT_STATE_SILENT",
+            Self::NotFollowed => "REPORT_STATE_NOT_FOLLOWED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1084,6 +1088,7 @@ impl ReportState {
             "REPORT_STATE_CANNOT_READ" => Some(Self::CannotRead),
             "REPORT_STATE_NOT_A_LOG" => Some(Self::NotALog),
             "REPORT_STATE_SILENT" => Some(Self::Silent),
+            "REPORT_STATE_NOT_FOLLOWED" => Some(Self::NotFollowed),
             _ => None,
         }
     }
@@ -1635,6 +1640,9 @@ pub struct UsageTotal {
     /// Those of them who are paid.
     #[prost(uint64, tag = "3")]
     pub paid_users: u64,
+    /// Whether any license server has reported in the month. Where none has, the figures are unknown, not 0.
+    #[prost(bool, tag = "4")]
+    pub reported: bool,
 }
 /// The usage of one SKU in one month.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1747,7 +1755,7 @@ pub struct ServerCompleteness {
     /// Whether its month is complete.
     #[prost(bool, tag = "3")]
     pub complete: bool,
-    /// What is missing; at most 100 reasons.
+    /// What is missing; at most 100 reasons, and at most 10 in Completeness.
     #[prost(message, repeated, tag = "5")]
     pub reasons: ::prost::alloc::vec::Vec<IncompleteReason>,
 }

@@ -19,8 +19,18 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
 /// Has each program write its manual pages and completion scripts, where the packages look for them.
 fn manuals(dist: &Dist) -> Result<()> {
     let release = dist.build.join("release");
+    let folder = release.join("manual");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
     for (_, program) in PROGRAMS {
-        run(Command::new(release.join(program)).args(["generate", "--folder"]).arg(release.join("manual")))?;
+        run(Command::new(release.join(program)).args(["generate", "--folder"]).arg(&folder))?;
+    }
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "1") {
+            run(Command::new("gzip").args(["--best", "--no-name"]).arg(path))?;
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::content::{Content, ContentError};
 use super::identity::Head;
-use super::lines::{Line, Lines};
+use super::lines::{Line, Lines, MAX_LINE};
 use crate::checkpoint::FileMark;
 use crate::format::looks::looks_like;
 use crate::format::{Format, Message, Record};
@@ -36,7 +36,12 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
     while !reader.is_done() {
         match lines.next_line().map_err(failed)? {
             Some(Line::Whole(line)) => reader.follow(line),
-            Some(Line::Overlong) => {}
+            // A truncation without append leaves NULs in front of the next line.
+            Some(Line::Overlong) => {
+                if !lines.overlong_was_nul() {
+                    reader.passed += MAX_LINE;
+                }
+            }
             None => {
                 if let (true, Some(Line::Whole(line))) = (is_final, lines.last_line()) {
                     reader.follow(line);
@@ -79,7 +84,10 @@ impl HeadReader {
         match self.format {
             Some(format) => self.head.follow(line, &format.parse(line)),
             None => {
-                self.passed += line.len() + 1;
+                // A blank line tells nothing: `echo > debug.log` is a common way to empty a log.
+                if !line.trim_ascii().is_empty() {
+                    self.passed += line.len() + 1;
+                }
                 if self.sample.len() < SAMPLE {
                     self.sample.extend_from_slice(&line[..line.len().min(SAMPLE)]);
                     self.sample.push(b'\n');

@@ -30,12 +30,14 @@ pub struct Lines<R> {
     position: u64,
     /// Inside a line that is too long: its bytes so far are gone.
     overlong: bool,
+    /// Whether the line that is too long has held nothing but NULs so far.
+    is_nul: bool,
 }
 
 impl<R: Read> Lines<R> {
     /// Splits from here on; `position` is where the reader stands in its stream, at the beginning of a line.
     pub fn new(reader: R, position: u64) -> Self {
-        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false }
+        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false, is_nul: false }
     }
 
     /// Where the next line begins, in bytes from the beginning of the stream.
@@ -62,6 +64,11 @@ impl<R: Read> Lines<R> {
         self.position += bytes as u64;
     }
 
+    /// Whether the last overlong line was NULs, as a truncation without append leaves them.
+    pub fn overlong_was_nul(&self) -> bool {
+        self.is_nul
+    }
+
     /// The reader.
     pub fn reader(&self) -> &R {
         &self.reader
@@ -81,6 +88,8 @@ impl<R: Read> Lines<R> {
             }
             searched = self.end;
             if self.end - self.start > MAX_LINE {
+                let is_nul = self.buffer[self.start..self.end].iter().all(|byte| *byte == 0);
+                self.is_nul = is_nul && (self.is_nul || !self.overlong);
                 self.position += (self.end - self.start) as u64;
                 self.start = self.end;
                 self.overlong = true;

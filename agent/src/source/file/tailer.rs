@@ -11,6 +11,8 @@
 
 mod identify;
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ use crate::checkpoint::Fingerprint;
 use crate::codes;
 use crate::format::interpreter::LineCounts;
 use crate::format::timeline::ClockPosition;
-use identify::{Part, is_moved};
+use identify::{Identified, Part, is_moved};
 
 /// Follows one log.
 pub struct LogTailer {
@@ -40,6 +42,8 @@ pub struct LogTailer {
     counted: LineCounts,
     /// Streams that the aggregator wants to have again from the beginning.
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    /// Files beside the log that were reported as no part of it, so that each is reported once.
+    reported: HashSet<PathBuf>,
 }
 
 impl LogTailer {
@@ -50,7 +54,7 @@ impl LogTailer {
         status: SharedStatus,
         rewinds: Arc<Mutex<Vec<Fingerprint>>>,
     ) -> Self {
-        Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds }
+        Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds, reported: HashSet::new() }
     }
 
     /// Reads what is new. `scan_files` asks to look for all files, whether or not the current one seems to have changed.
@@ -65,6 +69,8 @@ impl LogTailer {
             }
             // What the buffer now holds decides where reading goes on.
             Err(error) => {
+                // What was read of the current file is whole, whatever another file has: it is kept where it can be.
+                let _ = self.commit();
                 self.open = None;
                 self.set_state(state_of(error), error.to_string(), detail_of(error));
             }
@@ -132,7 +138,8 @@ impl LogTailer {
         }
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
         let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);
-        let (parts, mut problem) = self.identify_files(found)?;
+        let Identified { parts, mut problem, foreign } = self.identify_files(found)?;
+        self.report_foreign(foreign);
         self.report_lost(cut, &parts)?;
         let has_parts = !parts.is_empty();
         for part in parts {
@@ -162,6 +169,15 @@ impl LogTailer {
                     self.note_unopened(size);
                 }
                 Ok(has_parts)
+            }
+        }
+    }
+
+    /// Reports files that have the name of a part and are none, once each. They hold up nothing.
+    fn report_foreign(&mut self, foreign: Vec<(PathBuf, String)>) {
+        for (path, reason) in foreign {
+            if self.reported.insert(path) {
+                tracing::warn!(code = codes::PART_SKIPPED, log = %self.source.name, reason, "a file beside the log is not read");
             }
         }
     }

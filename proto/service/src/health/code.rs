@@ -48,7 +48,7 @@ macro_rules! codes {
 
 /// The codes as a table in Markdown.
 pub fn as_markdown(codes: &[Code]) -> String {
-    let mut table = String::from("| id | code | level | what it tells | what to do |\n|---|---|---|---|---|\n");
+    let mut table = String::from("| id | code | level | meaning | what to do |\n|---|---|---|---|---|\n");
     for Code { number, name, level, meaning, remedy } in codes {
         // Writing to a string cannot fail.
         let _ = writeln!(table, "| {number} | `{name}` | {level} | {meaning} | {remedy} |");

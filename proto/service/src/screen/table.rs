@@ -274,7 +274,7 @@ fn coloured(table: &str) -> String {
     let mut lines = table.lines();
     let head: Vec<&str> = lines.by_ref().take(2).collect();
     let body = lines.map(|line| match line.find("  ") {
-        Some(end) if end > 0 => {
+        Some(end) if end > 0 && &line[..end] != "not followed" => {
             let colour = if line[..end].trim() == "ok" { AnsiColor::Green } else { AnsiColor::Red };
             let style = colour.on_default();
             format!("{style}{}{style:#}{}", &line[..end], &line[end..])

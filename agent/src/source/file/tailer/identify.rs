@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
@@ -52,15 +53,24 @@ struct Identification<'a> {
     waiting: Vec<Fingerprint>,
     /// A file that could not be read.
     problem: Option<StreamError>,
+    /// Files with the name of a part that are none, or are packed so that nothing here can read them.
+    foreign: Vec<(PathBuf, String)>,
+}
+
+/// The files of a log, identified.
+pub(super) struct Identified {
+    /// The parts that have something new, in the order of their beginnings.
+    pub(super) parts: Vec<Part>,
+    /// A file that could not be read.
+    pub(super) problem: Option<StreamError>,
+    /// Files that are no part, each with the reason.
+    pub(super) foreign: Vec<(PathBuf, String)>,
 }
 
 impl LogTailer {
     /// Identifies every file that is not known to be read to its end; in the order of their beginnings. A file that cannot
     /// be read is the problem; it holds up no other.
-    pub(super) fn identify_files(
-        &self,
-        found: Vec<Candidate>,
-    ) -> Result<(Vec<Part>, Option<StreamError>), BufferError> {
+    pub(super) fn identify_files(&self, found: Vec<Candidate>) -> Result<Identified, BufferError> {
         let mut files = Identification {
             tailer: self,
             parts: Vec::new(),
@@ -70,13 +80,14 @@ impl LogTailer {
             all_are_read: true,
             waiting: Vec::new(),
             problem: None,
+            foreign: Vec::new(),
         };
         for candidate in found {
             if files.take(candidate)?.is_break() {
                 break;
             }
         }
-        let Identification { mut parts, undated, problem, .. } = files;
+        let Identification { mut parts, undated, problem, foreign, .. } = files;
         parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
         let mut status = lock(&self.status);
         status.undated_lines = undated;
@@ -85,7 +96,7 @@ impl LogTailer {
             status.message =
                 format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
         }
-        Ok((parts, problem))
+        Ok(Identified { parts, problem, foreign })
     }
 
     /// Where a stream stands that was the last of this log to be read; `None` where it was not the last.
@@ -194,6 +205,12 @@ impl Identification<'_> {
             }
             Ok(Err(undated)) => Ok(self.take_undated(undated)),
             Err(StreamError::Buffer(error)) => Err(error),
+            Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
+                self.foreign.push((candidate.path, error.to_string()));
+                // It can be a part that is packed: nothing is known to be the one before the next.
+                (self.before, self.all_are_read) = (None, false);
+                Ok(ControlFlow::Continue(()))
+            }
             Err(error) => Ok(self.take_problem(error)),
         }
     }
