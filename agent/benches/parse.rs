@@ -1,4 +1,5 @@
-//! The parser alone, on lines in memory. `SEATMETER_BENCH_LOG` names a log; without it, a few lines are repeated.
+//! Measures the parser alone, on lines in memory. `SEATMETER_BENCH_LOG` names a log to read; without it, a few built-in
+//! lines are repeated.
 
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -13,7 +14,7 @@ const LINES: &str = "10:12:03 (simulatd) OUT: \"80370SIM_010_F\" user18992@PC189
                      10:12:05 (simulatd) DENIED: \"80111SIM_003_F\" user06222@PC06222-0  (Licensed number of users already reached. (-4,342))\n\
                      10:12:06 (simulatd) (@simulatd-SLOG@) ===============================================\n";
 
-/// The first hundred megabytes of the log.
+/// Returns the first 100 MB of the log.
 fn log() -> Vec<u8> {
     const ENOUGH: usize = 100_000_000;
     match std::env::var_os("SEATMETER_BENCH_LOG") {

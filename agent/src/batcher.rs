@@ -1,28 +1,29 @@
-//! Consecutive events of one stream, gathered into a batch.
+//! Gathers consecutive events of one stream into batches.
 
-use seatmeter_count::interner::{MAX_WAITING, Interned};
-use seatmeter_count::{Event, Kind, InternQueue, Interner};
+use seatmeter_count::interner::{Interned, MAX_WAITING};
+use seatmeter_count::{Event, InternQueue, Interner, Kind};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
 use crate::format::interpreter::{self, Dated};
 
-/// A sample of an unrecognised line is cut after so many bytes.
+/// The maximum length of the sample of an unrecognised line, in bytes.
 const MAX_SAMPLE: usize = 200;
 
-/// So many unrecognised lines of a batch are sent with their text; of the rest only the place is.
+/// The number of unrecognised lines per batch that are sent with their text. The others are sent with their position
+/// only.
 const SAMPLES: usize = 20;
 
-/// The names of a batch take at most this many bytes, so that its columns stay within their limit: replacing invalid
-/// UTF-8 can make them three times as long, and beside them stand up to 36 bytes for each event. Those that wait to be
-/// looked up, and a line's last four, come on top.
+/// The maximum size of a batch's names, in bytes, so that its columns stay within their limit. Replacing invalid UTF-8
+/// can triple the size of the names, and each event adds up to 36 bytes. The names that wait to be looked up, and the
+/// last line's four names, come on top.
 const MAX_NAMES: usize = MAX_COLUMNS / 8;
 const _: () = assert!(3 * (MAX_NAMES + MAX_WAITING + 2 * MAX_NAME) + 36 * MAX_EVENTS <= MAX_COLUMNS);
 
-/// The clients of a batch take at most this much memory while it is gathered. Few names can make many of them.
+/// The maximum memory of a batch's clients while the batch is gathered, in bytes. A few names can form many clients.
 const MAX_CLIENTS: usize = 16 << 20;
 
-/// A batch without events.
+/// Returns a batch without events.
 pub fn empty_batch() -> std::io::Result<Batch> {
     let (columns, columns_size) = batch::seal(&Columns::default())?;
     Ok(Batch { columns: columns.into(), columns_size, lines: Some(LineCounts::default()), ..Batch::default() })
@@ -37,7 +38,7 @@ pub struct Batcher {
     columns: Columns,
     features: Interner,
     clients: Interner,
-    /// Clients that are looked up together, and the events that they belong to.
+    /// Clients that wait to be looked up together; `waiting` holds the indices of their events.
     queue: InternQueue,
     waiting: Vec<usize>,
     strings: Interner,
@@ -45,7 +46,7 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Starts with the first batch of a stream, at a position.
+    /// Creates a batcher whose first batch starts at a position of the stream.
     pub fn new(stream: Stream, start: u64) -> Self {
         Self {
             stream,
@@ -90,7 +91,7 @@ impl Batcher {
         );
     }
 
-    /// Whether the batch has all it can hold, if it covers what comes before `position`.
+    /// Whether the batch is full, if it ends at `position`.
     pub fn is_full(&self, position: u64) -> bool {
         self.events() >= MAX_EVENTS
             || self.strings.size() > MAX_NAMES
@@ -98,17 +99,17 @@ impl Batcher {
             || position - self.start > MAX_RANGE / 2
     }
 
-    /// How many events are in the batch.
+    /// Returns the number of events in the batch.
     pub fn events(&self) -> usize {
         self.columns.kinds.len()
     }
 
-    /// Where the batch starts.
+    /// Returns the position at which the batch starts.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// The batch up to `end`; the next one starts there.
+    /// Returns the batch up to the position `end`, and starts the next batch there.
     pub fn seal(&mut self, end: u64, last_line_at: i64, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
         self.number_clients();
         for number in 0..self.strings.len() as u32 {
@@ -133,13 +134,13 @@ impl Batcher {
         if is_full {
             self.restart(end);
         } else {
-            // The end of what there was to read: an agent that waits for more keeps no room for what may not come.
+            // All available lines are read. The memory is freed, because more lines may not come for a long time.
             *self = Self::new(self.stream.clone(), end);
         }
         Ok(batch)
     }
 
-    /// Begins the next batch with the room of this one.
+    /// Starts the next batch, reusing the memory of this one.
     fn restart(&mut self, start: u64) {
         let mut columns = std::mem::take(&mut self.columns);
         for column in [
@@ -166,7 +167,7 @@ impl Batcher {
     }
 
     fn push(&mut self, position: u64, event: Event) {
-        // Fits: a batch is sealed long before its range outgrows the column.
+        // The difference fits: a batch is sealed long before its range outgrows the column.
         let delta = (position - self.last_position) as u32;
         self.last_position = position;
         batch::push(&mut self.columns, &mut self.last_at, delta, event);
@@ -182,7 +183,7 @@ impl Batcher {
         number
     }
 
-    /// Gives the events that wait for it their clients.
+    /// Looks up the waiting clients and sets their numbers in their events.
     fn number_clients(&mut self) {
         for (event, client) in self.waiting.drain(..).zip(self.queue.intern(&mut self.clients)) {
             if client.is_new {
@@ -199,7 +200,7 @@ impl Batcher {
     }
 }
 
-/// A name as it is sent. Replacing invalid UTF-8 can make it three times as long.
+/// Truncates a name for sending. Replacing invalid UTF-8 can triple its length.
 fn cut(name: &[u8]) -> &[u8] {
     &name[..name.len().min(MAX_NAME / 3)]
 }

@@ -1,6 +1,6 @@
-//! Capturing: a thread for each log, woken by the system when something changes, and now and then for safety.
+//! Captures each log with its own thread. The system wakes the thread when a file changes; a timer wakes it for safety.
 //!
-//! A log on a drive that hangs holds up its own thread and nothing else.
+//! A log on a drive that hangs blocks only its own thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,22 +13,22 @@ use tokio::sync::watch;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
-use crate::codes;
-use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
 use crate::checkpoint::Fingerprint;
+use crate::codes;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
+use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
 
-/// A log that is written to all the time is not looked at more often than this.
+/// The shortest time between two polls of a log.
 const PACE: Duration = Duration::from_millis(20);
 
-/// How long reading waits for a full buffer, or after an error of the disk.
+/// How long reading waits after an error, such as a full buffer or a disk error.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why a log is looked at.
+/// Why a log's thread wakes up.
 enum Wake {
-    /// It was written to, perhaps.
+    /// The log may have been written to.
     Changed,
-    /// A file was made, renamed or deleted beside it.
+    /// A file beside the log was created, renamed or deleted.
     Listed,
     /// The agent stops.
     Stop,
@@ -38,10 +38,10 @@ enum Wake {
 pub struct Capture {
     threads: Vec<JoinHandle<()>>,
     wakes: Vec<Sender<Wake>>,
-    /// Each log with its status.
+    /// The name of each log, with its status.
     pub logs: Vec<(String, SharedStatus)>,
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
-    /// Counts the changes of any log's state.
+    /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
     _watcher: Option<RecommendedWatcher>,
 }
@@ -74,12 +74,12 @@ impl Capture {
         Ok(Self { threads, wakes, logs, rewinds, changes, _watcher: watcher })
     }
 
-    /// Tells of changes of any log's state.
+    /// Returns a receiver that is notified when any log's state changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Reads a stream again from its beginning, since the aggregator lacks a part of it.
+    /// Requests that a stream be read again from its beginning, because the aggregator lacks a part of it.
     pub fn rewind(&self, fingerprint: Fingerprint) {
         let mut rewinds = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner);
         if !rewinds.contains(&fingerprint) {
@@ -89,11 +89,11 @@ impl Capture {
         self.wake(|| Wake::Listed);
     }
 
-    /// Commits what was read, and stops.
+    /// Commits what was read and stops all threads.
     pub fn stop(self) {
         self.wake(|| Wake::Stop);
         for thread in self.threads {
-            // A thread that panicked has said so; its log is where it was.
+            // A thread that panicked has already reported it; its log resumes from the last checkpoint.
             let _ = thread.join();
         }
     }
@@ -109,7 +109,7 @@ impl Capture {
 fn folder_of(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
-    // Events carry the path as it was given to the watcher: compared as the system writes it.
+    // Events carry the path that was given to the watcher, so the watcher gets the canonical path.
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
@@ -123,7 +123,7 @@ fn watch_folders(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Res
                 Ok(event) if matches!(event.kind, EventKind::Modify(notify::event::ModifyKind::Data(_))) => {
                     Some(Wake::Changed)
                 }
-                // Anything else, lost events included, is reason to look at everything.
+                // Any other event, a lost event included, requires a scan of all files.
                 _ => Some(Wake::Listed),
             };
             if let Some(wanted) = wanted {
@@ -163,7 +163,7 @@ fn follow(mut tailer: LogTailer, log: &str, woken: &Receiver<Wake>, changes: &wa
     }
 }
 
-/// Waits for a reason to look. Returns whether to look at all files, or `None` where it is time to stop.
+/// Waits until the log must be polled. Returns whether to scan all files; `None` if the agent stops.
 fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instant>) -> Option<bool> {
     let now = Instant::now();
     let earliest = now + pause.unwrap_or(PACE);
@@ -182,7 +182,7 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
     }
 }
 
-/// Tells of a log's troubles when they begin, change and end, not each time they are met.
+/// Reports a log's problem when it begins, changes or ends, not each time it occurs.
 #[derive(Default)]
 struct ProblemReporter {
     problem: Option<String>,

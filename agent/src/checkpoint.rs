@@ -1,30 +1,30 @@
-//! How far each stream was read, and what it takes to go on there. Sources make checkpoints, the buffer keeps them; the
-//! two know nothing else of each other's inside.
+//! Checkpoints: how far each stream was read, and the state to resume there. Sources create checkpoints and the buffer
+//! stores them; neither depends on the other's internals.
 
 use seatmeter_count::Day;
 use serde::{Deserialize, Serialize};
 
 use crate::format::interpreter::ParserState;
 
-/// A stream's name: a hash of its beginning.
+/// A hash of a stream's beginning, which identifies the stream.
 pub type Fingerprint = [u8; 32];
 
-/// How far a stream has been read.
+/// How far a stream has been read, and the state to resume there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The stream.
+    /// The stream's fingerprint.
     pub fingerprint: Fingerprint,
-    /// The log that the stream is a part of.
+    /// The name of the log that the stream is a part of.
     pub log: String,
     /// The moment of the stream's first dated line, in seconds since 1970 UTC.
     pub begins_at: i64,
-    /// The position after the last one read: for a file, in bytes.
+    /// The position at which reading resumes; for a file, in bytes.
     pub position: u64,
-    /// What else it takes to go on there.
+    /// The source's state at the position.
     pub source: SourceCheckpoint,
 }
 
-/// What it takes to go on reading, by kind of source.
+/// The state to resume reading, by kind of source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceCheckpoint {
@@ -33,49 +33,49 @@ pub enum SourceCheckpoint {
 }
 
 impl Checkpoint {
-    /// The checkpoint of a file.
+    /// Returns the state of a file.
     pub fn file(&self) -> &FileCheckpoint {
         let SourceCheckpoint::File(file) = &self.source;
         file
     }
 
-    /// The checkpoint of a file, to be changed.
+    /// Returns the state of a file, for changing it.
     pub fn file_mut(&mut self) -> &mut FileCheckpoint {
         let SourceCheckpoint::File(file) = &mut self.source;
         file
     }
 }
 
-/// What it takes to go on reading a file at a position, and to be sure that it still is the same stream.
+/// The state to resume reading a file at a position, and to verify that the file still holds the same stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileCheckpoint {
-    /// The last bytes before the position.
+    /// The last bytes before the position; empty if the stream is to be read from its beginning.
     pub window: Vec<u8>,
     /// The state of the line interpreter.
     pub parser_state: ParserState,
-    /// Where the last line had no line feed: its position, and the state of the line interpreter before it.
+    /// If the last line had no line feed: its position, and the state of the line interpreter before it.
     pub tail: Option<(u64, ParserState)>,
-    /// The day of the first line on the license server's clock.
+    /// The day of the first line, on the license server's clock.
     pub first_day: Day,
-    /// The name of the stream's beginning, whatever its date.
+    /// The hash of the stream's beginning alone, without the day.
     pub head: Fingerprint,
 }
 
-/// What the system said of a file when its stream was known.
+/// A file's identity, size and modification time when its stream was identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMark {
-    /// The volume.
+    /// The number of the volume.
     pub device: u64,
-    /// The file on it.
+    /// The number of the file on the volume.
     pub inode: u64,
-    /// Its size.
+    /// The size of the file, in bytes.
     pub size: u64,
-    /// When it was last written, in nanoseconds since 1970.
+    /// When the file was last written: nanoseconds since 1970; on Windows, units of 100 nanoseconds since 1601.
     pub modified: i64,
 }
 
 impl FileMark {
-    /// Whether it is the same file, changed or not.
+    /// Whether both marks are of the same file, changed or not.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

@@ -1,4 +1,4 @@
-//! The codes of the agent's health log. A number or a name, once given, stays what it is.
+//! The codes of the agent's health log. The number and the name of a code never change.
 
 seatmeter_service::codes! {
     1 STARTED "started" info "The agent has started: its version, logs with their positions, buffer and aggregator.", "";
@@ -13,7 +13,7 @@ seatmeter_service::codes! {
     13 LOG_STATE "log_state" warn "What was read last could not be saved; it is read again at the next start.", "";
     14 WATCH_FAILED "watch_failed" warn "The system does not tell of changes to files; logs are looked at every few seconds instead.", "On Linux, raise fs.inotify.max_user_watches.";
     15 PART_SKIPPED "part_skipped" warn "A file has the name of a part of a log and is none, or is packed so that the agent cannot read it.", "Unpack it, or move it away, or change `archives`.";
-    20 BUFFER_FULL "buffer_full" error "The buffer or its disk is full. LineInterpreter waits; the log keeps what is not read.", "Find out why batches are not taken (`uplink_down`), or raise `buffer.quota_mib`.";
+    20 BUFFER_FULL "buffer_full" error "The buffer or its disk is full. Reading waits; the log keeps what is not read.", "Find out why batches are not taken (`uplink_down`), or raise `buffer.quota_mib`.";
     21 BUFFER_OLD "buffer_old" error "Batches have been waiting for longer than `buffer.alarm_after_hours`.", "Find out why they are not taken: see `uplink_down`.";
     22 BUFFER_CORRUPT "buffer_corrupt" error "The buffer's database is damaged. It was set aside, and the logs are read again.", "Check the disk. Keep the file that was set aside until the month is reported.";
     23 BUFFER_REOPENED "buffer_reopened" warn "A write to the buffer failed; it was opened again and checked.", "Check the disk where this comes again.";

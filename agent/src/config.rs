@@ -1,12 +1,12 @@
-//! The agent's configuration file: what it may say, and what it then means.
+//! Reads and validates the agent's configuration file.
 
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
-use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ use crate::format::Format;
 use crate::source::file::discover::glob;
 use crate::source::file::status::LogSource;
 
-/// The file as it is written.
+/// The configuration file as written, before validation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -62,7 +62,7 @@ impl Default for BufferSettings {
     }
 }
 
-/// A month of a busy license server: 100 million events.
+/// The default quota, in MiB: enough for a month of a busy license server (100 million events).
 const fn default_quota() -> u64 {
     1024
 }
@@ -85,7 +85,7 @@ struct Source {
     date: Option<String>,
 }
 
-/// Where input comes from.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum SourceKind {
@@ -94,28 +94,28 @@ enum SourceKind {
     File,
 }
 
-/// What the agent works by.
+/// The agent's settings, after validation.
 #[derive(Clone)]
 pub struct Config {
     /// The folder for the buffer and the agent's identity.
     pub state: PathBuf,
     /// The license server's name.
     pub license_server: String,
-    /// The realm of its user names.
+    /// The realm of the license server's user names; empty means the default realm.
     pub realm: String,
-    /// The way to the aggregator.
+    /// The dialer that connects to the aggregator.
     pub aggregator: Dialer,
-    /// What the buffer may hold, in bytes.
+    /// The maximum size of the batches in the buffer, in bytes.
     pub quota: u64,
-    /// A batch that waits for longer raises an alarm; in seconds.
+    /// How long a batch may wait before the agent raises an alarm, in seconds.
     pub alarm_after: u64,
-    /// The health log.
+    /// The settings of the health log.
     pub health_log: health::Settings,
-    /// The sources.
+    /// The logs to follow.
     pub sources: Vec<LogSource>,
 }
 
-/// Where the configuration is, if nothing else is said.
+/// Returns the default path of the configuration file.
 pub fn default_path() -> PathBuf {
     config_folder().join("agent.toml")
 }
@@ -173,8 +173,12 @@ fn dialer(settings: &Aggregator) -> Result<Dialer, TransportError> {
     let identity = match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
         (None, None) => None,
-        (Some(_), None) => return Err(TransportError::Tls("`certificate` is set and `key` is not: set both or none".into())),
-        (None, Some(_)) => return Err(TransportError::Tls("`key` is set and `certificate` is not: set both or none".into())),
+        (Some(_), None) => {
+            return Err(TransportError::Tls("`certificate` is set and `key` is not: set both or none".into()));
+        }
+        (None, Some(_)) => {
+            return Err(TransportError::Tls("`key` is set and `certificate` is not: set both or none".into()));
+        }
     };
     let tls = settings.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
     Dialer::new(&settings.url, tls)
@@ -201,7 +205,7 @@ fn unknown_format(name: &str) -> String {
     format!("format {name:?} is not known; the formats are {}; without `format`, the content tells", known.join(", "))
 }
 
-/// The day that a text names.
+/// Parses a day written as YYYY-MM-DD.
 pub fn day(text: &str) -> Result<Day, String> {
     let date: Date = text.parse().map_err(|_| format!("date {text:?} is not a date: write YYYY-MM-DD"))?;
     Ok(day_of(date))

@@ -1,40 +1,42 @@
-//! A first configuration, from the few answers that no default can give.
+//! Renders a first configuration from the few values that have no default.
 
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-/// Every key with its meaning: what an administrator finds in the file.
+/// The template of the configuration file: every key with its meaning.
 const TEMPLATE: &str = include_str!("../../deploy/agent.toml");
 
-/// The keys of the agent's own certificate, and the files that are used where they are beside the configuration.
+/// The configuration keys of the agent's own certificate, and the files that are used if they are beside the
+/// configuration.
 const IDENTITY: [(&str, &str); 2] = [("certificate", "agent.pem"), ("key", "agent.key")];
 
 /// The first line of a file that `configure` wrote; a checksum of the rest follows.
 const MARK: &str = "# Written by `seatmeter-agent configure`, which overwrites it until somebody edits it. ";
 
-/// What is asked.
+/// The values from which a configuration is rendered.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    /// `https://host:7470`, or `http://` to a loopback address.
+    /// The aggregator's URL: `https://host:7470`, or `http://` to a loopback address.
     pub aggregator: String,
-    /// The authority that signed the aggregator's certificate; `authority.pem` beside the configuration if none is named.
+    /// Path of the certificate of the authority that signed the aggregator's certificate; `None` means `authority.pem`
+    /// beside the configuration.
     pub authority: Option<PathBuf>,
-    /// The license server's name; the machine's if none is named.
+    /// The license server's name; `None` means the machine's name.
     pub name: Option<String>,
-    /// The realm of the license server's user names.
+    /// The realm of the license server's user names; `None` means the default realm.
     pub realm: Option<String>,
-    /// The state folder.
+    /// The state folder; `None` means the default folder.
     pub state: Option<PathBuf>,
-    /// The time zone of the license server's clock.
+    /// The time zone of the license server's clock; `None` means the machine's time zone.
     pub time_zone: Option<String>,
-    /// The logs: at least one, by absolute paths.
+    /// Absolute paths of the logs; at least one.
     pub logs: Vec<PathBuf>,
 }
 
-/// The text of a configuration file in this folder. Where the agent's own certificate and key are in the folder, as
-/// `agent.pem` and `agent.key`, they are used.
+/// Returns the text of a configuration file in this folder. If the folder contains `agent.pem` and `agent.key`, the
+/// configuration names them as the agent's own certificate and key.
 pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::TomlError> {
     let mut document: DocumentMut = TEMPLATE.parse()?;
     let mut comments = Comments::default();
@@ -75,7 +77,7 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
     Ok(format!("{MARK}{}\n{body}", checksum(&body)))
 }
 
-/// Whether a configuration file is as it was delivered, or as `configure` wrote it: it may be overwritten.
+/// Whether a configuration file is unchanged since it was delivered or `configure` wrote it, and may be overwritten.
 pub fn is_untouched(text: &str) -> bool {
     let text = text.replace("\r\n", "\n");
     let is_own = text.strip_prefix(MARK).and_then(|rest| rest.split_once('\n'));
@@ -100,7 +102,7 @@ fn checksum(body: &str) -> String {
     data_encoding::HEXLOWER.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..8])
 }
 
-/// Keys that stand in the template as comments, behind `#`, and get a value.
+/// Keys that are commented out with `#` in the template and get a value.
 #[derive(Default)]
 struct Comments(Vec<(String, String, String)>);
 
@@ -109,7 +111,7 @@ impl Comments {
         self.0.push((section.into(), key.into(), answer.into()));
     }
 
-    /// The text with the commented lines replaced, each in its own section.
+    /// Returns the text with the commented lines replaced, each in its own section.
     fn apply(&self, document: &str) -> String {
         let mut section = String::new();
         let mut text = String::new();
@@ -160,8 +162,11 @@ mod tests {
     #[test]
     fn a_certificate_beside_the_configuration_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let answers =
-            Answers { aggregator: "https://aggregator:7470".into(), logs: vec!["/debug.log".into()], ..Answers::default() };
+        let answers = Answers {
+            aggregator: "https://aggregator:7470".into(),
+            logs: vec!["/debug.log".into()],
+            ..Answers::default()
+        };
         let key = folder.path().join("agent.key");
         let line = format!("\nkey = \"{}\"\n", key.display());
         assert!(!render(&answers, folder.path()).unwrap().contains(&line));

@@ -1,4 +1,4 @@
-//! Seatmeter's agent: reads a license server's logs beside it, and delivers what was checked out, exactly once.
+//! Seatmeter's agent: runs on a license server, reads its logs, and delivers each checkout exactly once.
 //!
 //! ```text
 //! log file --tail--> source -> format -> batcher -> buffer -> uplink --gRPC--> aggregator
@@ -7,19 +7,19 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`config`] | what the configuration file may say |
-//! | [`configure`] | a first configuration, from a few answers |
-//! | [`codes`] | what the health log calls what happens |
-//! | [`source`] | where input comes from, and how it is known again |
-//! | [`mod@format`] | what license managers write: pure parsers, dating, accounting |
-//! | [`batcher`] | events to batches |
+//! | [`config`] | the configuration file |
+//! | [`configure`] | a first configuration, rendered from a few values |
+//! | [`codes`] | the codes of the health log |
+//! | [`source`] | the sources of input, and how they are recognised again |
+//! | [`mod@format`] | the log formats of license managers: pure parsers, dating, line counts |
+//! | [`batcher`] | gathers events into batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
-//! | [`checkpoint`] | how far each stream was read |
-//! | [`capture`] | a thread for each log |
-//! | [`uplink`] | delivery |
-//! | [`health`] | how the agent is |
-//! | [`run`] | all of it together |
-//! | [`scan`] | monthly counts with no server |
+//! | [`checkpoint`] | how far each stream was read, and the state to resume there |
+//! | [`capture`] | one thread for each log |
+//! | [`uplink`] | delivery to the aggregator |
+//! | [`health`] | the state of the agent |
+//! | [`run`] | runs capture, delivery and reporting together |
+//! | [`scan`] | monthly counts without an aggregator |
 //!
 //! Nothing but [`buffer`] opens SQLite; nothing in [`mod@format`] reads a clock or a file.
 

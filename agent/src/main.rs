@@ -56,7 +56,7 @@ enum Command {
     Generate(seatmeter_service::manual::Generate),
 }
 
-/// Where the configuration is.
+/// The location of the configuration file.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Configured {
     /// The configuration file

@@ -1,4 +1,4 @@
-//! The agent at work: capture and delivery, until told to stop.
+//! Runs capture and delivery until the agent is told to stop.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,32 +17,32 @@ use crate::health;
 use crate::health::report::Reporter;
 use crate::uplink::Uplink;
 
-/// Why the agent cannot work.
+/// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The state folder is another agent's, or cannot be used.
+    /// Another agent uses the state folder, or the folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// The buffer cannot be used.
     #[error(transparent)]
     Buffer(#[from] BufferError),
-    /// The agent's identity cannot be kept.
+    /// The file of the agent's identity cannot be read or written.
     #[error("cannot keep the agent's identity in {path}: {source}")]
     Identity {
-        /// In which file.
+        /// Path of the file.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The system gives no threads.
+    /// The operating system cannot start a thread.
     #[error("cannot start capturing: {0}")]
     Threads(std::io::Error),
 }
 
-/// How long to wait before a state that cannot be opened is tried again.
+/// How long to wait before the agent tries again to open the state.
 const REOPEN: Duration = Duration::from_secs(5);
 
-/// Works until `stop` says so.
+/// Runs the agent until `stop` becomes true.
 ///
 /// ```text
 /// log file -> LogTailer -> LineInterpreter -> Batcher -> Buffer -> Uplink -> aggregator
@@ -70,10 +70,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let uplink = Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status };
     uplink.run(stop).await;
     manager::stopping();
-    // The reporter holds the capture, and ends at the same word as the uplink.
+    // The reporter shares the capture, and ends on the same signal as the uplink.
     let _ = reporting.await;
     if let Ok(capture) = Arc::try_unwrap(capture).map_err(drop) {
-        // Threads commit what they read, and end: waited for on a thread, since a disk can be slow.
+        // The threads commit what they read and end. A blocking thread waits for them, because a disk can be slow.
         let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
     }
     living.abort();
@@ -81,7 +81,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     Ok(())
 }
 
-/// The agent as it introduces itself; clock and epoch are filled in for each connection.
+/// Returns the agent's Hello message; clock and epoch are filled in for each connection.
 fn hello(config: &Config, agent_id: String) -> Hello {
     Hello {
         agent_id,
@@ -114,16 +114,17 @@ fn report_start(config: &Config, agent_id: &str, buffer: &Buffer) -> Result<(), 
     Ok(())
 }
 
-/// How far each stream was read before this start.
+/// Returns, as text, how far the newest streams were read before this start.
 fn positions(buffer: &Buffer) -> Result<String, BufferError> {
     let streams = buffer.streams()?;
-    // The newest ones say where reading goes on; a log of many parts must not fill the line.
+    // The newest streams show where reading resumes. A log of many parts must not fill the line.
     let newest = streams.iter().rev().take(8).rev();
     let told = newest.map(|stream| format!("{} at {}", stream.log, stream.position));
     Ok(told.collect::<Vec<_>>().join("; "))
 }
 
-/// Opens what is in the state folder, however long its disk is full. `None` where the agent was told to stop meanwhile.
+/// Opens the agent's identity and the buffer. Tries again as long as an error can pass, such as a full disk. Returns
+/// `None` if the agent was told to stop meanwhile.
 async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result<Option<(String, Buffer)>, RunError> {
     let mut is_told = false;
     loop {
@@ -144,7 +145,8 @@ async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result
     }
 }
 
-/// The GUID made at the first start, kept apart from the buffer, so that it outlives it.
+/// Returns the agent's GUID, which is created at the first start. Its file is separate from the buffer, so that the
+/// GUID outlives the buffer.
 fn agent_id(state: &Path) -> Result<String, RunError> {
     let path = state.join("agent-id");
     let failed = |source| RunError::Identity { path: path.clone(), source };

@@ -10,8 +10,8 @@ use seatmeter_aggregator::fleet::Fleet;
 use seatmeter_aggregator::ingest::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
 use seatmeter_aggregator::serve::{self, Listening};
-use seatmeter_aggregator::store::backup::{self, database};
 use seatmeter_aggregator::store::Store;
+use seatmeter_aggregator::store::backup::{self, database};
 use seatmeter_service::answer;
 use seatmeter_service::health::code::as_markdown;
 use seatmeter_service::health::{self, Service};
@@ -95,7 +95,8 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         .and_then(|text| serde_json::from_slice(&text).ok());
     let file = database(&config.state);
     let database_bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-    let servers = if file.exists() { Fleet::new(Store::open_current(&config.state)?).license_servers("")? } else { Vec::new() };
+    let servers =
+        if file.exists() { Fleet::new(Store::open_current(&config.state)?).license_servers("")? } else { Vec::new() };
     let reporting = servers.iter().filter(|server| server.state.is_well()).count() as u64;
     let status = Status {
         running,
@@ -121,7 +122,11 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         (false, _) => answer!("aggregator       not running"),
     }
     answer!("database         {} ({})", file.display(), size(database_bytes));
-    answer!("license servers  {} of {} report; see `seatmeter servers`", thousands(reporting), thousands(status.license_servers));
+    answer!(
+        "license servers  {} of {} report; see `seatmeter servers`",
+        thousands(reporting),
+        thousands(status.license_servers)
+    );
     Ok(exit(status.well))
 }
 

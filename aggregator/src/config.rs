@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
-use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_proto::transport::{Identity, server_tls};
+use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
 use serde::Deserialize;
 

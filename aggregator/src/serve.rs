@@ -93,8 +93,8 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     report_start(&config, &listening);
     let for_agents = agents_server(writer.commands.clone()).await;
     let for_operators = operators_server(&store, &config).await?;
-    let for_agents = for_agents
-        .serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
+    let for_agents =
+        for_agents.serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
         .serve_with_incoming_shutdown(accept(operators, config.operators.tls, MAX_OPERATORS), stopped(stop.clone()));
     let both = async { tokio::try_join!(for_agents, for_operators).map(drop) };

@@ -10,7 +10,7 @@ use prost::Message;
 use seatmeter_count::Event;
 
 use crate::batch::{InvalidBatch, events, open, push, seal};
-use crate::v1::{Batch, Columns, LineCounts, Limits};
+use crate::v1::{Batch, Columns, Limits, LineCounts};
 
 /// Why a batch cannot be split.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,8 @@ pub enum SplitError {
 /// Gives the batches to send in place of this one: itself, where it is within the limits.
 pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     let exceeds = |value: u32, limit: u32| limit > 0 && value > limit;
-    let is_large = exceeds(batch.event_count, limits.max_batch_events) || exceeds(batch.columns_size, limits.max_columns_bytes);
+    let is_large =
+        exceeds(batch.event_count, limits.max_batch_events) || exceeds(batch.columns_size, limits.max_columns_bytes);
     // Names are looked into only where the aggregator takes shorter ones than this version does.
     let may_have_long_names = limits.max_name_bytes > 0 && (limits.max_name_bytes as usize) < crate::batch::MAX_NAME;
     if !is_large && !may_have_long_names {
@@ -97,7 +98,8 @@ fn divide(
     // A part ends where the next one begins: between two events of one position, there is no such place.
     let between = |index: &usize| list[*index - 1].0 < list[*index].0;
     let middle = list.len() / 2;
-    let cut = (middle..list.len()).find(|index| *index > 0 && between(index)).or_else(|| (1..middle).rev().find(between));
+    let cut =
+        (middle..list.len()).find(|index| *index > 0 && between(index)).or_else(|| (1..middle).rev().find(between));
     let Some(cut) = cut else { return Err(SplitError::OneEvent { limit: limits.max_columns_bytes, needed: size }) };
     let (left, right) = list.split_at(cut);
     divide(batch, columns, left, limits, parts)?;
@@ -106,7 +108,13 @@ fn divide(
 
 /// Columns of these events alone, with the names, features and clients that they refer to; positions relative to a base.
 fn columns_of(all: &Columns, list: &[(u64, Event)], base: u64) -> Columns {
-    let mut made = Made { all, columns: Columns::default(), strings: HashMap::new(), features: HashMap::new(), clients: HashMap::new() };
+    let mut made = Made {
+        all,
+        columns: Columns::default(),
+        strings: HashMap::new(),
+        features: HashMap::new(),
+        clients: HashMap::new(),
+    };
     let (mut last_at, mut last_position) = (0, base);
     for (position, event) in list {
         let event = made.event(*event);
@@ -208,7 +216,14 @@ mod tests {
         let mut end = 0u64;
         for (kind, index, step) in list {
             let kind = Kind::from_number(*kind).unwrap();
-            let event = Event { kind, at: 1000 + i64::from(*step), feature: *index, client: *index, seats: *step % 3 + 1, detail: 0 };
+            let event = Event {
+                kind,
+                at: 1000 + i64::from(*step),
+                feature: *index,
+                client: *index,
+                seats: *step % 3 + 1,
+                detail: 0,
+            };
             push(&mut columns, &mut last_at, *step, event);
             end += u64::from(*step);
         }

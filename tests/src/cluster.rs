@@ -317,7 +317,10 @@ impl TestCluster {
             self.tls.as_ref().map_or_else(String::new, |Tls { authority, client: [certificate, key], .. }| {
                 format!("authority = {authority:?}\ncertificate = {certificate:?}\nkey = {key:?}\n")
             });
-        let logs: String = logs.iter().map(|log| format!("[[source]]\nkind = \"file\"\npath = {log:?}\ntime_zone = \"UTC\"\n")).collect();
+        let logs: String = logs
+            .iter()
+            .map(|log| format!("[[source]]\nkind = \"file\"\npath = {log:?}\ntime_zone = \"UTC\"\n"))
+            .collect();
         let text = format!(
             "state = {:?}\n{settings}\n[license_server]\nname = {license_server:?}\n[aggregator]\nurl = {:?}\n{security}{logs}",
             folder.join("state"),

@@ -154,7 +154,8 @@ fn what_is_deliberately_absent_is_absent() {
 #[test]
 fn no_file_has_more_than_one_idea() {
     let sources = sources();
-    let mut lengths: Vec<(usize, &str)> = sources.iter().map(|(name, text)| (text.lines().count(), name.as_str())).collect();
+    let mut lengths: Vec<(usize, &str)> =
+        sources.iter().map(|(name, text)| (text.lines().count(), name.as_str())).collect();
     lengths.sort_unstable();
     let (longest, name) = *lengths.last().unwrap();
     println!("the longest file is {name}, of {longest} lines");
@@ -176,7 +177,10 @@ fn the_list_of_faults_names_the_tests_there_are() {
     assert!(tests.len() > 20);
     for (file, test) in &tests {
         let number = &test[..8];
-        assert!(list.contains(test.as_str()) || list.contains(&format!("`{number}_*`")), "FAULTS.md does not list {test} of {file}");
+        assert!(
+            list.contains(test.as_str()) || list.contains(&format!("`{number}_*`")),
+            "FAULTS.md does not list {test} of {file}"
+        );
     }
     for listed in list.split('`').filter(|part| part.starts_with("fault_") && !part.ends_with('*')) {
         assert!(tests.iter().any(|(_, test)| test == listed), "FAULTS.md lists {listed}, which is no test");

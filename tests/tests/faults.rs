@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use seatmeter_tests::cluster::{scan, text};
 use seatmeter_tests::disk::{SmallDisk, has_strace};
 use seatmeter_tests::proxy::{Network, Proxy};
-use seatmeter_tests::cluster::{scan, text};
 use seatmeter_tests::{Agent, Scenario, TestCluster, wait_until};
 use xtask::sim::{Plan, Server, truth};
 
@@ -39,7 +39,11 @@ struct Round<'a> {
 
 /// Many rounds, each with a license server of its own; `round` says whether the program in question was killed, and has
 /// started it again. In the end everything is counted, once.
-fn killed_at_every_write_and_sync(seed: u64, mut cluster: TestCluster, mut round: impl FnMut(&mut TestCluster, Round<'_>) -> bool) {
+fn killed_at_every_write_and_sync(
+    seed: u64,
+    mut cluster: TestCluster,
+    mut round: impl FnMut(&mut TestCluster, Round<'_>) -> bool,
+) {
     let (log, expected) = simulated(seed, 400);
     let mut kills = 0;
     for call in ["pwrite64", "fdatasync"] {
@@ -311,7 +315,8 @@ fn fault_26_a_log_that_cannot_be_read_holds_up_no_other() {
     let cluster = TestCluster::running();
     let (log, expected) = simulated(19, 1000);
     let good = cluster.path("good.log");
-    let (missing, folder, binary) = (cluster.path("missing.log"), cluster.path("folder.log"), cluster.path("binary.log"));
+    let (missing, folder, binary) =
+        (cluster.path("missing.log"), cluster.path("folder.log"), cluster.path("binary.log"));
     fs::write(&good, &log).unwrap();
     fs::create_dir(&folder).unwrap();
     fs::write(&binary, [0xff, 0xfe, 0, 1, 2, 3]).unwrap();
@@ -349,7 +354,8 @@ fn bad_input_gets_a_clear_error() {
     other.settings = format!("state = {:?}", other.path("elsewhere"));
     let config = fs::read_to_string(other.aggregator_config()).unwrap();
     let own = format!("127.0.0.1:{}", cluster.listening().unwrap().agents);
-    let config: String = config.replacen("127.0.0.1:0", &own, 1).lines().skip(1).map(|line| format!("{line}\n")).collect();
+    let config: String =
+        config.replacen("127.0.0.1:0", &own, 1).lines().skip(1).map(|line| format!("{line}\n")).collect();
     let file = other.path("taken.toml");
     fs::write(&file, config).unwrap();
     let taken = other.aggregator_with(&file);

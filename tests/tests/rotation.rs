@@ -174,3 +174,38 @@ fn days_that_begin_alike_are_days_of_their_own() {
     assert!(seen.to_string().contains("2026-03-07"), "{seen}");
     cluster.assert_verified();
 }
+
+/// What lies beside a log under the name of a part, and is none: a checksum, a part packed so that nobody here reads it.
+#[test]
+fn fault_06_a_foreign_file_beside_the_log_holds_up_nothing() {
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
+    fs::write(cluster.path("debug.log.1.md5"), "d41d8cd98f00b204e9800998ecf8427e  debug.log.1\n").unwrap();
+    fs::write(cluster.path("debug.log-20260101.xz"), b"\xfd7zXZ\0\0rest").unwrap();
+    fs::write(&path, " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n").unwrap();
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    for (number, line) in [(1, ""), (2, " 8:00:02 (d) OUT: \"f\" u2@h\n"), (3, " 8:00:03 (d) OUT: \"f\" u3@h\n")] {
+        let mut log = fs::File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut log, line.as_bytes()).unwrap();
+        wait_until("the line is counted", || cluster.activity("LIC01").contains(&format!("d,f,{number},{number},")));
+    }
+    assert!(agent.has_said("part_skipped"), "{}", agent.errors());
+    let status: serde_json::Value = serde_json::from_slice(&agent.command(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["logs"][0]["state"], "following", "{status}");
+    cluster.assert_verified();
+}
+
+/// `echo > debug.log` empties a log, and leaves a blank line.
+#[test]
+fn fault_06_a_blank_line_is_no_foreign_file() {
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
+    fs::write(&path, "\n").unwrap();
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    wait_until("the agent delivers", || agent.has_said("uplink_up"));
+    assert!(!agent.has_said("log_unreadable"), "{}", agent.errors());
+    fs::write(&path, "\n 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n").unwrap();
+    wait_until("the line is counted", || cluster.activity("LIC01").contains("d,f,1,1,1,"));
+}

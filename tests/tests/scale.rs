@@ -32,7 +32,11 @@ fn fill(cluster: &TestCluster) {
             let realm = String::new();
             received::save_server(connection, &LicenseServer { id, key: name.clone(), name: name.clone(), realm })?;
             let hello = Hello { agent_id: format!("{id}"), host: name, ..Hello::default() };
-            let source = |n| SourceStatus { log: format!("/logs/{n}"), state: SourceState::Missing.into(), ..SourceStatus::default() };
+            let source = |n| SourceStatus {
+                log: format!("/logs/{n}"),
+                state: SourceState::Missing.into(),
+                ..SourceStatus::default()
+            };
             let heartbeat = Heartbeat { sources: (0..3).map(source).collect(), ..Heartbeat::default() };
             received::save_agent(connection, id, &hello, &heartbeat, AT, 0)?;
             let log = Log {
@@ -47,7 +51,17 @@ fn fill(cluster: &TestCluster) {
             received::add_log(connection, &log)?;
             let fingerprint = id.to_le_bytes().to_vec();
             let (realm, mark, lines) = (String::new(), 1, [1, 2, 3]);
-            let stream = Stream { id, server_id: id, log_id: id, fingerprint, realm, begins_at: AT, mark, last_line_at: AT, lines };
+            let stream = Stream {
+                id,
+                server_id: id,
+                log_id: id,
+                fingerprint,
+                realm,
+                begins_at: AT,
+                mark,
+                last_line_at: AT,
+                lines,
+            };
             received::save_stream(connection, &stream)?;
         }
         let people: Vec<Name> = (0..PEOPLE)

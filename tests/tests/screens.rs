@@ -52,7 +52,9 @@ fn a_name_that_does_not_exist_is_an_error_with_the_known_ones() {
         let error = failure(&cluster, arguments);
         assert!(error.contains("no license server \"lic3\"") && error.contains("lic1, lic2"), "{arguments:?}: {error}");
     }
-    for arguments in [&["usage", "2026-01", "--sku", "x"][..], &["users", "2026-01", "--sku", "x"], &["trend", "--sku", "x"]] {
+    for arguments in
+        [&["usage", "2026-01", "--sku", "x"][..], &["users", "2026-01", "--sku", "x"], &["trend", "--sku", "x"]]
+    {
         let error = failure(&cluster, arguments);
         assert!(error.contains("no SKU \"x\"") && error.contains("Cad, Mould"), "{arguments:?}: {error}");
     }
@@ -76,7 +78,10 @@ fn a_filter_filters_everything() {
     let users = table(&cluster, &["users", "2026-01", "--server", "lic1"]);
     assert!(users.contains("ann") && !users.contains("bob") && !users.contains("lic2"), "{users}");
     let json = cluster.ask(&["usage", "2026-01", "--server", "lic1"]);
-    assert_eq!((&json["rows"][0]["license_server"], &json["completeness"]["license_servers"]), (&"lic1".into(), &1.into()));
+    assert_eq!(
+        (&json["rows"][0]["license_server"], &json["completeness"]["license_servers"]),
+        (&"lic1".into(), &1.into())
+    );
     assert_eq!(json["total"]["unique_users"], 1);
     assert_eq!(cluster.ask(&["usage", "2026-01"])["total"]["unique_users"], 2);
 }
@@ -93,7 +98,10 @@ fn programs_get_envelopes_lists_and_nulls() {
         assert!(csv.lines().next().unwrap().ends_with(",complete"), "{csv}");
     }
     let users = cluster.ask(&["users", "2026-01"]);
-    assert_eq!((&users["rows"][1]["skus"], &users["rows"][0]["realm"]), (&serde_json::json!(["Cad", "Mould"]), &Value::Null));
+    assert_eq!(
+        (&users["rows"][1]["skus"], &users["rows"][0]["realm"]),
+        (&serde_json::json!(["Cad", "Mould"]), &Value::Null)
+    );
     assert_eq!(users["rows"][0]["first_used"], "2026-01-05T08:00:01Z");
     // A month without a report is unknown, and not zero.
     let trend = cluster.ask(&["trend", "--from", "2025-12", "--through", "2026-01", "--server", "lic1"]);
@@ -148,7 +156,8 @@ fn servers_says_what_does_not_report_and_why() {
     agent.start();
     let status = |log: &str| {
         let servers = cluster.ask(&["servers"]);
-        let row = servers["rows"].as_array().unwrap().iter().find(|row| row["log"] == path(log).to_str().unwrap()).cloned();
+        let row =
+            servers["rows"].as_array().unwrap().iter().find(|row| row["log"] == path(log).to_str().unwrap()).cloned();
         row.map_or_else(String::new, |row| row["status"].as_str().unwrap().to_owned())
     };
     for (log, expected) in [
@@ -168,7 +177,11 @@ fn servers_says_what_does_not_report_and_why() {
     // The same is said where the agent is, and in completeness.
     let local = agent.command(&["status"]);
     assert_eq!(local.status.code(), Some(3));
-    assert!(text(&local.stdout).contains("is not a license log but a list of user accounts"), "{}", text(&local.stdout));
+    assert!(
+        text(&local.stdout).contains("is not a license log but a list of user accounts"),
+        "{}",
+        text(&local.stdout)
+    );
     let usage = table(&cluster, &["usage", "2026-01"]);
     let words: Vec<&str> = usage.split_whitespace().collect();
     assert!(words.join(" ").contains("not a license log (a list of user accounts)"), "{usage}");
@@ -265,7 +278,10 @@ fn configure_makes_paths_absolute_checks_logs_and_knows_its_own_file() {
     }
     let written = fs::read_to_string(&config).unwrap();
     assert!(written.contains(cluster.path("debug.log").to_str().unwrap()), "{written}");
-    assert!(written.contains(cluster.path("state").to_str().unwrap()) && written.contains("realm = \"site\""), "{written}");
+    assert!(
+        written.contains(cluster.path("state").to_str().unwrap()) && written.contains("realm = \"site\""),
+        "{written}"
+    );
     fs::write(&config, written.replace("site", "other")).unwrap();
     let edited = configure(&["--log", "debug.log"]);
     assert!(text(&edited.stderr).contains("was edited"), "{}", text(&edited.stderr));
@@ -323,7 +339,11 @@ fn the_aggregator_says_whether_it_runs() {
     assert_eq!(json["agents"].as_str().unwrap(), format!("127.0.0.1:{}", cluster.listening().unwrap().agents));
     cluster.stop_aggregator();
     let status = cluster.aggregator_command("status");
-    assert!(text(&status.stdout).contains("not running") && status.status.code() == Some(3), "{}", text(&status.stdout));
+    assert!(
+        text(&status.stdout).contains("not running") && status.status.code() == Some(3),
+        "{}",
+        text(&status.stdout)
+    );
     let check = cluster.aggregator_command("check-config");
     assert!(check.status.success() && text(&check.stdout).contains("plain text"), "{}", text(&check.stdout));
 }
@@ -337,7 +357,9 @@ fn every_program_explains_itself() {
         assert!(text(&run(&["generate", "man"]).stdout).contains(".TH"));
         let folder = tempfile::tempdir().unwrap();
         assert!(run(&["generate", "--folder", folder.path().to_str().unwrap()]).status.success());
-        assert!(folder.path().join(format!("{program}.1")).exists() && folder.path().join(format!("_{program}")).exists());
+        assert!(
+            folder.path().join(format!("{program}.1")).exists() && folder.path().join(format!("_{program}")).exists()
+        );
         let help = text(&run(&["--help"]).stdout);
         assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
     }

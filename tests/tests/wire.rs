@@ -7,7 +7,9 @@ use seatmeter_proto::transport::Dialer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
-use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Limits, RefusalReason, Stream};
+use seatmeter_proto::v1::{
+    Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Limits, RefusalReason, Stream,
+};
 use seatmeter_tests::TestCluster;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
-const FILES: [&str; 4] = ["seatmeter/v1/errors.proto", "seatmeter/v1/fleet.proto", "seatmeter/v1/ingest.proto", "seatmeter/v1/usage.proto"];
+const FILES: [&str; 4] =
+    ["seatmeter/v1/errors.proto", "seatmeter/v1/fleet.proto", "seatmeter/v1/ingest.proto", "seatmeter/v1/usage.proto"];
 
 /// The generated files, which are checked in.
 const GENERATED: [&str; 2] = ["seatmeter.v1.rs", "descriptor.bin"];

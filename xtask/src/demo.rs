@@ -35,7 +35,10 @@ pub fn demo(root: &Path, log: Option<&Path>) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let _lock = lock(&folder)?;
     println!("Building (one to three minutes, the first time) ...");
-    cargo(root, &["build", "--profile", PROFILE, "-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"])?;
+    cargo(
+        root,
+        &["build", "--profile", PROFILE, "-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"],
+    )?;
     let mut demo = Demo::prepare(program_folder(root, "debug"), folder, log)?;
     let outcome = demo.run(&stop);
     demo.stop()?;
@@ -126,7 +129,8 @@ impl Demo {
     fn start(&mut self, name: &str, command: &str, config: &str) -> Result<()> {
         let path = self.programs.join(name);
         let errors = File::create(self.folder.join(format!("{name}.log")))?;
-        let child = Command::new(&path).args([command, "--config"]).arg(self.folder.join(config)).stderr(errors).spawn();
+        let child =
+            Command::new(&path).args([command, "--config"]).arg(self.folder.join(config)).stderr(errors).spawn();
         self.running.push(child.with_context(|| format!("{} cannot be started", path.display()))?);
         Ok(())
     }
@@ -158,7 +162,11 @@ impl Demo {
                 return Ok((address("agents")?, address("operators")?));
             }
             ensure!(!stop.load(Ordering::Relaxed), "stopped");
-            ensure!(since.elapsed() < PATIENCE, "the aggregator does not start: see the logs in {}", self.folder.display());
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "the aggregator does not start: see the logs in {}",
+                self.folder.display()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -223,7 +231,10 @@ fn sample(folder: &Path) -> Result<PathBuf> {
         .zip(PRODUCTS)
         .enumerate()
         .map(|(index, ((daemon, feature), product))| {
-            format!("[[sku]]\nid = \"ACME-{}\"\nproduct = {product:?}\ndaemon = {daemon:?}\nfeatures = [{feature:?}]\n\n", 100 + index)
+            format!(
+                "[[sku]]\nid = \"ACME-{}\"\nproduct = {product:?}\ndaemon = {daemon:?}\nfeatures = [{feature:?}]\n\n",
+                100 + index
+            )
         })
         .collect();
     fs::write(folder.join("catalogue.toml"), catalogue)?;

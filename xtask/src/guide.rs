@@ -75,7 +75,15 @@ fn run(command: &str, shell: &[String]) -> Result<(String, bool)> {
     let (program, arguments) = shell.split_first().context("a shell is a program")?;
     let output = Command::new(program).args(arguments).arg(command).output()?;
     let screen = [output.stdout, output.stderr].concat();
-    Ok((String::from_utf8_lossy(&screen).replace('\r', ""), output.status.success()))
+    Ok((without_colours(&String::from_utf8_lossy(&screen).replace('\r', "")), output.status.success()))
+}
+
+/// A screen without the sequences that colour it: some commands have a terminal of their own.
+fn without_colours(screen: &str) -> String {
+    let mut parts = screen.split("\u{1b}[");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| text.push_str(part.split_once('m').map_or(part, |(_, rest)| rest)));
+    text
 }
 
 fn steps(text: &str) -> Vec<Step> {

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod certificates;
 pub mod codegen;
+pub mod containers;
 pub mod demo;
 pub mod dist;
 pub mod guide;

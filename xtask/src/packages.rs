@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::dist;
 use crate::process::{run, target_folder};
+use crate::{containers, dist};
 
 /// Makes all packages, and those of the next version, and tries them.
 pub fn try_all(root: &Path) -> Result<()> {
@@ -37,7 +37,8 @@ pub fn try_all(root: &Path) -> Result<()> {
     run(Command::new(shared.join("tools/windows/wine"))
         .arg("./windows.sh")
         .current_dir(&payload)
-        .env("WINEPREFIX", payload.join("wine")))
+        .env("WINEPREFIX", payload.join("wine")))?;
+    containers::try_guide(root)
 }
 
 /// Puts into one folder what the trials need.

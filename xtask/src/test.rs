@@ -150,10 +150,7 @@ fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
         fuzzer.arg(&corpus).arg(folder.join("seeds").join(name));
         fuzzer.arg(format!("-max_total_time={seconds}")).args(["-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
         fuzzer.args(["-verbosity=0", "-print_final_stats=1"]);
-        tally.count(
-            &format!("fuzzing {name}"),
-            run(fuzzer.arg(format!("-artifact_prefix={}/", target.display()))),
-        );
+        tally.count(&format!("fuzzing {name}"), run(fuzzer.arg(format!("-artifact_prefix={}/", target.display()))));
     }
     Ok(())
 }
@@ -172,7 +169,9 @@ mod tests {
     #[test]
     fn what_cargo_says_is_counted() {
         let mut tally = Tally::default();
-        tally.count_line("test result: ok. 29 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.74s");
+        tally.count_line(
+            "test result: ok. 29 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.74s",
+        );
         tally.count_line("test result: FAILED. 22 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.count_line("test a ... ok");
         assert_eq!((tally.passed, tally.failed), (51, 3));

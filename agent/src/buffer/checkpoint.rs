@@ -6,7 +6,7 @@ use super::{Buffer, BufferError, lock};
 use crate::checkpoint::{Checkpoint, FileMark, Fingerprint};
 
 impl Buffer {
-    /// How far a stream has been read.
+    /// Returns the checkpoint of a stream; `None` if the stream is not known.
     pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
         self.read(|connection| {
             connection
@@ -18,14 +18,14 @@ impl Buffer {
                 .optional()
                 .map(|found| {
                     let (log, begins_at, position, state) = found?;
-                    // A state that cannot be read is as good as none: the stream is read again.
+                    // A state that cannot be parsed counts as missing: the stream is read again.
                     let source = serde_json::from_str(&state).ok()?;
                     Some(Checkpoint { fingerprint: *fingerprint, log, begins_at, position, source })
                 })
         })
     }
 
-    /// How far each stream with this beginning was read, the newest first.
+    /// Returns the checkpoints of the streams with this beginning, the newest first.
     pub fn streams_beginning(&self, head: &Fingerprint) -> Result<Vec<Checkpoint>, BufferError> {
         let fingerprints: Vec<Fingerprint> = self.read(|connection| {
             connection
@@ -36,14 +36,14 @@ impl Buffer {
         self.checkpoints(&fingerprints)
     }
 
-    /// The last stream of a log, by its beginning, of which something was captured.
+    /// Returns the captured stream of a log that begins last; `None` if nothing was captured.
     pub fn last_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
         self.read(|connection| {
             connection.query_row("SELECT last FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
         })
     }
 
-    /// The stream of a file that is as it was when it was noted; `None` where it is new or has changed.
+    /// Returns the stream of a file that is unchanged since it was noted; `None` if the file is new or has changed.
     pub fn known_file(&self, mark: &FileMark) -> Result<Option<Fingerprint>, BufferError> {
         self.read(|connection| {
             connection
@@ -57,7 +57,7 @@ impl Buffer {
         })
     }
 
-    /// Notes that a file, as it is now, has been read to its end.
+    /// Records that a file, in its current state, has been read to its end.
     pub fn note_file(&self, mark: &FileMark, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         self.write(&mut lock(&self.writer), |connection| {
             connection
@@ -70,7 +70,7 @@ impl Buffer {
         })
     }
 
-    /// The streams known, by log and beginning, with the position each was read to.
+    /// Returns the checkpoints of all known streams, ordered by log and beginning.
     pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
         let fingerprints: Vec<Fingerprint> = self.read(|connection| {
             connection
@@ -87,7 +87,7 @@ impl Buffer {
     }
 }
 
-/// Saves a checkpoint, in the transaction of the batch before it.
+/// Saves a checkpoint, in the transaction that stores its batch.
 pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
     // A checkpoint is plain data: it always has a JSON form.
     let state = serde_json::to_string(&checkpoint.source).unwrap_or_default();
@@ -106,7 +106,7 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
             checkpoint.file().head,
             checkpoint.file().first_day
         ])?;
-    // Old parts are captured late, or again: the last stream stays the last.
+    // An old part that is captured late, or again, does not replace the last stream.
     connection
         .prepare_cached(
             "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)

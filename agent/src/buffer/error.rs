@@ -1,14 +1,15 @@
-//! Why the buffer does not do what it should, and whether waiting helps.
+//! Why an operation on the buffer failed, and whether waiting helps.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use seatmeter_service::state::disk_full;
 
-/// Why the buffer does not do what it should.
+/// Why an operation on the buffer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
-    /// The quota is used up. The log keeps the rest; reading goes on when the aggregator has taken some batches.
+    /// The quota is used up. The log keeps the remaining lines; reading resumes once the aggregator has taken some
+    /// batches.
     #[error("the buffer is full: {used} of {quota} bytes are used")]
     Full {
         /// Bytes used.
@@ -16,10 +17,10 @@ pub enum BufferError {
         /// Bytes allowed.
         quota: u64,
     },
-    /// No space is left on the disk. The log keeps the rest.
+    /// No space is left on the disk. The log keeps the remaining lines.
     #[error("{}: free some, and reading goes on by itself", disk_full(.path))]
     DiskFull {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
     },
     /// The database is from a newer version.
@@ -27,46 +28,46 @@ pub enum BufferError {
         "{path} was written by a newer version (schema {found}, this version knows {known}): install that version again"
     )]
     Newer {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Its schema.
+        /// The schema version of the database.
         found: i64,
-        /// Ours.
+        /// The newest schema version that this program knows.
         known: i64,
     },
     /// SQLite is too old to be trusted with a write-ahead log.
     #[error("SQLite {found} can corrupt databases with a write-ahead log: 3.51.3 is the oldest that does not")]
     OldSqlite {
-        /// Its version.
+        /// The version of SQLite.
         found: &'static str,
     },
     /// The database failed.
     #[error("the buffer {path} failed: {source}")]
     Database {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// A file beside the database cannot be handled.
+    /// An operation on a file of the database failed.
     #[error("cannot {action} {path}: {source}")]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
 impl BufferError {
-    /// Whether waiting can help, without anything being lost.
+    /// Whether waiting can help without any loss of data.
     pub fn is_pressure(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::DiskFull { .. })
     }
 
-    /// Whether no amount of trying will help before a person has acted.
+    /// Whether trying again cannot help until a person has acted.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Newer { .. } | Self::OldSqlite { .. })
     }

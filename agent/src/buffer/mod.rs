@@ -1,13 +1,13 @@
-//! The buffer: what was captured and not yet acknowledged, in SQLite.
+//! The buffer: keeps captured batches in SQLite until the aggregator acknowledges them.
 //!
-//! - A batch and the checkpoint behind it are committed in one transaction. After a kill at any moment, reading goes on
-//!   exactly where the last batch ended.
+//! - A batch and the checkpoint behind it are committed in one transaction. If the process is killed at any moment,
+//!   reading resumes exactly where the last batch ended.
 //! - A batch is deleted when the aggregator has acknowledged it, and never for another reason.
-//! - A full buffer takes nothing more and says so; what is not taken is still in the log.
-//! - A commit that failed is not tried again on the same connection: what the disk holds is unknown. The buffer is
-//!   closed, opened anew and checked, and its readers go on from what it then holds.
-//! - A damaged database is set aside, with its name and the reason in the health log; what can still be read of its
-//!   batches is saved, and the logs are read anew.
+//! - A full buffer rejects further batches with an error. Their lines are still in the log.
+//! - A failed commit is not tried again on the same connection, because the state on disk is unknown. The buffer is
+//!   closed, reopened and checked, and reading resumes from its checkpoints.
+//! - A damaged database is set aside; the health log records its path and the reason. The batches that can still be
+//!   read are saved, and the logs are read again.
 //!
 //! Nothing outside this module opens SQLite.
 
@@ -30,23 +30,23 @@ pub use error::BufferError;
 use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
 
-/// How full the buffer is.
+/// The fill level of the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Batches not acknowledged.
     pub batches: u64,
-    /// What they take.
+    /// The size of these batches, in bytes.
     pub bytes: u64,
-    /// How long the oldest has been waiting, in seconds.
+    /// How long the oldest batch has been waiting, in seconds; 0 if there is none.
     pub oldest_age: u64,
 }
 
-/// The buffer. Safe to share: one writer at a time, and a reader beside it.
+/// The buffer. Threads can share it: one writer and one reader work at the same time.
 pub struct Buffer {
     path: PathBuf,
     quota: u64,
     writer: Mutex<Writer>,
-    /// Connected when it is needed: the database can have been closed meanwhile, to be checked.
+    /// The reader's connection; `None` until it is needed, and after the database was closed to be checked.
     reader: Mutex<Option<Connection>>,
     appended: Notify,
 }
@@ -55,17 +55,19 @@ struct Writer {
     connection: Connection,
     epoch: String,
     bytes: u64,
-    /// A commit failed: what the disk holds is unknown until the database has been opened anew.
+    /// Whether a write failed. If so, the state on disk is unknown until the database is reopened.
     is_suspect: bool,
 }
 
-/// Bytes of the reserve: what it takes to delete batches, and to copy all of the write-ahead log into the database.
+/// The size of the reserve, in bytes: enough to delete batches, and to copy all of the write-ahead log into the
+/// database.
 const RESERVE: usize = 2 << 20;
 
-/// Steps of 16 pages in which a full disk's database is made smaller before capturing goes on.
+/// The maximum number of steps, of 16 pages each, that shrink the database after the disk was full, before capturing
+/// resumes.
 const SHRINKING_STEPS: usize = 64;
 
-/// What a batch takes beside its bytes: its row and the pages' slack.
+/// Bytes that a batch uses in addition to its body: its row, and unused space in its pages.
 const ROW_OVERHEAD: u64 = 128;
 
 impl Buffer {
@@ -78,7 +80,7 @@ impl Buffer {
         Ok(Self { path, quota, writer, reader: Mutex::default(), appended: Notify::new() })
     }
 
-    /// The epoch of this database: another one means that batches are numbered anew.
+    /// Returns the epoch of this database. A new epoch means that the numbering of batches starts again.
     pub fn epoch(&self) -> String {
         lock(&self.writer).epoch.clone()
     }
@@ -101,7 +103,7 @@ impl Buffer {
             transaction.commit()
         });
         if written.as_ref().is_err_and(BufferError::is_pressure) {
-            // Deleting batches takes some space too: this gives it.
+            // Deleting batches needs some space too; removing the reserve provides it.
             let _ = std::fs::remove_file(self.reserve());
         }
         written?;
@@ -111,7 +113,8 @@ impl Buffer {
         Ok(())
     }
 
-    /// The batches after a sequence, in order, as many as fit into so many bytes; at least one where there is one.
+    /// Returns the batches after a sequence number, in order, as many as fit into `bytes`; at least one if there is
+    /// any.
     pub fn batches_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
@@ -149,13 +152,14 @@ impl Buffer {
         })?;
         writer.bytes = writer.bytes.saturating_sub(freed);
         match self.write(&mut writer, |connection| run_to_end(connection, "PRAGMA incremental_vacuum(64)")) {
-            // Shrinking the file takes space, for a moment: it is done when there is some.
+            // Shrinking the file temporarily needs space. On a full disk, a later call shrinks it.
             Err(error) if !error.is_pressure() => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Sets a batch aside that the aggregator will never take. What follows in its stream is sent with a gap.
+    /// Sets aside a batch that the aggregator will never accept. The next batch of its stream is marked as following a
+    /// gap.
     pub fn set_aside(&self, sequence: u64) -> Result<(), BufferError> {
         self.write(&mut lock(&self.writer), |connection| {
             let transaction = connection.transaction()?;
@@ -173,13 +177,14 @@ impl Buffer {
         })
     }
 
-    /// The aggregator does not know what comes before the batches of a stream that are left, and it cannot be read
-    /// again: the first of them says so.
+    /// Marks the first remaining batch of a stream as following a gap: the aggregator lacks the lines before it, and
+    /// the stream cannot be read again.
     pub fn accept_gap(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         self.write(&mut lock(&self.writer), |connection| mark_gap(connection, fingerprint, 0))
     }
 
-    /// Forgets what was captured of a stream, and that it was read: it is read anew, as the stream that it is.
+    /// Deletes the batches of a stream, except refused ones, and resets its checkpoint. The stream is read again from
+    /// its beginning, under the same fingerprint.
     pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
         checkpoint.position = 0;
@@ -197,7 +202,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// How full it is.
+    /// Returns the fill level of the buffer.
     pub fn depth(&self) -> Result<Depth, BufferError> {
         self.read(|connection| {
             connection.query_row(
@@ -216,29 +221,31 @@ impl Buffer {
         })
     }
 
-    /// How many bytes it may hold.
+    /// Returns the maximum size of the batches in the buffer, in bytes.
     pub fn quota(&self) -> u64 {
         self.quota
     }
 
-    /// Returns when a batch has been appended since the last call.
+    /// Waits until a batch has been appended since the last call.
     pub async fn appended(&self) {
         self.appended.notified().await;
     }
 
-    /// A file that takes the space which acknowledging needs on a full disk.
+    /// Returns the path of the reserve, a file that keeps free the space that acknowledging batches needs on a full
+    /// disk.
     fn reserve(&self) -> PathBuf {
         self.path.with_extension("reserve")
     }
 
-    /// Nothing is captured while the reserve is used up: it would take the space that draining needs.
+    /// Restores the reserve if it is used up, or fails if the disk has no space for it. Nothing is captured without the
+    /// reserve, because a new batch would use the space that deleting batches needs.
     fn keep_reserve(&self, writer: &mut Writer) -> Result<(), BufferError> {
         let path = self.reserve();
         if path.exists() {
             return Ok(());
         }
-        // What is free inside the files goes back to the disk, in steps that need little space themselves. Where even
-        // that fails, there is not enough yet.
+        // The free space inside the files is returned to the disk, in steps that need little space themselves. If even
+        // a step fails, the disk does not have enough space yet.
         for _ in 0..SHRINKING_STEPS {
             let shrunk = self.write(writer, |connection| {
                 run_to_end(connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
@@ -250,13 +257,14 @@ impl Buffer {
             }
         }
         std::fs::write(&path, vec![0; RESERVE]).map_err(|_| {
-            // What was written of it must not stay.
+            // A half-written reserve must not stay.
             let _ = std::fs::remove_file(&path);
             BufferError::DiskFull { path: self.path.clone() }
         })
     }
 
-    /// Writes; where that fails, the connection is not used again before it has been opened anew.
+    /// Runs a task that writes. If it fails for any reason other than a full disk, the database is reopened before the
+    /// next write.
     fn write<T>(
         &self,
         writer: &mut Writer,
@@ -267,7 +275,7 @@ impl Buffer {
         }
         task(&mut writer.connection).map_err(|source| {
             let error = BufferError::of(&self.path, source);
-            // A full disk leaves the database as it was; after any other failure, what it holds is unknown.
+            // A full disk leaves the database unchanged. After any other failure, its content is unknown.
             writer.is_suspect = !error.is_pressure();
             error
         })
@@ -275,7 +283,7 @@ impl Buffer {
 
     fn reopen(&self, writer: &mut Writer) -> Result<(), BufferError> {
         let mut reader = lock(&self.reader);
-        // Both connections must be gone before the files can be checked, or set aside.
+        // Both connections must be closed before the files can be checked or set aside.
         *reader = None;
         writer.connection = Connection::open_in_memory().map_err(|source| BufferError::of(&self.path, source))?;
         let (connection, epoch) = open::open(&self.path)?;
@@ -302,7 +310,7 @@ impl Buffer {
     }
 }
 
-/// Runs a statement that does a part of its work with each row it gives.
+/// Runs a statement to its end, because it does a part of its work with each row it returns.
 fn run_to_end(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -341,12 +349,12 @@ fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     })
 }
 
-/// A panic of another thread while it held the lock left no half-done work: SQLite rolls back.
+/// Locks a mutex, even if another thread panicked while it held the lock: SQLite rolls back any half-done work.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Only for stamps: nothing is timed by it.
+/// Returns the current time for time stamps, in seconds since 1970 UTC.
 fn unix_now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs() as i64
 }

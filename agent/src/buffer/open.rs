@@ -1,4 +1,4 @@
-//! Opening the buffer, whatever happened to it before.
+//! Opens the buffer, even if its database is damaged.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use super::{BufferError, decode, schema, unix_now};
 
 use crate::codes;
 
-/// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
+/// The oldest SQLite version in which a race between checkpoints of the write-ahead log cannot corrupt a database.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Opens or creates a database; sets a damaged one aside first. Returns the connection and the epoch.
@@ -59,7 +59,7 @@ fn open_checked(path: &Path) -> Result<(Connection, String), BufferError> {
     Ok((connection, epoch))
 }
 
-/// A connection with the settings that all have: nothing is told to be done before it is on disk.
+/// Opens a connection with the common settings. A commit returns only after its data is on disk.
 pub(super) fn connect(path: &Path) -> Result<Connection, BufferError> {
     let open = || {
         let connection = Connection::open(path)?;
@@ -67,7 +67,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, BufferError> {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // A short log: copying it into the database must be possible with the reserve alone.
+        // The write-ahead log is kept short, so that the reserve is enough to copy it into the database.
         connection.pragma_update(None, "wal_autocheckpoint", 128)?;
         connection.pragma_update(None, "journal_size_limit", 1 << 20)?;
         connection.pragma_update(None, "cache_size", -2048)?;
@@ -76,7 +76,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, BufferError> {
     open().map_err(|source: rusqlite::Error| BufferError::of(path, source))
 }
 
-/// Renames the database and what belongs to it.
+/// Renames the database and the files that belong to it. Returns the new path of the database.
 fn set_aside(path: &Path, reason: &BufferError) -> Result<PathBuf, BufferError> {
     let aside = path.with_extension(format!("db.damaged-{}", unix_now()));
     for suffix in ["-wal", "-shm", ""] {
@@ -93,7 +93,7 @@ fn set_aside(path: &Path, reason: &BufferError) -> Result<PathBuf, BufferError> 
     Ok(aside)
 }
 
-/// Copies what can still be read of the batches of a damaged database, and is whole. Returns how many.
+/// Copies the batches of a damaged database that can still be read and are intact. Returns their number.
 fn salvage(aside: &Path, connection: &mut Connection) -> usize {
     let mut copy = || -> rusqlite::Result<usize> {
         let damaged = Connection::open(aside)?;

@@ -1,9 +1,9 @@
-//! The tables of the buffer, and how they came to be.
+//! The tables of the buffer, and their migrations.
 
 use rusqlite::Connection;
 
-/// What each version adds to the one before. Only ever appended to: a buffer is brought forward when it is opened, and
-/// there is no way back.
+/// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
+/// it to the newest version; it cannot be migrated back.
 const MIGRATIONS: [&str; 2] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,7 +37,7 @@ const MIGRATIONS: [&str; 2] = [
      ) WITHOUT ROWID;
      CREATE TABLE epoch (id TEXT NOT NULL);
      INSERT INTO epoch SELECT lower(hex(randomblob(16)));",
-    // A stream's state says of which kind of source it is.
+    // Adds the kind of source to the state of a stream.
     "UPDATE stream SET state = json_object('file', json_object(
          'window', json_extract(state, '$.window'),
          'parser_state', json_extract(state, '$.bookmark'),
@@ -47,10 +47,10 @@ const MIGRATIONS: [&str; 2] = [
      WHERE json_valid(state);",
 ];
 
-/// The version that this program knows.
+/// The newest version of the schema that this program knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Brings the tables from a version to this program's, each step in a transaction of its own.
+/// Migrates the tables from a version to the newest one, with one transaction for each version.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     advance(connection, from, &MIGRATIONS)
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::SourceCheckpoint;
 
-    /// A stream as the first version kept it.
+    /// The state of a stream as the first version stored it.
     const STATE: &str = r#"{"window":[104,105],"bookmark":{"timeline":{"day":20000,"time":5,"utc":1728000005},
         "last_line":{"local":1728000005,"utc":1728000005},"daemons":[[[100],{"local":1,"utc":1}]]},
         "tail":[7,{"timeline":{"day":20000,"time":4,"utc":4},"last_line":{"local":4,"utc":4},"daemons":[]}],

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     offline: bool,
 }
 
-/// An aggregator that does not answer for this long is not there.
+/// How long to wait for an answer of the aggregator.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -68,7 +68,7 @@ fn check_source(source: &LogSource) -> bool {
 fn check_aggregator(dialer: &Dialer) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, reach(dialer)).await.unwrap_or_else(|_| Err("it does not answer".into()))
+        tokio::time::timeout(PATIENCE, reach(dialer)).await.unwrap_or_else(|_| Err("no answer in time".into()))
     });
     match &outcome {
         Ok(()) => answer!("aggregator      {}: reached", dialer.url()),
@@ -80,7 +80,7 @@ fn check_aggregator(dialer: &Dialer) -> Result<bool> {
     Ok(outcome.is_ok())
 }
 
-/// Asks the aggregator whether it takes batches.
+/// Asks the aggregator whether it accepts batches.
 async fn reach(dialer: &Dialer) -> Result<(), String> {
     let channel = dialer.connect().await.map_err(|error| error.to_string())?;
     let request = HealthCheckRequest { service: "seatmeter.v1.IngestService".into() };

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// The aggregator: https://host:7470
     #[arg(long, value_name = "URL")]
     pub(crate) aggregator: String,
-    /// A log of this license server; may be given several times
+    /// A log of this license server; can be given several times
     #[arg(long = "log", value_name = "FILE", required = true)]
     pub(crate) logs: Vec<PathBuf>,
     /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
@@ -36,12 +36,12 @@ pub(crate) struct Arguments {
     /// The time zone of the license server's clock, an IANA name; this machine's if none is given
     #[arg(long, value_name = "ZONE")]
     pub(crate) time_zone: Option<String>,
-    /// Overwrite a configuration that somebody edited, and accept logs that do not exist or are none
+    /// Overwrite a configuration that was edited, and accept logs that do not exist or are not license logs
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// Whether somebody has written this configuration.
+/// Whether the configuration exists and somebody has edited it.
 pub(crate) fn is_written(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| !is_untouched(&text))
 }
@@ -81,7 +81,7 @@ pub(crate) fn write(path: &Path, answers: &Answers) -> Result<()> {
     Ok(())
 }
 
-/// A path that is true in every folder: a service has another one than the person who configures it.
+/// Makes a path absolute, because a service runs in another folder than the person who configures it.
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
+    std::path::absolute(path).with_context(|| format!("{} is not a valid path", path.display()))
 }

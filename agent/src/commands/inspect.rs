@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     view: View,
 }
 
-/// A stream that was read. The names of the fields are those of JSON, and stay.
+/// A stream that was read. The names of the fields are those of the JSON output, and must not change.
 #[derive(Serialize)]
 struct StreamRow {
     stream: String,
@@ -90,7 +90,7 @@ const EVENTS: &[Column] = &[
     Column::new("detail", "Detail", Kind::Number, 4),
 ];
 
-/// What JSON has beside the rows: for all that is in the buffer, the batches that wait.
+/// The JSON fields beside the rows: the batches that wait, if the whole buffer is shown.
 #[derive(Serialize)]
 struct Waiting<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,11 +108,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A buffer that this account may not see is not one that there is none of.
+/// Fails if there is no buffer, or, with another message, if this account may not read it.
 fn must_exist(path: &Path) -> Result<()> {
     match std::fs::File::open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no buffer yet: {} does not exist", path.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("there is no buffer yet: {} does not exist", path.display())
+        }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             bail!("this account may not read {}: ask as root or as the agent's own account", path.display())
         }
@@ -162,7 +164,7 @@ fn show_batch(buffer: &Buffer, sequence: u64, view: &View) -> Result<()> {
     let found = buffer.batches_after(sequence.saturating_sub(1), 1)?;
     let batch = found.first().filter(|batch| batch.sequence == sequence);
     let batch =
-        batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never was"))?;
+        batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never existed"))?;
     let columns = batch::open(batch)?;
     let name = |index: u32| columns.strings.get(index as usize).cloned().unwrap_or_default();
     let named = |table: &[u32], index: u32| name(table.get(index as usize).copied().unwrap_or(0));

@@ -1,4 +1,4 @@
-//! The commands: each takes its arguments, calls the library, and prints what came of it.
+//! The commands: each takes its arguments, calls the library, and prints the result.
 
 pub(crate) mod check_config;
 pub(crate) mod codes;
@@ -12,7 +12,7 @@ pub(crate) mod status;
 
 use std::process::ExitCode;
 
-/// Done, but something could not be counted, or needs attention.
+/// The exit code of a command that is done, but could not count something or found something that needs attention.
 pub(crate) const ATTENTION: u8 = 3;
 
 pub(crate) fn exit(is_well: bool) -> ExitCode {

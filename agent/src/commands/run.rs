@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::Configured;
 
-/// Who writes the health log.
+/// The service that writes the health log.
 pub(crate) const SERVICE: Service = Service { name: "seatmeter-agent", codes: codes::ALL };
 
 /// Follows the logs until a person or the system asks the process to stop.
@@ -21,7 +21,7 @@ pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Follows the logs until `stop` returns.
+/// Follows the logs until `stop` completes.
 pub(crate) fn work(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     health::start(&SERVICE, &config.health_log, &config.state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
@@ -29,7 +29,7 @@ pub(crate) fn work(config: Config, stop: impl Future<Output = ()> + Send + 'stat
         let (stopper, stopped) = watch::channel(false);
         tokio::spawn(async move {
             stop.await;
-            // Nobody listens: the agent has stopped by itself.
+            // Sending fails only if the agent has already stopped by itself.
             let _ = stopper.send(true);
         });
         seatmeter_agent::run::run(config, stopped).await

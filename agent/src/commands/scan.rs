@@ -35,7 +35,7 @@ const COLUMNS: &[Column] = &[
     Column::new("denials", "Denial lines", Kind::Number, 0),
 ];
 
-/// What JSON has beside the rows.
+/// The JSON fields beside the rows.
 #[derive(Serialize)]
 struct Envelope {
     complete: bool,
@@ -63,16 +63,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(super::exit(found.is_complete()))
 }
 
-/// The files that were not counted, each with the reason.
+/// Returns the files that were not counted, each with the reason.
 fn not_counted(found: &Scan) -> Vec<String> {
     let undated = found.undated.iter().map(|(path, lines)| {
         let lines = count(*lines, "line");
-        format!("{}: no line tells a date ({lines} with a time); give the first line's day with --date YYYY-MM-DD", path.display())
+        format!(
+            "{}: no line tells a date ({lines} with a time); give the first line's day with --date YYYY-MM-DD",
+            path.display()
+        )
     });
     undated.chain(found.unreadable.iter().map(ToString::to_string)).collect()
 }
 
-/// What became of the lines, on standard error, so that it is not in the way of the answer.
+/// Prints the lines by outcome on standard error, so that they do not mix with the result.
 fn report(found: &Scan) {
     let lines = found.lines;
     eprintln!(

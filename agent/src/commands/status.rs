@@ -20,15 +20,15 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// An agent that has not said how it is for longer than this (in seconds) is not well. It does so every ten.
+/// The maximum age of the last report of an agent that is well, in seconds. The agent reports every 10 seconds.
 const STALE: i64 = 60;
 
-/// What is printed as JSON: what the agent said last, and what can be seen without it.
+/// The JSON output: the agent's last report, and what this command observes itself.
 #[derive(serde::Serialize)]
 struct Seen<'a> {
-    /// A process works on this state.
+    /// Whether a process uses this state folder.
     running: bool,
-    /// All logs are followed, and batches are delivered.
+    /// Whether the agent runs and reports, all logs are followed, and batches are delivered.
     well: bool,
     #[serde(flatten)]
     said: &'a Status,
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = status_file(&config.state);
     let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
     let status: Status = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not this version's: has the agent run since it was updated?", path.display()))?;
+        .with_context(|| format!("{} is from another version: has the agent run since its update?", path.display()))?;
     let is_running = state::is_locked(&config.state);
     let is_fresh = jiff::Timestamp::now().as_second() - status.at <= STALE;
     let is_well = is_running
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(super::exit(is_well))
 }
 
-/// Why there is no status: nobody may read it, or nobody wrote it.
+/// Explains why the status file cannot be read: the account may not read it, or the agent never wrote it.
 fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::PermissionDenied => {

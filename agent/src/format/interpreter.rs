@@ -3,10 +3,11 @@
 use seatmeter_count::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Moment, ClockPosition, Timeline};
+use super::timeline::{ClockPosition, Moment, Timeline};
 use super::{Message, Record, Use};
 
-/// A log names few daemons. Names beyond this many are garbage, and the oldest is forgotten.
+/// The maximum number of daemons to remember. A log names few; names beyond this many are garbage, and the oldest is
+/// dropped.
 const MAX_DAEMONS: usize = 64;
 
 /// Lines by outcome. The three add up to the lines read.
@@ -21,7 +22,7 @@ pub struct LineCounts {
 }
 
 impl LineCounts {
-    /// The lines read.
+    /// Returns the number of lines read.
     pub fn total(&self) -> u64 {
         self.events + self.ignored + self.unrecognised
     }
@@ -38,26 +39,26 @@ impl std::ops::AddAssign for LineCounts {
 /// An event with its moment; its names are slices of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dated<'a> {
-    /// When.
+    /// The time of the event.
     pub at: Moment,
-    /// By which vendor daemon; empty for what the manager does.
+    /// The vendor daemon; empty if the license manager started.
     pub daemon: &'a [u8],
-    /// What. For starts, all names are empty.
+    /// The usage. For starts, all names are empty.
     pub usage: Use<'a>,
 }
 
-/// What became of a line.
+/// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// It is an event.
+    /// The line is an event.
     Event(Dated<'a>),
-    /// It reports no usage.
+    /// The line reports no usage.
     Ignored,
-    /// The parser does not recognise it; this is why.
+    /// The parser does not recognise the line, for this reason.
     Unrecognised(&'static str),
 }
 
-/// The state of an interpreter after a line. Enough to go on from, after a restart.
+/// The state of an interpreter after a line, sufficient to resume after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParserState {
     timeline: ClockPosition,
@@ -66,12 +67,12 @@ pub struct ParserState {
 }
 
 impl ParserState {
-    /// Where the timeline stands.
+    /// Returns the clock position of the last dated line.
     pub fn clock(&self) -> ClockPosition {
         self.timeline
     }
 
-    /// The last dated line.
+    /// Returns the time of the last dated line.
     pub fn last_line(&self) -> Moment {
         self.last_line
     }
@@ -82,18 +83,18 @@ impl ParserState {
 pub struct LineInterpreter {
     timeline: Timeline,
     last_line: Option<Moment>,
-    /// The last line of each process, since the restart of one ends its sessions there.
+    /// The time of each process's last line. If a process restarts, its sessions end at that time.
     daemons: Vec<(Vec<u8>, Moment)>,
     counts: LineCounts,
 }
 
 impl LineInterpreter {
-    /// Reads with this timeline from the beginning of a stream.
+    /// Creates an interpreter that starts at the beginning of a stream, with this timeline.
     pub fn new(timeline: Timeline) -> Self {
         Self { timeline, last_line: None, daemons: Vec::new(), counts: LineCounts::default() }
     }
 
-    /// Goes on from a state.
+    /// Creates an interpreter that resumes from a state.
     pub fn resume(zone: jiff::tz::TimeZone, state: ParserState) -> Self {
         Self {
             timeline: Timeline::resuming(zone, state.timeline),
@@ -103,7 +104,7 @@ impl LineInterpreter {
         }
     }
 
-    /// The state after the last line; `None` before the first dated line.
+    /// Returns the state after the last line; `None` before the first dated line.
     pub fn state(&self) -> Option<ParserState> {
         Some(ParserState {
             timeline: self.timeline.clock()?,
@@ -112,17 +113,17 @@ impl LineInterpreter {
         })
     }
 
-    /// What became of the lines taken.
+    /// Returns the lines interpreted so far, by outcome.
     pub fn counts(&self) -> LineCounts {
         self.counts
     }
 
-    /// The moment of the last dated line.
+    /// Returns the time of the last dated line; `None` before the first dated line.
     pub fn last_line(&self) -> Option<Moment> {
         self.last_line
     }
 
-    /// Takes the next line.
+    /// Interprets the next line.
     #[inline(always)]
     pub fn line<'a>(&mut self, record: &Record<'a>) -> Outcome<'a> {
         let outcome = self.interpret(record);
@@ -134,7 +135,7 @@ impl LineInterpreter {
         outcome
     }
 
-    /// Accounts for a line too long to be looked at.
+    /// Counts a line as not recognised, because it is too long to parse.
     pub fn overlong(&mut self) {
         self.counts.unrecognised += 1;
     }

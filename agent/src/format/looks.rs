@@ -1,8 +1,9 @@
-//! What a file that is no license log looks like, for people who gave the wrong one.
+//! Guesses the kind of a file that is not a license log, for people who named the wrong file.
 
 use memchr::memmem;
 
-/// What content that holds no line of a known format looks like. A guess by a few marks, only ever shown to people.
+/// Guesses, from a few marks, the kind of content that has no line in a known format. The guess is only shown to
+/// people.
 pub fn looks_like(sample: &[u8]) -> &'static str {
     let has = |mark: &str| memmem::find(sample, mark.as_bytes()).is_some();
     let begins = |mark: &[u8]| sample.starts_with(mark);
@@ -12,15 +13,21 @@ pub fn looks_like(sample: &[u8]) -> &'static str {
         "an SQLite database"
     } else if has("lmutil - Copyright") || has("License server status:") || has("lmstat - Copyright") {
         "the output of lmstat"
-    } else if has("RLM Report Log") || has("Report log started on") || has("RLM License Server") || has("rlmutil") || has("rlmstat") {
+    } else if has("RLM Report Log")
+        || has("Report log started on")
+        || has("RLM License Server")
+        || has("rlmutil")
+        || has("rlmstat")
+    {
         "an RLM log"
     } else if has("LM-X") {
         "an LM-X log"
     } else if has("udadmin") || has("Users and Devices") {
         "the output of udadmin"
-    } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "].iter().any(|mark| {
-        begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some()
-    }) {
+    } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "]
+        .iter()
+        .any(|mark| begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some())
+    {
         "a license file"
     } else if sample.trim_ascii_start().starts_with(b"<") {
         "XML or HTML"

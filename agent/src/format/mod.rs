@@ -1,7 +1,8 @@
-//! What license managers write. Pure parsers: bytes in, records out; no clock, no I/O, no state outside their arguments.
+//! Parsers for the logs of license managers. They are pure: bytes in, records out; no clock, no I/O, no state outside
+//! their arguments.
 //!
-//! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. What follows
-//! ([`timeline`], [`interpreter`]) knows records only.
+//! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. The later stages
+//! ([`timeline`], [`interpreter`]) use records only.
 
 mod flexnet;
 pub mod interpreter;
@@ -10,7 +11,8 @@ pub mod timeline;
 
 use seatmeter_count::{Day, Kind};
 
-/// The formats of logs that can be read. One file, one format: chosen by its content, or by the configuration.
+/// The formats of logs that the agent can read. A file has one format, which its content or the configuration
+/// determines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The debug log of FlexNet license managers.
@@ -21,19 +23,20 @@ impl Format {
     /// All formats, in the order in which content is tried.
     pub const ALL: [Self; 1] = [Self::FlexNet];
 
-    /// The name in the configuration.
+    /// Returns the name of the format in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::FlexNet => "flexnet",
         }
     }
 
-    /// The format of this name.
+    /// Returns the format with this name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The format in which a line has a stamp: such a line tells the format of its file.
+    /// Returns the format in which a line has a stamp; `None` if there is none. Such a line determines the format of
+    /// its file.
     pub fn of_line(line: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.parse(line).stamp.is_some())
     }
@@ -48,19 +51,19 @@ impl Format {
     }
 }
 
-/// What one line says. Slices point into the line.
+/// The content of one line. The slices point into the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was written, as far as the line tells; `None` for a line without a stamp.
+    /// When the line was written, as far as the line tells; `None` for a line without a stamp.
     pub stamp: Option<Stamp>,
-    /// The process that wrote it, without the suffix of a forked daemon; empty where there is none.
+    /// The process that wrote the line, without the suffix of a forked daemon; empty if the line names none.
     pub daemon: &'a [u8],
-    /// What it says.
+    /// The message of the line.
     pub message: Message<'a>,
 }
 
 impl Record<'_> {
-    /// The date that the line tells of itself.
+    /// Returns the date at which the line says it was written; `None` if it does not say.
     pub fn anchor(&self) -> Option<Anchor> {
         match self.message {
             Message::Anchor(anchor) => Some(anchor),
@@ -81,19 +84,19 @@ pub enum Stamp {
         day: Day,
         /// Seconds since midnight.
         time: u32,
-        /// Seconds east of UTC, where the stamp tells.
+        /// The offset east of UTC, in seconds; `None` if the stamp does not tell.
         offset: Option<i32>,
     },
 }
 
-/// What a line says.
+/// The message of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Somebody took, returned, asked for or waits for seats.
+    /// A user took, returned, requested or waits for seats.
     Use(Use<'a>),
-    /// The license manager started, on this day.
+    /// The license manager started on this day; `None` if the line does not tell the day.
     ManagerStart(Option<Day>),
-    /// This vendor daemon started.
+    /// The vendor daemon with this name started; empty means the process that wrote the line.
     DaemonStart(&'a [u8]),
     /// A line that tells its date.
     Anchor(Anchor),
@@ -106,21 +109,22 @@ pub enum Message<'a> {
 /// One use of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use<'a> {
-    /// What was done.
+    /// The kind of use.
     pub kind: Kind,
-    /// To which feature.
+    /// The feature; empty only for starts.
     pub feature: &'a [u8],
-    /// By whom; never empty.
+    /// The user; empty only for starts.
     pub user: &'a [u8],
-    /// On which host; empty where the line does not tell.
+    /// The host; empty if the line does not tell.
     pub host: &'a [u8],
-    /// How many seats.
+    /// The number of seats.
     pub seats: u32,
-    /// For an upgrade the seats before, for a denial the license manager's error code.
+    /// For an upgrade, the seats before; for a denial or an unsupported feature, the license manager's error code; for
+    /// a start, the seconds since the last line of the log or of the vendor daemon; otherwise 0.
     pub detail: i64,
 }
 
-/// The date that a line tells of itself.
+/// The date at which a line says it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     /// The day on which the line was written.

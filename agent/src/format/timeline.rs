@@ -1,14 +1,13 @@
 //! Dates for lines that carry only a time of day.
 //!
-//! - A fall of the clock by more than twelve hours is midnight. Smaller backward steps are a corrected clock, threads
-//!   out of order, or the end of daylight saving.
-//! - A line from just before midnight that stands just after it belongs to the day before.
-//! - An anchor tells its line's date, and overrides what was reckoned.
-//! - A local time that occurs twice is the first one, until the clock is seen to step back by more than half
-//!   of the change;
-//!   a local time that never occurs is taken as the clock would have shown it without the change.
-//! - Nothing here knows today's date. A timeline starts with the day of its first line, which [`Opening`] finds by
-//!   reckoning backwards from the first anchor.
+//! - If the time of day falls by more than 12 hours, midnight has passed. Smaller backward steps are a corrected clock,
+//!   threads out of order, or the end of daylight saving.
+//! - A line stamped just before midnight that follows a line stamped just after midnight belongs to the day before.
+//! - An anchor tells the date of its line, and overrides the reckoned date.
+//! - A local time that occurs twice is taken as the first occurrence, until the clock steps back by more than half of
+//!   the change. A local time that never occurs is taken as if the clock had not changed.
+//! - No code in this module knows today's date. A timeline starts with the day of its first line, which [`Opening`]
+//!   reckons backwards from the first anchor.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -22,13 +21,15 @@ use super::{Anchor, Stamp};
 const DAY: i64 = 86_400;
 const HALF_A_DAY: i64 = DAY / 2;
 
-/// Lines this many seconds before midnight can stand this many seconds after it.
+/// How far, in seconds, lines can be out of order at midnight: a line stamped this long before midnight can follow a
+/// line stamped this long after it.
 const MIDNIGHT_DISORDER: i64 = 300;
 
-/// A statistics line whose own time is further than this from its stamp tells of another moment than its own.
+/// The maximum difference between the time that a statistics line tells and its stamp, in seconds. Beyond it, the line
+/// tells of another moment.
 const ANCHOR_TOLERANCE: i64 = 600;
 
-/// A moment, twice: as the server's clock showed it, and as it was.
+/// A moment, as shown by the server's clock and in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// Seconds since 1970-01-01 00:00 of the server's wall clock.
@@ -37,14 +38,14 @@ pub struct Moment {
     pub utc: i64,
 }
 
-/// Where a timeline stands. Enough to go on from, after a restart.
+/// The position of a timeline, sufficient to resume after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockPosition {
     /// The day of the last line.
     pub day: Day,
-    /// The last line's time of day, in seconds.
+    /// The last line's time of day, in seconds since midnight.
     pub time: i64,
-    /// The last line's moment in UTC.
+    /// The last line's moment, in seconds since 1970 UTC.
     pub utc: i64,
 }
 
@@ -52,29 +53,30 @@ pub struct ClockPosition {
 #[derive(Clone, Debug)]
 pub struct Timeline {
     zone: Zone,
-    /// Where the last line stood; before the first, the first line's day at an unknown time.
+    /// The day and the time of the last line. Before the first line, the day is that of the first line and the time is
+    /// `None`.
     day: Day,
     time: Option<i64>,
     utc: i64,
 }
 
 impl Timeline {
-    /// A timeline whose first line was written on this day.
+    /// Creates a timeline whose first line was written on this day.
     pub fn starting(zone: TimeZone, day: Day) -> Self {
         Self { zone: Zone::new(zone), day, time: None, utc: i64::MIN }
     }
 
-    /// A timeline that goes on from where another stood.
+    /// Creates a timeline that resumes at a clock position.
     pub fn resuming(zone: TimeZone, clock: ClockPosition) -> Self {
         Self { zone: Zone::new(zone), day: clock.day, time: Some(clock.time), utc: clock.utc }
     }
 
-    /// Where it stands; `None` before the first line.
+    /// Returns the clock position of the last line; `None` before the first line.
     pub fn clock(&self) -> Option<ClockPosition> {
         self.time.map(|time| ClockPosition { day: self.day, time, utc: self.utc })
     }
 
-    /// The moment of the next line.
+    /// Returns the moment of the next line, and advances the timeline to it.
     pub fn date(&mut self, stamp: Stamp, anchor: Option<Anchor>) -> Moment {
         let step = reckon(self.day, self.time, stamp, anchor);
         if step.advances {
@@ -95,11 +97,11 @@ impl Timeline {
 struct Step {
     day: Day,
     time: i64,
-    /// Whether the lines after this one go on from it.
+    /// Whether the timeline advances to this line.
     advances: bool,
 }
 
-/// The day and time of a line that follows one of this day and time.
+/// Reckons the day and the time of a line that follows a line at `day` and `last`.
 fn reckon(day: Day, last: Option<i64>, stamp: Stamp, anchor: Option<Anchor>) -> Step {
     let time = match stamp {
         Stamp::DateTime { day, time, .. } => return Step { day, time: time.into(), advances: true },
@@ -117,7 +119,7 @@ fn reckon(day: Day, last: Option<i64>, stamp: Stamp, anchor: Option<Anchor>) -> 
     }
 }
 
-/// The day of a line at this time of day, by its anchor; `None` where the anchor tells of another moment.
+/// Returns the day of a line at this time of day, from its anchor; `None` if the anchor tells of another moment.
 fn anchored_day(anchor: Anchor, time: i64) -> Option<Day> {
     match anchor {
         Anchor::Day(day) => Some(day),
@@ -133,7 +135,7 @@ fn anchored_day(anchor: Anchor, time: i64) -> Option<Day> {
     }
 }
 
-/// Finds the day of a stream's first line: follows its lines, of no known day, until one of them tells its date.
+/// Finds the day of a stream's first line: counts days from the first line until a line tells its date.
 #[derive(Clone, Debug, Default)]
 pub struct Opening {
     /// Days since the first line.
@@ -142,12 +144,13 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Takes the next line; gives the day of the first line as soon as it is known.
+    /// Adds the next line. Returns the day of the first line, if this line tells its date.
     pub fn follow(&mut self, stamp: Stamp, anchor: Option<Anchor>) -> Option<Day> {
         let time = match stamp {
             Stamp::Time(time) | Stamp::DateTime { time, .. } => i64::from(time),
         };
-        // By the clock alone, then by the line's own word: the difference is what the first line's day must be.
+        // The line's day is counted by the clock alone, then read from the line itself. The difference is the first
+        // line's day.
         let reckoned = reckon(self.days, self.time, Stamp::Time(time as u32), None);
         if reckoned.advances {
             (self.days, self.time) = (reckoned.day, Some(reckoned.time));
@@ -161,7 +164,7 @@ impl Opening {
     }
 }
 
-/// A time zone, with the stretch of local time around the last lookup in which one offset holds for sure.
+/// A time zone, with the offset of the last lookup and the range of local time in which that offset certainly holds.
 #[derive(Clone, Debug)]
 struct Zone {
     zone: TimeZone,
@@ -175,7 +178,7 @@ impl Zone {
         Self { zone, from: 0, until: 0, offset: 0 }
     }
 
-    /// The UTC moment of a local one, `last` being that of the line before.
+    /// Converts a local time to UTC. `last` is the UTC time of the line before.
     fn utc(&mut self, local: i64, last: i64) -> i64 {
         if self.from <= local && local < self.until {
             return local - self.offset;
@@ -199,7 +202,7 @@ impl Zone {
         self.zone.following(moment).next().map_or(i64::MAX, |change| change.timestamp().as_second())
     }
 
-    /// Keeps the offset for the local day, where the zone does not change from the day before to the day after.
+    /// Keeps the offset for the local day, if the zone does not change from the day before to the day after.
     fn remember(&mut self, local: i64, offset: i64) {
         let start = local.div_euclid(DAY) * DAY;
         if self.change_after(local - offset - 2 * DAY) > start - offset + 2 * DAY {
@@ -329,7 +332,8 @@ mod tests {
                 let (stamp, day) = stamp(*utc);
                 first = first.or(opening.follow(stamp, (index == anchor_line).then_some(day)));
             }
-            // The first line can fall into an hour that occurs twice, where nothing before tells which: not asked here.
+            // The first line can fall into an hour that occurs twice, and no line before it tells which. This test
+            // skips that case.
             let ambiguous = zone.to_ambiguous_timestamp(zone.to_datetime(Timestamp::from_second(start).unwrap())).is_ambiguous();
             prop_assume!(!ambiguous);
             let mut timeline = Timeline::starting(zone.clone(), first.unwrap());

@@ -1,6 +1,6 @@
 //! The state of the agent: for the aggregator, and for people on this machine.
 //!
-//! [`report`] publishes it, again and again, to those who watch.
+//! [`report`] publishes the state at regular intervals.
 
 pub mod report;
 
@@ -18,13 +18,13 @@ use crate::capture::Capture;
 use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, LogStatus};
 
-/// The state of the agent, as it stands in a file beside the buffer. The names of the fields are those of
-/// `status --json`, and stay.
+/// The state of the agent, as written to a file beside the buffer. The names of the fields are those of
+/// `status --json`, and must not change.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The agent's version.
     pub version: String,
-    /// The process that wrote the file.
+    /// The id of the process that wrote the file.
     pub pid: u32,
     /// When the file was written, in seconds since 1970 UTC.
     #[serde(with = "stamp")]
@@ -33,18 +33,18 @@ pub struct Status {
     pub aggregator: String,
     /// The state of delivery.
     pub uplink: UplinkState,
-    /// When a batch was last acknowledged; `None` for never since the start.
+    /// When a batch was last acknowledged, in seconds since 1970 UTC; `None` if never since the start.
     #[serde(with = "stamp::optional")]
     pub last_acknowledged_at: Option<i64>,
     /// Batches not acknowledged.
     pub buffered_batches: u64,
-    /// Their size, in bytes.
+    /// The size of the batches not acknowledged, in bytes.
     pub buffered_bytes: u64,
     /// The buffer's quota, in bytes.
     pub buffer_quota_bytes: u64,
-    /// How long the oldest batch has been waiting, in seconds.
+    /// How long the oldest batch has been waiting, in seconds; 0 if there is none.
     pub oldest_batch_age_seconds: u64,
-    /// The logs.
+    /// The state of each log.
     pub logs: Vec<LogReport>,
 }
 
@@ -52,17 +52,17 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum UplinkState {
-    /// No connection was open yet.
+    /// No connection has been opened yet.
     #[default]
     Connecting,
     /// Batches are delivered.
     Connected,
     /// Batches cannot be delivered.
     Down {
-        /// Since when, in seconds since 1970 UTC.
+        /// When delivery first failed, in seconds since 1970 UTC.
         #[serde(with = "stamp")]
         since: i64,
-        /// Why.
+        /// Why delivery fails.
         reason: String,
     },
 }
@@ -87,21 +87,26 @@ pub struct LogReport {
     pub status: LogStatus,
 }
 
-/// The file in which the agent of a state folder publishes its state.
+/// Returns the path of the file in which an agent with this state folder publishes its state.
 pub fn status_file(state: &Path) -> PathBuf {
     state.join("status.json")
 }
 
 impl LogReport {
-    /// Whether all is well with the log.
+    /// Whether the log is followed without a problem.
     pub fn is_followed(&self) -> bool {
         matches!(self.status.state, LogState::Following | LogState::Empty)
     }
 }
 
 impl Status {
-    /// The state now.
-    pub fn now(buffer: &Buffer, capture: &Capture, aggregator: &str, uplink: &UplinkStatus) -> Result<Self, BufferError> {
+    /// Returns the current state of the agent.
+    pub fn now(
+        buffer: &Buffer,
+        capture: &Capture,
+        aggregator: &str,
+        uplink: &UplinkStatus,
+    ) -> Result<Self, BufferError> {
         let depth = buffer.depth()?;
         let logs = statuses(capture).map(|(log, status)| LogReport { log: log.to_owned(), status });
         Ok(Self {
@@ -119,10 +124,11 @@ impl Status {
         })
     }
 
-    /// The state in a line.
+    /// Returns the state as one line of text.
     pub fn line(&self) -> String {
         let following = self.logs.iter().filter(|log| log.is_followed()).count();
-        let mut line = format!("{following} of {} followed, aggregator {}", count(self.logs.len() as u64, "log"), self.uplink);
+        let mut line =
+            format!("{following} of {} followed, aggregator {}", count(self.logs.len() as u64, "log"), self.uplink);
         if self.buffered_batches > 0 {
             let (batches, age) = (count(self.buffered_batches, "batch"), duration(self.oldest_batch_age_seconds));
             line.push_str(&format!(", {batches} waiting, the oldest for {age}"));
@@ -136,7 +142,7 @@ impl Status {
         line
     }
 
-    /// Where reading stands in each log.
+    /// Returns the state, position and size of each log as text.
     pub fn positions(&self) -> String {
         let log = |LogReport { log, status }: &LogReport| {
             format!("{log} ({}, {} of {} bytes)", status.state, status.position, status.size)
@@ -144,7 +150,7 @@ impl Status {
         self.logs.iter().map(log).collect::<Vec<_>>().join("; ")
     }
 
-    /// Writes the file: whole or not at all.
+    /// Writes the status file atomically.
     pub fn save(&self, state: &Path) -> std::io::Result<()> {
         let path = status_file(state);
         let fresh = path.with_extension("json.new");
@@ -158,7 +164,7 @@ impl Status {
 pub struct UplinkStatus {
     /// The state.
     pub state: UplinkState,
-    /// When a batch was last acknowledged, in seconds since 1970 UTC.
+    /// When a batch was last acknowledged, in seconds since 1970 UTC; `None` if never since the start.
     pub acknowledged_at: Option<i64>,
 }
 
@@ -169,7 +175,7 @@ fn statuses(capture: &Capture) -> impl Iterator<Item = (&str, LogStatus)> {
         .map(|(log, status)| (log.as_str(), status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
 }
 
-/// The state as the aggregator is told.
+/// Returns the heartbeat that reports the agent's state to the aggregator.
 pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
     let mut lines = LineCounts::default();
     let mut undated = 0;
@@ -209,7 +215,7 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
     }
 }
 
-/// A moment for people; `never` where there is none.
+/// Formats a moment for display; `never` if there is none.
 pub fn at(seconds: Option<i64>) -> String {
     seconds.map_or_else(|| "never".into(), utc)
 }

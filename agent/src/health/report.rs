@@ -1,4 +1,4 @@
-//! Publishes the state of the agent: to `status`, to the system's manager of services, and to the health log.
+//! Publishes the state of the agent: to the `status` command, to the system's service manager, and to the health log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,32 +14,32 @@ use crate::buffer::Buffer;
 use crate::capture::Capture;
 use crate::codes;
 
-/// How often `status` and the manager are told, beside when delivery begins or fails.
+/// How often the status file and the service manager are updated. Changes of delivery or of a log update them at once.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// The health log is told every so many times: each ten minutes, ...
+/// Intervals of [`OFTEN`] between two reports in the health log: 10 minutes.
 const SELDOM: u32 = 60;
-/// ... and of batches that have been waiting for too long every hour.
+/// Intervals of [`OFTEN`] between two alarms about batches that have been waiting for too long: one hour.
 const ALARM: u32 = 360;
 
-/// Who tells.
+/// Publishes the state of the agent.
 pub struct Reporter {
-    /// What waits.
+    /// The buffer whose fill level is reported.
     pub buffer: Arc<Buffer>,
-    /// What is read.
+    /// The capture whose logs are reported.
     pub capture: Arc<Capture>,
-    /// How delivery is.
+    /// The state of delivery.
     pub uplink: watch::Receiver<UplinkStatus>,
-    /// Where batches go.
+    /// The aggregator's URL.
     pub aggregator: String,
     /// The folder for the status file.
     pub state: PathBuf,
-    /// A batch that waits for longer than this raises an alarm, in seconds.
+    /// How long a batch may wait before the agent raises an alarm, in seconds.
     pub alarm_after: u64,
 }
 
 impl Reporter {
-    /// Tells until `stop` says so.
+    /// Publishes the state until `stop` becomes true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut often = interval(OFTEN);
         often.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,7 +88,7 @@ impl Reporter {
                 tracing::warn!(code = codes::STATUS_UNSAVED, reason, "`seatmeter-agent status` shows an older status");
                 None
             }
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => None,
         }
     }

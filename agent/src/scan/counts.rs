@@ -1,46 +1,48 @@
-//! The counts of a scan: people per month and feature, as bits.
+//! The counts of a scan: sets of people per month and feature, stored as bits.
 
-use seatmeter_count::name::fold_case;
 use seatmeter_count::interner::Interned;
-use seatmeter_count::{Calendar, ClientId, Ending, Event, FeatureId, UsageSink, InternQueue, Month, Interner, Sessions};
+use seatmeter_count::name::fold_case;
+use seatmeter_count::{
+    Calendar, ClientId, Ending, Event, FeatureId, InternQueue, Interner, Month, Sessions, UsageSink,
+};
 use serde::Serialize;
 
 use crate::format::interpreter::Dated;
 
-/// What was done with a feature in a month. The fields are those of the CSV, in its order.
+/// The usage of a feature in a month. The fields are the columns of the CSV, in order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Row {
-    /// `YYYY-MM`.
+    /// The month, as `YYYY-MM`.
     pub month: String,
     /// The vendor daemon.
     pub daemon: String,
     /// The feature.
     pub feature: String,
-    /// People who checked out.
+    /// The number of people who checked out.
     pub users_checked_out: u64,
-    /// People who held a seat at any moment.
+    /// The number of people who held a seat at any moment of the month.
     pub users_held: u64,
-    /// Checkout lines.
+    /// The number of checkout lines.
     pub outs: u64,
-    /// Checkin lines.
+    /// The number of checkin lines.
     pub ins: u64,
-    /// Denial lines.
+    /// The number of denial lines.
     pub denials: u64,
 }
 
-/// Counts events as they come.
+/// Counts the events of a scan, in their order.
 #[derive(Default)]
 pub struct ScanCounts {
     sessions: Sessions,
     names: Names,
     counts: Counts,
-    /// Events whose clients are looked up together: all of each but its client.
+    /// Events whose clients wait to be looked up together; only their client is not set yet.
     waiting: Vec<Event>,
     queue: InternQueue,
     last_line: Option<i64>,
 }
 
-/// Names as written, and what they are when case is ignored.
+/// Names as written, and with their case folded.
 #[derive(Default)]
 struct Names {
     features: Interner,
@@ -49,7 +51,7 @@ struct Names {
     written: Interner,
     folded: Interner,
     users: Interner,
-    /// For each client as written, the folded one.
+    /// For each client as written, the client with folded case.
     folded_of: Vec<ClientId>,
 }
 
@@ -57,14 +59,14 @@ impl Names {
     fn feature(&mut self, daemon: &[u8], feature: &[u8]) -> FeatureId {
         let Interned { number, is_new } = self.features.intern(daemon, feature);
         if is_new {
-            // The daemon's own entry has the empty name; made after the feature's, it is new too, and comes next.
+            // The daemon's own entry has an empty feature name. If it is new, it gets the number after the feature's.
             let daemon = if feature.is_empty() { number } else { self.features.intern(daemon, b"").number };
             self.daemon_of.resize(self.features.len(), daemon);
         }
         number
     }
 
-    /// The client with case ignored.
+    /// Returns the client with folded case.
     fn folded(&mut self, counts: &mut Counts, written: Interned) -> ClientId {
         if written.is_new {
             let (user, host) = self.written.get(written.number);
@@ -111,12 +113,12 @@ impl ScanCounts {
         }
     }
 
-    /// Notes that the log goes on through this moment.
+    /// Records that the log has lines through this moment.
     pub fn seen_through(&mut self, at: i64) {
         self.last_line = Some(at);
     }
 
-    /// Ends what is open at the last line, and gives the rows.
+    /// Ends the open sessions at the last line, and returns the rows.
     pub fn finish(mut self) -> Vec<Row> {
         self.count_waiting();
         if let Some(last) = self.last_line {
@@ -171,7 +173,7 @@ impl Cell {
     }
 }
 
-/// Two sets of users: two bits for each, beside each other.
+/// Two sets of users. Each user has one bit in each set; the words of the two sets are stored side by side.
 #[derive(Clone, Default)]
 struct Users(Vec<[u64; 2]>);
 
@@ -196,7 +198,7 @@ impl Users {
 
 impl Counts {
     fn cell(&mut self, month: Month, feature: FeatureId) -> &mut Cell {
-        // The month asked for is nearly always the newest.
+        // The requested month is nearly always the newest.
         let index = match self.months.iter().rposition(|(known, _)| *known == month) {
             Some(index) => index,
             None => {
@@ -237,7 +239,7 @@ impl UsageSink for Counts {
     fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, _seats: u32, ending: Ending) {
         let user = self.user_of[client as usize];
         let (first, last) = (self.calendar.month(from), self.calendar.month(through));
-        // The month of a checkout has its user already.
+        // The checkout has already added the user to its month.
         let mut month = if ending == Ending::Moment { first } else { first.next() };
         while month <= last {
             self.cell(month, feature).users.insert(user, [HELD]);

@@ -1,7 +1,7 @@
-//! `seatmeter-agent scan`: the monthly counts of logs, at once and with no server.
+//! `seatmeter-agent scan`: the monthly counts of logs, without an aggregator.
 //!
-//! All files given are one license server's log. They are read in the order of their first moments, each in one pass
-//! and in constant memory; what is kept are names, open sessions, and a bit for each person, feature and month.
+//! All files given belong to one license server's log. They are read in the order of their first lines, each in one
+//! pass and in constant memory. The scan keeps only names, open sessions, and a bit for each person, feature and month.
 
 mod counts;
 
@@ -16,41 +16,41 @@ use seatmeter_count::Day;
 pub use counts::{Row, ScanCounts};
 
 use crate::format::Format;
-use crate::format::interpreter::{LineCounts, Outcome, LineInterpreter};
+use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome};
 use crate::format::timeline::Timeline;
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::{Head, Identity};
 use crate::source::file::lines::{Line, Lines};
 
-/// At most this many lines that no rule understands are kept to be shown.
+/// The maximum number of unrecognised lines that are kept for display.
 const SAMPLES: usize = 10;
 
-/// What a scan found.
+/// The result of a scan.
 pub struct Scan {
-    /// By month, daemon and feature, in that order.
+    /// The counts, ordered by month, daemon and feature.
     pub rows: Vec<Row>,
-    /// What became of the lines.
+    /// The lines read, by outcome.
     pub lines: LineCounts,
-    /// Files without a line: nothing to count.
+    /// Files without a line, which have nothing to count.
     pub empty: Vec<PathBuf>,
-    /// Files whose lines no anchor dates: not counted.
+    /// Files that were not counted because no line tells a date, each with the number of its lines that have a time.
     pub undated: Vec<(PathBuf, u64)>,
-    /// Files that cannot be read: not counted.
+    /// The errors of files that were not counted because they cannot be read.
     pub unreadable: Vec<ContentError>,
-    /// Some of the lines that no rule understands.
+    /// The first unrecognised lines, at most 10.
     pub samples: Vec<Sample>,
 }
 
-/// A line that no rule understands.
+/// A line that the parser does not recognise.
 pub struct Sample {
-    /// In which file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Which line, from 1.
+    /// The number of the line in its file, from 1.
     pub line: u64,
-    /// Why not.
+    /// Why the parser does not recognise the line.
     pub reason: &'static str,
-    /// Its beginning.
+    /// The beginning of the line, at most 120 bytes.
     pub text: String,
 }
 
@@ -61,7 +61,7 @@ impl Scan {
     }
 }
 
-/// Counts what is in these files. `date` is the day of the first line of files that do not tell it themselves.
+/// Counts the usage in these files. `date` is the day of the first line of files in which no line tells a date.
 pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let mut scan = Scan {
         rows: Vec::new(),
@@ -75,10 +75,12 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     for path in paths {
         match read_head(path, None, true) {
             Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
-            Ok(FileHead { format: Some(format), head, .. }) => match head.identity(date).or_else(|| without_uses(&head)) {
-                Some(identity) => dated.push((identity, format, path)),
-                None => scan.undated.push((path.clone(), head.stamped_lines())),
-            },
+            Ok(FileHead { format: Some(format), head, .. }) => {
+                match head.identity(date).or_else(|| without_uses(&head)) {
+                    Some(identity) => dated.push((identity, format, path)),
+                    None => scan.undated.push((path.clone(), head.stamped_lines())),
+                }
+            }
             Err(error) => scan.unreadable.push(error),
         }
     }
@@ -95,7 +97,8 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     scan
 }
 
-/// A file that reports no use and tells no date has nothing to count: it is read for its lines alone.
+/// Returns a placeholder identity for a file that reports no use and tells no date. Such a file is read only to count
+/// its lines.
 fn without_uses(head: &Head) -> Option<Identity> {
     (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
 }
@@ -110,7 +113,7 @@ fn read(
     let failed = |source| ContentError::of(path, source);
     let (content, _) = Content::open(path)?;
     let mut lines = Lines::new(Watched { content, progress }, 0);
-    // Months are those of the log's own clock: it is read as if it were UTC.
+    // Months follow the log's own clock, so its local time is read as if it were UTC.
     let mut interpreter = LineInterpreter::new(Timeline::starting(TimeZone::UTC, identity.first_day));
     loop {
         let number = interpreter.counts().total() + 1;
@@ -147,7 +150,7 @@ fn sample(scan: &mut Scan, path: &Path, line: u64, reason: &'static str, text: &
     }
 }
 
-/// Tells the progress bar how far reading has come in the file itself, compressed or not.
+/// Reads content and advances the progress bar by the bytes read. A compressed file does not advance it.
 struct Watched<'a> {
     content: Content,
     progress: &'a ProgressBar,
@@ -163,11 +166,12 @@ impl Read for Watched<'_> {
     }
 }
 
-/// A bar on the terminal, for what takes longer than a moment; nothing where standard error is no terminal.
+/// Creates a progress bar on standard error, which shows nothing if standard error is not a terminal.
 fn progress(files: &[(Identity, Format, &PathBuf)]) -> ProgressBar {
-    let size = files.iter().filter_map(|(_, _, path)| File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+    let size =
+        files.iter().filter_map(|(_, _, path)| File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr_with_hz(5));
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}, {eta} left");
-    // The template is a constant, and right: a wrong one would only lose its looks.
+    // The template is a valid constant. With an invalid one, the bar would only fall back to the default style.
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,3 +1,4 @@
-//! Where input comes from. Today: files. A further kind (a tool that is run, a URL that is asked) is a module here.
+//! The sources of input; today, only files. A further kind of source (a tool to run, a URL to poll) becomes a module
+//! here.
 
 pub mod file;

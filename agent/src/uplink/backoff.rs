@@ -5,7 +5,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 const LAST: Duration = Duration::from_secs(60);
 
-/// Waits that double, each cut to a random part of itself.
+/// Computes waits that double, each shortened by a random amount.
 pub(super) struct Backoff {
     limit: Duration,
 }
@@ -17,7 +17,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait: between half and all of a limit that doubles each time, up to a minute.
+    /// Returns the next wait: between half and all of a limit that doubles each time, up to a minute.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.limit.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.limit = (self.limit * 2).min(LAST);

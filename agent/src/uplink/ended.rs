@@ -12,13 +12,13 @@ use crate::buffer::BufferError;
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
-    /// It could not be set up.
+    /// The connection could not be opened.
     #[error(transparent)]
     Connect(#[from] TransportError),
-    /// The aggregator ended it with a word, or the network without one.
+    /// The aggregator ended the connection with a message, or the network failed.
     #[error("{}", in_words(.0))]
     Status(#[from] Status),
-    /// The aggregator closed it without a reason.
+    /// The aggregator closed the connection without a reason.
     #[error("the aggregator closed the connection")]
     Closed,
     /// The aggregator does not answer.
@@ -27,7 +27,7 @@ pub(super) enum Ended {
     /// The aggregator cannot store batches now.
     #[error("the aggregator cannot store batches now: {}", reason_in_words(*.0))]
     Unavailable(RefusalReason),
-    /// Batches must be sent from the beginning.
+    /// Batches that are not acknowledged must be sent again.
     #[error("batches are sent again from where the aggregator asked for")]
     Resend,
     /// The buffer failed.
@@ -39,7 +39,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// The whole chain of causes, libraries' own words included; empty where it says no more than the reason.
+    /// Returns the whole chain of causes, including the messages of libraries; empty if it adds nothing to the reason.
     pub(super) fn chain(&self) -> String {
         match self {
             Self::Connect(TransportError::Connect { chain, .. }) => chain.clone(),
@@ -49,7 +49,8 @@ impl Ended {
     }
 }
 
-/// What the aggregator said; where a library of this side made the status, that the connection is gone.
+/// Returns the aggregator's message. If a library in the agent created the status, returns that the connection is
+/// closed.
 fn in_words(status: &Status) -> String {
     if status.source().is_some() || status.message().is_empty() {
         "the aggregator closed the connection".into()
@@ -58,7 +59,7 @@ fn in_words(status: &Status) -> String {
     }
 }
 
-/// Why the aggregator refused, in words.
+/// Describes why the aggregator refused a batch.
 pub(super) fn reason_in_words(reason: RefusalReason) -> &'static str {
     match reason {
         RefusalReason::DiskFull => "no space is left on its disk",

@@ -1,17 +1,17 @@
-//! What is on its way to the aggregator.
+//! Tracks the batches that are in flight to the aggregator.
 
 use std::collections::VecDeque;
 
 use seatmeter_proto::v1::Batch;
 
-/// A batch, or a part of one that was split, that is to be sent.
+/// A batch to be sent, or a part of a batch that was split.
 pub(super) struct Part {
     pub(super) batch: Batch,
-    /// Whether the whole batch is durable over there when this part is.
+    /// Whether this is the last part of its batch: the whole batch is durable once this part is.
     pub(super) is_last: bool,
 }
 
-/// A part that was sent and is not answered yet.
+/// A part that was sent and that the aggregator has not answered yet.
 pub(super) struct Sent {
     pub(super) sequence: u64,
     pub(super) is_last: bool,
@@ -24,34 +24,35 @@ pub(super) struct Sent {
 pub(super) struct Flight {
     pub(super) next: VecDeque<Part>,
     sent: VecDeque<Sent>,
-    /// The last batch taken from the buffer.
+    /// The sequence number of the last batch taken from the buffer; 0 before the first.
     pub(super) last_sequence: u64,
 }
 
 impl Flight {
-    /// The number of parts sent and not answered.
+    /// Returns the number of parts sent and not answered.
     pub(super) fn len(&self) -> usize {
         self.sent.len()
     }
 
-    /// Whether no answer is due.
+    /// Whether no part waits for an answer.
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty()
     }
 
-    /// The bytes sent and not answered.
+    /// Returns the number of bytes sent and not answered.
     pub(super) fn bytes(&self) -> usize {
         self.sent.iter().map(|sent| sent.bytes).sum()
     }
 
-    /// Notes that a part is sent.
+    /// Records that a part is sent.
     pub(super) fn note(&mut self, part: &Part) {
         let fingerprint = part.batch.stream.as_ref().map(|stream| stream.fingerprint.clone()).unwrap_or_default();
         let (sequence, bytes) = (part.batch.sequence, part.batch.columns.len());
         self.sent.push_back(Sent { sequence, is_last: part.is_last, fingerprint, bytes });
     }
 
-    /// Takes the first part of a batch that an answer is for: answers to the parts of a batch come in their order.
+    /// Removes and returns the first part sent of a batch; `None` if there is none. Answers to the parts of a batch
+    /// arrive in order.
     pub(super) fn take(&mut self, sequence: u64) -> Option<Sent> {
         let index = self.sent.iter().position(|sent| sent.sequence == sequence)?;
         self.sent.remove(index)

@@ -1,12 +1,12 @@
 //! The stream to the aggregator: batches up, acknowledgements down.
 //!
-//! - Several batches are in flight at once. One is deleted from the buffer when its result says that it is durable over
-//!   there, and not before.
+//! - Several batches are in flight at once. The agent deletes a batch from the buffer only after the aggregator's
+//!   result says that the batch is durable.
 //! - A batch that exceeds a limit of the aggregator is split, and sent in parts.
-//! - After a connection fault, the next attempt waits: twice as long each time, up to a limit, and for a random part of
-//!   it, so that a fleet does not come back as a stampede. Capture knows nothing of it.
-//! - Where the aggregator lacks a part of a stream, the stream is read again from its log; where the log is gone, the gap
-//!   is accepted and recorded by the aggregator.
+//! - After a connection fault, the agent waits before the next attempt. The wait doubles each time, up to a limit, and
+//!   is randomised, so that the agents of a fleet do not all reconnect at once. Capture goes on meanwhile.
+//! - If the aggregator lacks a part of a stream, the agent reads the stream again from its log. If the log is gone, the
+//!   agent accepts the gap and the aggregator records it.
 
 mod backoff;
 mod ended;
@@ -37,29 +37,29 @@ use backoff::Backoff;
 use ended::{Ended, reason_in_words};
 use flight::{Flight, Part, Sent};
 
-/// How often the agent says how it is.
+/// How often the agent reports its state to the aggregator.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// An aggregator that answers nothing at all for this long, while batches wait for an answer, is taken for gone.
+/// How long the agent waits for any answer while batches are in flight, before it closes the connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// No more of the buffer than this is on its way at once, whatever the number of batches.
+/// The agent sends no further batch once this many bytes are in flight, whatever the number of batches.
 const BYTES_IN_FLIGHT: usize = WINDOW as usize;
 
-/// Batches in flight where the aggregator names no limit.
+/// The limit on batches in flight, if the aggregator names none.
 const BATCHES_IN_FLIGHT: usize = 8;
 
-/// Delivers what is in the buffer, until told to stop.
+/// Delivers the batches in the buffer until told to stop.
 pub struct Uplink {
-    /// The way to the aggregator.
+    /// The dialer that connects to the aggregator.
     pub dialer: Dialer,
-    /// The agent; clock and epoch are filled in for each connection.
+    /// The agent's Hello message; clock and epoch are filled in for each connection.
     pub hello: Hello,
-    /// What is delivered.
+    /// The buffer with the batches to deliver.
     pub buffer: Arc<Buffer>,
-    /// Where it is captured.
+    /// The capture, which reads a stream again if the aggregator lacks a part of it.
     pub capture: Arc<Capture>,
-    /// Where the state of delivery is published.
+    /// The channel that publishes the state of delivery.
     pub status: watch::Sender<UplinkStatus>,
 }
 
@@ -74,7 +74,7 @@ struct Session {
 }
 
 impl Uplink {
-    /// Delivers until `stop` says so.
+    /// Delivers until `stop` becomes true.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::default();
         loop {
@@ -104,18 +104,23 @@ impl Uplink {
         self.status.borrow().acknowledged_at
     }
 
-    /// Says once that delivery fails, and since when.
+    /// Reports once that delivery fails, and records since when.
     fn report_down(&self, ended: &Ended) {
         if matches!(self.status.borrow().state, UplinkState::Down { .. }) {
             return;
         }
         let reason = ended.to_string();
-        tracing::error!(code = codes::UPLINK_DOWN, reason, cause = ended.chain(), "batches wait in the buffer; trying again");
+        tracing::error!(
+            code = codes::UPLINK_DOWN,
+            reason,
+            cause = ended.chain(),
+            "batches wait in the buffer; trying again"
+        );
         let since = Timestamp::now().as_second();
         self.status.send_modify(|status| status.state = UplinkState::Down { since, reason });
     }
 
-    /// Connects and delivers. Returns where the agent stops.
+    /// Connects and delivers. Returns `Ok` if the agent stops.
     async fn deliver(&self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
         let mut session = tokio::select! {
             session = self.open() => session?,
@@ -124,7 +129,7 @@ impl Uplink {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = self.capture.changes();
-        // Moved by an answer, or by the first batch in flight; by nothing else that happens meanwhile.
+        // The deadline for an answer. Only an answer, or the first batch in flight, moves it.
         let mut due = Instant::now() + ANSWER_TIMEOUT;
         loop {
             if self.buffer.epoch() != session.epoch {
@@ -154,7 +159,7 @@ impl Uplink {
         }
     }
 
-    /// Opens a stream: Hello, and the aggregator's Welcome.
+    /// Opens a stream: sends Hello and waits for the aggregator's Welcome.
     async fn open(&self) -> Result<Session, Ended> {
         let mut client = IngestServiceClient::new(self.dialer.connect().await?);
         let (requests, stream) = mpsc::channel(64);
@@ -183,7 +188,7 @@ impl Uplink {
         self.status.send_modify(|status| status.state = UplinkState::Connected);
     }
 
-    /// Sends batches until as many are in flight as may be.
+    /// Sends batches until the limit in flight is reached or the buffer has no more.
     async fn fill(&self, session: &mut Session) -> Result<(), Ended> {
         let window = match session.limits.max_batches_in_flight {
             0 => BATCHES_IN_FLIGHT,
@@ -213,7 +218,7 @@ impl Uplink {
                     session.flight.next.extend(parts.map(|(index, batch)| Part { batch, is_last: index == last }));
                 }
                 Err(error) => {
-                    // The batch after it now says that something before it is lost: it is loaded again.
+                    // The next batch of the stream is now marked as following a gap, so it must be loaded again.
                     self.set_aside(sequence, &error.to_string()).await?;
                     return Err(Ended::Resend);
                 }
@@ -226,12 +231,14 @@ impl Uplink {
         let buffer = self.buffer.clone();
         let depth = blocking(move || buffer.depth()).await?;
         let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
-        // Where there is no room, the aggregator does not read: batches wait, and the next heartbeat says the same.
+        // A full channel means that the aggregator does not read. This heartbeat is dropped; the next one reports the
+        // state.
         let _ = session.requests.try_send(IngestRequest { message: Some(Up::Heartbeat(beat)) });
         Ok(())
     }
 
-    /// Does what the aggregator's results ask for.
+    /// Handles the aggregator's results: deletes durable batches, rewinds streams with a gap, and sets invalid batches
+    /// aside.
     async fn settle(&self, results: &[BatchResult], flight: &mut Flight) -> Result<(), Ended> {
         let (mut done, mut has_durable) = (Vec::new(), false);
         let mut trouble = None;
@@ -259,7 +266,7 @@ impl Uplink {
         let buffer = self.buffer.clone();
         blocking(move || buffer.acknowledge(&done)).await?;
         if has_durable {
-            // No news by itself: it is told with the next.
+            // This alone does not notify the receivers; they see it with the next change.
             self.status.send_if_modified(|status| {
                 status.acknowledged_at = Some(Timestamp::now().as_second());
                 false
@@ -268,7 +275,7 @@ impl Uplink {
         trouble.map_or(Ok(()), Err)
     }
 
-    /// Has the stream read again of which the aggregator lacks a part.
+    /// Requests that a stream be read again, because the aggregator lacks a part of it.
     fn rewind(&self, sent: &Sent, result: &BatchResult) {
         tracing::warn!(
             code = codes::STREAM_GAP,
@@ -281,7 +288,7 @@ impl Uplink {
         }
     }
 
-    /// Keeps a batch aside that the aggregator will never take.
+    /// Sets aside a batch that the aggregator will never accept.
     async fn set_aside(&self, sequence: u64, reason: &str) -> Result<(), Ended> {
         tracing::error!(
             code = codes::BATCH_REFUSED,
@@ -295,7 +302,7 @@ impl Uplink {
 }
 
 impl Session {
-    /// The next answer; an end of the stream is an error, and a message of a later version is passed over.
+    /// Returns the next answer. The end of the stream is an error; a message of a later version is skipped.
     async fn answer(&mut self) -> Result<Down, Ended> {
         loop {
             match self.answers.next().await {
@@ -314,7 +321,7 @@ async fn send(sender: &mpsc::Sender<IngestRequest>, message: Up) -> Result<(), E
     sender.send(IngestRequest { message: Some(message) }).await.map_err(|_| Ended::Closed)
 }
 
-/// SQLite blocks: it never runs on the runtime's own thread.
+/// Runs a task on a blocking thread, because SQLite must not block the runtime's own thread.
 async fn blocking<T: Send + 'static>(
     task: impl FnOnce() -> Result<T, BufferError> + Send + 'static,
 ) -> Result<T, Ended> {

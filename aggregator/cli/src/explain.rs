@@ -28,7 +28,10 @@ fn of_status(status: &Status) -> String {
     match status.get_details_bad_request() {
         Some(wrong) if status.code() == Code::InvalidArgument && !wrong.field_violations.is_empty() => {
             let fields = wrong.field_violations.iter();
-            fields.map(|field| format!("{}: {}", flag(&field.field), visible(&field.description))).collect::<Vec<_>>().join("; ")
+            fields
+                .map(|field| format!("{}: {}", flag(&field.field), visible(&field.description)))
+                .collect::<Vec<_>>()
+                .join("; ")
         }
         _ => text,
     }

@@ -105,7 +105,9 @@ fn run(arguments: Arguments) -> Result<bool> {
     runtime.block_on(async {
         let channel = connection.open().await?;
         match command {
-            Command::Usage(asked) => watch::repeat(asked.watch, async || usage::usage(&channel, &asked, &view).await).await,
+            Command::Usage(asked) => {
+                watch::repeat(asked.watch, async || usage::usage(&channel, &asked, &view).await).await
+            }
             Command::Servers(asked) => {
                 watch::repeat(asked.watch, async || servers::servers(&channel, &asked, &view).await).await
             }

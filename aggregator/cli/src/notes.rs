@@ -5,9 +5,9 @@ use prost_types::Timestamp;
 use seatmeter_proto::v1::{
     Basis, Completeness, DomainRule, IncompleteKind, IncompleteReason, PersonRule, ServerCompleteness, SourceState,
 };
+use seatmeter_service::answer;
 use seatmeter_service::screen::text::{count, minute, rfc3339, thousands, visible};
 use serde::Serialize;
-use seatmeter_service::answer;
 
 /// A moment as a program reads it.
 pub(crate) fn stamp(moment: Option<&Timestamp>) -> Option<String> {

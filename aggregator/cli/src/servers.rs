@@ -4,7 +4,8 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SourceState, Warning, WarningKind,
+    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SourceState, Warning,
+    WarningKind,
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
@@ -79,7 +80,8 @@ impl LogRow {
     fn all_of(server: LicenseServer, zone: &TimeZone) -> Vec<(ReportState, Self)> {
         let lines = server.lines.unwrap_or_default();
         let row = |state: ReportState, log: Option<&Log>| {
-            let since = log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
+            let since =
+                log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
             let (source, detail) = log.map_or((SourceState::Unspecified, ""), |log| (log.source_state(), &log.detail));
             Self {
                 status: status(state, since.map(|since| minute(since.seconds, zone)), source, detail),

@@ -220,7 +220,10 @@ impl Notes {
     fn tell(&self) {
         use seatmeter_service::screen::text::{count, list};
         if self.uncatalogued > 0 {
-            answer!("Not in the catalogue: {}; a feature without an entry is a SKU of its own.", count(self.uncatalogued as u64, "SKU"));
+            answer!(
+                "Not in the catalogue: {}; a feature without an entry is a SKU of its own.",
+                count(self.uncatalogued as u64, "SKU")
+            );
         }
         if !self.concurrent.is_empty() {
             answer!("Concurrent licenses, whose users are no license figure: {}.", list(&self.concurrent));

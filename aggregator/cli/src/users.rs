@@ -104,8 +104,7 @@ pub(crate) async fn users(channel: &Channel, asked: Users, view: &View) -> Resul
     }
     rows.truncate(limit);
     let zone = zone(&basis.time_zone);
-    let envelope =
-        Envelope { total, basis: basis.clone().into(), completeness: CompletenessJson::new(&completeness) };
+    let envelope = Envelope { total, basis: basis.clone().into(), completeness: CompletenessJson::new(&completeness) };
     view.print(COLUMNS, &rows, &envelope, &zone)?;
     if view.is_for_people() {
         match rows.len() as u64 {

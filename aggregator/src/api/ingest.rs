@@ -10,7 +10,8 @@ use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_server::IngestService;
 use seatmeter_proto::v1::{
-    Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, RefusalReason, Welcome,
+    Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, RefusalReason,
+    Welcome,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

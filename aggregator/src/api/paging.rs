@@ -44,7 +44,8 @@ impl Page {
             Ok(size) => size.min(sizes.max),
         };
         let scope: Vec<String> = scope.iter().map(|part| (*part).to_owned()).collect();
-        let after = if page_token.is_empty() { None } else { Some(after(page_token, &scope).ok_or(ApiError::PageToken)?) };
+        let after =
+            if page_token.is_empty() { None } else { Some(after(page_token, &scope).ok_or(ApiError::PageToken)?) };
         Ok(Self { scope, after, size })
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use prost::Message;
 use seatmeter_count::Month;
-use seatmeter_count::name::fold_case;
 use seatmeter_count::calendar::NotAMonth;
+use seatmeter_count::name::fold_case;
 use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
     ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
@@ -71,7 +71,8 @@ impl UsageApi {
             return Err(ApiError::invalid("from_month", format!("{from} is after the last month, {through}")));
         }
         if through.number() - from.number() >= MAX_MONTHS {
-            let description = format!("{from} is {MAX_MONTHS} months or more before {through}: ask for a shorter range");
+            let description =
+                format!("{from} is {MAX_MONTHS} months or more before {through}: ask for a shorter range");
             return Err(ApiError::invalid("from_month", description));
         }
         Ok((from, through))
@@ -95,9 +96,10 @@ impl UsageService for UsageApi {
         answer(move || {
             let found = usage.monthly(month, &filter, asked.by_server)?;
             let reported = found.completeness.has_reported() || found.total_users > 0;
-            let rows = found.rows.into_iter().map(|row| {
-                (vec![row.sku.id.clone(), row.license_server.clone().unwrap_or_default()], row.into())
-            });
+            let rows = found
+                .rows
+                .into_iter()
+                .map(|row| (vec![row.sku.id.clone(), row.license_server.clone().unwrap_or_default()], row.into()));
             let (rows, next_page_token) = page.cut(rows);
             Ok::<_, UsageError>(GetMonthlyUsageResponse {
                 rows,
@@ -131,9 +133,8 @@ impl UsageService for UsageApi {
             let mut servers = usage.completeness(month, &asked.license_server)?.servers;
             servers.retain(|server| !asked.only_incomplete || !server.is_complete());
             let total_size = servers.len() as i64;
-            let rows = servers
-                .into_iter()
-                .map(|server| (vec![fold_case(&server.license_server).into_owned()], server.into()));
+            let rows =
+                servers.into_iter().map(|server| (vec![fold_case(&server.license_server).into_owned()], server.into()));
             let (servers, next_page_token) = page.cut(rows);
             let basis = Some(usage.basis().into());
             Ok::<_, UsageError>(ListCompletenessResponse { servers, next_page_token, total_size, basis })
@@ -168,7 +169,10 @@ impl UsageService for UsageApi {
 
     type ExportUsersStream = Pin<Box<dyn Stream<Item = Result<ExportUsersResponse, Status>> + Send>>;
 
-    async fn export_users(&self, request: Request<ExportUsersRequest>) -> Result<Response<Self::ExportUsersStream>, Status> {
+    async fn export_users(
+        &self,
+        request: Request<ExportUsersRequest>,
+    ) -> Result<Response<Self::ExportUsersStream>, Status> {
         let permit = self.exports.enter()?;
         let asked = request.into_inner();
         let month = self.month("month", &asked.month)?;
@@ -209,7 +213,8 @@ impl UsageService for UsageApi {
         let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         let month = if asked.month.is_empty() { None } else { Some(self.month("month", &asked.month)?) };
-        let page = Page::new(ROWS, asked.page_size, &asked.page_token, &["activity", &asked.license_server, &asked.month])?;
+        let page =
+            Page::new(ROWS, asked.page_size, &asked.page_token, &["activity", &asked.license_server, &asked.month])?;
         let usage = self.usage.clone();
         answer(move || {
             let rows = usage.activity(&asked.license_server, month)?.into_iter().map(|row| {

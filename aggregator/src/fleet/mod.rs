@@ -155,7 +155,8 @@ impl Fleet {
             for sample in page {
                 after = (sample.stream_id, sample.position as i64);
                 let Some(log) = log_of.get(&sample.stream_id) else { continue };
-                let Some(server) = fleet.server_of(log.id).filter(|server| named.is_none_or(|id| id == server.id)) else {
+                let Some(server) = fleet.server_of(log.id).filter(|server| named.is_none_or(|id| id == server.id))
+                else {
                     continue;
                 };
                 samples.push(UnrecognisedSample {

@@ -43,9 +43,9 @@ impl FleetSnapshot {
         for log in &logs {
             open.insert(log.id, LogState::read(&log.state)?.open().collect());
         }
-        let server_index: HashMap<i64, usize> = servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
-        let server_of_log =
-            logs.iter().filter_map(|log| Some((log.id, *server_index.get(&log.server_id)?))).collect();
+        let server_index: HashMap<i64, usize> =
+            servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
+        let server_of_log = logs.iter().filter_map(|log| Some((log.id, *server_index.get(&log.server_id)?))).collect();
         Ok(Self {
             server_of_log,
             logs_of_server: grouped(logs.iter().map(|log| log.server_id)),

@@ -4,12 +4,12 @@ use hashbrown::HashMap;
 use prost::Message;
 use seatmeter_count::retries::Retries;
 use seatmeter_count::sessions::OpenSession;
-use seatmeter_count::{ClientId, Ending, FeatureId, Kind, UsageSink, Sessions};
+use seatmeter_count::{ClientId, Ending, FeatureId, Kind, Sessions, UsageSink};
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
-use super::pending_facts::{PendingFacts, Stretch};
 use super::name_registry::NameRegistry;
+use super::pending_facts::{PendingFacts, Stretch};
 use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{LogState, StoredDenial, StoredSession};
 use crate::store::names::Client;
@@ -91,8 +91,13 @@ impl LogProjection {
         pending: &mut PendingFacts,
     ) {
         let resolved = registry.resolve(columns, realm);
-        let mut recorder =
-            FactRecorder { log_id, clients: registry.clients(), retries: &mut self.retries, levels: &mut self.levels, pending };
+        let mut recorder = FactRecorder {
+            log_id,
+            clients: registry.clients(),
+            retries: &mut self.retries,
+            levels: &mut self.levels,
+            pending,
+        };
         for (position, mut event) in batch::events(columns, batch.start_position) {
             if position < from {
                 continue;

@@ -1,8 +1,8 @@
 //! Names to ids: what a batch calls by its own indexes, the store calls by ids.
 
 use hashbrown::HashMap;
-use seatmeter_count::name::fold_case;
 use seatmeter_count::interner::Interned;
+use seatmeter_count::name::fold_case;
 use seatmeter_count::{ClientId, FeatureId, InternQueue, Interner};
 use seatmeter_proto::v1::Columns;
 

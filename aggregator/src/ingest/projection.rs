@@ -8,9 +8,9 @@ use seatmeter_count::Calendar;
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
-use super::pending_facts::PendingFacts;
-use super::name_registry::NameRegistry;
 use super::log_projection::LogProjection;
+use super::name_registry::NameRegistry;
+use super::pending_facts::PendingFacts;
 use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
 use crate::store::{Failure, StoreError};

@@ -29,7 +29,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{Connection, Engine};
 
-
 /// What kind of failure it is, for whoever must decide what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

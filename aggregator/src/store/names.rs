@@ -91,14 +91,10 @@ pub fn add_names(connection: &mut dyn Connection, kind: NameKind, names: &[Name]
 /// Features from an id on, in the order of ids.
 pub fn features_from(connection: &mut dyn Connection, from: u32) -> Result<Vec<Feature>, StoreError> {
     let mut found = Vec::new();
-    connection.query(
-        SELECT_FEATURES,
-        &[from.into()],
-        &mut |row| {
-            found.push(Feature { id: row.int(0)? as u32, daemon: row.text(1)?.into(), name: row.text(2)?.into() });
-            Ok(())
-        },
-    )?;
+    connection.query(SELECT_FEATURES, &[from.into()], &mut |row| {
+        found.push(Feature { id: row.int(0)? as u32, daemon: row.text(1)?.into(), name: row.text(2)?.into() });
+        Ok(())
+    })?;
     Ok(found)
 }
 

@@ -392,7 +392,8 @@ pub struct Unrecognised {
 
 /// Keeps a sample.
 pub fn add_unrecognised(connection: &mut dyn Connection, sample: &Unrecognised) -> Result<(), StoreError> {
-    let values = [sample.stream_id.into(), sample.position.into(), sample.previous_line_at.into(), (*sample.line).into()];
+    let values =
+        [sample.stream_id.into(), sample.position.into(), sample.previous_line_at.into(), (*sample.line).into()];
     connection.execute(INSERT_UNRECOGNISED, &values).map(drop)
 }
 

@@ -49,8 +49,14 @@ pub fn migrations(dialect: Dialect) -> Vec<String> {
 
 /// Every statement that the program sends to whichever engine.
 pub fn all_statements() -> Vec<&'static str> {
-    let modules =
-        [schema::STATEMENTS, settings::STATEMENTS, received::STATEMENTS, names::STATEMENTS, facts::STATEMENTS, usage::STATEMENTS];
+    let modules = [
+        schema::STATEMENTS,
+        settings::STATEMENTS,
+        received::STATEMENTS,
+        names::STATEMENTS,
+        facts::STATEMENTS,
+        usage::STATEMENTS,
+    ];
     modules.concat()
 }
 

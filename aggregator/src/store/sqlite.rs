@@ -69,9 +69,9 @@ impl Engine for Sqlite {
         open()
             .map(|connection| Box::new(SqliteConnection { connection, path: self.path.clone() }) as Box<dyn Connection>)
             .map_err(|error| {
-            let error = StoreError::from(error);
-            StoreError::new(error.failure, format!("{}: {}", self.path.display(), error.reason))
-        })
+                let error = StoreError::from(error);
+                StoreError::new(error.failure, format!("{}: {}", self.path.display(), error.reason))
+            })
     }
 
     fn dialect(&self) -> Dialect {

@@ -124,7 +124,7 @@ fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreErro
 
 /// What a feature's usage is.
 pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, StoreError> {
-        let mut found = Usage::default();
+    let mut found = Usage::default();
     connection.query(SELECT_USAGE, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
         found = usage_of(row)?.1;
         Ok(())
@@ -138,7 +138,7 @@ pub fn usage_of_months(
     from: i32,
     through: i32,
 ) -> Result<Vec<(UsageKey, Usage)>, StoreError> {
-        let mut found = Vec::new();
+    let mut found = Vec::new();
     connection.query(SELECT_USAGE_OF_MONTHS, &[from.into(), through.into()], &mut |row| {
         found.push(usage_of(row)?);
         Ok(())

@@ -135,7 +135,10 @@ fn of_agent(agent: &Agent) -> Vec<Reason> {
     }
     for source in &agent.heartbeat.sources {
         let state = source.state();
-        if !matches!(state, SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty) {
+        if !matches!(
+            state,
+            SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty
+        ) {
             reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });
         }
     }

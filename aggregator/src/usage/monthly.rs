@@ -232,8 +232,9 @@ impl Judgement {
 
     fn of(completeness: &Completeness) -> Self {
         let servers = completeness.servers.iter();
-        let by_server =
-            servers.map(|server| (server.license_server.clone(), (server.is_complete(), server.has_reported))).collect();
+        let by_server = servers
+            .map(|server| (server.license_server.clone(), (server.is_complete(), server.has_reported)))
+            .collect();
         Self { by_server, ..Self::overall(completeness) }
     }
 

@@ -15,12 +15,12 @@
 
 pub mod calendar;
 pub mod event;
-pub mod name;
 pub mod interner;
+pub mod name;
 pub mod retries;
 pub mod sessions;
 
 pub use calendar::{Calendar, Day, Month};
 pub use event::{ClientId, Event, FeatureId, Kind};
 pub use interner::{InternQueue, Interner};
-pub use sessions::{Ending, UsageSink, Sessions};
+pub use sessions::{Ending, Sessions, UsageSink};

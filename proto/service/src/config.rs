@@ -143,7 +143,7 @@ mod tests {
             ("path = 'x'\n[source]\nkind = 'file'\n", "f:2:", "write [[source]]"),
             ("path = 'x'\n[[log]]\n", "f:2:", "is [[source]] now"),
             ("path = 'x'\n", "f:1:", "add `source = ...`"),
-            ("pth = 'x'\n", "f:1:", "did you mean `path`?"),
+            ("pth = 'x'\nsource = []\n", "f:1:", "did you mean `path`?"),
         ] {
             let error = parse::<File>(Path::new("f"), text).unwrap_err().to_string();
             assert!(error.starts_with(place) && error.contains(remedy), "{error}");

@@ -1,7 +1,7 @@
 //! Moments in JSON: seconds since 1970 here, RFC 3339 there.
 
-use jiff::Timestamp;
 use crate::screen::text::rfc3339;
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment that may be absent: then it is `null`.

@@ -178,16 +178,9 @@ impl Dist {
             let list = folder.join("sbom.json");
             let text = fs::read_to_string(&list)?.replace(&self.root.display().to_string(), "/seatmeter");
             fs::write(self.out.join(format!("{program}-{}.cdx.json", self.version)), text)?;
-            for beside in [
-                "agent",
-                "aggregator",
-                "aggregator/cli",
-                "proto",
-                "proto/count",
-                "proto/service",
-                "tests",
-                "xtask",
-            ] {
+            for beside in
+                ["agent", "aggregator", "aggregator/cli", "proto", "proto/count", "proto/service", "tests", "xtask"]
+            {
                 let _ = fs::remove_file(self.root.join(beside).join("sbom.json"));
             }
         }
@@ -215,7 +208,9 @@ fn sign(folder: &Path, key: &Path) -> Result<()> {
         command.current_dir(folder);
         command
     };
-    run(openssl().args(["pkeyutl", "-sign", "-rawin", "-in", "SHA256SUMS", "-out", "SHA256SUMS.sig", "-inkey"]).arg(&key))?;
+    run(openssl()
+        .args(["pkeyutl", "-sign", "-rawin", "-in", "SHA256SUMS", "-out", "SHA256SUMS.sig", "-inkey"])
+        .arg(&key))?;
     run(openssl().args(["pkey", "-pubout", "-out", "seatmeter-release.pub", "-in"]).arg(&key))?;
     // What is handed out can be verified with what is handed out.
     run(openssl().args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "seatmeter-release.pub"]).args([

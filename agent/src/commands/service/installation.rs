@@ -1,4 +1,4 @@
-//! What Windows is told about the service, and what is left of it on disk.
+//! The service's registration with Windows, and its files on disk.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,21 @@ use windows_service::service_manager::ServiceManagerAccess;
 
 use super::{NAME, manager};
 
-/// The account of the service: Windows makes it with the service, it has no password and no rights but those granted.
+/// The account of the service. Windows creates it with the service. It has no password, and only the rights granted to
+/// it.
 const ACCOUNT: &str = r"NT SERVICE\SeatmeterAgent";
 
 const DESCRIPTION: &str =
     "Reads the logs of the license server on this machine and reports to Seatmeter who used which license.";
 
-/// Where sources of the Application log are registered.
+/// The registry key of the agent as a source of the Application log.
 const EVENT_SOURCE: &str = r"SYSTEM\CurrentControlSet\Services\EventLog\Application\seatmeter-agent";
 
-/// The end of a stop, at which the system stops waiting for the service when it shuts down.
+/// How long the system waits for the service to stop when it shuts down.
 const PRESHUTDOWN: Duration = Duration::from_secs(20);
 
-/// Registers the service, or renews its registration. What the system refused without the service being useless is
-/// returned.
+/// Registers the service, or renews its registration. Returns a warning for each setting that the system refused and
+/// the service does not depend on.
 pub(super) fn install(config: &Path) -> Result<Vec<String>> {
     let info = ServiceInfo {
         name: NAME.into(),
@@ -38,7 +39,7 @@ pub(super) fn install(config: &Path) -> Result<Vec<String>> {
         service_type: ServiceType::OWN_PROCESS,
         start_type: ServiceStartType::AutoStart,
         error_control: ServiceErrorControl::Normal,
-        executable_path: std::env::current_exe().context("the program does not know where it is")?,
+        executable_path: std::env::current_exe().context("the program cannot find its own path")?,
         launch_arguments: ["service", "run", "--config"]
             .map(OsString::from)
             .into_iter()
@@ -73,7 +74,7 @@ pub(super) fn install(config: &Path) -> Result<Vec<String>> {
     );
     note("the Event Log shows no texts", register_event_source());
     for folder in folders(config) {
-        note("the state is not closed to others", restrict(&folder));
+        note("other accounts may use the folder", restrict(&folder));
     }
     Ok(warnings)
 }
@@ -87,7 +88,7 @@ fn restart_after_crash(service: &Service) -> Result<()> {
         command: None,
         actions: Some(vec![restart(5), restart(30), restart(60)]),
     })?;
-    // An agent that ends with an error is to be restarted, too.
+    // The system also restarts an agent that ends with an error.
     service.set_failure_actions_on_non_crash_failures(true)?;
     Ok(())
 }
@@ -100,20 +101,20 @@ fn register_event_source() -> Result<()> {
     Ok(())
 }
 
-/// Removes the registration for the Event Log. Where there is none, there is nothing to do.
+/// Removes the registration for the Event Log, if there is one.
 pub(super) fn forget_event_source() {
     let _ = LOCAL_MACHINE.remove_tree(EVENT_SOURCE);
 }
 
-/// The folder of the configuration, and the state's where that is elsewhere.
+/// Returns the folder of the configuration, and the state folder if it is elsewhere.
 fn folders(config: &Path) -> Vec<PathBuf> {
     let state = Config::load(config).map_or_else(|_| state_folder("agent", config), |config| config.state);
     let home = config.parent().map_or_else(config_folder, Path::to_owned);
     if state.starts_with(&home) { vec![home] } else { vec![home, state] }
 }
 
-/// Makes a folder that the system, administrators and the service may use, and nobody else. `icacls` is part of every
-/// Windows since Vista; the first two are named by their identifiers, since their names are translated.
+/// Creates a folder that only the system, administrators and the service may use. `icacls` is part of every Windows
+/// since Vista. The system and administrators are named by their identifiers, because Windows translates their names.
 fn restrict(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let mut icacls = Command::new("icacls");
@@ -125,7 +126,7 @@ fn restrict(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a purge removes: the state, the configuration, and their folder where nothing else is in it.
+/// Returns the paths that a purge removes: the state, the configuration, and their folder if it is then empty.
 pub(super) fn remains(config: &Path, state: Option<&Path>) -> Vec<PathBuf> {
     let state = state.map_or_else(|| state_folder("agent", config), Path::to_owned);
     [Some(state), Some(config.to_owned()), config.parent().map(Path::to_owned)]
@@ -135,15 +136,15 @@ pub(super) fn remains(config: &Path, state: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a file; a state folder with all that is in it; and any other folder where it is empty. Says what it did:
-/// certificates that an administrator has put beside the configuration stay.
+/// Removes a file, a state folder with all its content, or any other folder if it is empty. Returns what it did, for
+/// the message. Certificates that an administrator has put beside the configuration are kept.
 pub(super) fn remove(path: &Path) -> Result<&'static str> {
     let is_state = path.join("agent-id").exists() || path.join("buffer.db").exists();
     let removed = match (path.is_dir(), is_state) {
         (true, true) => std::fs::remove_dir_all(path),
         (true, false) => match std::fs::remove_dir(path) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                return Ok("is kept: there is more in it than the agent's own");
+                return Ok("is kept: it contains files that are not the agent's");
             }
             other => other,
         },

@@ -37,9 +37,9 @@ pub(crate) enum Action {
     Start,
     /// Stop the service
     Stop,
-    /// Say whether the service runs, and how the agent is
+    /// Show whether the service is running, and the state of the agent
     Status(Configured),
-    /// What the service control manager starts
+    /// Run as the service; only the service control manager starts this
     #[command(hide = true)]
     Run(Configured),
 }
@@ -48,10 +48,10 @@ pub(crate) enum Action {
 pub(crate) struct Install {
     #[command(flatten)]
     configured: Configured,
-    /// The aggregator, where there is no configuration yet: https://host:7470
+    /// The aggregator, if there is no configuration yet: https://host:7470
     #[arg(long, value_name = "URL", requires = "logs")]
     aggregator: Option<String>,
-    /// A log of this license server, where there is no configuration yet; may be given several times
+    /// A log of this license server, if there is no configuration yet; can be given several times
     #[arg(long = "log", value_name = "FILE", requires = "aggregator")]
     logs: Vec<String>,
     /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
@@ -98,13 +98,13 @@ pub(crate) fn run(action: &Action) -> Result<ExitCode> {
 fn install(arguments: &Install) -> Result<()> {
     let configured = absolute(&arguments.configured)?;
     let config = &configured.config;
-    // The installer gives every argument, and those empty that it was not given itself.
+    // The installer passes every argument, and passes an empty one if it was not given a value.
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
         && !configure::is_written(config)
     {
         let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
-        ensure!(!logs.is_empty(), "an aggregator is given, and no log: name the license server's, too");
+        ensure!(!logs.is_empty(), "--aggregator is given without --log: name a log of the license server, too");
         configure::run(&configure::Arguments {
             configured: configured.clone(),
             aggregator,
@@ -114,7 +114,7 @@ fn install(arguments: &Install) -> Result<()> {
             realm: None,
             state: None,
             time_zone: None,
-            // The log may come with the license server, which may be installed later.
+            // The license server may be installed later, and its log with it.
             force: true,
         })?;
     }
@@ -134,7 +134,7 @@ fn install(arguments: &Install) -> Result<()> {
 fn uninstall(arguments: &Uninstall) -> Result<()> {
     let Configured { config } = absolute(&arguments.configured)?;
     let purge = arguments.purge || (!arguments.keep && asks_to_purge()?);
-    // Read before anything is removed: it says where the state is.
+    // The configuration is read before anything is removed, because it names the state folder.
     let state = Config::load(&config).map(|config| config.state).ok();
     match open(ServiceAccess::STOP | ServiceAccess::QUERY_STATUS | ServiceAccess::DELETE) {
         Ok(service) => {
@@ -153,7 +153,7 @@ fn uninstall(arguments: &Uninstall) -> Result<()> {
     Ok(())
 }
 
-/// Whether the person at the terminal wants nothing to be kept. Where there is nobody, everything is.
+/// Asks the person at the terminal whether to remove everything. Without a terminal, everything is kept.
 fn asks_to_purge() -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
@@ -172,10 +172,10 @@ fn status(configured: &Configured) -> Result<ExitCode> {
     super::status::run(&super::status::Arguments { configured: configured.clone(), json: false })
 }
 
-/// The service is started in a folder of the system's: what is said here must be true there.
+/// Makes the path of the configuration absolute, because Windows starts the service in a system folder.
 fn absolute(Configured { config }: &Configured) -> Result<Configured> {
     let absolute = std::path::absolute(config);
-    Ok(Configured { config: absolute.with_context(|| format!("{} is no path", config.display()))? })
+    Ok(Configured { config: absolute.with_context(|| format!("{} is not a valid path", config.display()))? })
 }
 
 fn manager(access: ServiceManagerAccess) -> Result<ServiceManager> {

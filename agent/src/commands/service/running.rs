@@ -21,15 +21,15 @@ use super::NAME;
 use crate::Configured;
 use crate::commands::run::{SERVICE, work};
 
-/// How long a stop may take before the manager takes the service for hung.
+/// How long a stop may take before the service control manager considers the service hung.
 const STOP_HINT: Duration = Duration::from_secs(20);
 
-/// The manager starts the service's function with arguments of its own; those of the process are kept for it here.
+/// The arguments of the process. The service's function reads them here, because Windows calls it with other arguments.
 static CONFIGURED: OnceLock<Configured> = OnceLock::new();
 
 define_windows_service!(service_main, main_of_service);
 
-/// Runs the service, until the manager stops it.
+/// Runs the service until the service control manager stops it.
 pub(super) fn dispatch(configured: Configured) -> Result<()> {
     CONFIGURED.get_or_init(|| configured);
     service_dispatcher::start(NAME, service_main)
@@ -47,7 +47,7 @@ fn main_of_service(_arguments: Vec<OsString>) {
                 report(handle, ServiceState::StopPending, ServiceExitCode::NO_ERROR);
             }
             if let Some(stopper) = stopper.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                // Nobody listens: the agent has ended by itself.
+                // Sending fails only if the agent has already ended by itself.
                 let _ = stopper.send(());
             }
             ServiceControlHandlerResult::NoError
@@ -57,14 +57,14 @@ fn main_of_service(_arguments: Vec<OsString>) {
     };
     let (Ok(registered), Some(configured)) = (service_control_handler::register(NAME, control), CONFIGURED.get())
     else {
-        // Without a handle there is nobody to tell.
+        // Without a handle, the service cannot report its state.
         return;
     };
     let _ = handle.set(registered);
     report(&registered, ServiceState::Running, ServiceExitCode::NO_ERROR);
     let done = configuration(configured).and_then(|config| {
         work(config, async move {
-            // The sender lives as long as the handler, which is until after the stop.
+            // The sender lives as long as the handler, and the handler outlives the stop.
             let _ = stop.await;
         })
     });
@@ -75,8 +75,8 @@ fn main_of_service(_arguments: Vec<OsString>) {
     report(&registered, ServiceState::Stopped, code);
 }
 
-/// The configuration. A service has nobody who reads its standard error: where there is none that can be used, the
-/// health log of the default state folder and the Event Log say why.
+/// Loads the configuration. Nobody reads the standard error of a service. If the configuration cannot be used, the
+/// reason is written to the Event Log and to the health log in the default state folder.
 fn configuration(configured: &Configured) -> Result<Config> {
     Config::load(&configured.config).map_err(|error| {
         if health::start(&SERVICE, &Settings::default(), &state_folder("agent", &configured.config)).is_ok() {
@@ -102,6 +102,6 @@ fn report(handle: &ServiceStatusHandle, state: ServiceState, exit_code: ServiceE
         wait_hint: if state == ServiceState::StopPending { STOP_HINT } else { Duration::ZERO },
         process_id: None,
     };
-    // The manager that cannot be told finds out by itself.
+    // If this report fails, the service control manager notices the state by itself.
     let _ = handle.set_service_status(status);
 }

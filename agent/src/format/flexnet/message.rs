@@ -1,4 +1,4 @@
-//! What a line says, after its head.
+//! Parses what follows the head of a line.
 
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
     }
 }
 
-/// Starts, and the banner of a manager.
+/// Recognises starts, and the date and the banner that a license manager writes.
 fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
     let after = |text: &[u8]| message.strip_prefix(text);
     if is_manager(daemon) {
@@ -55,7 +55,8 @@ fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
     after(b"Server started on ").map(|_| Message::DaemonStart(b""))
 }
 
-/// `(@adskflex-SLOG@) ...`: statistics. Three kinds of them tell their own time; those of a peak tell a wrong one.
+/// Parses a statistics line, `(@adskflex-SLOG@) ...`. Three kinds tell the time at which they were written. The time in
+/// a peak line is that of the peak, and is ignored.
 fn statistics(message: &[u8]) -> Message<'_> {
     let Some(end) = memchr(b')', message) else { return Message::Ignored };
     let text = message[end + 1..].trim_ascii_start();
@@ -66,7 +67,7 @@ fn statistics(message: &[u8]) -> Message<'_> {
     date.and_then(moment).map_or(Message::Ignored, Message::Anchor)
 }
 
-/// Verbs that are known and mean nothing for a count. Text without a verb is prose: known to be none of our business.
+/// Known verbs that do not affect the counts. Text without a verb is prose, and is ignored as well.
 const IGNORED_VERBS: [&[u8]; 12] = [
     b"SLOG",
     b"INFO",
@@ -86,7 +87,7 @@ fn other(message: &[u8]) -> Message<'_> {
     let word = &message[..memchr(b' ', message).unwrap_or(message.len())];
     let Some(verb) = word.strip_suffix(b":") else { return Message::Ignored };
     let is_verb = verb.len() > 1 && verb.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
-    // SERVER-OUT: and its like tell what servers exchange among themselves.
+    // `SERVER-OUT:` and similar verbs report what servers exchange among themselves.
     if !is_verb || IGNORED_VERBS.contains(&verb) || verb.contains(&b'-') {
         Message::Ignored
     } else {
@@ -94,7 +95,7 @@ fn other(message: &[u8]) -> Message<'_> {
     }
 }
 
-/// `"feature" user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
+/// Parses `"feature" user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
 fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'static str> {
     if is_manager(daemon) {
         return Err("an event that is not a vendor daemon's");
@@ -115,15 +116,16 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     let (user, host, tail) = (rest[..start - 1].trim_ascii(), rest[start..end].trim_ascii(), &rest[end..]);
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
-    // Most lines end in two blanks.
+    // Most lines end in two blanks: they have nothing more to read.
     if tail.len() > 2 {
         read_tail(tail, &mut usage);
     }
     Ok(usage)
 }
 
-/// Where the host of a `user@host` stands whose first `@` is before `from`. It ends before a double blank, a bracket, a
-/// parenthesis or `^^^`, each behind a blank. The user may hold further `@` of a domain, the host none.
+/// Returns the range of the host in a `user@host` whose first `@` is just before `from`. The host ends before a double
+/// blank, or before a blank followed by a bracket, a parenthesis or `^^^`. The user may contain further `@` of a
+/// domain; the host contains none.
 fn host_in(text: &[u8], mut from: usize) -> Range<usize> {
     let mut start = from;
     while let Some(found) = memchr2(b' ', b'@', &text[from..]) {
@@ -138,7 +140,7 @@ fn host_in(text: &[u8], mut from: usize) -> Range<usize> {
     start..text.len()
 }
 
-/// What follows `user@host`: seats, an error code, brackets and suffixes. Only what counts is taken.
+/// Reads the seats and the error code from the text after `user@host`. Brackets and suffixes are ignored.
 fn read_tail(tail: &[u8], usage: &mut Use<'_>) {
     let mut from = 0;
     while let Some(found) = memchr2(b'(', b'^', &tail[from..]) {
@@ -161,7 +163,7 @@ fn read_tail(tail: &[u8], usage: &mut Use<'_>) {
     }
 }
 
-/// `20 licenses)` or `5->6 licenses)`: the seats before (0 where not told) and now.
+/// Parses `20 licenses)` or `5->6 licenses)`. Returns the seats before (0 if not told) and now.
 fn licenses(text: &[u8]) -> Option<(u32, u32)> {
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let first = digits(text);
@@ -174,7 +176,7 @@ fn licenses(text: &[u8]) -> Option<(u32, u32)> {
     Some((u32::try_from(before).ok()?, u32::try_from(number(&text[..length])?).ok()?))
 }
 
-/// `-4,342)` or `-18,327:10054 "")`: the major code.
+/// Parses `-4,342)` or `-18,327:10054 "")`. Returns the major code.
 fn error_code(text: &[u8]) -> Option<i64> {
     let (sign, text) = match text {
         [b'-', text @ ..] => (-1, text),
@@ -184,7 +186,7 @@ fn error_code(text: &[u8]) -> Option<i64> {
     Some(sign * i64::from(number(&text[..comma])?))
 }
 
-/// UNSUPPORTED has a parenthesis with a key between feature and user.
+/// Skips the parenthesis with a key that an UNSUPPORTED line has between feature and user.
 fn after_key(rest: &[u8]) -> &[u8] {
     match rest.strip_prefix(b" (").and_then(|key| memchr(b')', key).map(|end| &key[end + 1..])) {
         Some(after) => after,
@@ -192,13 +194,13 @@ fn after_key(rest: &[u8]) -> &[u8] {
     }
 }
 
-/// `^^^ ver user ip pid ...`: the user of a verbose line that has none before its host.
+/// Returns the user from `^^^ ver user ip pid ...`, for a verbose line that has no user before its host.
 fn verbose_user(tail: &[u8]) -> Option<&[u8]> {
     let start = memmem::find(tail, b"^^^ ")? + 4;
     tail[start..].split(|byte| *byte == b' ').nth(1).filter(|user| !user.is_empty())
 }
 
-/// `m/d/yyyy`: US order on every server, whatever its language.
+/// Parses `m/d/yyyy`. Servers of every language write the US order.
 fn us_date(text: &[u8]) -> Option<Day> {
     let mut parts = text.split(|byte| *byte == b'/');
     let (month, day, year) = (number(parts.next()?)?, number(parts.next()?)?, number(parts.next()?)?);
@@ -208,7 +210,8 @@ fn us_date(text: &[u8]) -> Option<Day> {
     civil(year, month, day)
 }
 
-/// `Fri Jul 27 2018 15:49:07 Eastern Daylight Time`: the zone is in the language of the system, and not read.
+/// Parses `Fri Jul 27 2018 15:49:07 Eastern Daylight Time`. The zone is ignored, because it is in the language of the
+/// system.
 fn moment(text: &[u8]) -> Option<Anchor> {
     const MONTHS: [&[u8]; 12] =
         [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -223,7 +226,7 @@ fn moment(text: &[u8]) -> Option<Anchor> {
 }
 
 fn civil(year: i32, month: i32, day: i32) -> Option<Day> {
-    // Nothing was licensed by FlexNet before 1988, and nothing in five digits of years will be.
+    // FlexNet did not exist before 1988, and a year of five digits is garbage.
     let year = i16::try_from(year).ok().filter(|year| (1980..=9000).contains(year))?;
     Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(day_of)
 }

@@ -1,13 +1,13 @@
 //! The debug log of FlexNet license managers (`lmgrd`, `lmadmin`) and their vendor daemons.
 //!
-//! The grammar is that of the FlexNet Publisher license administration guide, `hh:mm:ss (daemon) message`, and of what
-//! servers of many vendors were seen to write:
+//! The grammar, `hh:mm:ss (daemon) message`, follows the FlexNet Publisher license administration guide and the lines
+//! that servers of many vendors write:
 //!
-//! - `stamp`: the head of a line, `15:49:22 (adskflex) `, with what a container or a shell put in front of it
-//! - `message`: what follows
+//! - `stamp`: the head of a line, `15:49:22 (adskflex) `, after any prefix that a container or a shell added
+//! - `message`: the rest of the line
 //!
-//! Nothing is allocated and no byte is looked at more often than needed: statistics lines, most of a modern log, are
-//! left after their first few bytes.
+//! The parser allocates nothing and examines no byte more often than needed. Statistics lines, which make up most of a
+//! modern log, are skipped after their first few bytes.
 
 mod message;
 mod stamp;
@@ -26,8 +26,8 @@ fn is_manager(daemon: &[u8]) -> bool {
     daemon == b"lmgrd" || daemon == b"lmadmin"
 }
 
-/// Lines without a head are continuations: names of vendor daemons, shutdown sentences, blank lines. One that holds an
-/// event's verb is a broken event, and must be seen.
+/// Parses a line without a head. Such lines are continuations: names of vendor daemons, shutdown sentences, blank
+/// lines. A line that contains an event's verb is a broken event, and is reported as unrecognised.
 fn unstamped(line: &[u8]) -> Record<'_> {
     const VERBS: [&[u8]; 8] =
         [b"OUT:", b"IN:", b"DENIED:", b"UPGRADE:", b"QUEUED:", b"DEQUEUED:", b"INUSE:", b"UNSUPPORTED:"];

@@ -5,10 +5,10 @@ use seatmeter_count::calendar::day_of;
 
 use crate::format::Stamp;
 
-/// The longest name of a process that is taken for one.
+/// The maximum length of the name of a process, in bytes.
 const MAX_DAEMON: usize = 64;
 
-/// How far into a line a head is looked for, behind what containers and shells put in front.
+/// How many bytes of a line are searched for a head, after a prefix that containers and shells add.
 const MAX_PREFIX: usize = 512;
 
 pub(super) struct Head<'a> {
@@ -17,12 +17,12 @@ pub(super) struct Head<'a> {
     pub(super) message: &'a [u8],
 }
 
-/// The head of a line and what follows it, or `None` where there is none.
+/// Splits a line into its head and its message; `None` if the line has no head.
 pub(super) fn head(line: &[u8]) -> Option<Head<'_>> {
     head_at(line).or_else(|| head_within(line))
 }
 
-/// A head at the very beginning, as nearly all lines have it.
+/// Parses a head at the very beginning, where nearly all lines have it.
 #[inline(always)]
 fn head_at(line: &[u8]) -> Option<Head<'_>> {
     let (stamp, rest) = match time(line) {
@@ -39,13 +39,14 @@ fn head_at(line: &[u8]) -> Option<Head<'_>> {
     Some(Head { stamp, daemon: without_fork(daemon), message: message.strip_prefix(b" ").unwrap_or(message) })
 }
 
-/// A head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, or a line cut before its end.
+/// Finds a head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, or a line that was cut
+/// before its end.
 fn head_within(line: &[u8]) -> Option<Head<'_>> {
     let searched = &line[..line.len().min(MAX_PREFIX)];
-    // Every head has ":mm:ss (" in it: look around each such parenthesis.
+    // Every head contains `:mm:ss (`, so each such parenthesis is examined.
     memchr::memmem::find_iter(searched, b" (").find_map(|parenthesis| {
         let before = &line[..parenthesis];
-        // From the longest form of a stamp to the shortest, so that none is cut.
+        // The longest form of a stamp is tried first, so that no stamp is cut.
         [28, 25, 24, 20, 19, 8, 7].into_iter().find_map(|length| {
             let start = before.len().checked_sub(length)?;
             let boundary = start == 0 || !line[start - 1].is_ascii_alphanumeric();
@@ -54,14 +55,15 @@ fn head_within(line: &[u8]) -> Option<Head<'_>> {
     })
 }
 
-/// A daemon that forked has a suffix `_N`, which is not part of its name.
+/// Removes the suffix `_N` of a forked daemon, which is not part of its name.
 fn without_fork(daemon: &[u8]) -> &[u8] {
     let digits = daemon.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let base = daemon.len() - digits;
     if digits > 0 && base > 1 && daemon[base - 1] == b'_' { &daemon[..base - 1] } else { daemon }
 }
 
-/// `hh:mm:ss`, the hour with two digits, with a blank and a digit, or with a digit: seconds since midnight, and the rest.
+/// Parses `hh:mm:ss`; the hour has two digits, a blank and one digit, or one digit. Returns the seconds since midnight
+/// and the rest of the line.
 #[inline(always)]
 pub(super) fn time(line: &[u8]) -> Option<(u32, &[u8])> {
     match line {
@@ -78,11 +80,11 @@ fn clock(h1: u8, h2: u8, m1: u8, m2: u8, s1: u8, s2: u8) -> Option<u32> {
         if tens < 10 && ones < 10 { u32::from(tens) * 10 + u32::from(ones) } else { u32::MAX }
     };
     let (hours, minutes, seconds) = (pair(h1, h2), pair(m1, m2), pair(s1, s2));
-    // A leap second is the last second of its minute.
+    // A leap second counts as the last second of its minute.
     (hours < 24 && minutes < 60 && seconds <= 60).then(|| hours * 3600 + minutes * 60 + seconds.min(59))
 }
 
-/// `yyyy-mm-ddThh:mm:ss`, followed by nothing, `Z`, `+hhmm` or `+hh:mm`.
+/// Parses `yyyy-mm-ddThh:mm:ss`, followed by nothing, `Z`, `+hhmm` or `+hh:mm`.
 fn date_time(line: &[u8]) -> Option<(Stamp, &[u8])> {
     if !matches!(line.get(..11)?, [_, _, _, _, b'-', _, _, b'-', _, _, b'T']) {
         return None;
@@ -105,7 +107,7 @@ fn date_time(line: &[u8]) -> Option<(Stamp, &[u8])> {
     Some((Stamp::DateTime { day: day_of(date), time, offset }, rest))
 }
 
-/// A number of digits and nothing else.
+/// Parses a number that consists of 1 to 9 digits and nothing else.
 pub(super) fn number(digits: &[u8]) -> Option<i32> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
@@ -113,7 +115,7 @@ pub(super) fn number(digits: &[u8]) -> Option<i32> {
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
 }
 
-/// Whether a line begins like a head whose time is none, as `12:49:3a9 (ugslmd) `.
+/// Whether a line begins like a head, but with an invalid time, such as `12:49:3a9 (ugslmd) `.
 pub(super) fn has_broken_time(line: &[u8]) -> bool {
     let Some(parenthesis) = memchr::memmem::find(&line[..line.len().min(32)], b" (") else { return false };
     let time = line[..parenthesis].trim_ascii_start();

@@ -1,4 +1,4 @@
-//! The forms of lines, each as it was published or measured; see the module's own documentation.
+//! Tests every form of line, as published or as observed; see the documentation of the module.
 
 use seatmeter_count::Kind;
 use seatmeter_count::calendar::date_of;

@@ -6,45 +6,45 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-/// Why a file's content cannot be had.
+/// Why a file's content cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{0} does not exist")]
     Missing(PathBuf),
-    /// It is a folder, a device, or a pipe.
+    /// The path names a folder, a device or a pipe.
     #[error("{0} is not a file")]
     NotAFile(PathBuf),
-    /// The system refuses.
+    /// The operating system denies read access to the file.
     #[error("cannot read {path}: {source}; give the account that runs the agent read access to it")]
     Denied {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It is there, but no license log is in it.
+    /// The file exists, but its content is not a license log.
     #[error("{path} is not a license log but {what}: {remedy}")]
     NotALog {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is in it.
+        /// What the file contains instead.
         what: &'static str,
-        /// What to do.
+        /// What the administrator can do about it.
         remedy: &'static str,
     },
-    /// LineInterpreter failed.
+    /// Reading the file failed.
     #[error("reading {path} failed: {source}")]
     Io {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl ContentError {
-    /// The error that the system's error on a path is.
+    /// Converts an operating system error on a path.
     pub fn of(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
@@ -56,18 +56,18 @@ impl ContentError {
     }
 }
 
-/// The content of a file from some position on.
+/// A reader of a file's content. Compressed files are decompressed.
 pub enum Content {
-    /// The file's own bytes.
+    /// A file that is not compressed: its bytes are the content.
     Plain(File),
-    /// Packed with gzip.
+    /// A file compressed with gzip.
     Gzip(Box<MultiGzDecoder<BufReader<File>>>),
-    /// Packed with zstd.
+    /// A file compressed with zstd.
     Zstd(Box<zstd::Decoder<'static, BufReader<File>>>),
 }
 
 impl Content {
-    /// Opens a file, and says what the system knows of it. The license server can go on renaming and deleting it.
+    /// Opens a file and returns its content and metadata. The license server can still rename and delete the file.
     pub fn open(path: &Path) -> Result<(Self, Metadata), ContentError> {
         let failed = |source| ContentError::of(path, source);
         let mut file = open_shared(path).map_err(failed)?;
@@ -91,12 +91,12 @@ impl Content {
         Ok((content, metadata))
     }
 
-    /// Whether the file's bytes are the content's.
+    /// Whether the file is not compressed, so that its bytes are the content.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 
-    /// Passes over the content up to a position; says how far it came, which is less where the content ends before.
+    /// Skips the content up to a position. Returns the position reached, which is smaller if the content ends earlier.
     pub fn skip_to(&mut self, position: u64) -> io::Result<u64> {
         match self {
             Self::Plain(file) => {
@@ -129,7 +129,8 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// What content is that begins so and that nothing here can read, and what to do with it.
+/// Recognises, by its first bytes, content that the agent cannot read. Returns what the content is and what to do about
+/// it.
 fn foreign(magic: &[u8]) -> Option<(&'static str, &'static str)> {
     const UNPACK: &str = "unpack it, or pack it with gzip or zstd";
     Some(match magic {
@@ -147,10 +148,10 @@ fn foreign(magic: &[u8]) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Opened so that others can still write, rename and delete. That is so everywhere but on Windows, where the standard
-/// library's own default is to share all three.
+/// Opens a file so that other processes can still write, rename and delete it. Unix always allows this; on Windows, the
+/// standard library opens files with this sharing by default.
 fn open_shared(path: &Path) -> io::Result<File> {
-    // A pipe would block until somebody writes: look before opening.
+    // Opening a pipe blocks until another process writes to it, so the type is checked first.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::IsADirectory.into());
     }

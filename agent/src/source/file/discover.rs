@@ -1,4 +1,4 @@
-//! Which files a log is in: the one being written, and its rotated parts.
+//! Finds the files of a log: the one being written, and its rotated parts.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -11,15 +11,15 @@ use crate::checkpoint::FileMark;
 /// A file that may be a part of a log.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What the system says of it.
+    /// The file's identity, size and modification time.
     pub mark: FileMark,
-    /// Whether it is the one being written.
+    /// Whether this is the file being written.
     pub is_current: bool,
 }
 
-/// What the system says of an open file.
+/// Returns the identity, size and modification time of an open file.
 #[cfg(unix)]
 pub fn mark(_path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
     use std::os::unix::fs::MetadataExt;
@@ -27,7 +27,7 @@ pub fn mark(_path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
     Ok(FileMark { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified })
 }
 
-/// What the system says of an open file.
+/// Returns the identity, size and modification time of an open file.
 #[cfg(windows)]
 pub fn mark(path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
     use std::os::windows::fs::MetadataExt;
@@ -39,13 +39,14 @@ pub fn mark(path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
     Ok(FileMark { device, inode, size: metadata.len(), modified: metadata.last_write_time() as i64 })
 }
 
-/// Files that are renamed all the time are listed so often before it is left to the next look.
+/// The maximum number of listings per scan. If files are still being renamed after that, the next scan tries again.
 const LISTINGS: usize = 10;
 
-/// The files of a log, the oldest by their last write first, the one being written last.
+/// Returns the files of a log in the order of their last write, oldest first; the file being written comes last.
 ///
-/// A file that is renamed while its folder is listed can be missed under both names: the log itself, where it becomes a
-/// part between the listing of the parts and the look at its path. So the folder is listed until two listings agree.
+/// A file that is renamed during a listing can be missed under both names. The current file is missed if it is rotated
+/// after the parts are listed and before its own path is checked. The folder is therefore listed until two listings
+/// agree.
 pub fn candidates(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
     let mut found = listed(path, archives)?;
     for _ in 1..LISTINGS {
@@ -77,7 +78,7 @@ fn listed(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
         }
     }
     add(path.to_owned(), true);
-    // Of two ways to one file, the current one stays.
+    // If two paths lead to one file, the current path is kept.
     found.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| b.path.cmp(&a.path)));
     let mut seen = std::collections::HashSet::new();
     found.reverse();
@@ -90,7 +91,8 @@ fn order(candidate: &Candidate) -> (bool, i64) {
     (candidate.is_current, candidate.mark.modified)
 }
 
-/// Files beside a log whose names are made of its own: `debug.log.1`, `debug.log-20260101.gz`, `debug.2026_T1200.log`.
+/// Returns the files beside a log whose names derive from its own: `debug.log.1`, `debug.log-20260101.gz`,
+/// `debug.2026_T1200.log`.
 fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(name), Some(stem)) = (path.file_name(), path.file_stem()) else { return Ok(Vec::new()) };
     let (name, stem) = (name.to_string_lossy(), stem.to_string_lossy());
@@ -108,14 +110,14 @@ fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     list(folder_of(path), |other| is_part(other))
 }
 
-/// `.old`, `.bak`, `.prev`, compressed or not.
+/// Whether the suffix is `.old`, `.bak` or `.prev`, compressed or not.
 fn is_old(rest: &str) -> bool {
     let rest = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
     matches!(rest, ".old" | ".bak" | ".prev")
 }
 
-/// The files that a pattern names. In the last part of its path, `*` stands for any characters, `?` for one, `[a-z]` for
-/// one of several, and `{a,b}` for either.
+/// Returns the files that match a pattern. In the last component of its path, `*` matches any characters, `?` one
+/// character, `[a-z]` one of several, and `{a,b}` either.
 pub fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
         return Ok(Vec::new());
@@ -124,7 +126,7 @@ pub fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     list(folder_of(pattern), |other| glob.is_match(other))
 }
 
-/// The pattern of a file name. A backslash is a character like any other: it separates folders on Windows.
+/// Parses the pattern of a file name. A backslash does not escape, because it separates folders on Windows.
 pub fn glob(name: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(name).backslash_escape(false).build()
 }
@@ -183,7 +185,7 @@ mod tests {
         assert_eq!(names(matches(&folder.path().join("debug.log")).unwrap()), ["debug.log"]);
     }
 
-    /// A part that a listing misses is read after its successors, and then nothing may tell its date any more.
+    /// A part that a listing misses is read after its successors, and then its date may be unknown.
     #[test]
     fn no_file_is_missed_while_the_log_is_rotated() {
         use std::sync::atomic::{AtomicUsize, Ordering};
@@ -197,7 +199,7 @@ mod tests {
             scope.spawn(|| {
                 let mut rng = fastrand::Rng::with_seed(1);
                 for number in 0..ROTATIONS {
-                    // Once within each listing, anywhere in it.
+                    // The log is rotated once during each listing, at a random moment.
                     while listed.load(Ordering::SeqCst) < number {
                         std::hint::spin_loop();
                     }

@@ -1,4 +1,4 @@
-//! The beginning of a file: its format, and which stream it is.
+//! Reads the beginning of a file: its format, and the stream it belongs to.
 
 use std::path::Path;
 
@@ -9,30 +9,31 @@ use crate::checkpoint::FileMark;
 use crate::format::looks::looks_like;
 use crate::format::{Format, Message, Record};
 
-/// A file whose first lines of so many bytes hold none of a known format is no license log.
+/// Bytes of lines to search for a line in a known format before a file is rejected.
 const ENOUGH: usize = 1 << 20;
 
-/// So many bytes of a file that is no license log are looked at, to say what it is.
+/// Bytes of a rejected file to examine, so that the error can say what the file is.
 const SAMPLE: usize = 4096;
 
-/// What the beginning of a file tells.
+/// The format and the stream found at the beginning of a file.
 pub struct FileHead {
-    /// The format; `None` where there is no line yet.
+    /// The format; `None` if the file has no line yet.
     pub format: Option<Format>,
-    /// The stream.
+    /// The beginning of the stream, which identifies it.
     pub head: Head,
-    /// The file, as it was when it was opened.
+    /// The file's identity, size and modification time when it was opened.
     pub mark: FileMark,
 }
 
-/// Reads a file until its first line is dated, or to its end. `is_final` says that the file will not grow, so that a last
-/// line without a line feed is one. A file that has lines, and none of a known format, is an error.
+/// Reads a file until its first line is dated, or to its end. `is_final` says that the file will not grow, so that a
+/// last line without a line feed counts as a line. Returns an error if the file has lines, but none in a known format.
 pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<FileHead, ContentError> {
     let failed = |source| ContentError::of(path, source);
     let (content, metadata) = Content::open(path)?;
     let mark = super::discover::mark(path, &metadata).map_err(failed)?;
     let mut lines = Lines::new(content, 0);
-    let mut reader = HeadReader { configured: format, format: None, head: Head::default(), passed: 0, sample: Vec::new() };
+    let mut reader =
+        HeadReader { configured: format, format: None, head: Head::default(), passed: 0, sample: Vec::new() };
     while !reader.is_done() {
         match lines.next_line().map_err(failed)? {
             Some(Line::Whole(line)) => reader.follow(line),
@@ -64,7 +65,7 @@ struct HeadReader {
     configured: Option<Format>,
     format: Option<Format>,
     head: Head,
-    /// Bytes of lines in no known format, ahead of the first that is in one.
+    /// Bytes of the lines before the first one in a known format.
     passed: usize,
     sample: Vec<u8>,
 }
@@ -84,7 +85,7 @@ impl HeadReader {
         match self.format {
             Some(format) => self.head.follow(line, &format.parse(line)),
             None => {
-                // A blank line tells nothing: `echo > debug.log` is a common way to empty a log.
+                // A blank line does not count against the file: `echo > debug.log` is a common way to empty a log.
                 if !line.trim_ascii().is_empty() {
                     self.passed += line.len() + 1;
                 }

@@ -1,9 +1,10 @@
-//! Which stream a file is: told by its content alone.
+//! Identifies the stream of a file by its content alone.
 //!
-//! The beginning of a stream, through the first line that tells a date or reports a use, names it. Whoever reads the
-//! same content, from the file, from a rotated or compressed copy of it, today or after a new installation, gets the
-//! same name, and the file can grow without changing it. Where that beginning has no date in it, the day of the first
-//! line is added: a job that runs at the same second every night must not make two files one.
+//! A stream's fingerprint is a hash of its beginning, through the first line that tells a date or reports a use. The
+//! same content gets the same fingerprint, whether it is read from the file or from a rotated or compressed copy, today
+//! or after a new installation. A growing file keeps its fingerprint. If the beginning contains no date, the day of the
+//! first line is hashed as well: otherwise, a job that runs at the same second every night could give two files the
+//! same fingerprint.
 
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
@@ -12,31 +13,31 @@ use crate::checkpoint::Fingerprint;
 use crate::format::timeline::Opening;
 use crate::format::{Message, Record, Stamp};
 
-/// What the beginning of a stream tells of it.
+/// The identity of a stream, taken from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name.
+    /// The stream's fingerprint.
     pub fingerprint: Fingerprint,
-    /// The day of its first line with a time.
+    /// The day of the first line with a time.
     pub first_day: Day,
-    /// That line's time, in seconds since 1970-01-01 00:00 of the server's wall clock.
+    /// The time of the first line with a time, in seconds since 1970-01-01 00:00 of the server's wall clock.
     pub begins: i64,
-    /// The beginning alone, whatever its date.
+    /// The hash of the beginning alone, without the day.
     pub head: Fingerprint,
 }
 
 impl Identity {
-    /// The stamp of the first line with a time.
+    /// Returns the stamp of the first line with a time.
     pub fn first_stamp(&self) -> Stamp {
         Stamp::Time(self.begins.rem_euclid(86_400) as u32)
     }
 }
 
-/// Follows the beginning of a stream until it is known.
+/// Reads the beginning of a stream, line by line, until its identity is known.
 pub struct Head {
     opening: Opening,
     hash: Context,
-    /// The beginning is complete; it holds a date or not.
+    /// Whether the beginning contains a date; `None` until the beginning is complete.
     complete: Option<bool>,
     first_time: Option<u32>,
     first_day: Option<Day>,
@@ -57,7 +58,7 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Takes the next line.
+    /// Adds the next line.
     pub fn follow(&mut self, line: &[u8], record: &Record<'_>) {
         if self.complete.is_none() {
             self.hash.update(line);
@@ -74,8 +75,8 @@ impl Head {
         }
     }
 
-    /// Who the stream is, as soon as its date is known: from its own lines, or else from `day`, that of its first line
-    /// with a time.
+    /// Returns the stream's identity; `None` until its beginning is complete and its date is known. The date comes from
+    /// the stream's own lines, or else from `day`, the day of the first line with a time.
     pub fn identity(&self, day: Option<Day>) -> Option<Identity> {
         let has_date = self.complete?;
         let first_day = self.first_day.or(day)?;
@@ -87,27 +88,27 @@ impl Head {
         Some(Identity { fingerprint: finish(hash), first_day, begins, head: self.head()? })
     }
 
-    /// The name of the beginning alone, whatever its date; `None` before it is complete.
+    /// Returns the hash of the beginning alone, without the day; `None` until the beginning is complete.
     pub fn head(&self) -> Option<Fingerprint> {
         self.complete.map(|_| finish(self.hash.clone()))
     }
 
-    /// Whether a line of its own has told the date.
+    /// Whether the beginning is complete and one of the stream's own lines has told the date.
     pub fn is_dated(&self) -> bool {
         self.first_day.is_some() && self.complete.is_some()
     }
 
-    /// Whether a line reported a use, or told a date.
+    /// Whether a line has reported a use or told a date.
     pub fn has_uses(&self) -> bool {
         self.complete.is_some()
     }
 
-    /// The time of day of its first line with a time, in seconds.
+    /// Returns the time of day of the first line with a time, in seconds since midnight.
     pub fn first_time(&self) -> Option<u32> {
         self.first_time
     }
 
-    /// The lines with a time that it was shown.
+    /// Returns the number of lines with a time that were added.
     pub fn stamped_lines(&self) -> u64 {
         self.stamped_lines
     }

@@ -1,56 +1,56 @@
-//! Lines out of bytes, in one buffer that is used again and again.
+//! Splits bytes into lines, in one reused buffer.
 
 use std::io::{self, Read};
 
 use memchr::memchr;
 
-/// A line longer than this is not looked at; its bytes are passed over without being kept.
+/// The maximum length of a line, in bytes. The bytes of a longer line are skipped and not kept.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Bytes asked for in one read. Enough that system calls don't matter, little enough to stay in the cache.
+/// Bytes requested per read. Large enough that system calls do not matter, small enough to stay in the cache.
 const READ_SIZE: usize = 256 << 10;
 
 /// A line, without its line feed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// All of it.
+    /// The complete line.
     Whole(&'a [u8]),
     /// A line longer than [`MAX_LINE`].
     Overlong,
 }
 
-/// Splits what a reader gives into lines.
+/// Splits the bytes of a reader into lines.
 pub struct Lines<R> {
     reader: R,
     buffer: Vec<u8>,
-    /// What of the buffer is not split yet.
+    /// The bytes `start..end` of the buffer are not split yet.
     start: usize,
     end: usize,
     /// The position of `start` in the stream.
     position: u64,
-    /// Inside a line that is too long: its bytes so far are gone.
+    /// Whether the current line is too long; its bytes so far are discarded.
     overlong: bool,
-    /// Whether the line that is too long has held nothing but NULs so far.
+    /// Whether the current line, if too long, contains only NULs so far.
     is_nul: bool,
 }
 
 impl<R: Read> Lines<R> {
-    /// Splits from here on; `position` is where the reader stands in its stream, at the beginning of a line.
+    /// Starts at the reader's current position. `position` is that position in the stream, where a line begins.
     pub fn new(reader: R, position: u64) -> Self {
         Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false, is_nul: false }
     }
 
-    /// Where the next line begins, in bytes from the beginning of the stream.
+    /// Returns the position of the next line, in bytes from the beginning of the stream.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// How many bytes are read that no line feed has ended yet.
+    /// Returns the number of bytes that are read but not yet returned as lines.
     pub fn unfinished(&self) -> u64 {
         (self.end - self.start) as u64
     }
 
-    /// What of the stream is read and not split yet; reads some where there is nothing.
+    /// Returns the bytes that are read but not split yet; reads more if there are none.
     pub fn ahead(&mut self) -> io::Result<&[u8]> {
         if self.start == self.end {
             self.fill()?;
@@ -58,24 +58,25 @@ impl<R: Read> Lines<R> {
         Ok(&self.buffer[self.start..self.end])
     }
 
-    /// Passes over bytes that [`Lines::ahead`] gave.
+    /// Skips bytes that [`Lines::ahead`] returned.
     pub fn pass(&mut self, bytes: usize) {
         self.start += bytes;
         self.position += bytes as u64;
     }
 
-    /// Whether the last overlong line was NULs, as a truncation without append leaves them.
+    /// Whether the last overlong line contains only NULs, as after the truncation of a log that is not written in
+    /// append mode.
     pub fn overlong_was_nul(&self) -> bool {
         self.is_nul
     }
 
-    /// The reader.
+    /// Returns the reader.
     pub fn reader(&self) -> &R {
         &self.reader
     }
 
-    /// The next line that ends with a line feed; `None` where the reader gives no more. What stands after the last line
-    /// feed is kept for a later call.
+    /// Returns the next line that ends with a line feed; `None` if the reader has no more bytes. The bytes after the
+    /// last line feed are kept for a later call.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         let mut searched = self.start;
         loop {
@@ -102,7 +103,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// What stands after the last line feed, as a line: for a stream that will not grow.
+    /// Returns the bytes after the last line feed as a line, for a stream that will not grow; `None` if there are none.
     pub fn last_line(&mut self) -> Option<Line<'_>> {
         if self.start == self.end && !self.overlong {
             return None;
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives its bytes in pieces of the sizes asked for.
+    /// A reader that returns its bytes in pieces of the given sizes.
     struct Pieces {
         bytes: Vec<u8>,
         sizes: Vec<usize>,

@@ -1,14 +1,14 @@
-//! Logs in files: found, known again by their content, and followed through every kind of rotation.
+//! Finds log files, recognises them by their content, and follows them through every kind of rotation.
 //!
-//! - [`discover`]: which files a log is in
-//! - [`content`]: what is in a file, compressed or not
-//! - [`head`]: the beginning of a file, and its format
-//! - [`identity`]: which stream it is
-//! - [`lines`]: its lines
-//! - [`status`]: a log as it is configured, and how it is
-//! - `watched`: content that can be replaced under its reader
-//! - [`stream`]: reading a stream into batches
-//! - [`tailer`]: all files of a log, in order, and what is new in them
+//! - [`discover`]: finds the files of a log
+//! - [`content`]: reads a file's content, compressed or not
+//! - [`head`]: reads the beginning of a file and finds its format
+//! - [`identity`]: identifies the stream of a file
+//! - [`lines`]: splits a stream into lines
+//! - [`status`]: the configuration and the state of a log
+//! - `watched`: detects that a file is replaced while it is being read
+//! - [`stream`]: reads a stream into batches
+//! - [`tailer`]: reads what is new in all files of a log, in order
 
 pub mod content;
 pub mod discover;

@@ -1,4 +1,4 @@
-//! A log as the configuration names it, and how it is.
+//! The configuration and the state of a log.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,42 +10,43 @@ use serde::{Deserialize, Serialize};
 use crate::format::Format;
 use crate::format::interpreter::LineCounts;
 
-/// A log, as the configuration names it.
+/// A log from the configuration.
 #[derive(Clone, Debug)]
 pub struct LogSource {
-    /// The name under which its streams are sent.
+    /// The log's name, which is sent with its streams.
     pub name: String,
-    /// The file being written.
+    /// Path of the file being written.
     pub path: PathBuf,
-    /// Patterns of further files that are parts of it.
+    /// Patterns of further files that are parts of the log.
     pub archives: Vec<PathBuf>,
-    /// The format; `None` is told by the content.
+    /// The format; `None` means that the content determines it.
     pub format: Option<Format>,
-    /// The time zone of its clock.
+    /// The time zone of the license server's clock.
     pub zone: TimeZone,
-    /// The day of the first line of its first file, where no line tells.
+    /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
     pub date: Option<Day>,
 }
 
-/// The state of a log, for heartbeats and for people.
+/// The state of a log, for heartbeats and for display.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogStatus {
-    /// Whether it can be read.
+    /// Whether the log can be read.
     pub state: LogState,
-    /// What is wrong, and what to do; empty where nothing is.
+    /// What is wrong and what to do about it; empty if nothing is wrong.
     pub message: String,
-    /// What the system said, or what the file is: the part of the message that the state does not tell.
+    /// The part of the message that the state does not tell: the operating system's error, or what the file is. Empty
+    /// if there is none.
     pub detail: String,
-    /// Where in the current file the next line begins.
+    /// The position of the next line in the current file, in bytes.
     pub position: u64,
-    /// The size of the current file.
+    /// The size of the current file, in bytes.
     pub size: u64,
-    /// The last dated line, in seconds since 1970 UTC; `None` before the first.
+    /// The time of the last dated line, in seconds since 1970 UTC; `None` before the first dated line.
     #[serde(with = "seatmeter_service::stamp::optional")]
     pub last_line_at: Option<i64>,
-    /// What became of lines since the agent's start.
+    /// Lines read since the agent started, by outcome.
     pub lines: LineCounts,
-    /// Lines with a time that nothing dates yet.
+    /// Lines that have a time, but whose date is not known yet.
     pub undated_lines: u64,
 }
 
@@ -53,26 +54,26 @@ pub struct LogStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogState {
-    /// It has not been looked at yet.
+    /// The log has not been checked yet.
     #[default]
     Starting,
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// It is followed.
+    /// The log is being followed.
     Following,
     /// Reading failed.
     Unreadable,
-    /// The agent's account may not read it.
+    /// The agent's account may not read the file.
     #[serde(rename = "permission denied")]
     PermissionDenied,
-    /// It has lines, and none of a known format.
+    /// The file has lines, but none in a known format.
     #[serde(rename = "not a license log")]
     NotALog,
-    /// It has no line yet.
+    /// The file has no line yet.
     Empty,
-    /// Its lines cannot be dated yet.
+    /// The log has lines that cannot be dated yet.
     Undated,
-    /// The buffer is full.
+    /// The buffer is full, and reading waits.
     #[serde(rename = "buffer full")]
     BufferFull,
 }
@@ -83,5 +84,5 @@ impl std::fmt::Display for LogState {
     }
 }
 
-/// Where a log's status is read by others.
+/// A log's status, shared by the thread that updates it and those that report it.
 pub type SharedStatus = Arc<Mutex<LogStatus>>;

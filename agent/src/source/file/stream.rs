@@ -1,4 +1,4 @@
-//! LineInterpreter one stream into batches, and noticing when the file is no longer the same.
+//! Reads one stream into batches, and detects that its file was replaced.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,27 +21,27 @@ use crate::format::Format;
 use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome, ParserState};
 use crate::format::timeline::{ClockPosition, Timeline};
 
-/// A batch is committed this long after its first line at the latest.
+/// The longest time between the first line of a batch and its commit.
 pub const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// A batch of this many events is committed as soon as there is nothing more to read, without waiting for company: it is
-/// as large as what a busy log brings within [`BATCH_DELAY`].
+/// A batch of this many events is committed as soon as there is nothing more to read, without waiting for
+/// [`BATCH_DELAY`]. A busy log writes about as many events within that delay.
 const ENOUGH_EVENTS: usize = 1 << 14;
 
-/// A last line without a line feed is taken for whole when the file has not grown for this long. Should it grow after
-/// all, the line is taken back.
+/// A last line without a line feed counts as complete once the file has not grown for this long. If the file grows
+/// later, the line is read again and replaced.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Why reading a stream stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The file's content was replaced, cut or removed: what follows is another stream.
+    /// The file was truncated, replaced or removed. Its further content is another stream.
     #[error("{0} was truncated or replaced")]
     Replaced(PathBuf),
     /// The file cannot be read.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// What was read cannot be buffered.
+    /// The buffer cannot store the batch.
     #[error(transparent)]
     Buffer(#[from] BufferError),
 }
@@ -52,28 +52,28 @@ pub struct OpenStream {
     mark: FileMark,
     stream: StreamName,
     format: Format,
-    /// The beginning must be compared once more, now that it has been read.
+    /// Whether the beginning must be compared once more, after it has been read.
     is_unproven: bool,
     lines: Lines<Watched>,
     zone: TimeZone,
     interpreter: LineInterpreter,
-    /// The part of the interpreter's counts that is in batches already.
+    /// The interpreter's counts that are already in batches.
     counted: LineCounts,
     batcher: Batcher,
-    /// When the first line was read that is not in a batch yet.
+    /// When the first line that is not in a batch yet was read; `None` if there is no such line.
     pending_since: Option<Instant>,
-    /// Where the last line had no line feed: its position, and the interpreter's state before it.
+    /// If the last line had no line feed: its position, and the interpreter's state before it.
     tail: Option<(u64, ParserState)>,
     replaces_tail: bool,
-    /// A batch that the buffer has not taken yet.
+    /// A sealed batch that the buffer has not accepted yet.
     sealed: Option<(Batch, Checkpoint)>,
-    /// When bytes were last read.
+    /// When the file last grew.
     grew_at: Instant,
-    /// The largest size that the file was seen to have.
+    /// The largest size seen of the file, in bytes.
     seen_size: u64,
 }
 
-/// How batches and checkpoints name a stream.
+/// The identity of a stream, as stored in batches and checkpoints.
 #[derive(Clone, Debug)]
 struct StreamName {
     fingerprint: Fingerprint,
@@ -89,15 +89,15 @@ impl StreamName {
     }
 }
 
-/// How to begin reading a file.
+/// Where to begin reading a file.
 pub enum Start<'a> {
-    /// From its beginning, which is this.
+    /// At the beginning of a stream with this identity.
     New(&'a Identity),
-    /// From where it was read to.
+    /// At the position of this checkpoint.
     Resume(Box<Checkpoint>),
 }
 
-/// Where reading begins, and what is known there.
+/// The position at which reading begins, and the state at that position.
 struct StartPoint {
     position: u64,
     window: Vec<u8>,
@@ -109,7 +109,8 @@ struct StartPoint {
 impl StartPoint {
     fn of(start: Start<'_>, fingerprint: Fingerprint, log: &str, zone: &TimeZone) -> Self {
         let from_beginning = |first_day| Timeline::starting(zone.clone(), first_day);
-        let name = |begins_at, first_day, head| StreamName { fingerprint, log: log.to_owned(), begins_at, first_day, head };
+        let name =
+            |begins_at, first_day, head| StreamName { fingerprint, log: log.to_owned(), begins_at, first_day, head };
         match start {
             Start::New(identity) => {
                 let timeline = from_beginning(identity.first_day);
@@ -136,7 +137,7 @@ impl StartPoint {
 }
 
 impl OpenStream {
-    /// Opens a file that was found to be a stream.
+    /// Opens a file whose stream is identified.
     pub fn open(
         candidate: &Candidate,
         log: &str,
@@ -180,7 +181,7 @@ impl OpenStream {
         }
     }
 
-    /// Reads what there is, and commits every batch that is full. Returns whether there was anything.
+    /// Reads all available lines, and commits every batch that is full. Returns whether the file had new bytes.
     pub fn read(&mut self, buffer: &Buffer) -> Result<bool, StreamError> {
         self.hand_over(buffer)?;
         let before = self.lines.position() + self.lines.unfinished();
@@ -208,7 +209,8 @@ impl OpenStream {
         Ok(grew)
     }
 
-    /// Where the line that had no line feed goes on: with its line feed it is done, with more text it is taken back.
+    /// Checks what follows a last line that had no line feed. A line feed completes the line; if more text follows, the
+    /// line is read again and replaced.
     fn continue_tail(&mut self) -> Result<(), StreamError> {
         let Some((start, state)) = self.tail.clone() else { return Ok(()) };
         let ahead = self.lines.ahead().map_err(|error| Self::read_error(&self.path, error))?;
@@ -233,13 +235,13 @@ impl OpenStream {
         Ok(())
     }
 
-    /// Takes a last line without a line feed for whole, where nothing suggests that it will grow.
+    /// Treats a last line without a line feed as complete, if the file is not expected to grow.
     fn settle(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         let is_final = !self.lines.reader().is_plain() || self.grew_at.elapsed() >= SETTLED;
         if self.lines.unfinished() == 0 || !is_final {
             return Ok(());
         }
-        // What comes before must be in a batch of its own: the tail's batch can be taken back.
+        // The lines before the tail must be in a batch of their own, because the tail's batch can be replaced.
         self.commit(buffer)?;
         let (position, state) = (self.lines.position(), self.interpreter.state());
         if let (Some(line), Some(state)) = (self.lines.last_line(), state) {
@@ -251,7 +253,7 @@ impl OpenStream {
         Ok(())
     }
 
-    /// Commits what was read since the last batch, if there is anything.
+    /// Commits the lines read since the last batch, if there are any.
     pub fn commit(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         self.hand_over(buffer)?;
         let end = self.lines.position();
@@ -290,12 +292,13 @@ impl OpenStream {
         self.hand_over(buffer)
     }
 
-    /// Makes sure that what was read from the beginning is the stream that it was found to be: between the finding and
-    /// the interpreter, the file could have been emptied and written anew.
+    /// Verifies that the beginning that was read belongs to the identified stream. The file could have been truncated
+    /// and written anew after it was identified and before it was read.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
         if self.is_unproven {
             let found = read_head(&self.path, Some(self.format), false)?;
-            // Renamed meanwhile: the file read is still the one that was found, and cannot be emptied by its old name.
+            // If the file was renamed meanwhile, the open file is still the identified one, and cannot be truncated by
+            // its old name.
             if found.mark.is_same_file(&self.mark) && found.head.head() != Some(self.stream.head) {
                 return Err(StreamError::Replaced(self.path.clone()));
             }
@@ -313,58 +316,58 @@ impl OpenStream {
         Ok(())
     }
 
-    /// When the lines read so far must be committed.
+    /// Returns when the lines read so far must be committed; `None` if there are none.
     pub fn deadline(&self) -> Option<Instant> {
         let delay = if self.batcher.events() < ENOUGH_EVENTS { BATCH_DELAY } else { Duration::ZERO };
         self.pending_since.map(|since| since + delay)
     }
 
-    /// When a last line without a line feed will be taken for whole.
+    /// Returns when a last line without a line feed will count as complete; `None` if there is no such line.
     pub fn settles_at(&self) -> Option<Instant> {
         (self.lines.unfinished() > 0).then(|| self.grew_at + SETTLED)
     }
 
-    /// Which stream.
+    /// Returns the stream's fingerprint.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.stream.fingerprint
     }
 
-    /// Which file, as it was when it was opened.
+    /// Returns the file's identity, size and modification time when it was opened.
     pub fn mark(&self) -> &FileMark {
         &self.mark
     }
 
-    /// The moment of its first line, in seconds since 1970 UTC.
+    /// Returns the time of the stream's first line, in seconds since 1970 UTC.
     pub fn begins_at(&self) -> i64 {
         self.stream.begins_at
     }
 
-    /// Where the next line begins.
+    /// Returns the position of the next line, in bytes.
     pub fn position(&self) -> u64 {
         self.lines.position()
     }
 
-    /// The largest size that the file was seen to have.
+    /// Returns the largest size seen of the file, in bytes.
     pub fn seen_size(&self) -> u64 {
         self.seen_size
     }
 
-    /// How many bytes of the file are read, those of a half-written last line included.
+    /// Returns the number of bytes read, including those of a half-written last line.
     pub fn read_through(&self) -> u64 {
         self.lines.position() + self.lines.unfinished()
     }
 
-    /// What became of the lines read since it was opened.
+    /// Returns the lines read since the stream was opened, by outcome.
     pub fn counts(&self) -> LineCounts {
         self.interpreter.counts()
     }
 
-    /// The last dated line, in seconds since 1970 UTC; 0 before the first.
+    /// Returns the time of the last dated line, in seconds since 1970 UTC; 0 before the first dated line.
     pub fn last_line_at(&self) -> i64 {
         self.interpreter.last_line().map_or(0, |moment| moment.utc)
     }
 
-    /// Where the timeline stands.
+    /// Returns the clock position of the last dated line; `None` before the first dated line.
     pub fn clock(&self) -> Option<ClockPosition> {
         self.interpreter.state().map(|state| state.clock())
     }

@@ -1,13 +1,13 @@
-//! All files of one log: read in order, and followed.
+//! Reads all files of one log in order, and follows the log.
 //!
-//! The file being written stays open, so that what is written to it after it was renamed or deleted is still read.
-//! Whenever its path holds another file, and now and then for safety, the folder is scanned: every file that is new or
-//! has changed is identified by its content and read from where its stream was read to, the oldest first. How a log was
-//! rotated makes no difference; that is why there is no list of ways in which it can be.
+//! The file being written stays open, so that lines written after it is renamed or deleted are still read. The folder
+//! is scanned whenever the log's path holds another file, and now and then for safety. Each file that is new or has
+//! changed is identified by its content and read from the position to which its stream was read, the oldest file first.
+//! The method of rotation makes no difference, so there is no list of methods.
 //!
-//! A file that tells no date is dated by the one before it, where that one is certainly the one before: it was read to
-//! its end as the log's last, and is still there or still open. Rotation deletes the oldest first, so nothing between
-//! them can be gone. Otherwise the file waits for a date.
+//! A file without a date is dated by its predecessor, if the predecessor is certain: it was read to its end as the
+//! log's last stream, and still exists or is still open. Rotation deletes the oldest file first, so no file between the
+//! two can be missing. Otherwise, the file waits for a date.
 
 mod identify;
 
@@ -34,30 +34,40 @@ pub struct LogTailer {
     source: LogSource,
     buffer: Arc<Buffer>,
     status: SharedStatus,
-    /// The file being written.
+    /// The file being written; `None` while it is not open.
     open: Option<OpenStream>,
-    /// Where the last stream stood that was read to its end in this process.
+    /// The clock position of the last stream that this process read to its end; `None` if there is none.
     before: Option<ClockPosition>,
-    /// What of the open stream's counts is in the status.
+    /// The open stream's counts that are already in the status.
     counted: LineCounts,
-    /// Streams that the aggregator wants to have again from the beginning.
+    /// Streams to read again from their beginning, because the aggregator lacks a part of them.
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
-    /// Files beside the log that were reported as no part of it, so that each is reported once.
+    /// Files beside the log that were already reported as not being a part of it.
     reported: HashSet<PathBuf>,
 }
 
 impl LogTailer {
-    /// Follows a log into a buffer.
+    /// Creates a tailer that reads a log into a buffer.
     pub fn new(
         source: LogSource,
         buffer: Arc<Buffer>,
         status: SharedStatus,
         rewinds: Arc<Mutex<Vec<Fingerprint>>>,
     ) -> Self {
-        Self { source, buffer, status, open: None, before: None, counted: LineCounts::default(), rewinds, reported: HashSet::new() }
+        Self {
+            source,
+            buffer,
+            status,
+            open: None,
+            before: None,
+            counted: LineCounts::default(),
+            rewinds,
+            reported: HashSet::new(),
+        }
     }
 
-    /// Reads what is new. `scan_files` asks to look for all files, whether or not the current one seems to have changed.
+    /// Reads new lines. `scan_files` requests a scan of all files, whether or not the current one seems to have
+    /// changed.
     pub fn poll(&mut self, scan_files: bool) -> Result<(), StreamError> {
         let rewound = self.rewind()?;
         let outcome = self.poll_current(scan_files || rewound);
@@ -67,9 +77,10 @@ impl LogTailer {
             Err(StreamError::Buffer(error)) if error.is_pressure() => {
                 self.set_state(LogState::BufferFull, error.to_string(), String::new());
             }
-            // What the buffer now holds decides where reading goes on.
+            // Reading resumes from the checkpoint that the buffer holds.
             Err(error) => {
-                // What was read of the current file is whole, whatever another file has: it is kept where it can be.
+                // The lines read of the current file are valid even if another file has a problem, so they are
+                // committed if possible.
                 let _ = self.commit();
                 self.open = None;
                 self.set_state(state_of(error), error.to_string(), detail_of(error));
@@ -78,7 +89,7 @@ impl LogTailer {
         outcome
     }
 
-    /// Commits what was read.
+    /// Commits the lines read so far.
     pub fn commit(&mut self) -> Result<(), StreamError> {
         match &mut self.open {
             Some(open) => open.commit(&self.buffer),
@@ -86,12 +97,12 @@ impl LogTailer {
         }
     }
 
-    /// Whether the log can be read.
+    /// Returns the state of the log.
     pub fn state(&self) -> LogState {
         lock(&self.status).state
     }
 
-    /// When it must be looked at again although nothing changes.
+    /// Returns when the log must be polled again even if nothing changes; `None` if no such time is set.
     pub fn deadline(&self) -> Option<Instant> {
         let open = self.open.as_ref()?;
         [open.deadline(), open.settles_at()].into_iter().flatten().min()
@@ -116,12 +127,12 @@ impl LogTailer {
             return Ok(());
         }
         let cut = if is_gone { self.close()? } else { None };
-        // A part that tells no date is dated by the one before it, once that one is read.
+        // A part without a date is dated by its predecessor, once the predecessor is read.
         while self.scan_files(cut)? && lock(&self.status).undated_lines > 0 {}
         Ok(())
     }
 
-    /// Whether the log's path still holds the open file, and all of it that was read.
+    /// Whether the log's path still holds the open file, with at least as many bytes as were read.
     fn is_at_path(&self) -> bool {
         let Some(open) = &self.open else { return false };
         std::fs::metadata(&self.source.path)
@@ -129,7 +140,7 @@ impl LogTailer {
             .is_ok_and(|now| now.is_same_file(open.mark()) && now.size >= open.read_through())
     }
 
-    /// Reads what is new in all files but the open one. Returns whether there was a file to read.
+    /// Reads new lines of all files except the open one. Returns whether there was a file to read.
     fn scan_files(&mut self, cut: Option<(Fingerprint, u64)>) -> Result<bool, StreamError> {
         let failed = |source| ContentError::of(&self.source.path, source);
         let mut found = candidates(&self.source.path, &self.source.archives).map_err(failed)?;
@@ -146,22 +157,23 @@ impl LogTailer {
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),
-                // Its date may come from the part before it, which must still be the last one read when it is found again.
+                // The predecessor may date this part, and must still be the last one read when this part is found
+                // again.
                 Err(error) if is_moved(&error) => {
                     problem = Some(error);
                     break;
                 }
-                // One file that cannot be read holds up no other.
+                // A file that cannot be read does not delay the others.
                 Err(error) => problem = Some(error),
             }
         }
         match problem {
-            // Renamed or emptied between two looks: the next one finds out.
+            // The file was renamed or truncated between two checks; the next scan handles it.
             Some(StreamError::Replaced(_)) => Ok(false),
             Some(error) => Err(error),
             None if !has_current => match Content::open(&self.source.path) {
                 Err(error) => Err(error.into()),
-                // It has come meanwhile.
+                // The file has appeared meanwhile.
                 Ok(_) => Ok(has_parts),
             },
             None => {
@@ -173,7 +185,7 @@ impl LogTailer {
         }
     }
 
-    /// Reports files that have the name of a part and are none, once each. They hold up nothing.
+    /// Reports, once each, files that have the name of a part but are not one. Such a file does not delay the others.
     fn report_foreign(&mut self, foreign: Vec<(PathBuf, String)>) {
         for (path, reason) in foreign {
             if self.reported.insert(path) {
@@ -182,7 +194,7 @@ impl LogTailer {
         }
     }
 
-    /// Notes a current file that has no whole line yet, and so is no stream yet.
+    /// Records the state of a current file that has no complete line yet, and therefore no stream.
     fn note_unopened(&self, size: u64) {
         let mut status = lock(&self.status);
         if status.undated_lines > 0 {
@@ -193,22 +205,22 @@ impl LogTailer {
         (status.position, status.size) = (0, size);
     }
 
-    /// Lets go of the open file, after the last byte of it is read. Returns the stream and how far it was known to
-    /// reach, where bytes of it may be lost.
+    /// Closes the open file after committing what was read. If bytes of it may be lost, returns the stream and the
+    /// largest size seen.
     fn close(&mut self) -> Result<Option<(Fingerprint, u64)>, StreamError> {
         match self.commit() {
-            // What was read is not what it was taken for: nothing of it is kept.
+            // The lines read belong to another stream; none of them are kept.
             Ok(()) | Err(StreamError::Replaced(_)) => {}
             Err(error) => return Err(error),
         }
         let Some(open) = self.open.take() else { return Ok(None) };
         let is_cut = open.seen_size() > open.position();
-        // Only a stream that was read to its end tells the date of the next one.
+        // Only a stream that was read to its end can date the next one.
         self.before = open.clock().filter(|_| !is_cut);
         Ok(is_cut.then(|| (*open.fingerprint(), open.seen_size())))
     }
 
-    /// Says so where a stream was cut before all of it could be read, and nobody has a copy.
+    /// Reports lost bytes, if a stream was truncated before all of it was read and no other file holds a copy.
     fn report_lost(&self, cut: Option<(Fingerprint, u64)>, parts: &[Part]) -> Result<(), StreamError> {
         let Some((fingerprint, known_size)) = cut else { return Ok(()) };
         if parts.iter().any(|part| part.fingerprint == fingerprint) {
@@ -250,7 +262,7 @@ impl LogTailer {
         };
         let opened = OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start);
         let mut stream = match opened {
-            // It ends before what was read of its stream: an older copy, in which nothing is new.
+            // The file ends before the position to which its stream was read: it is an older copy with no new lines.
             Err(StreamError::Replaced(_)) => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
             opened => opened?,
         };
@@ -260,7 +272,7 @@ impl LogTailer {
             self.open = Some(stream);
             self.note_progress();
             return match outcome {
-                // Replaced meanwhile: the next look finds out by what.
+                // The file was replaced meanwhile; the next scan identifies the new one.
                 Ok(_) | Err(StreamError::Replaced(_)) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -272,14 +284,15 @@ impl LogTailer {
             self.before = stream.clock();
         }
         let is_whole = stream.settles_at().is_none();
-        // A part with a half-written last line is looked at again until that line is whole.
+        // A part with a half-written last line is checked again until the line is complete.
         if is_whole && candidate.mark == *stream.mark() {
             self.buffer.note_file(stream.mark(), &fingerprint)?;
         }
         Ok(())
     }
 
-    /// Reads again, from the beginning, the streams of which the aggregator lacks a part.
+    /// Rewinds the streams of which the aggregator lacks a part, so that they are read again from the beginning.
+    /// Accepts the gap of a stream that is no longer on disk. Returns whether there were any such streams.
     fn rewind(&mut self) -> Result<bool, StreamError> {
         let mine: Vec<Fingerprint> = {
             let mut rewinds = lock(&self.rewinds);
@@ -335,7 +348,7 @@ impl LogTailer {
     fn count(&mut self, stream: &OpenStream) {
         let counts = stream.counts();
         let mut status = lock(&self.status);
-        // After a line was taken back, counts begin anew.
+        // Counts start at zero again after a last line was read again.
         let new = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         status.lines += LineCounts {
             events: new(counts.events, self.counted.events),
@@ -360,7 +373,7 @@ fn state_of(error: &StreamError) -> LogState {
     }
 }
 
-/// What the state does not tell of an error.
+/// Returns the part of an error that the state does not tell; empty if there is none.
 fn detail_of(error: &StreamError) -> String {
     match error {
         StreamError::Content(ContentError::NotALog { what, .. }) => (*what).to_owned(),
@@ -375,5 +388,5 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often a log is looked at although nothing tells of a change: network drives tell nothing.
+/// How often a log is polled without a change notification. Network drives send none.
 pub const SAFETY_POLL: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! A file's content, watched for being replaced under the reader: after each read, the bytes before it are compared with
-//! what was there when they were read.
+//! Detects that a file is replaced while it is being read: after each read, the bytes before it are compared with the
+//! bytes read earlier.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use super::content::Content;
 
-/// So many bytes before a position prove that a file is still the one that was read.
+/// The number of bytes before a position that prove that a file is still the one that was read.
 const WINDOW: usize = 256;
 
-/// The file's content is not what was read before.
+/// The file no longer contains the bytes that were read before.
 #[derive(Debug, thiserror::Error)]
 #[error("the content was truncated or replaced")]
 pub(super) struct Replaced;
@@ -19,12 +19,12 @@ pub(super) struct Replaced;
 pub(super) struct Watched {
     content: Content,
     offset: u64,
-    /// The bytes before `offset`: at least [`WINDOW`], where there are so many.
+    /// The bytes before `offset`: at least [`WINDOW`] of them, if that many were read.
     recent: Vec<u8>,
 }
 
 impl Watched {
-    /// From a position on, before which these bytes must stand.
+    /// Starts reading at a position. Fails with [`Replaced`] if the bytes before the position differ from `window`.
     pub(super) fn at(mut content: Content, position: u64, window: Vec<u8>) -> io::Result<Self> {
         let before = position - window.len() as u64;
         if content.skip_to(before)? < before {
@@ -41,12 +41,12 @@ impl Watched {
         Ok(Self { content, offset: position, recent: window })
     }
 
-    /// Whether the file's bytes are the content's: then it can grow.
+    /// Whether the file is not compressed. Only such a file can grow.
     pub(super) fn is_plain(&self) -> bool {
         self.content.is_plain()
     }
 
-    /// The file's size now, where its bytes are the content's.
+    /// Returns the current size of the file, in bytes; 0 if the file is compressed.
     pub(super) fn size(&self) -> u64 {
         match &self.content {
             Content::Plain(file) => file.metadata().map_or(0, |metadata| metadata.len()),
@@ -54,7 +54,7 @@ impl Watched {
         }
     }
 
-    /// When the file was last written.
+    /// Returns when the file was last written; the current time if the file is compressed.
     pub(super) fn written_at(&self) -> Instant {
         match &self.content {
             Content::Plain(file) => file.metadata().map_or_else(|_| Instant::now(), |metadata| written_at(&metadata)),
@@ -62,7 +62,8 @@ impl Watched {
         }
     }
 
-    /// The bytes before a position that is not far behind what was read.
+    /// Returns the last bytes before a position, at most [`WINDOW`]. The position must be close behind the last byte
+    /// read.
     pub(super) fn window_before(&self, position: u64) -> Vec<u8> {
         let after = (self.offset - position) as usize;
         let end = self.recent.len().saturating_sub(after);
@@ -79,7 +80,7 @@ impl Watched {
     }
 }
 
-/// What is kept of the bytes read: a batch ends before a half-written line, which is at most this long.
+/// The number of recent bytes to keep. A batch ends before a half-written line, which is at most this long.
 const RECENT: usize = super::lines::MAX_LINE + (512 << 10);
 
 impl Read for Watched {
@@ -90,7 +91,7 @@ impl Read for Watched {
         }
         self.offset += read as u64;
         if read >= WINDOW && buffer[..read].ends_with(b"\n") {
-            // The usual case: nothing before these bytes will be asked for.
+            // The usual case: no bytes before these will be needed.
             self.recent.clear();
         } else if self.recent.len() > RECENT {
             self.recent.drain(..self.recent.len() - RECENT / 2);
@@ -105,7 +106,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, offset)
 }
 
-/// Moves the file's own position: put back by the caller's next read being sequential is not given on Windows.
+/// Reads at an offset, then restores the file's position, which `seek_read` moves on Windows.
 #[cfg(windows)]
 fn read_at(mut file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     use std::io::{Seek, SeekFrom};
@@ -115,7 +116,7 @@ fn read_at(mut file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     Ok(read)
 }
 
-/// When a file was last written: a moment on the monotonic clock, as far as the system's clock tells.
+/// Converts a file's modification time to the monotonic clock; the current time if it is unknown or in the future.
 pub(super) fn written_at(metadata: &Metadata) -> Instant {
     let age = metadata.modified().ok().and_then(|modified| modified.elapsed().ok()).unwrap_or_default();
     Instant::now().checked_sub(age).unwrap_or_else(Instant::now)

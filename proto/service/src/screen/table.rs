@@ -158,7 +158,11 @@ impl View {
 
     /// The columns that were chosen, or those that there are.
     fn chosen(&self, columns: &[Column]) -> Result<Vec<Column>, ViewError> {
-        if self.columns.is_empty() { Ok(columns.to_vec()) } else { self.columns.iter().map(|name| find(columns, name)).collect() }
+        if self.columns.is_empty() {
+            Ok(columns.to_vec())
+        } else {
+            self.columns.iter().map(|name| find(columns, name)).collect()
+        }
     }
 
     fn csv(&self, columns: &[Column], rows: &[Map<String, Value>]) -> Result<Vec<u8>, ViewError> {
@@ -183,7 +187,8 @@ impl View {
             let table = self.render(&columns, rows, zone, (!is_free).then_some(width));
             // The row that comes out widest decides; a column that can go makes room.
             let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-            let last = columns.iter().enumerate().filter(|(_, column)| column.rank > 0).max_by_key(|(_, column)| column.rank);
+            let last =
+                columns.iter().enumerate().filter(|(_, column)| column.rank > 0).max_by_key(|(_, column)| column.rank);
             match last {
                 Some((index, _)) if !is_free && (widest > width || self.is_crowded(&columns, rows, zone, width)) => {
                     columns.remove(index);

@@ -96,10 +96,19 @@ mod tests {
 
     #[test]
     fn numbers_and_sizes_read_as_people_write_them() {
-        assert_eq!([thousands(0), thousands(999), thousands(1000), thousands(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([count(1, "batch"), count(2, "batch"), count(1000, "line")], ["1 batch", "2 batches", "1,000 lines"]);
+        assert_eq!(
+            [thousands(0), thousands(999), thousands(1000), thousands(1_234_567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [count(1, "batch"), count(2, "batch"), count(1000, "line")],
+            ["1 batch", "2 batches", "1,000 lines"]
+        );
         assert_eq!([size(1), size(1536), size(1 << 30), size(5 << 20)], ["1 byte", "1.5 KiB", "1 GiB", "5 MiB"]);
-        assert_eq!([duration(90), duration(300), duration(108_000), duration(1 << 20)], ["90 s", "5 min", "30 h", "12 days"]);
+        assert_eq!(
+            [duration(90), duration(300), duration(108_000), duration(1 << 20)],
+            ["90 s", "5 min", "30 h", "12 days"]
+        );
     }
 
     #[test]

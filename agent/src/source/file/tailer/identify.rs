@@ -1,4 +1,4 @@
-//! Which stream each file of a log is, and on which day it begins.
+//! Identifies the stream of each file of a log, and the day on which it begins.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -21,13 +21,13 @@ use crate::source::file::stream::StreamError;
 
 /// A file whose lines cannot be dated.
 pub(super) struct Undated {
-    /// The number of its lines that have a time.
+    /// The number of lines that have a time; 0 if none of them reports a use.
     lines: u64,
-    /// The name of its beginning, where that is complete.
+    /// The hash of the file's beginning; `None` until the beginning is complete.
     head: Option<Fingerprint>,
 }
 
-/// A file that was identified.
+/// A file whose stream is identified.
 pub(super) struct Part {
     pub(super) candidate: Candidate,
     pub(super) fingerprint: Fingerprint,
@@ -37,39 +37,41 @@ pub(super) struct Part {
     pub(super) begins: i64,
 }
 
-/// The files of a log while they are identified, one after the other, the oldest first.
+/// Identifies the files of a log, one after the other, the oldest first.
 struct Identification<'a> {
     tailer: &'a LogTailer,
     parts: Vec<Part>,
     undated: u64,
-    /// Whether the last part found is not read to its end.
+    /// Whether the last part found is not read to its end yet.
     last_is_unread: bool,
-    /// Where the stream ends that is certainly the one before the next file. A file of a stream that is not the last one
-    /// is a copy, or was written again: nothing follows from it for the next file.
+    /// The clock position at the end of the stream that certainly precedes the next file; `None` if no stream does. A
+    /// file whose stream is not the log's last one is a copy or was written again, so it cannot date the next file.
     before: Option<ClockPosition>,
-    /// Whether all files so far are read: only then is the file that was open before the current one.
+    /// Whether all files so far are read. Only then does the file that was open precede the current one.
     all_are_read: bool,
-    /// The beginnings of files that wait for a date: a copy of one that is being made has no old file's time yet.
+    /// The beginnings of files that wait for a date. A copy of such a file that is still being made does not have the
+    /// original's modification time yet, so no predecessor may date it.
     waiting: Vec<Fingerprint>,
-    /// A file that could not be read.
+    /// The error of a file that could not be read; `None` if there is none.
     problem: Option<StreamError>,
-    /// Files with the name of a part that are none, or are packed so that nothing here can read them.
+    /// Files that have the name of a part, but are not a license log, or are compressed in a format that the agent
+    /// cannot read.
     foreign: Vec<(PathBuf, String)>,
 }
 
-/// The files of a log, identified.
+/// The result of identifying the files of a log.
 pub(super) struct Identified {
-    /// The parts that have something new, in the order of their beginnings.
+    /// The parts that may have new lines, in the order of their beginnings.
     pub(super) parts: Vec<Part>,
-    /// A file that could not be read.
+    /// The error of a file that could not be read; `None` if there is none.
     pub(super) problem: Option<StreamError>,
-    /// Files that are no part, each with the reason.
+    /// Files that are not a part of the log, each with the reason.
     pub(super) foreign: Vec<(PathBuf, String)>,
 }
 
 impl LogTailer {
-    /// Identifies every file that is not known to be read to its end; in the order of their beginnings. A file that cannot
-    /// be read is the problem; it holds up no other.
+    /// Identifies every file that is not known to be read to its end. A file that cannot be read does not delay the
+    /// others.
     pub(super) fn identify_files(&self, found: Vec<Candidate>) -> Result<Identified, BufferError> {
         let mut files = Identification {
             tailer: self,
@@ -99,7 +101,7 @@ impl LogTailer {
         Ok(Identified { parts, problem, foreign })
     }
 
-    /// Where a stream stands that was the last of this log to be read; `None` where it was not the last.
+    /// Returns the clock position of a stream if it is the last one of this log; `None` if it is not.
     fn clock_of_last(&self, fingerprint: &Fingerprint) -> Result<Option<ClockPosition>, BufferError> {
         if self.buffer.last_stream(&self.source.name)? != Some(*fingerprint) {
             return Ok(None);
@@ -108,7 +110,7 @@ impl LogTailer {
         Ok(checkpoint.map(|checkpoint| checkpoint.file().parser_state.clock()))
     }
 
-    /// Which stream a file is.
+    /// Identifies the stream of a file.
     pub(super) fn identify(
         &self,
         candidate: &Candidate,
@@ -136,7 +138,8 @@ impl LogTailer {
         }))
     }
 
-    /// The day of a file's first line, where the file itself does not tell.
+    /// Returns the day of a file's first line from other sources; `None` if the file itself tells it, or if it is
+    /// unknown.
     fn date_of(
         &self,
         candidate: &Candidate,
@@ -147,10 +150,11 @@ impl LogTailer {
             return Ok(None);
         }
         let known = head.head().map(|name| self.buffer.streams_beginning(&name)).transpose()?.unwrap_or_default();
-        // Days can begin alike, so that the same beginning is not enough: what was read of the stream last must be there.
-        // Of a stream that is to be read again from its beginning, nothing was.
+        // Two days can begin alike, so the same beginning is not enough: the file must also contain the bytes that were
+        // last read of the stream. A stream that is to be read again from its beginning has no such bytes.
         for stream in known.iter().filter(|stream| !stream.file().window.is_empty()) {
-            if window_at(candidate, stream.position, stream.file().window.len())?.as_ref() == Some(&stream.file().window)
+            if window_at(candidate, stream.position, stream.file().window.len())?.as_ref()
+                == Some(&stream.file().window)
             {
                 return Ok(Some(stream.file().first_day));
             }
@@ -165,8 +169,8 @@ impl LogTailer {
         Ok(self.source.date.filter(|_| is_first))
     }
 
-    /// The stream of a file by its beginning, unless it differs from what was read of that stream: then it is another
-    /// one that begins alike, and its name says where they part.
+    /// Returns the stream of a file by its beginning. If the file differs from what was read of that stream, it is
+    /// another stream that begins alike, and its fingerprint also covers the bytes that differ.
     fn variant_of(
         &self,
         candidate: &Candidate,
@@ -176,7 +180,7 @@ impl LogTailer {
         loop {
             let Some(checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok((fingerprint, None)) };
             let found = window_at(candidate, checkpoint.position, checkpoint.file().window.len())?;
-            // A copy that ends before is told by its length when it is read.
+            // A copy that ends earlier is recognised by its length when it is read.
             let Some(found) = found.filter(|found| *found != checkpoint.file().window) else {
                 return Ok((fingerprint, Some(checkpoint)));
             };
@@ -189,7 +193,7 @@ impl LogTailer {
 }
 
 impl Identification<'_> {
-    /// Takes the next file. A break means that later files must not be read before this one is.
+    /// Identifies the next file. A break means that later files must not be read before this one.
     fn take(&mut self, candidate: Candidate) -> Result<ControlFlow<()>, BufferError> {
         if candidate.is_current && self.all_are_read {
             self.before = self.before.or(self.tailer.before);
@@ -207,7 +211,7 @@ impl Identification<'_> {
             Err(StreamError::Buffer(error)) => Err(error),
             Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
                 self.foreign.push((candidate.path, error.to_string()));
-                // It can be a part that is packed: nothing is known to be the one before the next.
+                // The file may be a compressed part, so no file is known to precede the next one.
                 (self.before, self.all_are_read) = (None, false);
                 Ok(ControlFlow::Continue(()))
             }
@@ -215,7 +219,7 @@ impl Identification<'_> {
         }
     }
 
-    /// Notes a stream that is read to its end.
+    /// Records that a stream is read to its end.
     fn note_read(&mut self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         if let Some(last) = self.tailer.clock_of_last(fingerprint)? {
             (self.before, self.last_is_unread) = (Some(last), false);
@@ -237,7 +241,7 @@ impl Identification<'_> {
         self.all_are_read = false;
         self.waiting.extend(head);
         if self.last_is_unread {
-            // Dated by the part before it, once that is read: nothing after it is read before.
+            // The predecessor dates this file once the predecessor is read; later files must wait.
             return ControlFlow::Break(());
         }
         self.before = None;
@@ -248,7 +252,7 @@ impl Identification<'_> {
         let is_moved = is_moved(&error);
         self.problem = Some(error);
         if is_moved {
-            // What comes after it could be read before it.
+            // Later files must not be read before the moved one.
             return ControlFlow::Break(());
         }
         (self.before, self.all_are_read) = (None, false);
@@ -261,12 +265,12 @@ pub(super) fn is_moved(error: &StreamError) -> bool {
     matches!(error, StreamError::Replaced(_) | StreamError::Content(ContentError::Missing(_)))
 }
 
-/// The day of a line at this time of day that follows a stream which stands there.
+/// Returns the day of a line at this time of day that follows a stream at this clock position.
 fn day_after(clock: ClockPosition, time: u32) -> Day {
     if clock.time - i64::from(time) > 43_200 { clock.day + 1 } else { clock.day }
 }
 
-/// The bytes before a position of a file; `None` where it ends before.
+/// Returns the bytes before a position of a file; `None` if the file ends before the position.
 fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Option<Vec<u8>>, ContentError> {
     let failed = |source| ContentError::of(&candidate.path, source);
     let (mut content, _) = Content::open(&candidate.path)?;
@@ -275,7 +279,7 @@ fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Opti
         return Ok(None);
     }
     let mut window = Vec::with_capacity(length);
-    // A compressed file that is still being made is an error, and not one that ends here.
+    // A compressed file that is still being made is an error, not a file that ends here.
     io::Read::read_to_end(&mut io::Read::take(content, length as u64), &mut window).map_err(failed)?;
     Ok(Some(window).filter(|window| window.len() == length))
 }
