@@ -1,14 +1,14 @@
-//! The codes of the aggregator's health log. A number or a name, once given, stays what it is.
+//! The codes of the aggregator's health log. The number and the name of a code never change.
 
 seatmeter_service::codes! {
     101 STARTED "started" info "The aggregator has started: its version, addresses, state and time zone.", "";
     102 STOPPED "stopped" info "The aggregator has stopped because it was told to.", "";
     103 FAILED "failed" error "The aggregator ends: it cannot work with this configuration or state.", "The reason says what is wrong; correct it and start the service.";
     110 AGENT_CONNECTED "agent_connected" info "An agent has connected.", "";
-    111 BATCH_INVALID "batch_invalid" warn "An agent sent a batch that cannot be taken, and is refused.", "Update the older of agent and aggregator, and tell the maintainers.";
+    111 BATCH_INVALID "batch_invalid" warn "The aggregator refused an invalid batch from an agent.", "Update the older of agent and aggregator, and tell the maintainers.";
     120 STORE_FAILED "store_failed" error "The database failed. Nothing is acknowledged; agents keep what they have.", "Free disk space, or check the disk.";
-    121 FACTS_UNSAVED "facts_unsaved" warn "The last figures could not be written at the stop; they are made again at the next start.", "";
-    122 TIME_ZONE_CHANGED "time_zone_changed" warn "The billing time zone was changed: all figures are made again.", "";
-    123 LOG_REBUILT "log_rebuilt" info "A log's figures were made again, since older lines came after newer ones.", "";
+    121 FACTS_UNSAVED "facts_unsaved" warn "The last figures could not be written when the aggregator stopped. It computes them again at the next start.", "";
+    122 TIME_ZONE_CHANGED "time_zone_changed" warn "The billing time zone has changed: the aggregator rebuilds all figures.", "";
+    123 LOG_REBUILT "log_rebuilt" info "The figures of a log were rebuilt, since older lines came after newer ones.", "";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
 }

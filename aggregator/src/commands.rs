@@ -1,4 +1,4 @@
-//! The commands: each loads the configuration, calls the library, and prints what came of it.
+//! The commands: each loads the configuration, calls the library, and prints the result.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use seatmeter_service::screen::text::{count, size, thousands};
 use seatmeter_service::state::{self, asked_to_stop};
 use tokio::sync::watch;
 
-/// Done, but something needs attention.
+/// Exit code: the command succeeded, but something needs attention.
 const ATTENTION: u8 = 3;
 
 fn exit(is_well: bool) -> ExitCode {
@@ -36,9 +36,9 @@ pub(crate) fn serve(config: &Path) -> Result<ExitCode> {
         let (stopper, stop) = watch::channel(false);
         tokio::spawn(async move {
             asked_to_stop().await;
-            // Nobody listens where the aggregator has stopped by itself.
+            // The send fails if the aggregator has already stopped by itself.
             let _ = stopper.send(true);
-            // Asked a second time, the process does not wait any longer.
+            // A second request ends the process at once.
             asked_to_stop().await;
             std::process::exit(1);
         });
@@ -54,7 +54,7 @@ pub(crate) fn serve(config: &Path) -> Result<ExitCode> {
 
 pub(crate) fn check_config(path: &Path) -> Result<ExitCode> {
     let config = Config::load(path)?;
-    answer!("configuration   {} is right", path.display());
+    answer!("configuration   {} is valid", path.display());
     answer!("state folder    {}", config.state.display());
     answer!("time zone       {}", config.calendar.zone().iana_name().unwrap_or("UTC"));
     for (name, endpoint) in [("agents", &config.agents), ("operators", &config.operators)] {
@@ -73,7 +73,7 @@ fn security(endpoint: &Endpoint) -> &'static str {
     }
 }
 
-/// What `status` shows. The names of the fields are those of JSON, and stay.
+/// The answer of `status`. The field names are part of the JSON output and must not change.
 #[derive(serde::Serialize)]
 struct Status {
     running: bool,
@@ -134,7 +134,7 @@ pub(crate) fn verify(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let store = Store::open_current(&config.state)?;
     let scratch = config.state.join(format!("verify-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let found = verify::verify(&store, &config.calendar, &scratch);
     std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
     let found = found?;
@@ -165,7 +165,7 @@ pub(crate) fn restore(config: &Path, file: &Path) -> Result<ExitCode> {
     let kept = backup::restore(&config.state, file)?;
     answer!("{}: restored; now start the aggregator", file.display());
     if let Some(kept) = kept {
-        answer!("The database that was there is kept as {}.", kept.display());
+        answer!("The previous database is kept as {}.", kept.display());
     }
     Ok(ExitCode::SUCCESS)
 }

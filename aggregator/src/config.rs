@@ -1,4 +1,4 @@
-//! The aggregator's configuration file: what it may say, and what it then means.
+//! The aggregator's configuration file: the keys it may contain, and the settings that result.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::usage::catalogue::{Catalogue, CatalogueError};
 use crate::usage::people::{DomainRule, IdentityRules, domain_map};
 use crate::usage::rules::{PersonRule, Rules};
 
-/// The file as it is written.
+/// The configuration file, as parsed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -48,35 +48,35 @@ struct PeopleSettings {
     domain_map: BTreeMap<String, String>,
 }
 
-/// What the aggregator works by.
+/// The aggregator's settings, checked.
 #[derive(Clone)]
 pub struct Config {
-    /// The folder for the database.
+    /// The state folder, which contains the database.
     pub state: PathBuf,
-    /// Days and months are those of its time zone.
+    /// The calendar of the billing time zone, which defines days and months.
     pub calendar: Calendar,
-    /// The health log.
+    /// The settings of the health log.
     pub health_log: health::Settings,
-    /// Where agents connect.
+    /// The endpoint for agents.
     pub agents: Endpoint,
-    /// Where operators connect.
+    /// The endpoint for operators.
     pub operators: Endpoint,
-    /// By which questions are answered.
+    /// The rules by which questions are answered.
     pub rules: Rules,
 }
 
-/// Where to listen, and how.
+/// An address to listen on, and its TLS settings.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// The address.
+    /// The IP address and the port.
     pub address: SocketAddr,
-    /// With TLS by this, or else in plain text.
+    /// The TLS settings; `None` for plain text.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Whether clients must have a certificate.
+    /// Whether clients must present a certificate.
     pub asks_for_certificate: bool,
 }
 
-/// Where the configuration is, if nothing else is said.
+/// Returns the default path of the configuration file.
 pub fn default_path() -> PathBuf {
     config_folder().join("aggregator.toml")
 }
@@ -156,7 +156,7 @@ fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
     Ok(Endpoint { address, tls, asks_for_certificate: listen.client_authority.is_some() })
 }
 
-/// A short name that changes with every change of the rules.
+/// Returns the version of the rules: 12 hexadecimal digits that change with the settings, the catalogue or the program.
 fn version_of(settings: &PeopleSettings, catalogue: &str) -> String {
     let text = format!("{settings:?}{catalogue}{}", env!("CARGO_PKG_VERSION"));
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());

@@ -1,5 +1,5 @@
-//! Seatmeter's aggregator: receives from all agents, decides who is the same person, and computes unique users per SKU
-//! per month.
+//! Seatmeter's aggregator: receives batches from all agents, maps identities to people, and computes unique users per
+//! SKU per month.
 //!
 //! ```text
 //! agents --gRPC--> ingest -> store <- usage, fleet <- api <--gRPC-- operators
@@ -8,16 +8,16 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`config`] | what the configuration file may say |
-//! | [`codes`] | what the health log calls what happens |
+//! | [`config`] | the configuration file |
+//! | [`codes`] | the codes of the health log |
 //! | [`ingest`] | batches in, facts out |
 //! | [`store`] | the database, behind an engine |
-//! | [`usage`] | questions about use, and the rules they are answered by |
+//! | [`usage`] | questions about usage, and the rules that answer them |
 //! | [`fleet`] | questions about license servers and agents |
 //! | [`api`] | the gRPC services |
-//! | [`mod@serve`] | all of it together |
+//! | [`mod@serve`] | the running aggregator |
 //!
-//! Domain modules know neither [`api`] nor an engine.
+//! Domain modules depend neither on [`api`] nor on a database engine.
 
 pub mod api;
 pub mod codes;

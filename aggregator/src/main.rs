@@ -29,21 +29,21 @@ struct Arguments {
 enum Command {
     /// Receive from agents and answer operators, until told to stop
     Serve(Configured),
-    /// Check the configuration, and show what it comes to
+    /// Check the configuration and show the resulting settings
     CheckConfig(Configured),
     /// Show whether the aggregator is running, where it listens, and how many license servers report
     Status(Status),
-    /// Rebuild all figures beside those stored, and compare; works beside `serve`
+    /// Recompute all figures and compare them with the stored ones; can run beside `serve`
     Verify(Configured),
-    /// Copy the database into a file, as one consistent state; works beside `serve`
+    /// Copy the database to a file, as one consistent state; can run beside `serve`
     ///
     /// Example: seatmeter-aggregator backup /backup/seatmeter-2026-11-24.db
     Backup(Copying),
-    /// Put a backup in place of the database, which is set aside; `serve` must not be running
+    /// Replace the database with a backup and keep the old one aside; `serve` must not be running
     Restore(Copying),
     /// Rebuild all figures from the batches received, and store them; `serve` must not be running
     Rebuild(Configured),
-    /// List every code of the health log: its meaning, and what to do
+    /// List every code of the health log, its meaning and what to do
     Codes,
     /// Print a completion script for a shell, or the manual page
     ///
@@ -71,7 +71,7 @@ struct Status {
 struct Copying {
     #[command(flatten)]
     configured: Configured,
-    /// The backup
+    /// The backup file
     file: PathBuf,
 }
 

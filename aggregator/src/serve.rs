@@ -1,4 +1,4 @@
-//! The aggregator at work: two listeners, one writer, until told to stop.
+//! Runs the aggregator: two listeners and one writer, until it is told to stop.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,56 +30,57 @@ use crate::ingest::writer::{Command, Writer};
 use crate::store::{Store, StoreError};
 use crate::usage::UsageQuestions;
 
-/// So many agents and operators may be connected.
+/// The most connections of agents, and of operators, at a time.
 const MAX_AGENTS: usize = 10_000;
 const MAX_OPERATORS: usize = 1_000;
 
-/// So many questions may be answered at a time.
+/// The most questions that are answered at a time.
 const MAX_REQUESTS: usize = 64;
 
-/// Orders that wait for the writer: enough to keep it busy, few enough to take little memory.
+/// The most commands that wait for the writer: enough to keep it busy, few enough to take little memory.
 const MAX_COMMANDS: usize = 32;
 
-/// An agent's stream can last for ever; a stopping aggregator waits this long for answers under way.
+/// How long a stopping aggregator waits for answers under way. The limit is needed since an agent's stream can last for
+/// ever.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Why the aggregator cannot work.
+/// Why the aggregator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The state folder is another's, or cannot be used.
+    /// Another process uses the state folder, or the folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An address cannot be listened on.
+    /// The aggregator cannot listen on an address.
     #[error("cannot listen on {address}: {source}; is another aggregator running?")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The addresses cannot be told to others.
+    /// The file `listening.json` cannot be written.
     #[error("cannot write {path}: {source}")]
     Listening {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A server failed.
+    /// A gRPC server failed.
     #[error("the server failed: {0}")]
     Server(#[from] tonic::transport::Error),
-    /// The descriptors are damaged.
-    #[error("reflection cannot be offered: {0}")]
+    /// The service descriptors are damaged.
+    #[error("cannot start the reflection service: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The system gives no thread.
-    #[error("the writer cannot be started: {0}")]
+    /// The operating system cannot start the writer's thread.
+    #[error("cannot start the writer: {0}")]
     Writer(std::io::Error),
 }
 
-/// Serves until `stop` says so.
+/// Serves agents and operators until `stop` becomes true.
 pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), ServeError> {
     let _lock = state::lock(&config.state)?;
     let agents = listen(&config.agents).await?;
@@ -109,7 +110,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     Ok(())
 }
 
-/// The writer on a thread of its own.
+/// The writer, on its own thread.
 struct WriterThread {
     commands: mpsc::Sender<Command>,
     thread: JoinHandle<()>,
@@ -127,9 +128,9 @@ impl WriterThread {
         Ok(Self { commands, thread })
     }
 
-    /// Has the writer write what it has, and waits until it has ended.
+    /// Tells the writer to write its pending facts and to stop, and waits until its thread has ended.
     async fn stop(self) {
-        // A writer that has ended already needs no command.
+        // The send fails if the writer has already ended.
         let _ = self.commands.send(Command::Stop).await;
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }
@@ -147,13 +148,13 @@ fn report_start(config: &Config, listening: &Listening) {
     );
 }
 
-/// The IANA name of the billing time zone.
+/// Returns the IANA name of the billing time zone.
 fn time_zone(config: &Config) -> &str {
     config.calendar.zone().iana_name().unwrap_or("UTC")
 }
 
-/// The services on the agents' port. Each port has a health service of its own, so that a client that asks for its
-/// service learns whether it came to the right port.
+/// Builds the services on the agents' port. Each port has its own health service, so that a client that asks about its
+/// service learns whether it has connected to the right port.
 async fn agents_server(commands: mpsc::Sender<Command>) -> Router {
     let ingest = IngestServiceServer::new(IngestApi::new(commands))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
@@ -163,7 +164,7 @@ async fn agents_server(commands: mpsc::Sender<Command>) -> Router {
     server().add_service(ingest).add_service(health)
 }
 
-/// The services on the operators' port.
+/// Builds the services on the operators' port.
 async fn operators_server(store: &Store, config: &Config) -> Result<Router, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
@@ -180,7 +181,7 @@ async fn operators_server(store: &Store, config: &Config) -> Result<Router, Serv
     Ok(server().add_service(usage).add_service(fleet).add_service(health).add_service(reflection))
 }
 
-/// Limits on everything that a peer could have without end.
+/// Returns a server that limits every resource a peer could otherwise use without end.
 fn server() -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -193,20 +194,20 @@ fn server() -> Server {
         .tcp_nodelay(true)
 }
 
-/// The addresses that an aggregator listens on. With port 0 in the configuration, the system chooses a port: the file
-/// `listening.json` in the state folder says which.
+/// The addresses that an aggregator listens on. With port 0 in the configuration, the operating system chooses a port;
+/// the file `listening.json` in the state folder then contains the chosen one.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Listening {
-    /// Where agents connect.
+    /// The address for agents.
     pub agents: SocketAddr,
-    /// Where operators connect.
+    /// The address for operators.
     pub operators: SocketAddr,
-    /// The process that listens.
+    /// The process id of the aggregator.
     pub pid: u32,
 }
 
 impl Listening {
-    /// The file in a state folder.
+    /// Returns the path of the file in a state folder.
     pub fn file(state: &Path) -> PathBuf {
         state.join("listening.json")
     }
@@ -218,7 +219,7 @@ impl Listening {
         Ok(Self { agents: address(agents)?, operators: address(operators)?, pid: std::process::id() })
     }
 
-    /// Writes the file: whole or not at all.
+    /// Writes the file atomically.
     fn save(&self, state: &Path) -> Result<(), ServeError> {
         let path = Self::file(state);
         let fresh = path.with_extension("json.new");
@@ -236,7 +237,7 @@ async fn listen(endpoint: &Endpoint) -> Result<TcpListener, ServeError> {
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // Where the sender is gone, nobody can say it any more: then this waits for ever.
+    // Without a sender, no stop can come: wait for ever.
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await
     }

@@ -1,85 +1,86 @@
-//! Events to columns and back.
+//! Converts events to columns and back.
 //!
-//! A batch comes from outside: whatever it claims is checked here, once, before anything is done with it. What passes
-//! [`open`] has columns of one length, indexes that point at something, and positions inside the batch's range, so
-//! that its readers need no checks of their own. Nothing is allocated on the word of a batch beyond [`MAX_COLUMNS`].
+//! Batches come from the network, so [`open`] checks everything that a batch claims before other code uses it.
+//! Afterwards, all columns have one entry for each event (sparse columns may be empty), every index in use points into
+//! its table, and every position is inside the batch's range. Code that reads the columns needs no checks of its own.
+//! No size that a batch claims causes an allocation of more than [`MAX_COLUMNS`] bytes.
 
 use prost::Message;
 use seatmeter_count::{Event, Kind};
 
 use crate::v1::{Batch, Columns, Limits, RefusalReason};
 
-/// A batch holds at most this many events: enough that its names, which it brings along, weigh little beside them.
+/// The most events in a batch. Each batch carries its own names; this many events make their size negligible.
 pub const MAX_EVENTS: usize = 1 << 18;
 
-/// A batch's columns take at most this many bytes before compression.
+/// The largest size of a batch's columns before compression, in bytes.
 pub const MAX_COLUMNS: usize = 16 << 20;
 
-/// A name is at most this many bytes long.
+/// The longest name, in bytes.
 pub const MAX_NAME: usize = 1024;
 
-/// A batch is at most this many bytes on the wire. zstd adds next to nothing to what it cannot compress.
+/// The largest batch on the wire, in bytes. zstd adds next to nothing to data that it cannot compress.
 pub const MAX_BATCH: usize = MAX_COLUMNS + (64 << 10);
 
-/// A batch covers at most this many bytes of its stream, so that positions fit their column.
+/// The longest range of a stream that a batch covers, in bytes. It lets position deltas fit their 32-bit column.
 pub const MAX_RANGE: u64 = u32::MAX as u64;
 
-/// Why a batch cannot be taken. Sending it again changes nothing.
+/// Why a batch is invalid. Sending the same batch again cannot succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBatch {
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A text holds a NUL, which no database stores.
-    #[error("{0} holds a NUL")]
+    /// A text contains a NUL character, which PostgreSQL cannot store.
+    #[error("{0} contains a NUL character")]
     Nul(&'static str),
     /// A field is out of its range.
     #[error("{field} is {value}, and {limit} is the limit")]
     Limit {
-        /// Which field.
+        /// The field's name.
         field: &'static str,
-        /// What it is.
+        /// The field's value.
         value: u64,
-        /// What it may be at most.
+        /// The largest value allowed.
         limit: u64,
     },
     /// The columns do not decompress.
     #[error("the columns do not decompress: {0}")]
     Compression(std::io::Error),
-    /// The columns decompress to another size than was said.
-    #[error("the columns are {actual} bytes, not the {said} that were said")]
+    /// The size of the decompressed columns differs from the size that the batch states.
+    #[error("the columns are {actual} bytes, not the {said} bytes that the batch states")]
     Size {
-        /// What they are.
+        /// The actual size, in bytes.
         actual: usize,
-        /// What was said.
+        /// The size that the batch states, in bytes.
         said: u32,
     },
-    /// The columns are no Columns message.
+    /// The decompressed bytes are not a valid Columns message.
     #[error("the columns do not decode: {0}")]
     Encoding(#[from] prost::DecodeError),
-    /// A column has another length than the batch has events.
+    /// A column does not have the required number of entries.
     #[error("column {column} has {actual} entries for {expected} events")]
     Length {
-        /// Which column.
+        /// The column's name.
         column: &'static str,
-        /// How many entries it has.
+        /// The number of entries that the column has.
         actual: usize,
-        /// How many it must have.
+        /// The number of entries that the column must have.
         expected: usize,
     },
-    /// An index points nowhere.
+    /// An index points past the end of its table.
     #[error("an index in {0} points nowhere")]
     Index(&'static str),
-    /// A kind that this version does not know.
+    /// An event has a kind that this version does not know.
     #[error("event kind {0} is unknown: is the agent newer than the aggregator?")]
     Kind(u8),
-    /// A position outside the batch's range.
-    #[error("an event stands outside the range of its batch")]
+    /// An event's position is outside the batch's range.
+    #[error("an event's position is outside the range of its batch")]
     Position,
 }
 
 impl InvalidBatch {
-    /// The reason as the contract names it.
+    /// Returns the contract's code for the reason.
     pub fn reason(&self) -> RefusalReason {
         match self {
             Self::Missing(_) => RefusalReason::MissingField,
@@ -94,7 +95,7 @@ impl InvalidBatch {
     }
 }
 
-/// The limits of this version: what [`open`] takes.
+/// Returns the limits that [`open`] enforces in this version.
 pub fn limits(max_batches_in_flight: u32) -> Limits {
     Limits {
         max_batches_in_flight,
@@ -104,17 +105,17 @@ pub fn limits(max_batches_in_flight: u32) -> Limits {
     }
 }
 
-/// Compresses columns: the bytes, and their size before.
+/// Compresses columns. Returns the compressed bytes, and the size before compression in bytes.
 pub fn seal(columns: &Columns) -> std::io::Result<(Vec<u8>, u32)> {
     let encoded = columns.encode_to_vec();
     let sealed = zstd::bulk::compress(&encoded, COMPRESSION_LEVEL)?;
     Ok((sealed, encoded.len() as u32))
 }
 
-/// zstd's level 1: columns compress nearly as well as at 3, in half the time.
+/// The zstd level. At level 1, columns compress nearly as well as at level 3, in half the time.
 const COMPRESSION_LEVEL: i32 = 1;
 
-/// Checks a batch and decompresses its columns.
+/// Checks a batch and returns its decompressed columns.
 pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     let stream = batch.stream.as_ref().ok_or(InvalidBatch::Missing("stream"))?;
     if stream.fingerprint.len() != 32 {
@@ -160,7 +161,7 @@ fn check(columns: &Columns, batch: &Batch) -> Result<(), InvalidBatch> {
     }
 }
 
-/// Every column has an entry for each event; sparse ones may be empty.
+/// Checks that every column has one entry for each event. Sparse columns may be empty.
 fn check_lengths(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
     let length = |column, actual: usize, may_be_empty: bool| {
         if actual == events || (may_be_empty && actual == 0) {
@@ -178,7 +179,8 @@ fn check_lengths(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
     length("details", columns.details.len(), true)
 }
 
-/// Names are short enough, tables are no larger than the events can use, and their indexes point at names.
+/// Checks that no name is too long, that no table has more entries than there are events, and that the tables' indexes
+/// point at names.
 fn check_tables(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
     for name in &columns.strings {
         limit("a name", name.len() as u64, MAX_NAME as u64)?;
@@ -198,12 +200,13 @@ fn check_tables(columns: &Columns, events: usize) -> Result<(), InvalidBatch> {
             return Err(InvalidBatch::Index(table));
         }
     }
-    // Each event names one of each at most: names of a few bytes cannot be made into clients of many.
+    // Each event refers to at most one feature and one client. The limit keeps a batch from pairing a few names into
+    // far more clients than its events can use.
     limit("the number of features", columns.feature_names.len() as u64, events as u64)?;
     limit("the number of clients", columns.client_users.len() as u64, events as u64)
 }
 
-/// Every kind is known, and the columns that mean something for it point into their tables.
+/// Checks that every kind is known, and that the indexes that it uses point into their tables.
 fn check_kinds(columns: &Columns) -> Result<(), InvalidBatch> {
     let (features, clients) = (columns.feature_names.len(), columns.client_users.len());
     for (index, number) in columns.kinds.iter().enumerate() {
@@ -220,7 +223,7 @@ fn check_kinds(columns: &Columns) -> Result<(), InvalidBatch> {
     Ok(())
 }
 
-/// Which columns mean something for a kind.
+/// Whether events of a kind use the feature column and the client column.
 struct Needs {
     feature: bool,
     client: bool,
@@ -237,7 +240,8 @@ impl Needs {
     }
 }
 
-/// The events of a batch that [`open`] has checked, each with its position in the stream.
+/// Returns the events of columns that [`open`] has checked, each with its position in the stream. `start` is the
+/// batch's start position.
 pub fn events<'a>(columns: &'a Columns, start: u64) -> impl Iterator<Item = (u64, Event)> + 'a {
     let (mut at, mut position) = (columns.base_time, start);
     (0..columns.kinds.len()).filter_map(move |index| {
@@ -255,7 +259,8 @@ pub fn events<'a>(columns: &'a Columns, start: u64) -> impl Iterator<Item = (u64
     })
 }
 
-/// Appends an event to columns. `position` is relative to the event before, or to the batch's start for the first.
+/// Appends an event to columns. `position_delta` is relative to the previous event, or to the batch's start for the
+/// first event. `last_at` is the time of the previous event, and is updated.
 pub fn push(columns: &mut Columns, last_at: &mut i64, position_delta: u32, event: Event) {
     if columns.kinds.is_empty() {
         columns.base_time = event.at;
@@ -263,7 +268,7 @@ pub fn push(columns: &mut Columns, last_at: &mut i64, position_delta: u32, event
     }
     let index = columns.kinds.len();
     columns.kinds.push(event.kind as u8);
-    // A jump of more than 68 years between two lines is no time: it is cut, and the sum stays within what fits.
+    // No real log jumps more than 68 years between two lines. Clamping such a jump keeps the delta within 32 bits.
     let delta = (event.at - *last_at).clamp(i32::MIN.into(), i32::MAX.into());
     columns.time_deltas.push(delta as i32);
     *last_at += delta;
@@ -274,7 +279,7 @@ pub fn push(columns: &mut Columns, last_at: &mut i64, position_delta: u32, event
     push_sparse(&mut columns.details, index, event.detail, 0);
 }
 
-/// A sparse column stays empty until an entry differs from the usual one.
+/// Appends to a sparse column. The column stays empty until an entry differs from the usual value.
 fn push_sparse<T: Copy + PartialEq>(column: &mut Vec<T>, index: usize, value: T, usual: T) {
     if value != usual && column.is_empty() {
         column.resize(index, usual);

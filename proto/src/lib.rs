@@ -1,11 +1,11 @@
-//! The contract between agents, the aggregator and operators, and what keeping it takes on every side.
+//! The gRPC contract between agents, the aggregator and operators, and the code that every side needs to keep it.
 //!
 //! | module | one idea |
 //! |---|---|
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
-//! | [`batch`] | events to columns and back; the one place where what a batch claims is checked |
-//! | [`split`] | a batch over another side's limits becomes several |
-//! | [`transport`] | how the contract is carried: TLS 1.3, limits, plain text only on loopback |
+//! | [`batch`] | converts events to columns and back; the only place that validates an incoming batch |
+//! | [`split`] | splits a batch that exceeds the receiver's limits |
+//! | [`transport`] | connections: TLS 1.3, limits, plain text only on loopback |
 
 pub mod batch;
 pub mod split;
@@ -20,7 +20,7 @@ pub mod v1 {
     pub const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
 }
 
-/// A moment on the wire.
+/// Returns the protobuf timestamp of a time in seconds since 1970 UTC.
 pub fn timestamp(seconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos: 0 }
 }

@@ -1,7 +1,8 @@
-//! A batch that exceeds the limits of the aggregator it goes to becomes several that do not.
+//! Splits a batch that exceeds the aggregator's limits into parts that do not.
 //!
-//! The parts cover the batch's range without a gap, in order, and have its sequence: the agent deletes the batch when the
-//! last part is acknowledged. A name that is too long is cut. Nothing else is lost.
+//! The parts cover the batch's range in order and without gaps, and they all have the batch's sequence: the agent
+//! deletes the batch when the aggregator acknowledges the last part. Names that are too long are cut. Nothing else is
+//! lost.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,28 +16,28 @@ use crate::v1::{Batch, Columns, Limits, LineCounts};
 /// Why a batch cannot be split.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitError {
-    /// The batch itself is damaged.
+    /// The batch is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidBatch),
-    /// The parts cannot be compressed.
+    /// A part cannot be compressed.
     #[error("a part of the batch cannot be compressed: {0}")]
     Compression(#[from] io::Error),
-    /// One event alone exceeds the limits: its names are longer than the columns may be.
+    /// A single event exceeds the limits: its names alone make the columns too large.
     #[error("the aggregator takes columns of at most {limit} bytes, and one event alone needs {needed}")]
     OneEvent {
-        /// What the aggregator takes, in bytes.
+        /// The largest columns that the aggregator takes, in bytes.
         limit: u32,
-        /// What the event takes, in bytes.
+        /// The size of the columns with this event alone, in bytes.
         needed: u32,
     },
 }
 
-/// Gives the batches to send in place of this one: itself, where it is within the limits.
+/// Returns the batches to send in place of `batch`: the batch itself if it is within the limits.
 pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     let exceeds = |value: u32, limit: u32| limit > 0 && value > limit;
     let is_large =
         exceeds(batch.event_count, limits.max_batch_events) || exceeds(batch.columns_size, limits.max_columns_bytes);
-    // Names are looked into only where the aggregator takes shorter ones than this version does.
+    // Names need checking only if the aggregator takes shorter names than this version does.
     let may_have_long_names = limits.max_name_bytes > 0 && (limits.max_name_bytes as usize) < crate::batch::MAX_NAME;
     if !is_large && !may_have_long_names {
         return Ok(vec![batch]);
@@ -49,14 +50,14 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     let list: Vec<(u64, Event)> = events(&columns, batch.start_position).collect();
     let mut parts = Vec::new();
     divide(&batch, &columns, &list, limits, &mut parts)?;
-    // Gapless: each part ends where the next one begins, the last where the batch does.
+    // No gaps: each part ends where the next one begins, and the last part ends where the batch ends.
     for index in 1..parts.len() {
         parts[index - 1].end_position = parts[index].start_position;
     }
     if let Some(first) = parts.first_mut() {
         first.lost_before = batch.lost_before;
         first.replaces_tail = batch.replaces_tail;
-        // Lines cannot be divided by part; they count once.
+        // Line counts cannot be divided among the parts, so the first part carries all of them.
         first.lines = batch.lines;
     }
     if let Some(last) = parts.last_mut() {
@@ -74,7 +75,7 @@ fn divide(
     limits: &Limits,
     parts: &mut Vec<Batch>,
 ) -> Result<(), SplitError> {
-    // The first part covers the batch from its start, where no event needs to be.
+    // The first part starts where the batch starts, even if no event is there.
     let base = if parts.is_empty() { batch.start_position } else { list.first().map_or(0, |(position, _)| *position) };
     let part = columns_of(columns, list, base);
     let size = part.encoded_len() as u32;
@@ -95,7 +96,7 @@ fn divide(
         });
         return Ok(());
     }
-    // A part ends where the next one begins: between two events of one position, there is no such place.
+    // A part ends where the next one begins, so events at the same position must stay in one part.
     let between = |index: &usize| list[*index - 1].0 < list[*index].0;
     let middle = list.len() / 2;
     let cut =
@@ -106,7 +107,8 @@ fn divide(
     divide(batch, columns, right, limits, parts)
 }
 
-/// Columns of these events alone, with the names, features and clients that they refer to; positions relative to a base.
+/// Builds columns of these events alone, with only the names, features and clients that they refer to. Positions are
+/// relative to `base`.
 fn columns_of(all: &Columns, list: &[(u64, Event)], base: u64) -> Columns {
     let mut made = Made {
         all,
@@ -118,7 +120,7 @@ fn columns_of(all: &Columns, list: &[(u64, Event)], base: u64) -> Columns {
     let (mut last_at, mut last_position) = (0, base);
     for (position, event) in list {
         let event = made.event(*event);
-        // Fits: positions of one batch differ by less than its range.
+        // The delta fits 32 bits: positions of one batch differ by less than its range.
         let delta = (position - last_position) as u32;
         push(&mut made.columns, &mut last_at, delta, event);
         last_position = *position;
@@ -126,7 +128,8 @@ fn columns_of(all: &Columns, list: &[(u64, Event)], base: u64) -> Columns {
     made.columns
 }
 
-/// Columns being made out of others: for each index of theirs, its own.
+/// New columns, built from events of `all`. The maps translate indexes into the tables of `all` to indexes into the new
+/// tables.
 struct Made<'a> {
     all: &'a Columns,
     columns: Columns,
@@ -185,7 +188,7 @@ impl Made<'_> {
     }
 }
 
-/// Cuts names to so many bytes, between characters. Returns whether any was longer.
+/// Cuts names to at most `bytes` bytes, at a character boundary. Returns whether any name was cut.
 fn cut_names(columns: &mut Columns, bytes: usize) -> bool {
     let mut has_cut = false;
     for name in columns.strings.iter_mut().filter(|name| name.len() > bytes) {
@@ -243,7 +246,7 @@ mod tests {
         }
     }
 
-    /// What an event says, with its names in place of indexes.
+    /// Returns the events of the batches with their positions, and with names in place of indexes.
     fn told(batches: &[Batch]) -> Vec<(u64, Event, Vec<String>)> {
         let mut told = Vec::new();
         for batch in batches {
@@ -294,8 +297,8 @@ mod tests {
     #[test]
     fn a_batch_within_the_limits_stays_as_it_is_and_long_names_are_cut() {
         let batch = batch_of(&[(1, 4, 5), (2, 4, 5), (3, 0, 5), (9, 0, 0), (10, 1, 1)]);
-        assert_eq!(within(batch.clone(), &crate::batch::limits(8)).unwrap(), [batch.clone()]);
-        assert_eq!(within(batch.clone(), &Limits::default()).unwrap(), [batch.clone()]);
+        assert_eq!(within(batch.clone(), &crate::batch::limits(8)).unwrap(), std::slice::from_ref(&batch));
+        assert_eq!(within(batch.clone(), &Limits::default()).unwrap(), std::slice::from_ref(&batch));
         let short = Limits { max_name_bytes: 6, ..Limits::default() };
         let cut = within(batch, &short).unwrap();
         assert!(told(&cut).iter().all(|(_, _, names)| names.iter().all(|name| name.len() <= 6)));

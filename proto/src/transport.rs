@@ -1,7 +1,8 @@
-//! How the contract is carried: TLS 1.3 with certificates from PEM files, and plain text on loopback alone.
+//! Connections between agents, the aggregator and operators: TLS 1.3 with certificates from PEM files, plain text only
+//! on loopback.
 //!
-//! rustls is built without TLS 1.2, so nothing older can be negotiated. Both sides bound what a peer can make them
-//! hold: a handshake has a deadline, and the number of connections a limit.
+//! rustls is built without TLS 1.2, so nothing older can be negotiated. A peer can tie up only limited resources: a
+//! handshake has a deadline, and a server limits the number of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,54 +23,54 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// A peer that has not finished its TLS handshake after this time is dropped.
+/// The deadline for a TLS handshake. A peer that takes longer is disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a connection cannot be set up the way the configuration says.
+/// Why a connection cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// A PEM file cannot be read.
     #[error("cannot read {what} from {path}: {reason}")]
     Pem {
-        /// What should be in the file.
+        /// The items expected in the file, for example `certificates`.
         what: &'static str,
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Why the file cannot be read.
         reason: String,
     },
-    /// Certificate, key and authority don't go together.
-    #[error("the TLS files do not go together: {0}")]
+    /// The certificate, the key and the authority do not match.
+    #[error("the TLS files do not match: {0}")]
     Tls(String),
-    /// The aggregator's URL is not one.
+    /// The text is not the URL of an aggregator.
     #[error("{url:?} is not an aggregator's URL: write https://HOST:PORT, or http://127.0.0.1:PORT without TLS")]
     Url {
-        /// What was given.
+        /// The URL as configured.
         url: String,
     },
-    /// Plain text to another machine.
+    /// The URL would send plain text to another machine.
     #[error("{url:?} would send user names in plain text: write https://, or use http:// to a loopback address only")]
     PlainText {
-        /// What was given.
+        /// The URL as configured.
         url: String,
     },
-    /// TLS without an authority to trust.
+    /// The URL asks for TLS, but no authority is configured.
     #[error("{url:?} needs the authority that signed the aggregator's certificate: set `authority`")]
     NoAuthority {
-        /// What was given.
+        /// The URL as configured.
         url: String,
     },
     /// The connection failed.
     #[error("cannot connect to {url}: {reason}")]
     Connect {
-        /// Where to.
+        /// The aggregator's URL.
         url: String,
-        /// Why not: the cause at the root.
+        /// The root cause.
         reason: String,
-        /// The whole chain of causes, for those who look for a fault.
+        /// The whole chain of causes, for troubleshooting.
         chain: String,
     },
 }
@@ -77,9 +78,9 @@ pub enum TransportError {
 /// A certificate chain and its private key, in PEM files.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The certificate, followed by the authorities between it and the root.
+    /// The PEM file with the certificate, followed by the authorities between it and the root.
     pub certificate: PathBuf,
-    /// The private key.
+    /// The PEM file with the private key.
     pub key: PathBuf,
 }
 
@@ -98,14 +99,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportEr
     let failed = |reason: String| TransportError::Pem { what: "certificates", path: path.to_owned(), reason };
     let list: Vec<_> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(pem_reason(error)))?;
-    if list.is_empty() { Err(failed("there is none in it".into())) } else { Ok(list) }
+    if list.is_empty() { Err(failed("the file contains none".into())) } else { Ok(list) }
 }
 
 fn pem_reason(error: rustls::pki_types::pem::Error) -> String {
     use rustls::pki_types::pem::Error;
     match error {
         Error::Io(error) => error.to_string(),
-        Error::NoItemsFound => "there is none in it".into(),
+        Error::NoItemsFound => "the file contains none".into(),
         other => other.to_string(),
     }
 }
@@ -126,7 +127,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// How a server identifies itself, and whether its clients must.
+/// Returns the TLS configuration of a server. With `client_authority`, clients must present a certificate that it
+/// signed.
 pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Result<Arc<ServerConfig>, TransportError> {
     let (chain, key) = identity.load()?;
     let builder =
@@ -145,7 +147,8 @@ pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Resul
     Ok(Arc::new(config))
 }
 
-/// Whom a client trusts, and how it identifies itself.
+/// Returns the TLS configuration of a client. The client trusts servers whose certificate `trusted` signed, and
+/// presents `identity` if there is one.
 pub fn client_tls(trusted: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TransportError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -162,7 +165,7 @@ pub fn client_tls(trusted: &Path, identity: Option<&Identity>) -> Result<Arc<Cli
     Ok(Arc::new(config))
 }
 
-/// A checked way to an aggregator.
+/// The checked URL of an aggregator, with the TLS configuration to connect to it.
 #[derive(Clone)]
 pub struct Dialer {
     url: String,
@@ -172,7 +175,7 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Checks the URL: `https://` needs `tls`, `http://` a loopback address.
+    /// Checks the URL: `https://` requires `tls`, and `http://` requires a loopback address.
     pub fn new(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, TransportError> {
         let wrong = || TransportError::Url { url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
@@ -187,12 +190,12 @@ impl Dialer {
         Ok(Self { url: url.to_owned(), host, port, tls })
     }
 
-    /// Where to.
+    /// Returns the aggregator's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Connects.
+    /// Connects to the aggregator.
     pub async fn connect(&self) -> Result<Channel, TransportError> {
         let failed = |error: &(dyn std::error::Error + 'static)| TransportError::Connect {
             url: self.url.clone(),
@@ -225,26 +228,27 @@ impl Dialer {
     }
 }
 
-/// HTTP/2's flow-control window: several batches on their way, and no more.
+/// The flow-control window of HTTP/2, in bytes: room for several batches in flight.
 pub const WINDOW: u32 = 4 << 20;
 
-/// Whether a host name can only be this machine.
+/// Returns whether a host name can only mean this machine.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The cause at the root of an error: what the system or the peer said, without the words of the libraries between.
+/// Returns the root cause of an error: the message of the system or of the peer, without those of the libraries in
+/// between.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut root = error;
     while let Some(cause) = root.source() {
         root = cause;
     }
     let text = root.to_string();
-    // The system's number of an error helps nobody who reads its text.
+    // Drop the system's error number: the message says the same.
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// An error with the causes behind it, in one line. Each cause is told once.
+/// Returns an error and its causes in one line, each cause once.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -262,7 +266,7 @@ async fn within<T>(limit: Duration, task: impl Future<Output = io::Result<T>>) -
     tokio::time::timeout(limit, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Accepts connections, at most `limit` at a time. A peer that is slow to shake hands holds up nobody else.
+/// Accepts connections, at most `limit` at a time. A slow handshake does not delay other peers.
 pub fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -277,7 +281,7 @@ pub fn accept(
                 () = ready.closed() => return,
             };
             let Ok((tcp, _)) = accepted else {
-                // Out of file descriptors, most likely: let some connections end first.
+                // The process is probably out of file descriptors: wait for some connections to end.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -285,7 +289,7 @@ pub fn accept(
             tokio::spawn(async move {
                 if let Ok(mut connection) = shake_hands(tcp, tls).await {
                     connection.place = Some(place);
-                    // The server has stopped: nobody waits for the connection.
+                    // Sending fails only if the server has stopped; it does not need the connection any more.
                     let _ = ready.send(Ok(connection)).await;
                 }
             });
@@ -315,7 +319,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 pub struct Connection {
     io: Pin<Box<dyn Io>>,
     peer: Option<SocketAddr>,
-    /// Given back when the connection ends.
+    /// The connection's place within the limit, released when the connection ends.
     place: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 

@@ -1,32 +1,17 @@
-//! An aggregator, agents beside it, and the questions an operator asks.
+//! An aggregator with its agents, and the commands of an operator.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::agent::Agent;
+use crate::process::{comes_true, command, end_of, kill_children, terminate, text, wait_until, wrapped};
 use crate::proxy::Proxy;
 use crate::skip;
-
-/// Nothing that a test waits for takes longer than this on a busy machine; where it does, the test fails.
-const DEADLINE: Duration = Duration::from_secs(90);
-
-/// The programs under test, made by `cargo xtask test`.
-fn program(name: &str) -> PathBuf {
-    let folder =
-        std::env::var_os("SEATMETER_BIN").map_or_else(|| xtask::root().join("target/test-fast"), PathBuf::from);
-    let path = folder.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo xtask test`, or `cargo build --profile test-fast`",
-        path.display()
-    );
-    path
-}
-
-/// The folder of real inputs, where this machine has it; says so where it has not.
+/// Returns a part of the folder of real inputs. If this machine does not have it, reports that the test is skipped and
+/// returns `None`.
 pub fn shared(part: &str) -> Option<PathBuf> {
     let path =
         std::env::var_os("SEATMETER_SHARED").map(|shared| PathBuf::from(shared).join(part)).filter(|p| p.exists());
@@ -36,41 +21,19 @@ pub fn shared(part: &str) -> Option<PathBuf> {
     path
 }
 
-/// Waits until something is so, and fails where it never is.
-pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
-    assert!(comes_true(is_so), "waited in vain until {what}");
-}
-
-/// Whether something is so before the deadline.
-fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
-    let since = Instant::now();
-    while !is_so() {
-        if since.elapsed() > DEADLINE {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-/// Lets the programs run for a moment. Decides where a kill falls, never whether a test passes.
-pub fn sleep(moment: Duration) {
-    std::thread::sleep(moment);
-}
-
 /// The ports of a running aggregator, as it reports them.
 #[derive(Clone, Copy)]
 pub struct Listening {
-    /// For agents.
+    /// The port for agents.
     pub agents: u16,
-    /// For operators.
+    /// The port for operators.
     pub operators: u16,
 }
 
 impl Listening {
     fn read(path: &Path) -> Option<Self> {
         let told: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        // Of a process that was killed, the file is still there.
+        // The file of a killed process still exists.
         let is_alive = Path::new("/proc").join(told["pid"].to_string()).exists();
         let port = |name: &str| told[name].as_str()?.rsplit(':').next()?.parse().ok();
         Some(Self { agents: port("agents")?, operators: port("operators")? }).filter(|_| is_alive)
@@ -79,14 +42,14 @@ impl Listening {
 
 /// One aggregator, and as many agents as a test wants.
 pub struct TestCluster {
-    /// Everything is in here, and goes with it.
+    /// The folder of all files, deleted when the cluster is dropped.
     pub folder: TempDir,
     aggregator: Option<Child>,
-    /// Where agents connect, whichever port the aggregator has got.
+    /// The proxy that agents connect to. Its port stays the same when the aggregator's changes.
     relay: Proxy,
-    /// More lines for the aggregator's configuration.
+    /// Additional lines for the aggregator's configuration.
     pub settings: String,
-    /// The authority, and a client's certificate and key, where the aggregator asks for one.
+    /// The certificates and keys; `None` if the cluster uses plain text.
     tls: Option<Tls>,
 }
 
@@ -103,7 +66,7 @@ impl Default for TestCluster {
 }
 
 impl TestCluster {
-    /// A cluster in which nothing runs yet.
+    /// Creates a cluster in which nothing runs yet.
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let listening = folder.path().join("aggregator/listening.json");
@@ -111,33 +74,33 @@ impl TestCluster {
         Self { folder, aggregator: None, relay, settings: String::new(), tls: None }
     }
 
-    /// A cluster with a running aggregator.
+    /// Creates a cluster with a running aggregator.
     pub fn running() -> Self {
         let mut cluster = Self::new();
         cluster.start_aggregator();
         cluster
     }
 
-    /// A path in the cluster.
+    /// Returns a path in the cluster's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Has everybody speak TLS, and identify themselves.
+    /// Makes all programs use TLS and identify themselves with certificates.
     pub fn use_tls(&mut self, made: &xtask::certificates::Certificates) {
         let pair = |identity: &xtask::certificates::Identity| [identity.certificate.clone(), identity.key.clone()];
         self.tls =
             Some(Tls { authority: made.authority.clone(), server: pair(&made.server), client: pair(&made.client) });
     }
 
-    /// Where agents connect.
+    /// Returns the URL that agents connect to.
     pub fn agents_url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme(), self.relay.port)
     }
 
-    /// Where operators connect.
+    /// Returns the URL that operators connect to.
     pub fn operators_url(&self) -> String {
-        // Nothing listens on the port for discarding.
+        // If no aggregator runs, use port 9 (discard), on which nothing listens.
         let port = self.listening().map_or(9, |listening| listening.operators);
         format!("{}://127.0.0.1:{port}", self.scheme())
     }
@@ -146,17 +109,17 @@ impl TestCluster {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// The port for agents, for as long as the cluster is there.
+    /// Returns the port for agents. It stays the same for the life of the cluster.
     pub fn agents_port(&self) -> u16 {
         self.relay.port
     }
 
-    /// The ports that the running aggregator has got.
+    /// Returns the ports of the running aggregator; `None` if none is running.
     pub fn listening(&self) -> Option<Listening> {
         Listening::read(&self.path("aggregator/listening.json"))
     }
 
-    /// The aggregator's configuration file, written anew.
+    /// Writes the aggregator's configuration file. Returns its path.
     pub fn aggregator_config(&self) -> PathBuf {
         let path = self.path("aggregator.toml");
         let security = match &self.tls {
@@ -181,12 +144,12 @@ impl TestCluster {
         wait_until("the aggregator answers", || {
             let ended = self.aggregator.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the aggregator ended: {}", self.read("aggregator.err"));
-            // Exit code 3: answered, and a license server does not report.
+            // Exit code 3 is an answer, too: a license server does not report.
             matches!(self.seatmeter(&["servers", "--output", "json"]).status.code(), Some(0 | 3))
         });
     }
 
-    /// Starts the aggregator by another program, such as one that injects faults.
+    /// Starts the aggregator under another program, such as one that injects faults.
     pub fn start_aggregator_with(&mut self, wrapper: &[&str]) {
         self.forget_ports();
         let mut command = wrapped(wrapper, "seatmeter-aggregator");
@@ -194,17 +157,17 @@ impl TestCluster {
         self.aggregator = Some(command.spawn().unwrap());
     }
 
-    /// Ports of a process that has ended can become another test's.
+    /// Deletes the file with the ports, because another test may get the same ports later.
     fn forget_ports(&self) {
         let _ = fs::remove_file(self.path("aggregator/listening.json"));
     }
 
-    /// Whether the aggregator has ended by itself.
+    /// Returns whether the aggregator has ended by itself.
     pub fn aggregator_has_ended(&mut self) -> bool {
         self.aggregator.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
-    /// Kills the aggregator and what it was started by.
+    /// Kills the aggregator and the program under which it was started.
     pub fn kill_aggregator_and_wrapper(&mut self) {
         self.forget_ports();
         kill_children(self.aggregator.as_ref().unwrap().id());
@@ -219,7 +182,7 @@ impl TestCluster {
         child.wait().unwrap();
     }
 
-    /// Asks the aggregator to stop, and waits until it has.
+    /// Asks the aggregator to stop, and waits until it has stopped.
     pub fn stop_aggregator(&mut self) {
         self.forget_ports();
         let mut child = self.aggregator.take().unwrap();
@@ -241,15 +204,15 @@ impl TestCluster {
 
     /// Runs `seatmeter-aggregator` with these arguments alone.
     pub fn aggregator_program(&self, arguments: &[&str]) -> Output {
-        Command::new(program("seatmeter-aggregator")).args(arguments).output().unwrap()
+        command("seatmeter-aggregator").args(arguments).output().unwrap()
     }
 
     /// Runs `seatmeter-aggregator serve` with another configuration, which must fail.
     pub fn aggregator_with(&self, config: &Path) -> Output {
-        Command::new(program("seatmeter-aggregator")).args(["serve", "--config"]).arg(config).output().unwrap()
+        command("seatmeter-aggregator").args(["serve", "--config"]).arg(config).output().unwrap()
     }
 
-    /// Proves that the aggregator's figures are the sum of what it received.
+    /// Verifies that the aggregator's figures follow from the batches that it received.
     pub fn assert_verified(&self) {
         wait_until("the figures are verified", || self.aggregator_command("verify").status.code() != Some(3));
         let verified = self.aggregator_command("verify");
@@ -271,7 +234,7 @@ impl TestCluster {
     }
 
     fn question(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("seatmeter"));
+        let mut command = command("seatmeter");
         command.args(arguments).env("SEATMETER_AGGREGATOR", self.operators_url());
         if let Some(tls) = &self.tls {
             command.env("SEATMETER_AUTHORITY", &tls.authority);
@@ -279,7 +242,7 @@ impl TestCluster {
         command
     }
 
-    /// What `seatmeter` answers, as JSON: an object with `rows`.
+    /// Runs `seatmeter`. Returns its answer as JSON: an object with `rows`.
     pub fn ask(&self, arguments: &[&str]) -> serde_json::Value {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
         let output = self.seatmeter(&arguments);
@@ -287,12 +250,12 @@ impl TestCluster {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The figures of a license server, in the form of a scan.
+    /// Returns the figures of a license server, in the form of a scan.
     pub fn activity(&self, server: &str) -> String {
         text(&self.seatmeter(&["activity", "--server", server, "--output", "csv"]).stdout)
     }
 
-    /// Waits until a license server's figures are these; where they never are, shows the difference.
+    /// Waits until a license server's figures are as expected. If they never are, fails with the first difference.
     pub fn wait_for_activity(&self, server: &str, expected: &str) {
         let mut found = String::new();
         let is_found = comes_true(|| {
@@ -303,12 +266,12 @@ impl TestCluster {
         assert!(is_found, "{server}: never as expected; first difference: {differs:?}");
     }
 
-    /// An agent for a license server, which follows these logs. It does not run yet.
+    /// Creates an agent for a license server that follows these logs. The agent does not run yet.
     pub fn agent(&self, license_server: &str, logs: &[&Path]) -> Agent {
         self.agent_in(&format!("{license_server}.agent"), license_server, logs, "")
     }
 
-    /// An agent with a state folder and settings of its own.
+    /// Creates an agent with a state folder and settings of its own. The agent does not run yet.
     pub fn agent_in(&self, folder: &str, license_server: &str, logs: &[&Path], settings: &str) -> Agent {
         let folder = self.path(folder);
         fs::create_dir_all(&folder).unwrap();
@@ -330,7 +293,8 @@ impl TestCluster {
         Agent { config, folder, child: None }
     }
 
-    /// What a program has written to its standard error.
+    /// Returns the text of a file in the cluster's folder, such as a program's standard error; empty if it does not
+    /// exist.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -347,156 +311,4 @@ impl Drop for TestCluster {
             let _ = child.wait();
         }
     }
-}
-
-/// An agent, running or not.
-pub struct Agent {
-    /// Its configuration file.
-    pub config: PathBuf,
-    /// The folder of its configuration and state.
-    pub folder: PathBuf,
-    child: Option<Child>,
-}
-
-impl Agent {
-    /// Changes its configuration file.
-    pub fn configure(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(&self.config).unwrap();
-        assert!(text.contains(from), "{from} is not in {text}");
-        fs::write(&self.config, text.replace(from, to)).unwrap();
-    }
-
-    /// Where its state is.
-    pub fn state(&self) -> PathBuf {
-        self.folder.join("state")
-    }
-
-    /// Starts it.
-    pub fn start(&mut self) {
-        self.start_with(&[]);
-    }
-
-    /// Starts it by another program, such as one that injects faults.
-    pub fn start_with(&mut self, wrapper: &[&str]) {
-        let errors = File::options().create(true).append(true).open(self.folder.join("err")).unwrap();
-        let mut command = wrapped(wrapper, "seatmeter-agent");
-        command.args(["run", "--config"]).arg(&self.config).stderr(errors);
-        self.child = Some(command.spawn().unwrap());
-    }
-
-    /// Kills it, as a power cut would.
-    pub fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
-    }
-
-    /// Kills it and what it was started by.
-    pub fn kill_all(&mut self) {
-        kill_children(self.pid());
-        self.wait();
-    }
-
-    /// Asks it to stop, and waits until it has.
-    pub fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        terminate(&child);
-        assert!(end_of(&mut child).success(), "{}", self.errors());
-    }
-
-    /// Waits until it has ended by itself.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
-        self.child.take().unwrap().wait().unwrap()
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
-    }
-
-    /// Its health log.
-    pub fn errors(&self) -> String {
-        fs::read_to_string(self.folder.join("err")).unwrap_or_default()
-    }
-
-    /// Whether its health log has an entry of this code.
-    pub fn has_said(&self, code: &str) -> bool {
-        self.errors().contains(&format!("\"code\":\"{code}\""))
-    }
-
-    /// What is in its buffer: the streams as `rows`, and the batches that wait.
-    pub fn inspect(&self) -> serde_json::Value {
-        let shown = self.command(&["inspect", "--output", "json"]);
-        serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| serde_json::json!({ "rows": [], "batches": [] }))
-    }
-
-    /// Runs a command of `seatmeter-agent` with its configuration.
-    pub fn command(&self, arguments: &[&str]) -> Output {
-        self.program(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
-    }
-
-    /// Runs `seatmeter-agent` with these arguments alone.
-    pub fn program(&self, arguments: &[&str]) -> Output {
-        Command::new(program("seatmeter-agent")).args(arguments).output().unwrap()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("the agent's health log:\n{}", self.errors());
-        }
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// A program, started by another one, which has its own arguments before it.
-fn wrapped(wrapper: &[&str], name: &str) -> Command {
-    let Some((first, rest)) = wrapper.split_first() else { return command(name) };
-    let mut command = Command::new(first);
-    command.args(rest).arg(program(name));
-    command
-}
-
-fn kill_children(parent: u32) {
-    let killed = Command::new("pkill").args(["-KILL", "-P", &parent.to_string()]).status().unwrap();
-    assert!(killed.success());
-}
-
-/// One of the programs, to be started as a test wants it.
-pub fn command(name: &str) -> Command {
-    Command::new(program(name))
-}
-
-/// What `seatmeter-agent scan` counts.
-pub fn scan(arguments: &[&str]) -> Output {
-    Command::new(program("seatmeter-agent")).arg("scan").args(arguments).output().unwrap()
-}
-
-/// Output as text.
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Waits for the end of a process that was asked to stop.
-fn end_of(child: &mut Child) -> std::process::ExitStatus {
-    let mut ended = None;
-    wait_until("a process that was asked to stop has stopped", || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
-    ended.unwrap()
-}
-
-fn terminate(child: &Child) {
-    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(done.success());
 }

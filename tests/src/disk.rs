@@ -1,4 +1,4 @@
-//! A disk that is soon full, and a tracer that makes system calls fail.
+//! A small disk that a test can fill, and a check for strace, which makes system calls fail.
 
 use std::fs;
 use std::io::Write;
@@ -11,19 +11,20 @@ use crate::skip;
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one of this size, as `mount` takes it. `None`, and said so, where this machine does not let it be mounted.
+    /// Mounts a file system of this size, in the syntax of `mount`. If this machine does not allow mounting, reports
+    /// that the test is skipped and returns `None`.
     pub fn mount(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let size = format!("size={size}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
-            skip("this machine does not let a file system be mounted");
+            skip("this machine does not allow mounting a file system");
             return None;
         }
         Some(Self(path.to_owned()))
     }
 
-    /// Fills the disk. It has room again when the ballast is dropped.
+    /// Fills the disk. Dropping the ballast frees the space.
     pub fn fill(&self) -> Ballast {
         let path = self.0.join("ballast");
         let mut file = fs::File::create(&path).unwrap();
@@ -38,7 +39,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What fills a disk.
+/// A file that fills a disk. Dropping it deletes the file.
 pub struct Ballast(PathBuf);
 
 impl Drop for Ballast {
@@ -47,7 +48,8 @@ impl Drop for Ballast {
     }
 }
 
-/// Whether there is a tracer that injects faults into system calls; says so where there is none.
+/// Returns whether strace works on this machine; it injects faults into system calls. If not, reports that the test is
+/// skipped.
 pub fn has_strace() -> bool {
     let found = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
     if !found {

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, on a socket in its own folder: Debian's package, started and stopped here.
+//! A PostgreSQL server for one test, with its socket in its own folder. It uses the programs of Debian's package.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{skip, wait_until};
 
-/// A running server.
+/// A running server, stopped when this value is dropped.
 pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
@@ -15,7 +15,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server with an empty database. `None`, and said so, where there is no PostgreSQL on this machine.
+    /// Starts a server with an empty database. If PostgreSQL is not installed, reports that the test is skipped and
+    /// returns `None`.
     pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             skip("PostgreSQL is not installed (Debian's package: postgresql)");
@@ -46,7 +47,7 @@ impl Postgres {
         Some(postgres)
     }
 
-    /// Runs a script, which ends with its first error.
+    /// Runs a script. The script stops at its first error.
     pub fn run(&self, script: &str) -> Output {
         let file = self.folder.path().join("script.sql");
         std::fs::write(&file, script).unwrap();
@@ -62,7 +63,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The server is a child of the program that changed the account; its own number is in its folder.
+        // The server is a child of the program that changed the account. Its process id is in its data folder.
         let pid = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).unwrap_or_default();
         let _ = Command::new("kill").args(["-QUIT", pid.lines().next().unwrap_or_default()]).status();
         let _ = self.server.kill();
@@ -70,7 +71,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The newest version's programs.
+/// Returns the folder of the programs of the newest installed version.
 fn programs() -> Option<PathBuf> {
     let mut versions: Vec<PathBuf> =
         std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin")).collect();

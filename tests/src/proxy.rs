@@ -5,33 +5,34 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What the network does with connections.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Network {
-    /// It carries them.
+    /// Data passes in both directions.
     Up = 0,
-    /// It refuses them, and cuts those there are.
+    /// New connections are refused, and existing ones are cut.
     Down = 1,
-    /// It carries what goes to the aggregator, and loses what comes back.
+    /// Data to the aggregator passes; answers are lost.
     OneWay = 2,
 }
 
-/// A TCP proxy.
+/// A TCP proxy that plays the network.
 pub struct Proxy {
-    /// Where to connect.
+    /// The port to connect to.
     pub port: u16,
     mode: Arc<AtomicU8>,
     carried: Arc<AtomicU64>,
 }
 
 impl Proxy {
-    /// A proxy to a port of this machine.
+    /// Starts a proxy to a port of this machine.
     pub fn to(port: u16) -> Self {
         Self::to_current(move || Some(port))
     }
 
-    /// A proxy to whichever port is the right one when a connection comes; where there is none, it is refused.
+    /// Starts a proxy that asks `target` for the port at each connection. If `target` returns `None`, the proxy refuses
+    /// the connection.
     pub fn to_current(target: impl Fn() -> Option<u16> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = listener.local_addr().unwrap().port();
@@ -51,12 +52,12 @@ impl Proxy {
         Self { port: own, mode, carried }
     }
 
-    /// Changes what it does.
+    /// Changes the state of the network.
     pub fn set(&self, network: Network) {
         self.mode.store(network as u8, Ordering::SeqCst);
     }
 
-    /// How many bytes it has carried to the aggregator.
+    /// Returns the number of bytes carried to the aggregator so far.
     pub fn carried(&self) -> u64 {
         self.carried.load(Ordering::SeqCst)
     }

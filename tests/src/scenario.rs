@@ -1,4 +1,5 @@
-//! A license server at work beside an agent: it writes, its log is rotated, programs are killed, and the truth is kept.
+//! A scenario with a license server and an agent: the server writes its log, the log is rotated, programs are killed,
+//! and the true figures are recorded.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use xtask::sim::{Log, Plan, Rotation, Server, truth};
 
-use crate::cluster::sleep;
+use crate::process::sleep;
 use crate::{Agent, TestCluster};
 
 /// A license server, its log, and an agent that follows it into a cluster's aggregator.
@@ -17,9 +18,9 @@ pub struct Scenario {
     pub agent: Agent,
     /// The license server.
     pub server: Server,
-    /// Its log.
+    /// The log of the license server.
     pub log: Log,
-    /// Where chance comes from; its seed is printed.
+    /// The random number generator. Its seed is printed.
     pub rng: Rng,
 }
 
@@ -27,7 +28,7 @@ pub struct Scenario {
 pub const NAME: &str = "LIC01";
 
 impl Scenario {
-    /// Everything runs, and the license server has been started.
+    /// Starts an aggregator, a license server, and an agent that follows its log.
     pub fn new(seed: u64) -> Self {
         println!("seed {seed}");
         let cluster = TestCluster::running();
@@ -45,7 +46,7 @@ impl Scenario {
         Self { cluster, agent, server, log, rng: Rng::with_seed(seed) }
     }
 
-    /// Writes so many lines, in pieces that end anywhere, as a buffered writer does.
+    /// Writes `lines` lines, in pieces that end anywhere, as a buffered writer does.
     pub fn write(&mut self, lines: u64) {
         let mut bytes = Vec::new();
         let until = self.server.lines() + lines;
@@ -65,7 +66,7 @@ impl Scenario {
         self.log.rotate(rotation).unwrap();
     }
 
-    /// Crashes and starts the license server.
+    /// Crashes the license server, and starts it again.
     pub fn restart_license_server(&mut self) {
         let mut lines = Vec::new();
         self.server.crash(3600);
@@ -73,7 +74,7 @@ impl Scenario {
         self.log.write(&lines).unwrap();
     }
 
-    /// Lets everything run for up to so many milliseconds.
+    /// Sleeps for a random time below `milliseconds`, while everything runs.
     pub fn sleep(&mut self, milliseconds: u64) {
         sleep(Duration::from_millis(self.rng.u64(0..milliseconds)));
     }
@@ -90,12 +91,12 @@ impl Scenario {
         self.cluster.start_aggregator();
     }
 
-    /// What is true of all that was written.
+    /// Returns the true figures of everything written so far, as CSV.
     pub fn truth(&self) -> String {
         truth::as_csv(&self.server.figures())
     }
 
-    /// Waits until the answers are the truth, and proves that they follow from what was received.
+    /// Waits until the aggregator's figures are the true ones, and verifies that they follow from the batches received.
     pub fn assert_truth(&self) {
         self.cluster.wait_for_activity(NAME, &self.truth());
         self.cluster.assert_verified();
@@ -105,8 +106,8 @@ impl Scenario {
 impl Drop for Scenario {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{}", crate::cluster::text(&self.agent.command(&["inspect"]).stdout));
-            // The cluster's folder, and with it this log, is gone before the agent is.
+            println!("{}", crate::process::text(&self.agent.command(&["inspect"]).stdout));
+            // Print the logs now: the cluster's folder is deleted before the agent is dropped.
             println!("the agent's health log:\n{}", self.agent.errors());
             for entry in std::fs::read_dir(self.log.path().parent().unwrap()).unwrap().flatten() {
                 let metadata = entry.metadata().unwrap();

@@ -1,8 +1,9 @@
-//! Tests that this machine cannot run.
+//! Reports tests that this machine cannot run.
 
 use std::io::Write;
 
-/// Says that a test is skipped, and why: on its own output, and in the file from which `cargo xtask test` counts.
+/// Reports that the current test is skipped, and why: on standard error, and in the file from which `cargo xtask test`
+/// counts.
 pub fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");
     let Some(file) = std::env::var_os("SEATMETER_SKIPPED") else { return };

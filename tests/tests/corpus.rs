@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use seatmeter_tests::cluster::{scan, text};
+use seatmeter_tests::process::{scan, text};
 use seatmeter_tests::{TestCluster, shared};
 
 /// Each log with its expected counts.

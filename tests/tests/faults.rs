@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use seatmeter_tests::cluster::{scan, text};
 use seatmeter_tests::disk::{SmallDisk, has_strace};
+use seatmeter_tests::process::{scan, text};
 use seatmeter_tests::proxy::{Network, Proxy};
 use seatmeter_tests::{Agent, Scenario, TestCluster, wait_until};
 use xtask::sim::{Plan, Server, truth};
@@ -266,7 +266,7 @@ fn fault_15_a_damaged_buffer_is_set_aside_and_the_log_read_anew() {
             // Batches wait in the buffer that is damaged.
             cluster.kill_aggregator();
             append(&path, &log[log.len() / 2..log.len() * 3 / 4]);
-            seatmeter_tests::cluster::sleep(std::time::Duration::from_millis(1500));
+            seatmeter_tests::process::sleep(std::time::Duration::from_millis(1500));
         }
         agent.kill();
         let database = agent.state().join("buffer.db");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use seatmeter_tests::cluster::text;
+use seatmeter_tests::process::text;
 use seatmeter_tests::{TestCluster, skip};
 use xtask::certificates;
 use xtask::sim::{Plan, Server, truth};

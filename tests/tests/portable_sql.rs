@@ -2,8 +2,8 @@
 //! can send is prepared there.
 
 use seatmeter_aggregator::store::sql::{Dialect, all_statements, migrations};
-use seatmeter_tests::cluster::text;
 use seatmeter_tests::postgres::Postgres;
+use seatmeter_tests::process::text;
 
 #[test]
 fn every_statement_is_prepared_by_a_real_postgresql() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use seatmeter_tests::cluster::{scan, text};
+use seatmeter_tests::process::{scan, text};
 use seatmeter_tests::{TestCluster, wait_until};
 use xtask::sim::{Plan, Server, truth};
 
@@ -76,7 +76,7 @@ fn a_log_split_at_any_byte_with_a_kill_between_changes_nothing() {
         append(&path, &log[..at]);
         let mut agent = cluster.agent(&server, &[&path]);
         agent.start();
-        seatmeter_tests::cluster::sleep(std::time::Duration::from_millis(rng.u64(50..1500)));
+        seatmeter_tests::process::sleep(std::time::Duration::from_millis(rng.u64(50..1500)));
         agent.kill();
         append(&path, &log[at..]);
         agent.start();

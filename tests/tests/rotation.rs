@@ -20,7 +20,7 @@ fn rotate_while_writing(rotation: Rotation, kills: bool) {
         for piece in 0..30 {
             scenario.write(LINES_A_PART / 30);
             let due = Duration::from_millis((piece + 1) * (LINES_A_PART / 30) * 1000 / LINES_A_SECOND);
-            seatmeter_tests::cluster::sleep(due.saturating_sub(began.elapsed()));
+            seatmeter_tests::process::sleep(due.saturating_sub(began.elapsed()));
             if kills && piece == 7 + 3 * part {
                 scenario.kill_agent();
             }

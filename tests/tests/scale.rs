@@ -8,7 +8,7 @@ use seatmeter_aggregator::store::usage::{self, Usage};
 use seatmeter_aggregator::store::{Store, StoreError, in_transaction};
 use seatmeter_proto::v1::{Heartbeat, Hello, SourceState, SourceStatus};
 use seatmeter_tests::TestCluster;
-use seatmeter_tests::cluster::text;
+use seatmeter_tests::process::text;
 
 const SERVERS: i64 = 10_000;
 const PEOPLE: u32 = 100_000;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use seatmeter_tests::cluster::{command, scan, text};
+use seatmeter_tests::process::{command, scan, text};
 use seatmeter_tests::{Agent, TestCluster, wait_until};
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use seatmeter_tests::cluster::{command, text, wait_until};
+use seatmeter_tests::process::{command, text, wait_until};
 use seatmeter_tests::{Agent, Scenario, TestCluster};
 use serde_json::Value;
 

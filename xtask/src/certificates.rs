@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 
-/// PEM files.
+/// The paths of the PEM files.
 pub struct Certificates {
     /// The authority that signed the others.
     pub authority: PathBuf,
-    /// A server that is localhost and 127.0.0.1.
+    /// The identity of a server, valid for localhost and 127.0.0.1.
     pub server: Identity,
-    /// A client.
+    /// The identity of a client.
     pub client: Identity,
 }
 
-/// A certificate and its key.
+/// The paths of the PEM files of a certificate and its key.
 pub struct Identity {
     /// The certificate.
     pub certificate: PathBuf,
@@ -24,7 +24,7 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Makes them in a folder.
+/// Creates the certificates and keys in a folder.
 pub fn make(folder: &Path) -> Result<Certificates> {
     fs::create_dir_all(folder)?;
     let mut parameters = CertificateParams::new(Vec::<String>::new())?;
@@ -49,7 +49,8 @@ pub fn make(folder: &Path) -> Result<Certificates> {
     Ok(Certificates { authority, server, client })
 }
 
-/// A certificate whose name is its issuer's would pass for one that signed itself.
+/// Returns a distinguished name. Each certificate needs a name different from its issuer's; otherwise it would look
+/// self-signed.
 fn name_of(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);

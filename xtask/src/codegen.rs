@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: Rust from the proto files, without any system tool.
+//! `cargo xtask codegen`: generates Rust code from the proto files, without any system tool.
 
 use std::fs;
 use std::path::Path;
@@ -19,15 +19,15 @@ pub fn generate(root: &Path) -> Result<()> {
     generate_into(root, &out)
 }
 
-/// Makes the contract as it stands the agreed one, against which CI looks for breaks.
+/// Accepts the current contract as the baseline that CI checks for breaking changes.
 pub fn agree(root: &Path) -> Result<()> {
     check(root)?;
     fs::copy(root.join("proto/src/generated/descriptor.bin"), root.join("proto/contract.binpb"))?;
-    println!("proto/contract.binpb is the contract as it stands; say in CHANGELOG.md what changed");
+    println!("proto/contract.binpb is now the current contract; describe the change in CHANGELOG.md");
     Ok(())
 }
 
-/// Fails where the checked-in code is not what the proto files give.
+/// Fails if the checked-in code differs from the code that the proto files generate.
 pub fn check(root: &Path) -> Result<()> {
     let fresh = root.join("target/codegen-check");
     fs::create_dir_all(&fresh)?;
@@ -37,7 +37,7 @@ pub fn check(root: &Path) -> Result<()> {
             .with_context(|| format!("proto/src/generated/{name} is missing: run `cargo xtask codegen`"))?;
         ensure!(
             checked_in == fs::read(fresh.join(name))?,
-            "proto/src/generated/{name} is not what the proto files give: run `cargo xtask codegen`"
+            "proto/src/generated/{name} does not match the proto files: run `cargo xtask codegen`"
         );
     }
     Ok(())

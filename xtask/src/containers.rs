@@ -1,4 +1,4 @@
-//! Follows the container guide, with Podman in place of Docker, where this machine can run containers.
+//! Follows the container guide, with Podman in place of Docker, if this machine can run containers.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +12,14 @@ use crate::process::{run, target_folder};
 /// The log folder that the guide mounts.
 const LOGS: &str = "/opt/flexlm";
 
-/// Follows the guide with the archive in `target/dist`. Says so where this machine cannot.
+/// Follows the guide with the archive in `target/dist`. Prints a message and skips it if this machine cannot run it.
 pub fn try_guide(root: &Path) -> Result<()> {
     if !succeeds(Command::new("podman").arg("info")) || !succeeds(Command::new("runc").arg("--version")) {
         println!("SKIPPED: the container guide needs podman, runc, netavark and iptables");
         return Ok(());
     }
     if Path::new(LOGS).exists() {
-        println!("SKIPPED: the container guide needs {LOGS}, which somebody uses on this machine");
+        println!("SKIPPED: the container guide creates {LOGS}, but that folder already exists on this machine");
         return Ok(());
     }
     let trial = Trial::prepare(root)?;
@@ -38,7 +38,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// A folder with the archive, a log, and a `docker` that is Podman.
+    /// Prepares a folder with the archive, a log, and a `docker` command that runs Podman.
     fn prepare(root: &Path) -> Result<Self> {
         let target = target_folder(root).canonicalize()?;
         let tools = target.join("tools/compose");
@@ -59,7 +59,7 @@ impl Trial {
             format!("#!/bin/sh\n[ \"$1\" = compose ] && shift && exec {compose} \"$@\"\nexec podman \"$@\"\n"),
         )?;
         fs::set_permissions(&docker, fs::Permissions::from_mode(0o755))?;
-        // What a container within a container may have, and the runtime that knows old control groups.
+        // Limits that a container within a container may set, and a runtime that supports old control groups.
         let settings = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\nruntime = \"runc\"\n";
         fs::write(trial.folder.join("containers.conf"), settings)?;
         let archive = format!("seatmeter-{}-x86_64-linux.tar.gz", env!("CARGO_PKG_VERSION"));
@@ -89,7 +89,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Stops what runs, and removes what is left.
+    /// Stops the containers, and removes their volumes and the log folder.
     fn remove(&self) -> Result<()> {
         let down = self.command(&self.compose).args(["down", "--volumes"]).output()?;
         fs::remove_dir_all(LOGS)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: an aggregator, an agent and a log, and the month's table.
+//! `cargo xtask demo`: starts an aggregator and an agent on a log, and shows the month's table.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{cargo, program_folder, target_folder};
 use crate::sim::{Plan, Server};
 
-/// Enough to see something, little enough to be written in a moment.
+/// The number of lines in the simulated log: enough to show something, few enough to write in a moment.
 const LINES: u64 = 60_000;
 
 const USERS: u32 = 800;
 const FEATURES: usize = 6;
 
-/// Unoptimised: this builds in half the time, and 60,000 lines are few.
+/// The cargo profile. An unoptimised build takes half the time, and is fast enough for 60,000 lines.
 const PROFILE: &str = "dev";
 
 /// The products of the demo's features, in the order of the features' codes.
 const PRODUCTS: [&str; FEATURES] =
     ["Acme CAD Professional", "Acme CAD LT", "Acme Mould", "Acme Simulation", "Acme Viewer", "Acme Data Exchange"];
 
-/// Builds, starts, shows, and runs until Ctrl-C or SIGTERM.
+/// Builds and starts the programs, shows the month's table, and runs until Ctrl-C or SIGTERM.
 pub fn demo(root: &Path, log: Option<&Path>) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -45,7 +45,7 @@ pub fn demo(root: &Path, log: Option<&Path>) -> Result<()> {
     outcome
 }
 
-/// One demo at a time: two would write into one folder.
+/// Locks the folder, so that two demos never write into it at once.
 fn lock(folder: &Path) -> Result<File> {
     let file = File::create(folder.join("lock"))?;
     match file.try_lock() {
@@ -150,7 +150,7 @@ impl Demo {
         Ok(())
     }
 
-    /// The addresses that the aggregator has got.
+    /// Waits until the aggregator listens. Returns its addresses for agents and for operators.
     fn wait_for_ports(&mut self, stop: &AtomicBool) -> Result<(String, String)> {
         let file = self.folder.join("aggregator/listening.json");
         let since = Instant::now();
@@ -171,8 +171,8 @@ impl Demo {
         }
     }
 
-    /// Waits until nothing more is counted. Gives the last full month, which says more than one that has just begun; none
-    /// where the demo is stopped meanwhile.
+    /// Waits until the figures stop changing. Returns the last full month, because a month that has just begun shows
+    /// little; `None` if the demo is stopped first.
     fn wait_for_figures(&mut self, url: &str, stop: &AtomicBool) -> Result<Option<String>> {
         println!("Reading {} ...", self.log.display());
         let (since, mut before) = (Instant::now(), Vec::new());
@@ -192,10 +192,10 @@ impl Demo {
         Ok(None)
     }
 
-    /// Asks the programs to stop, and waits until they have.
+    /// Asks the programs to stop, and waits until they have stopped.
     fn stop(&mut self) -> Result<()> {
         for child in self.running.iter_mut().rev() {
-            // Asked as systemd asks; one that has ended already is not there to be asked.
+            // SIGTERM is what systemd sends. `kill` fails if the program has already ended, which does no harm.
             let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
             child.wait()?;
         }
@@ -203,10 +203,10 @@ impl Demo {
     }
 }
 
-/// Nothing in a demo takes longer.
+/// The longest time that a step of the demo may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes a simulated log, and the catalogue of its products.
+/// Writes a simulated log, and the catalogue of its products. Returns the path of the log.
 fn sample(folder: &Path) -> Result<PathBuf> {
     println!("Writing three months of a license server's log ...");
     let mut server = Server::new(Plan {

@@ -1,10 +1,9 @@
-//! `cargo xtask guide`: follows a guide as its reader would. What stands in it is run, and what it says comes on the
-//! screen must come, so that no guide tells what is not so.
+//! `cargo xtask guide`: follows a guide as a reader would. It runs the commands in the guide and compares their output
+//! with the output that the guide shows, so that no guide is wrong.
 //!
-//! A block fenced as `console` holds commands, each behind its prompt (`# `, `$ ` or `> `), and below each the screen
-//! that is expected: a line `...` stands for any lines, and a number for any other, but `0` for `0` alone. A block fenced as
-//! `console retry` asks for something that needs a moment to become so: its commands are run again until it is, or a
-//! minute is over.
+//! A block fenced as `console` holds commands, each after its prompt (`# `, `$ ` or `> `), and below each the expected
+//! output. There, a line `...` matches any lines. A number matches any other number, but `0` matches only `0`. The
+//! commands of a block fenced as `console retry` are repeated until their output matches, for up to a minute.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// The longest that a screen may take to become as expected.
+/// The longest time that a `retry` command may take to show the expected output.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A command, and what is expected of it.
+/// A command of a guide, with its expected output.
 #[derive(Debug, PartialEq)]
 struct Step {
     /// The line in the guide, from 1.
@@ -25,20 +24,20 @@ struct Step {
     retry: bool,
 }
 
-/// How a guide is followed.
+/// The options of `cargo xtask guide`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The guide, in Markdown
     guide: PathBuf,
-    /// Another text in place of one in the guide: the host that is the example's, the version that is in a file's name
+    /// Replace a text of the guide, such as the example's host or the version in a file name
     #[arg(long, value_name = "FROM=TO")]
     replace: Vec<String>,
-    /// The shell that gets each command as its last argument
+    /// The shell and its arguments; each command is added as the last argument
     #[arg(last = true, default_values = ["bash", "-c"])]
     shell: Vec<String>,
 }
 
-/// Runs all commands of a guide.
+/// Runs all commands of a guide. Fails at the first output that differs from the guide.
 pub fn follow(Options { guide, replace, shell }: &Options) -> Result<()> {
     let mut text = std::fs::read_to_string(guide).with_context(|| format!("{} cannot be read", guide.display()))?;
     for replace in replace {
@@ -78,7 +77,7 @@ fn run(command: &str, shell: &[String]) -> Result<(String, bool)> {
     Ok((without_colours(&String::from_utf8_lossy(&screen).replace('\r', "")), output.status.success()))
 }
 
-/// A screen without the sequences that colour it: some commands have a terminal of their own.
+/// Removes colour sequences from output, because some commands run in a terminal of their own.
 fn without_colours(screen: &str) -> String {
     let mut parts = screen.split("\u{1b}[");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -114,7 +113,7 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Whether a screen is as expected. Nothing expected is anything allowed.
+/// Returns whether the output is as expected. If the guide shows no output, any output is.
 fn matches(expected: &[String], screen: &str) -> bool {
     fn rest(expected: &[String], screen: &[String]) -> bool {
         match expected.split_first() {
@@ -128,7 +127,8 @@ fn matches(expected: &[String], screen: &str) -> bool {
     expected.is_empty() || rest(&expected, &screen)
 }
 
-/// A line without what differs from run to run: numbers, the width of columns, and what frames them.
+/// Returns a line without the parts that may differ from run to run: numbers, the widths of columns, and the lines that
+/// frame them.
 fn shape(line: &str) -> String {
     let mut shape = String::new();
     let mut number = String::new();
@@ -150,7 +150,7 @@ fn shape(line: &str) -> String {
             shape.push(char);
         }
     }
-    // The line feed, which is there to end a number.
+    // Drop the line feed, which was added only to end a number.
     shape.pop();
     shape
 }

@@ -1,4 +1,4 @@
-//! The project's own commands, as a library, so that tests can call what the command line calls.
+//! The project's own commands as a library, so that tests can call the same functions as the command line.
 
 #![allow(clippy::print_stdout, reason = "these commands talk to the developer who called them")]
 
@@ -16,7 +16,7 @@ pub mod test;
 
 use std::path::{Path, PathBuf};
 
-/// The repository's top folder.
+/// Returns the repository's top folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }

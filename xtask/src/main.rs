@@ -18,36 +18,36 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write the generated code anew from the proto files
+    /// Regenerate the code from the proto files
     Codegen {
-        /// Only compare, and fail where they differ
+        /// Only compare; fail if the code differs
         #[arg(long)]
         check: bool,
-        /// Make the contract as it stands the agreed one, against which CI looks for breaks
+        /// Accept the current contract as the baseline that CI checks for breaking changes
         #[arg(long, conflicts_with = "check")]
         agree: bool,
     },
-    /// Play a FlexNet license server: write a debug log, and what is true of it
+    /// Simulate a FlexNet license server: write a debug log and its true figures
     ///
     /// Example: cargo xtask sim --lines 1000000 --truth truth.csv debug.log
     Sim(Sim),
-    /// Build, start an aggregator and an agent over a log, and show the month's table; both run until Ctrl-C
+    /// Build everything, start an aggregator and an agent on a log, and show the month's table; both run until Ctrl-C
     Demo {
-        /// A FlexNet debug log; a simulated one if none is given
+        /// A FlexNet debug log; if none is given, a simulated one
         log: Option<PathBuf>,
     },
-    /// Measure whole processes on a simulated log of ten million lines, each beside grep
+    /// Measure whole processes on a simulated log of ten million lines, each compared with grep
     Bench,
-    /// Make all packages and archives, with checksums and lists of materials, in target/dist
+    /// Build all packages and archives in target/dist, with checksums and software bills of materials
     Dist(xtask::dist::Options),
-    /// Follow a guide: run its commands, and compare what they show with what it says that they show
+    /// Run the commands of a guide, and compare their output with the output in the guide
     Guide(xtask::guide::Options),
-    /// Run everything that must pass, with what it must install
+    /// Run every test, and install the tools that the tests need
     Test {
-        /// Take hours in place of minutes: more kills, longer fuzzing
+        /// Run for hours instead of minutes: more kills, longer fuzzing
         #[arg(long)]
         long: bool,
-        /// Only make all packages, install them under a real systemd and under Wine, and try them there
+        /// Only build all packages, install them under a real systemd and under Wine, and test them there
         #[arg(long, conflicts_with = "long")]
         packages: bool,
     },
@@ -55,42 +55,42 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Sim {
-    /// Where to write the log
+    /// The path of the log to write
     log: PathBuf,
-    /// Where to write what is true of it, in the form of `seatmeter-agent scan --output csv`
+    /// The path of a file for the true figures, in the format of `seatmeter-agent scan --output csv`
     #[arg(long)]
     truth: Option<PathBuf>,
-    /// How many lines
+    /// The number of lines
     #[arg(long, default_value_t = 10_000_000)]
     lines: u64,
-    /// How many people
+    /// The number of people
     #[arg(long, default_value_t = 20_000)]
     users: u32,
-    /// How many features
+    /// The number of features
     #[arg(long, default_value_t = 20)]
     features: usize,
-    /// How many days the lines are spread over
+    /// The number of days that the lines cover
     #[arg(long, default_value_t = 90.0)]
     days: f64,
-    /// The moment of the first line, RFC 3339
+    /// The time of the first line, in RFC 3339
     #[arg(long, default_value = "2026-01-01T08:00:00Z")]
     start: jiff::Timestamp,
-    /// How many times the server crashes and is started anew
+    /// The number of times that the server crashes and restarts
     #[arg(long, default_value_t = 0)]
     crashes: u64,
     /// The time zone of the server's clock
     #[arg(long, default_value = "UTC")]
     zone: String,
-    /// The same seed gives the same log
+    /// The seed of the random numbers: the same seed gives the same log
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Windows line ends
+    /// End lines as on Windows
     #[arg(long)]
     crlf: bool,
-    /// Write no faster than so many lines a second, as a license server does
+    /// Write at most this many lines per second, as a license server does
     #[arg(long)]
     pace: Option<u64>,
-    /// Rename the log and begin a new one so many times meanwhile
+    /// The number of times that the log is rotated by renaming
     #[arg(long, default_value_t = 0)]
     rotations: u64,
 }

@@ -1,5 +1,5 @@
-//! Tries the packages where they are to work: under a real systemd, and under Wine. The tools for both are beside the
-//! project, and named by `SEATMETER_SHARED`; where it is not set, this is skipped, saying so.
+//! Tests the packages where they must work: under a real systemd, and under Wine. `SEATMETER_SHARED` names the folder
+//! with the tools for both. If it is not set, the tests are skipped with a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use crate::process::{run, target_folder};
 use crate::{containers, dist};
 
-/// Makes all packages, and those of the next version, and tries them.
+/// Builds all packages, and those of the next version, and tests them.
 pub fn try_all(root: &Path) -> Result<()> {
     let Some(shared) = std::env::var_os("SEATMETER_SHARED").map(PathBuf::from) else {
-        println!("SKIPPED: SEATMETER_SHARED does not name the tools with which packages are tried");
+        println!("SKIPPED: SEATMETER_SHARED does not name a folder with the tools to test packages");
         return Ok(());
     };
     dist::dist(root, &dist::Options::default())?;
@@ -41,7 +41,7 @@ pub fn try_all(root: &Path) -> Result<()> {
     containers::try_guide(root)
 }
 
-/// Puts into one folder what the trials need.
+/// Copies the files that the tests need into one folder.
 fn gather(root: &Path, payload: &Path, next: &str) -> Result<()> {
     if payload.exists() {
         fs::remove_dir_all(payload)?;
@@ -70,7 +70,7 @@ fn gather(root: &Path, payload: &Path, next: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files in a folder whose names end so.
+/// Returns the names of the files in a folder that have one of these extensions, sorted.
 fn names_in(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {

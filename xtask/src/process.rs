@@ -1,26 +1,26 @@
-//! Other programs: run, and their failures told.
+//! Runs other programs, and reports their failures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Where everything that is made goes.
+/// Returns the target folder of cargo.
 pub fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
-/// Where a profile's programs are.
+/// Returns the folder of a profile's programs.
 pub fn program_folder(root: &Path, profile: &str) -> PathBuf {
     target_folder(root).join(profile)
 }
 
-/// Runs cargo.
+/// Runs cargo in the folder `root`.
 pub fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments).current_dir(root))
 }
 
-/// Runs a program, and fails where it does.
+/// Runs a program. Returns an error if the program fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     println!("+ {shown}");

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything that must pass, with what it must install, and one closing line over all of it.
+//! `cargo xtask test`: installs the tools that tests need, runs every test, and prints one closing line over all of
+//! them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::process::{cargo, program_folder, run, target_folder};
 
 const PROFILE: &str = "test-fast";
 
-/// What was run, and what came of it.
+/// The number of tests by outcome.
 #[derive(Default)]
 struct Tally {
     passed: u64,
@@ -21,7 +22,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts one thing that is no test of cargo's.
+    /// Counts one check that is not run by `cargo test`.
     fn count(&mut self, name: &str, outcome: Result<()>) {
         match outcome {
             Ok(()) => self.passed += 1,
@@ -32,7 +33,7 @@ impl Tally {
         }
     }
 
-    /// Counts what cargo says at the end of each program of tests.
+    /// Counts the tests of a result line. Cargo prints one at the end of each test program; other lines are ignored.
     fn count_line(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let number = |word: &str| {
@@ -43,9 +44,9 @@ impl Tally {
         self.failed += number(" failed").unwrap_or(0);
     }
 
-    /// Prints the reasons of what was skipped, and the closing line; fails where anything did.
+    /// Prints the skipped tests with their reasons, and the closing line. Fails if any test failed.
     fn close(mut self) -> Result<()> {
-        // A test that is skipped returns, and passes as far as cargo knows.
+        // A skipped test just returns, so cargo counts it as passed.
         self.passed = self.passed.saturating_sub(self.skipped.len() as u64);
         for skipped in &self.skipped {
             println!("skipped: {skipped}");
@@ -56,11 +57,11 @@ impl Tally {
     }
 }
 
-/// Runs every test: units, properties, whole systems, outside clients, fuzzing; in a long run, also whether two runs of
-/// `cargo xtask dist` give the same bytes.
+/// Runs every test: unit tests, property tests, whole systems, outside clients, fuzzing. A long run also tests whether
+/// two runs of `cargo xtask dist` give the same bytes.
 pub fn test(root: &Path, long: bool) -> Result<()> {
     let mut tally = Tally::default();
-    tally.count("the generated code is what the proto files give", crate::codegen::check(root));
+    tally.count("the generated code matches the proto files", crate::codegen::check(root));
     cargo(
         root,
         &["build", "--profile", PROFILE, "-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"],
@@ -74,7 +75,7 @@ pub fn test(root: &Path, long: bool) -> Result<()> {
     tally.close()
 }
 
-/// Runs cargo's tests, all of them whichever fail.
+/// Runs all of cargo's tests, even if some fail.
 fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()> {
     let skipped = target_folder(root).join("skipped.txt");
     if skipped.exists() {
@@ -98,10 +99,10 @@ fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()>
         tally.count_line(&line);
     }
     if !child.wait()?.success() && tally.failed == failed_before {
-        // Something did not build, or a program of tests was killed.
+        // A program did not build, or a test program was killed.
         tally.failed += 1;
     }
-    // A test that misses two things is one test that is skipped.
+    // A test that reports two reasons is one skipped test.
     let reasons = std::fs::read_to_string(&skipped).unwrap_or_default();
     for line in reasons.lines() {
         let name = line.split(": ").next().unwrap_or(line);
@@ -112,7 +113,7 @@ fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()>
     Ok(())
 }
 
-/// Installs the outside clients, below the target folder: buf from npm, and Python's gRPC.
+/// Installs the outside clients below the target folder: buf from npm, and Python's gRPC. Returns their folder.
 fn install_clients(root: &Path) -> Result<PathBuf> {
     let tools = target_folder(root).join("tools");
     std::fs::create_dir_all(&tools)?;
@@ -127,11 +128,11 @@ fn install_clients(root: &Path) -> Result<PathBuf> {
     Ok(tools)
 }
 
-/// The fuzz targets, each with its folder of inputs that once were findings or are typical.
+/// The fuzz targets. Each has a folder of seeds: inputs that once failed, and typical ones.
 pub const FUZZ_TARGETS: [&str; 2] = ["parse", "batch"];
 
-/// Feeds the parsers garbage for so many seconds each. The targets are built with the compiler's own coverage
-/// instrumentation, which the stable toolchain has, and without a sanitizer, which it has not.
+/// Fuzzes each target for `seconds` seconds. The targets are built with the compiler's own coverage instrumentation,
+/// which the stable toolchain supports, and without a sanitizer, which it does not support.
 fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
     let folder = root.join("tests/fuzz");
     let flags = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

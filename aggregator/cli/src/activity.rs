@@ -15,12 +15,12 @@ use crate::notes::{tell_zone, zone};
 pub(crate) struct Activity {
     /// Only this month, YYYY-MM, `this` or `last`; all if none is given
     month: Option<String>,
-    /// Only this license server; with several, the table and JSON name each, and CSV asks for one
+    /// Only this license server; CSV needs it if there are several
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
 }
 
-/// The figures of `seatmeter-agent scan`: the names of the fields are those of its CSV, and stay.
+/// The figures of `seatmeter-agent scan`. The field names are those in its CSV, and must not change.
 #[derive(Serialize)]
 struct ActivityRow {
     license_server: String,
@@ -88,10 +88,10 @@ pub(crate) async fn activity(channel: &Channel, asked: Activity, view: &View) ->
     let mut servers: Vec<String> = rows.iter().map(|row| row.license_server.clone()).collect();
     servers.dedup();
     if view.output == Output::Csv && servers.len() > 1 {
-        anyhow::bail!("the CSV is that of one license server: choose with --server, of {}", list(&servers));
+        anyhow::bail!("CSV contains a single license server: choose one with --server: {}", list(&servers));
     }
     let zone = zone(&time_zone);
-    // CSV is byte for byte that of a scan, which knows no license server.
+    // CSV is byte for byte that of `seatmeter-agent scan`, which has no column for the license server.
     let columns = if view.output == Output::Csv { COLUMNS.to_vec() } else { [&[SERVER], &COLUMNS[..]].concat() };
     view.print(&columns, &rows, &Envelope { time_zone }, &zone)?;
     if view.is_for_people() {

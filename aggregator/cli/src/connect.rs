@@ -1,4 +1,4 @@
-//! The way to the aggregator.
+//! The connection to the aggregator.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     /// The authority that signed the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_AUTHORITY")]
     authority: Option<PathBuf>,
-    /// Your own certificate, where the aggregator asks for one (PEM)
+    /// Your own certificate, if the aggregator requires one (PEM)
     #[arg(long, global = true, value_name = "FILE", env = "SEATMETER_CERTIFICATE", requires = "key")]
     certificate: Option<PathBuf>,
     /// The key of your certificate (PEM)

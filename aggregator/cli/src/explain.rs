@@ -6,7 +6,7 @@ use seatmeter_service::screen::text::visible;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// What to say of an error. No text of a library reaches the screen.
+/// Returns the text for an error. No text of a library reaches the screen.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Status>() {
         Some(status) => of_status(status),
@@ -20,7 +20,7 @@ fn of_status(status: &Status) -> String {
                 see --aggregator)"
             .into();
     }
-    // A status with a cause was made on this side: the connection failed, and nothing was said over there.
+    // The client made a status that has a source: the connection failed, and the aggregator sent no status.
     if status.source().is_some() {
         return "the aggregator closed the connection; see its health log, or ask again".into();
     }
@@ -37,7 +37,7 @@ fn of_status(status: &Status) -> String {
     }
 }
 
-/// The argument that sets a field of a request.
+/// Returns the command-line argument that sets a field of a request.
 fn flag(field: &str) -> &str {
     match field {
         "from_month" => "--from",

@@ -1,4 +1,4 @@
-//! `seatmeter`: the operators' command line. A client of the aggregator's API and nothing else.
+//! `seatmeter`: the operators' command line. It is only a client of the aggregator's API.
 
 mod activity;
 mod connect;
@@ -52,9 +52,9 @@ enum Command {
     Users(users::Users),
     /// Unique users by SKU, month by month
     Trend(trend::Trend),
-    /// License servers and their logs: which report, and which do not; exit code 3 where one does not
+    /// License servers and their logs: which report, and which do not; exit code 3 if one does not
     Servers(servers::Servers),
-    /// Agents, and how they are; exit code 3 where one is silent
+    /// Agents and their state; exit code 3 if one is silent
     Agents(servers::Agents),
     /// The figures of `seatmeter-agent scan`, by license server
     Activity(activity::Activity),
@@ -70,10 +70,10 @@ enum Command {
     Generate(seatmeter_service::manual::Generate),
 }
 
-/// Answered, but something needs attention.
+/// Exit code: the aggregator has answered, but something needs attention.
 const ATTENTION: u8 = 3;
 
-/// The aggregator cannot be reached.
+/// Exit code: the aggregator cannot be reached.
 const UNREACHABLE: u8 = 4;
 
 fn main() -> ExitCode {

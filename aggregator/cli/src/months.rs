@@ -1,7 +1,7 @@
 //! Months as people name them.
 
-/// A month as the API takes it. Which month is the current or the last one, the aggregator decides, in the billing time
-/// zone.
+/// Returns a month in the form that the API takes. The aggregator decides, in the billing time zone, which month is the
+/// current or the last one.
 pub(crate) fn month(text: Option<&str>) -> String {
     match text {
         None | Some("this" | "now") => "current".into(),

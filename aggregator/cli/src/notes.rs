@@ -1,4 +1,5 @@
-//! What follows a table: the rules behind it, and what is missing. Texts are made here; the API speaks in enums.
+//! The notes below a table: the rules behind the figures, and what is missing. The API sends enums; this module turns
+//! them into texts.
 
 use jiff::tz::TimeZone;
 use prost_types::Timestamp;
@@ -9,17 +10,17 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::text::{count, minute, rfc3339, thousands, visible};
 use serde::Serialize;
 
-/// A moment as a program reads it.
+/// Returns a moment in RFC 3339, for programs.
 pub(crate) fn stamp(moment: Option<&Timestamp>) -> Option<String> {
     rfc3339(moment?.seconds)
 }
 
-/// The time zone of an answer: the aggregator's, or UTC where this machine does not know it. Tables name it.
+/// Returns the aggregator's time zone, or UTC if this machine does not know the zone. Tables name the zone.
 pub(crate) fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// Says of which time zone the moments of a table are.
+/// Prints the time zone of the moments in a table.
 pub(crate) fn tell_zone(zone: &TimeZone) {
     answer!("Time zone: {}.", zone.iana_name().unwrap_or("UTC"));
 }
@@ -37,7 +38,7 @@ fn styled(text: &str, colour: anstyle::AnsiColor) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The rules behind an answer, as JSON has them.
+/// The rules behind an answer, in JSON.
 #[derive(Serialize)]
 pub(crate) struct BasisJson {
     time_zone: String,
@@ -66,7 +67,7 @@ impl From<Basis> for BasisJson {
     }
 }
 
-/// How complete an answer is, as JSON has it.
+/// The completeness of an answer, in JSON.
 #[derive(Serialize)]
 pub(crate) struct CompletenessJson {
     complete: bool,
@@ -98,7 +99,7 @@ impl CompletenessJson {
     }
 }
 
-/// Says by which rules an answer was made.
+/// Prints the rules behind an answer.
 pub(crate) fn tell_basis(basis: &Basis) {
     let who = match basis.person_rule() {
         PersonRule::CheckedOut => "everyone who checked out a seat in the month",
@@ -114,7 +115,7 @@ pub(crate) fn tell_basis(basis: &Basis) {
     answer!("Domains: {domains}. Rules: {}.", basis.rules_version);
 }
 
-/// Says what is missing, for each license server that lacks something.
+/// Prints what is missing, for each incomplete license server.
 pub(crate) fn tell_completeness(completeness: &Completeness, zone: &TimeZone) {
     if completeness.server_count == 0 {
         anstream::println!("{}: no license server has reported yet.", yellow("Incomplete"));
@@ -142,7 +143,7 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
         IncompleteKind::EndsEarly => format!("last line read: {}", at()),
         IncompleteKind::Rebuilding => "its figures are being rebuilt".into(),
         IncompleteKind::Gaps => {
-            format!("{} of its logs: gone before they could be read", count(reason.count, "known gap"))
+            format!("{} in its logs: lines were gone before they could be read", count(reason.count, "known gap"))
         }
         IncompleteKind::UndatedLines => format!("{} without a date yet", count(reason.count, "line")),
         IncompleteKind::Source => {
@@ -152,14 +153,14 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
     }
 }
 
-/// What is wrong with a source, in words.
+/// Returns what is wrong with a source, in words; empty if nothing is wrong.
 pub(crate) fn source_text(state: SourceState, detail: &str) -> String {
     let text = match state {
         SourceState::Missing => "the file does not exist",
         SourceState::PermissionDenied => "the agent's account may not read the file",
         SourceState::NotALog => "not a license log",
         SourceState::Empty => "the file is empty",
-        SourceState::Undated => "no line tells a date yet",
+        SourceState::Undated => "no line contains a date yet",
         SourceState::BufferFull => "the agent's buffer is full",
         SourceState::Unreadable => "cannot be read",
         SourceState::Following | SourceState::Unspecified => "",

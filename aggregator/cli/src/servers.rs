@@ -1,4 +1,4 @@
-//! `seatmeter servers` and `seatmeter agents`: what reports, and what does not.
+//! `seatmeter servers` and `seatmeter agents`: which license servers and agents report, and which do not.
 
 use anyhow::Result;
 use jiff::tz::TimeZone;
@@ -36,8 +36,8 @@ pub(crate) struct Agents {
     pub(crate) watch: Watch,
 }
 
-/// A log of a license server. The names of the fields are those of JSON and CSV, and stay. What is said of the license
-/// server stands in each row of it.
+/// A log of a license server. The field names are those in JSON and CSV, and must not change. Values of the license
+/// server are repeated in the row of each of its logs.
 #[derive(Serialize)]
 struct LogRow {
     status: String,
@@ -76,7 +76,7 @@ const LOG_COLUMNS: &[Column] = &[
 ];
 
 impl LogRow {
-    /// The rows of a license server: one for each log, or one where there is none.
+    /// Returns the rows of a license server: one for each log, or a single one if it has no log.
     fn all_of(server: LicenseServer, zone: &TimeZone) -> Vec<(ReportState, Self)> {
         let lines = server.lines.unwrap_or_default();
         let row = |state: ReportState, log: Option<&Log>| {
@@ -108,12 +108,12 @@ impl LogRow {
     }
 }
 
-/// Whether nobody needs to look into it.
+/// Returns whether a state needs no attention.
 fn is_well(state: ReportState) -> bool {
     matches!(state, ReportState::Ok | ReportState::NotFollowed)
 }
 
-/// The state as a program reads it.
+/// Returns the name of a state, for programs.
 fn state_name(state: ReportState) -> &'static str {
     match state {
         ReportState::Ok => "ok",
@@ -128,7 +128,7 @@ fn state_name(state: ReportState) -> &'static str {
     }
 }
 
-/// The state in words.
+/// Returns a state in words, for people.
 fn status(state: ReportState, since: Option<String>, source: SourceState, detail: &str) -> String {
     let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
     let source = source_text(source, detail);
@@ -149,7 +149,7 @@ fn status(state: ReportState, since: Option<String>, source: SourceState, detail
 
 fn warning(warning: &Warning) -> String {
     match warning.kind() {
-        WarningKind::SeveralAgents => format!("{} speak for it", count(warning.count, "agent")),
+        WarningKind::SeveralAgents => format!("{} report for it", count(warning.count, "agent")),
         WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
         WarningKind::Unspecified => "unknown to this version".into(),
     }
@@ -182,7 +182,7 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
     let mut rows: Vec<(ReportState, LogRow)> =
         servers.into_iter().flat_map(|server| LogRow::all_of(server, &zone)).collect();
     rows.retain(|(state, _)| !asked.problems || !is_well(*state));
-    // Worst first; the order of names stays within.
+    // Worst first. The sort is stable: rows of the same state stay ordered by name.
     rows.sort_by_key(|(state, _)| (is_well(*state), std::cmp::Reverse(*state as i32)));
     let troubled = rows.iter().filter(|(state, _)| !is_well(*state)).count() as u64;
     let rows: Vec<LogRow> = rows.into_iter().map(|(_, row)| row).collect();
@@ -198,7 +198,7 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
     Ok(troubled == 0)
 }
 
-/// An agent. The names of the fields are those of JSON and CSV, and stay.
+/// An agent. The field names are those in JSON and CSV, and must not change.
 #[derive(Serialize)]
 struct AgentRow {
     status: String,

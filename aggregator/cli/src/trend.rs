@@ -66,7 +66,7 @@ pub(crate) async fn trend(channel: &Channel, asked: Trend, view: &View) -> Resul
     Ok(true)
 }
 
-/// A row for each SKU, with the users of each month; of the months, as many of the newest as fit.
+/// Returns a table with a row for each SKU and a column of users for each month: as many of the newest months as fit.
 fn matrix(rows: &[SkuRow], view: &View) -> String {
     let mut months: Vec<&str> = rows.iter().map(|row| row.month.as_str()).collect();
     months.sort_unstable();
@@ -74,7 +74,7 @@ fn matrix(rows: &[SkuRow], view: &View) -> String {
     let skus: Vec<&[SkuRow]> = rows.chunk_by(|a, b| a.sku == b.sku).collect();
     let widest = skus.iter().map(|rows| rows[0].sku.chars().count()).max().unwrap_or(0).clamp(3, 28);
     let cell = rows.iter().filter_map(|row| row.unique_users).max().map_or(5, |users| thousands(users).len().max(5));
-    // Each month takes its cell and two blanks, and one character of the line of bars.
+    // Each month takes its cell, two blanks and one character in the column of bars.
     let room = page_width().saturating_sub(widest + 4) / (cell + 3);
     let shown = if view.wide { months.len() } else { months.len().min(room.max(1)) };
     let months = &months[months.len() - shown..];
@@ -95,7 +95,7 @@ fn matrix(rows: &[SkuRow], view: &View) -> String {
     grid(&head, &table, 1..=shown)
 }
 
-/// A bar for each month, as high as its part of the highest; a blank where nothing is known.
+/// Returns a bar for each month, its height relative to the highest month; a blank if the month's users are unknown.
 fn bars(users: &[Option<u64>]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = users.iter().flatten().max().copied().unwrap_or(0).max(1);

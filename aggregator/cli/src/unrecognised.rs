@@ -13,7 +13,7 @@ use crate::notes::{stamp, tell_zone, zone};
 
 #[derive(clap::Args)]
 pub(crate) struct Unrecognised {
-    /// Only this license server's
+    /// Only lines of this license server
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
     /// At most this many lines
@@ -21,7 +21,7 @@ pub(crate) struct Unrecognised {
     limit: usize,
 }
 
-/// A line that was not recognised. The names of the fields are those of JSON and CSV, and stay.
+/// A line that was not recognised. The field names are those in JSON and CSV, and must not change.
 #[derive(Serialize)]
 struct LineRow {
     license_server: String,
@@ -78,7 +78,7 @@ pub(crate) async fn unrecognised(channel: &Channel, asked: Unrecognised, view: &
     view.print(COLUMNS, &rows, &Envelope { time_zone }, &zone)?;
     if view.is_for_people() {
         if !is_all {
-            answer!("There are more than these {} lines: see --limit.", thousands(rows.len() as u64));
+            answer!("There are more lines than these {}: see --limit.", thousands(rows.len() as u64));
         }
         tell_zone(&zone);
     }

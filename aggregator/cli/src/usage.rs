@@ -22,14 +22,14 @@ pub(crate) struct Usage {
     /// Only this SKU
     #[arg(long, value_name = "SKU")]
     sku: Option<String>,
-    /// A row for each SKU and license server (these never add up: one person can use several)
+    /// A row for each SKU and license server (rows do not add up: one person can use several license servers)
     #[arg(long)]
     by_server: bool,
     #[command(flatten)]
     pub(crate) watch: Watch,
 }
 
-/// The usage of a SKU in a month. The names of the fields are those of JSON and CSV, and stay.
+/// The usage of a SKU in a month. The field names are those in JSON and CSV, and must not change.
 #[derive(Serialize)]
 pub(crate) struct SkuRow {
     pub(crate) month: String,
@@ -75,7 +75,7 @@ pub(crate) const COLUMNS: &[Column] = &[
 
 impl From<SkuUsage> for SkuRow {
     fn from(usage: SkuUsage) -> Self {
-        // Where no license server has reported, the figures are unknown.
+        // If no license server has reported, the figures are unknown.
         let known = |figure: u64| usage.reported.then_some(figure);
         Self {
             unique_users: known(usage.unique_users),
@@ -101,7 +101,7 @@ impl From<SkuUsage> for SkuRow {
     }
 }
 
-/// What JSON has beside the rows.
+/// The fields of JSON beside the rows.
 #[derive(Serialize)]
 struct Envelope {
     total: Total,
@@ -109,7 +109,7 @@ struct Envelope {
     completeness: Option<CompletenessJson>,
 }
 
-/// All rows together: each person once.
+/// The totals over all rows, each person counted once; `None` if no license server has reported.
 #[derive(Serialize)]
 struct Total {
     unique_users: Option<u64>,
@@ -124,7 +124,7 @@ pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Resu
     let basis = found.basis.clone().unwrap_or_default();
     let zone = zone(&basis.time_zone);
     let notes = Notes::of(&rows);
-    // Sorted, the total would come anywhere.
+    // In a sorted table, the total row could end up anywhere.
     if view.is_for_people() && view.sort.is_none() && rows.len() > 1 {
         rows.push(total_row(&rows[0], total.unique_users, completeness.complete));
     }
@@ -140,7 +140,7 @@ pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Resu
     view.print(COLUMNS, &rows, &envelope, &zone)?;
     if view.is_for_people() {
         if rows.is_empty() && !found.latest_month.is_empty() {
-            answer!("No usage in this month. The last month with any is {}.", found.latest_month);
+            answer!("No usage in this month. The last month with usage is {}.", found.latest_month);
         }
         notes.tell();
         tell_basis(&basis);
@@ -149,7 +149,7 @@ pub(crate) async fn usage(channel: &Channel, asked: &Usage, view: &View) -> Resu
     Ok(true)
 }
 
-/// All pages of an answer.
+/// Fetches all pages of an answer. Returns all rows, and the last page.
 async fn fetch(channel: &Channel, asked: &Usage) -> Result<(Vec<SkuRow>, GetMonthlyUsageResponse)> {
     let mut client = UsageServiceClient::new(channel.clone());
     let mut request = GetMonthlyUsageRequest {
@@ -171,7 +171,7 @@ async fn fetch(channel: &Channel, asked: &Usage) -> Result<(Vec<SkuRow>, GetMont
     }
 }
 
-/// The last row of a table: each person once, whatever they used.
+/// Returns the total row of a table, which counts each person once, whatever the person used.
 fn total_row(like: &SkuRow, unique_users: u64, complete: bool) -> SkuRow {
     SkuRow {
         month: like.month.clone(),
@@ -195,7 +195,7 @@ fn total_row(like: &SkuRow, unique_users: u64, complete: bool) -> SkuRow {
     }
 }
 
-/// What the rows have in common that a reader must know.
+/// The SKUs that need a note below the table.
 #[derive(Default)]
 struct Notes {
     uncatalogued: usize,
@@ -221,15 +221,15 @@ impl Notes {
         use seatmeter_service::screen::text::{count, list};
         if self.uncatalogued > 0 {
             answer!(
-                "Not in the catalogue: {}; a feature without an entry is a SKU of its own.",
+                "Not in the catalogue: {}; a feature without an entry counts as its own SKU.",
                 count(self.uncatalogued as u64, "SKU")
             );
         }
         if !self.concurrent.is_empty() {
-            answer!("Concurrent licenses, whose users are no license figure: {}.", list(&self.concurrent));
+            answer!("Concurrent licenses, for which users are not the license figure: {}.", list(&self.concurrent));
         }
         if !self.inexact.is_empty() {
-            answer!("Peaks that are upper bounds, since several features or servers add up: {}.", list(&self.inexact));
+            answer!("Upper bounds of the peak, since several features or servers add up: {}.", list(&self.inexact));
         }
     }
 }

@@ -17,10 +17,10 @@ use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_complete
 pub(crate) struct Users {
     /// The month: YYYY-MM, `this` or `last`; the current one if none is given
     month: Option<String>,
-    /// Only those who used this SKU
+    /// Only people who used this SKU
     #[arg(long, value_name = "SKU")]
     sku: Option<String>,
-    /// Only those seen by this license server
+    /// Only people in the logs of this license server
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
     /// At most this many people; all if none is given
@@ -28,7 +28,7 @@ pub(crate) struct Users {
     limit: Option<usize>,
 }
 
-/// The usage of a person in a month. The names of the fields are those of JSON and CSV, and stay.
+/// The usage of a person in a month. The field names are those in JSON and CSV, and must not change.
 #[derive(Serialize)]
 struct UserRow {
     person: String,

@@ -1,20 +1,21 @@
-//! The words of the field, for those who are new to it.
+//! The words of the field, for readers who are new to the field.
 
 pub(crate) const GLOSSARY: &str = "\
 license server   one installation that hands out licenses
-license manager  the product that does it: FlexNet, RLM, LM-X, Citrix, ...
+license manager  the product that hands out licenses: FlexNet, RLM, LM-X, Citrix, ...
 vendor daemon    a vendor's process under a FlexNet license manager
 feature          the code of a licensed function in a log, such as XDT_PLT_UD
 SKU              what is sold and reported; the catalogue maps features to SKUs
 checkout         a client takes seats; a checkin returns them
-denial           a checkout that was refused; repeats within five minutes count with it
+denial           a checkout that was refused; repeats within five minutes count as one
 session          one checkout with its checkin, or its implicit end
 seat             one unit of a feature; a checkout can take several
 identity         a user name as a log wrote it
-person           who the rules say an identity is; a person counts once a month and SKU
-realm            where bare user names mean the same people; one by default
+person           one or more identities that are the same by the rules; a person counts
+                 once per month and SKU
+realm            where the same bare user name means the same person; one by default
 device           a host on which seats were held
 log              what a license server writes to one place, over all rotations
 complete         every license server has reported through the end of the month, and
                  nothing is known to be missing; silence is never zero
-peak             the most seats in use at once; after <= it is an upper bound";
+peak             the most seats in use at once; <= marks an upper bound";

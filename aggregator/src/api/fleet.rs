@@ -22,7 +22,7 @@ pub struct FleetApi {
 }
 
 impl FleetApi {
-    /// Answers from this fleet, within a limit; clients show moments in the time zone.
+    /// Creates the service over a fleet, with a limit on requests. Clients show moments in `time_zone`.
     pub fn new(fleet: Fleet, time_zone: String, limit: ConcurrencyLimit) -> Self {
         Self { fleet, time_zone, limit }
     }

@@ -1,5 +1,5 @@
-//! `seatmeter.v1.IngestService`: the protocol of one agent's stream. Hello first, then batches and heartbeats; each batch
-//! is answered once.
+//! `seatmeter.v1.IngestService`: the protocol of one agent's stream. The agent sends a Hello first, then batches and
+//! heartbeats. The aggregator answers each batch once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use crate::codes;
 use crate::ingest::writer::Command;
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
 
-/// Batches of one agent that may be in flight.
+/// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
 
 /// The longest text of a Hello, in bytes.
 const MAX_TEXT: usize = 255;
 
-/// An agent whose answers pile up beyond this does not read them; it is let go.
+/// The most answers that wait for one agent. Answers beyond this are dropped, since the agent does not read them.
 const MAX_ANSWERS: usize = 256;
 
-/// Takes agents' streams.
+/// Serves the streams of agents.
 pub struct IngestApi {
     commands: mpsc::Sender<Command>,
 }
 
 impl IngestApi {
-    /// Hands what agents send to a writer.
+    /// Creates the service. It passes the messages of agents to a writer as commands.
     pub fn new(commands: mpsc::Sender<Command>) -> Self {
         Self { commands }
     }
 }
 
-/// What is said to an agent beside the answers to its batches: Welcome, or the error that ends the stream.
+/// Takes the messages to an agent that do not answer a batch: the Welcome, and the error that ends the stream.
 type Control = mpsc::Sender<Result<IngestResponse, Status>>;
 
 #[tonic::async_trait]
@@ -59,7 +59,7 @@ impl IngestService for IngestApi {
         tokio::spawn(async move {
             let mut conversation = Conversation { commands, answers, control: control.clone() };
             if let Err(status) = conversation.run(&mut requests).await {
-                // The agent may have gone already.
+                // The agent may have disconnected already.
                 let _ = control.send(Err(status)).await;
             }
         });
@@ -96,7 +96,7 @@ impl Conversation {
                 Some(Up::Hello(_)) => {
                     return Err(ApiError::Protocol("only the first message of a stream may be a Hello").into());
                 }
-                // A message of a later version, which this one cannot read.
+                // A message of a later version, which this version does not know.
                 None => {}
             }
         }
@@ -178,11 +178,11 @@ fn validate(hello: &Hello) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Sources of a heartbeat that are kept, and the bytes of their texts.
+/// The most sources of a heartbeat that are kept, and the most bytes of each of their texts.
 const MAX_SOURCES: usize = 1000;
 const MAX_SOURCE_TEXT: usize = 1024;
 
-/// Cuts what an agent says of its sources to what answers can carry.
+/// Truncates the sources in a heartbeat, so that they fit into answers.
 fn bound(heartbeat: &mut Heartbeat) {
     heartbeat.sources.truncate(MAX_SOURCES);
     for source in &mut heartbeat.sources {

@@ -1,4 +1,4 @@
-//! Domain types as messages of the contract.
+//! Converts domain types into messages of the contract.
 
 use seatmeter_proto::v1;
 
@@ -12,10 +12,10 @@ use crate::usage::people::DomainRule;
 use crate::usage::rules::{Basis, PersonRule};
 use crate::usage::users::UserUsage;
 
-/// The longest list within a message. An answer with more says how many there are, or has a method that pages them.
+/// The longest list within a message. For a longer one, the message gives the total number, or another method pages it.
 const MAX_LIST: usize = 100;
 
-/// The most reasons for each license server where many are listed beside figures.
+/// The most reasons per license server in the completeness that goes with figures.
 const MAX_REASONS: usize = 10;
 
 /// The most SKUs that a person's row lists.
@@ -34,7 +34,7 @@ impl From<SkuUsage> for v1::SkuUsage {
             catalogued: usage.sku.catalogued,
             license_server: usage.license_server.unwrap_or_default(),
             unique_users: usage.unique_users,
-            // No rule makes anybody free yet.
+            // No rule declares a user free yet.
             free_users: 0,
             paid_users: usage.unique_users,
             devices: usage.devices,

@@ -1,5 +1,5 @@
-//! The gRPC services, one a file. Each method goes in one order: limit, validate, act. Domain types become messages here,
-//! and domain errors become statuses; no domain module knows either.
+//! The gRPC services, one per file. Each method first enters the limit, then validates, then acts. Domain types become
+//! messages here, and domain errors become statuses; no domain module knows about messages or statuses.
 
 pub mod fleet;
 pub mod ingest;
@@ -15,14 +15,14 @@ use tonic::{Response, Status};
 
 use status::ApiError;
 
-/// Bounds the requests that are answered at a time. A request beyond the limit is refused, and can be sent again.
+/// Limits the requests answered at a time. A request beyond the limit is refused; the client can send it again.
 #[derive(Clone)]
 pub struct ConcurrencyLimit {
     permits: Arc<Semaphore>,
 }
 
 impl ConcurrencyLimit {
-    /// A limit of so many requests at a time.
+    /// Creates a limit of this many requests at a time.
     pub fn new(requests: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(requests)) }
     }
@@ -32,7 +32,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// Answers a request on a thread that may wait for the disk.
+/// Answers a request by running `task` on a thread that may wait for the disk.
 async fn answer<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
     task: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<Response<T>, Status> {

@@ -1,22 +1,22 @@
-//! Pages: their sizes, and the tokens that name the place between two of them.
+//! Pages: their sizes, and the tokens that name the place between two pages.
 //!
-//! A page has at most as many rows as were asked for, and at most [`MAX_BYTES`] of them, so that no answer meets the
-//! limit of a gRPC message, whatever the rows hold.
+//! A page has at most as many rows as the request asks for. It also ends once its rows exceed [`MAX_BYTES`], so that no
+//! answer reaches the size limit of a gRPC message, whatever the rows contain.
 
 use data_encoding::BASE64URL_NOPAD;
 use prost::Message;
 
 use super::status::ApiError;
 
-/// The bytes of rows after which a page ends. A message may have four times as many.
+/// The size of the rows after which a page ends, in bytes. A gRPC message may be four times as large.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// The sizes of a method's pages, in rows.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
-    /// Where the request names none.
+    /// The size of a page if the request names none.
     pub(super) default: usize,
-    /// The most.
+    /// The largest size of a page.
     pub(super) max: usize,
 }
 
@@ -28,15 +28,15 @@ pub(super) const ROWS: Sizes = Sizes { default: 1000, max: 10_000 };
 
 /// A page that was asked for.
 pub(super) struct Page {
-    /// What the token is good for: the method and its filters.
+    /// The method and its filters. A token is valid for one scope.
     scope: Vec<String>,
-    /// The key of the last row of the page before.
+    /// The key of the last row of the previous page; `None` on the first page.
     after: Option<Vec<String>>,
     size: usize,
 }
 
 impl Page {
-    /// Reads a request's page. The scope names the method and its filters.
+    /// Reads the page that a request asks for. The scope names the method and its filters.
     pub(super) fn new(sizes: Sizes, page_size: i32, page_token: &str, scope: &[&str]) -> Result<Self, ApiError> {
         let size = match usize::try_from(page_size) {
             Err(_) => return Err(ApiError::invalid("page_size", "must not be negative")),
@@ -49,19 +49,19 @@ impl Page {
         Ok(Self { scope, after, size })
     }
 
-    /// The key of the last row of the page before, where there was one; of so many parts.
+    /// Returns the key of the last row of the previous page, in `PARTS` parts; `None` on the first page.
     pub(super) fn after<const PARTS: usize>(&self) -> Result<Option<[&str; PARTS]>, ApiError> {
         let Some(after) = &self.after else { return Ok(None) };
         let parts: Vec<&str> = after.iter().map(String::as_str).collect();
         parts.try_into().map(Some).map_err(|_| ApiError::PageToken)
     }
 
-    /// The number of rows asked for.
+    /// Returns the number of rows asked for.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// The page of rows that come in the order of their keys, and the token of the next page: empty on the last.
+    /// Returns the page from rows that are ordered by key, and the token of the next page, empty on the last page.
     pub(super) fn cut<M: Message>(&self, rows: impl Iterator<Item = (Vec<String>, M)>) -> (Vec<M>, String) {
         let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
         for (key, row) in rows {
@@ -78,14 +78,14 @@ impl Page {
         (page, String::new())
     }
 
-    /// The token of the page after the row with this key.
+    /// Returns the token of the page that begins after the row with this key.
     pub(super) fn token(&self, key: &[String]) -> String {
         let parts = Parts { scope: self.scope.clone(), after: key.to_vec() };
         BASE64URL_NOPAD.encode(&parts.encode_to_vec())
     }
 }
 
-/// What a token says. Opaque to clients.
+/// The content of a token. Clients treat a token as opaque.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Parts {
     #[prost(string, repeated, tag = "1")]

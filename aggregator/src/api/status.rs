@@ -1,5 +1,5 @@
-//! Errors as gRPC status, with details that a program can read: the reason as the contract's `ErrorReason` names it, the
-//! field that must change, and when to try again.
+//! Converts errors into gRPC statuses with details that a program can read: the reason, as named in the contract's
+//! `ErrorReason`, the field that must change, and when to try again.
 
 use std::time::Duration;
 
@@ -17,34 +17,34 @@ use crate::usage::UsageError;
 /// The domain of error reasons.
 const DOMAIN: &str = "seatmeter.v1";
 
-/// When a client should ask again where it came at a bad moment.
+/// How long a client should wait before it repeats a request that can succeed later.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// As many known names are given with a name that is unknown.
+/// The most known names listed in the error for an unknown name.
 const MAX_KNOWN: usize = 10;
 
 /// Why a request is not answered.
 #[derive(Debug)]
 pub enum ApiError {
-    /// A field has a value that it cannot have.
+    /// The value of a field is invalid.
     Invalid {
         /// The field, by its path in the request.
         field: &'static str,
-        /// What is wrong, and what to write.
+        /// What is wrong with the value, and what to write instead.
         description: String,
     },
-    /// A month that has not begun.
+    /// The request names a month that has not begun.
     FutureMonth {
-        /// The field that names it.
+        /// The field that names the month.
         field: &'static str,
-        /// The month.
+        /// The month that was asked for.
         month: Month,
         /// The current month, in the billing time zone.
         current: Month,
     },
     /// A page token that this method did not give out for these filters.
     PageToken,
-    /// A message came where the protocol of the stream has another one.
+    /// The agent sent a message that the protocol does not allow at this point of the stream.
     Protocol(&'static str),
     /// Too many requests are being answered.
     TooMany,
@@ -59,7 +59,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// A field has a value that it cannot have.
+    /// Returns the error for a field with an invalid value.
     pub fn invalid(field: &'static str, description: impl Into<String>) -> Self {
         Self::Invalid { field, description: description.into() }
     }
@@ -82,7 +82,7 @@ impl From<ApiError> for Status {
         match error {
             ApiError::Invalid { field, description } => wrong_field(ErrorReason::InvalidField, field, &description),
             ApiError::PageToken => {
-                let description = "was not given out by this method for these filters: begin with an empty one";
+                let description = "was not issued by this method for these filters: begin with an empty token";
                 wrong_field(ErrorReason::InvalidPageToken, "page_token", description)
             }
             ApiError::Protocol(text) => with_reason(Code::InvalidArgument, ErrorReason::Protocol, text),
@@ -117,7 +117,7 @@ fn unknown_server(UnknownServer { name, known }: &UnknownServer) -> Status {
     unknown(ErrorReason::UnknownLicenseServer, "license_server", "license server", name, known)
 }
 
-/// Details with the reason as the contract names it, without its prefix.
+/// Returns details with the reason, named as in the contract but without the prefix `ERROR_REASON_`.
 fn details(reason: ErrorReason) -> ErrorDetails {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, []);
@@ -140,7 +140,7 @@ fn wrong_field(reason: ErrorReason, field: &str, description: &str) -> Status {
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
 }
 
-/// A name that there is none of, with some of those that there are.
+/// Returns the status for an unknown name. Lists some of the known names.
 fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, known: &[String]) -> Status {
     let mut details = ErrorDetails::new();
     let listed = known.iter().take(MAX_KNOWN).cloned().collect::<Vec<_>>().join(", ");

@@ -24,28 +24,28 @@ use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
 use crate::usage::{Filter, UsageError, UsageQuestions};
 
-/// A range of months is at most this long.
+/// The longest range of months in a request.
 const MAX_MONTHS: i32 = 120;
 
-/// Exports at a time.
+/// The most exports at a time.
 const MAX_EXPORTS: usize = 8;
 
-/// People in one message of an export.
+/// The number of people in one message of an export.
 const EXPORT_PORTION: usize = 1000;
 
-/// A client of an export that does not read for this long is let go.
+/// How long an export waits for a client to read before it ends.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers questions about usage.
 pub struct UsageApi {
     usage: UsageQuestions,
     limit: ConcurrencyLimit,
-    /// Exports take long, and have a limit of their own.
+    /// The limit on exports. Exports take long, so they have their own limit.
     exports: ConcurrencyLimit,
 }
 
 impl UsageApi {
-    /// Answers these questions, within a limit.
+    /// Creates the service over these questions, with a limit on requests.
     pub fn new(usage: UsageQuestions, limit: ConcurrencyLimit) -> Self {
         Self { usage, limit, exports: ConcurrencyLimit::new(MAX_EXPORTS) }
     }
@@ -60,7 +60,7 @@ impl UsageApi {
         if month > current { Err(ApiError::FutureMonth { field, month, current }) } else { Ok(month) }
     }
 
-    /// The range of months that a request names.
+    /// Returns the first and the last month of a request; by default, the twelve months through the last one.
     fn months(&self, asked: &GetTrendRequest) -> Result<(Month, Month), ApiError> {
         let through = self.month("through_month", &asked.through_month)?;
         let from = match asked.from_month.as_str() {
@@ -182,7 +182,7 @@ impl UsageService for UsageApi {
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             if let Err(error) = export(&usage, month, &filter, &timers, &parts) {
-                // The client may have gone.
+                // The client may have disconnected.
                 let _ = parts.try_send(Err(ApiError::from(error).into()));
             }
         });
@@ -228,8 +228,8 @@ impl UsageService for UsageApi {
     }
 }
 
-/// Sends all people, in messages that are bounded in people and in bytes, of one consistent state. Runs on a thread that
-/// may wait. A client that does not read ends the export: it would hold the state for ever.
+/// Sends all people of one consistent state, in messages of a limited number of people and bytes. Runs on a thread that
+/// may block. Ends the export if the client does not read, since the export would otherwise hold the state for ever.
 fn export(
     usage: &UsageQuestions,
     month: Month,

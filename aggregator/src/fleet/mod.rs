@@ -32,21 +32,21 @@ impl From<UnknownServer> for FleetError {
 pub struct ServerReport {
     /// The name.
     pub name: String,
-    /// The name with case folded, by which license servers are ordered.
+    /// The case-folded name, by which license servers are ordered.
     pub key: String,
     /// The realm of its bare user names.
     pub realm: String,
-    /// When an agent last spoke for it, in seconds since 1970 UTC.
+    /// When an agent last reported for the license server, in seconds since 1970 UTC; `None` if none has.
     pub last_report: Option<i64>,
-    /// The last dated line of its logs.
+    /// The moment of the last dated line in its logs, in seconds since 1970 UTC; `None` if there is none.
     pub last_line: Option<i64>,
-    /// Lines that became events, that were ignored, and that were not recognised.
+    /// The numbers of lines that became events, that were ignored, and that were not recognised.
     pub lines: [u64; 3],
-    /// Sessions open at the last line.
+    /// The number of sessions open at the last line.
     pub open_sessions: u64,
     /// Its logs, worst first.
     pub logs: Vec<LogReport>,
-    /// The number of agents that speak for it.
+    /// The number of agents that report for the license server.
     pub agents: u64,
     /// The state of the worst log.
     pub state: ReportState,
@@ -55,21 +55,21 @@ pub struct ServerReport {
 /// An agent, as operators see it.
 #[derive(Clone, Debug)]
 pub struct AgentReport {
-    /// Its UUID.
+    /// The agent's id, a UUID.
     pub id: String,
-    /// The license server it speaks for.
+    /// The license server that the agent reports for.
     pub license_server: String,
-    /// The machine it runs on.
+    /// The machine that the agent runs on.
     pub host: String,
-    /// Its version.
+    /// The agent's version.
     pub version: String,
-    /// When it last spoke, in seconds since 1970 UTC.
+    /// When the agent last reported, in seconds since 1970 UTC.
     pub last_report: i64,
-    /// How far its clock is ahead of the aggregator's, in seconds.
+    /// How far the agent's clock is ahead of the aggregator's, in seconds; negative if it is behind.
     pub clock_ahead: i64,
-    /// Its last heartbeat.
+    /// The agent's last heartbeat.
     pub heartbeat: Heartbeat,
-    /// Whether it has not spoken for too long.
+    /// Whether the agent has not reported for more than [`report::SILENT_AFTER`] seconds.
     pub is_silent: bool,
 }
 
@@ -80,15 +80,15 @@ pub struct UnrecognisedSample {
     pub license_server: String,
     /// The log.
     pub log: String,
-    /// Where it begins in its file, in bytes.
+    /// The position of the line in its file, a byte offset.
     pub position: u64,
-    /// The moment of the last dated line before it; `None` where there is none.
+    /// The moment of the last dated line before this one, in seconds since 1970 UTC; `None` if there is none.
     pub previous_line_at: Option<i64>,
-    /// Its beginning.
+    /// The beginning of the line.
     pub text: String,
 }
 
-/// A place between two samples: the stream and the position of the one before.
+/// A place between two samples: the stream and the position of the sample before the place.
 pub type Place = (i64, i64);
 
 /// Answers questions about license servers and agents.
@@ -98,12 +98,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Answers from this store.
+    /// Creates the questions over a store.
     pub fn new(store: Store) -> Self {
         Self { store }
     }
 
-    /// The license servers, by name; only the one of this name, where one is given.
+    /// Returns the license servers, ordered by name; only the one of this name if `name` is not empty.
     pub fn license_servers(&self, name: &str) -> Result<Vec<ServerReport>, FleetError> {
         let now = Timestamp::now().as_second();
         let fleet = self.store.read(FleetSnapshot::read)?;
@@ -112,7 +112,8 @@ impl Fleet {
         Ok(wanted.map(|server| server_report(&fleet, server, now)).collect())
     }
 
-    /// The agents, by the name of their license server, then by id; only those of one license server, where one is given.
+    /// Returns the agents, ordered by the name of their license server, then by id; only those of one license server if
+    /// its name is not empty.
     pub fn agents(&self, license_server: &str) -> Result<Vec<AgentReport>, FleetError> {
         let now = Timestamp::now().as_second();
         let fleet = self.store.read(FleetSnapshot::read)?;
@@ -133,7 +134,8 @@ impl Fleet {
         Ok(reports)
     }
 
-    /// Samples of lines that no parser recognises, after a place; and the place after which the next page begins.
+    /// Returns samples of lines that no parser recognises, beginning after a place. Also returns the place after which
+    /// the next page begins; `None` on the last page.
     pub fn unrecognised(
         &self,
         license_server: &str,

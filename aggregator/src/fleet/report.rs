@@ -5,22 +5,22 @@ use seatmeter_proto::v1::{SourceState, SourceStatus};
 use super::snapshot::FleetSnapshot;
 use crate::store::received::{Agent, LicenseServer};
 
-/// An agent that has not spoken for this long is silent, in seconds. It speaks every 30.
+/// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
 pub const SILENT_AFTER: i64 = 300;
 
-/// A log whose last line is older than this is late, in seconds. FlexNet writes a line every six hours in any case.
+/// The age of its last line, in seconds, beyond which a log is late. FlexNet writes a line at least every six hours.
 pub const LATE_AFTER: i64 = 86_400;
 
-/// Whether a log or a license server reports. Later ones are worse.
+/// Whether a log or a license server reports. Later variants are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportState {
-    /// An agent reports, and does not name the log any more: nobody follows it, as its configuration wants.
+    /// An agent reports, but no longer lists the log: its configuration does not include the log any more.
     NotFollowed,
     /// An agent reports, and the last line is recent.
     Ok,
     /// An agent reports, but the last line is old.
     Late,
-    /// An agent reports, but reading waits.
+    /// An agent reports, but it must wait before it can read on.
     Waiting,
     /// An agent reports, but no line was ever received.
     Never,
@@ -28,32 +28,32 @@ pub enum ReportState {
     CannotRead,
     /// An agent reports that the file is no license log.
     NotALog,
-    /// No agent has reported for [`SILENT_AFTER`].
+    /// No agent has reported for [`SILENT_AFTER`] seconds.
     Silent,
 }
 
-/// How a log reports.
+/// The report of one log.
 #[derive(Clone, Debug)]
 pub struct LogReport {
     /// The log's path, or the name given in the agent's configuration.
     pub name: String,
-    /// The last dated line, in seconds since 1970 UTC; `None` where there is none.
+    /// The moment of the last dated line, in seconds since 1970 UTC; `None` if there is none.
     pub last_line: Option<i64>,
     /// The number of files that the log was read from.
     pub streams: u64,
     /// The number of known gaps.
     pub gaps: u64,
-    /// Whether the log reports.
+    /// Whether the log reports, and if not, why not.
     pub state: ReportState,
-    /// Since when the state has been so, where that is known.
+    /// When the state began, in seconds since 1970 UTC; `None` if that is unknown.
     pub since: Option<i64>,
-    /// What the agent says of the source.
+    /// The state of the source, as the agent reports it.
     pub source: SourceState,
-    /// What the agent's system said: for people.
+    /// The error text of the agent's operating system, for people; empty if there is none.
     pub detail: String,
 }
 
-/// The reports of a license server's logs: of those that sent a line, and of those that an agent names. Worst first.
+/// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
 pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<LogReport> {
     let mut agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
     agents.sort_by_key(|agent| std::cmp::Reverse(agent.last_report));
@@ -79,7 +79,8 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
     reports
 }
 
-/// The state of a license server: that of its worst log; without any log, whether an agent speaks for it.
+/// Returns the state of a license server: the state of its worst log. Without any log, the state is `Never` if an agent
+/// reports for the server, and `Silent` if none does.
 pub fn server_state(reports: &[LogReport], fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> ReportState {
     let is_spoken_for = fleet.agents_of(server.id).any(|agent| !is_silent(agent, now));
     let without_logs = if is_spoken_for { ReportState::Never } else { ReportState::Silent };
@@ -87,20 +88,20 @@ pub fn server_state(reports: &[LogReport], fleet: &FleetSnapshot, server: &Licen
 }
 
 impl ReportState {
-    /// Whether nobody needs to look into it.
+    /// Returns whether the state needs no attention.
     pub fn is_well(self) -> bool {
         self <= Self::Ok
     }
 }
 
-/// The agents whose word counts for a license server: those that speak; where none does, all.
+/// Returns the agents whose reports count for a license server: those that are not silent, or all if all are silent.
 pub fn heard_agents<'a>(fleet: &'a FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<&'a Agent> {
     let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
     let speaking: Vec<&Agent> = agents.iter().copied().filter(|agent| !is_silent(agent, now)).collect();
     if speaking.is_empty() { agents } else { speaking }
 }
 
-/// Whether an agent has not spoken for too long.
+/// Returns whether an agent has not reported for more than [`SILENT_AFTER`] seconds.
 pub fn is_silent(agent: &Agent, now: i64) -> bool {
     now - agent.last_report > SILENT_AFTER
 }

@@ -1,4 +1,4 @@
-//! The license servers with their logs, streams, agents and open sessions: one consistent state, read once for a question.
+//! The license servers with their logs, streams, agents and open sessions: one consistent state, read per question.
 
 use hashbrown::HashMap;
 use seatmeter_count::name::fold_case;
@@ -10,15 +10,15 @@ use crate::store::received::{self, Agent, LicenseServer, Log, Stream};
 
 /// The state of all license servers.
 pub struct FleetSnapshot {
-    /// The license servers, by name.
+    /// The license servers, ordered by case-folded name.
     pub servers: Vec<LicenseServer>,
-    /// The logs, by id.
+    /// The logs, ordered by id.
     pub logs: Vec<Log>,
     streams: Vec<Stream>,
     agents: Vec<Agent>,
     gaps: HashMap<i64, u64>,
     open: HashMap<i64, Vec<StoredSession>>,
-    /// Indexes, so that a question over ten thousand license servers takes no time to speak of.
+    /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
     logs_of_server: HashMap<i64, Vec<usize>>,
     streams_of_log: HashMap<i64, Vec<usize>>,
@@ -30,7 +30,7 @@ pub struct FleetSnapshot {
 pub struct UnknownServer {
     /// The name that was asked for.
     pub name: String,
-    /// The names that there are.
+    /// The names of all license servers.
     pub known: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl FleetSnapshot {
         })
     }
 
-    /// The license server of this name, whatever its case; `None` where no name is given, which stands for all.
+    /// Returns the license server of this name, ignoring case; `None` if the name is empty, which stands for all.
     pub fn named(&self, name: &str) -> Result<Option<&LicenseServer>, UnknownServer> {
         if name.is_empty() {
             return Ok(None);
@@ -75,37 +75,37 @@ impl FleetSnapshot {
         }
     }
 
-    /// The license server of a log.
+    /// Returns the license server of a log.
     pub fn server_of(&self, log_id: i64) -> Option<&LicenseServer> {
         self.server_of_log.get(&log_id).map(|index| &self.servers[*index])
     }
 
-    /// The logs of a license server.
+    /// Returns the logs of a license server.
     pub fn logs_of(&self, server_id: i64) -> impl Iterator<Item = &Log> {
         at(&self.logs_of_server, server_id).iter().map(|index| &self.logs[*index])
     }
 
-    /// The streams of a log.
+    /// Returns the streams of a log.
     pub fn streams_of(&self, log_id: i64) -> impl Iterator<Item = &Stream> {
         at(&self.streams_of_log, log_id).iter().map(|index| &self.streams[*index])
     }
 
-    /// The agents that speak for a license server.
+    /// Returns the agents that report for a license server.
     pub fn agents_of(&self, server_id: i64) -> impl Iterator<Item = &Agent> {
         at(&self.agents_of_server, server_id).iter().map(|index| &self.agents[*index])
     }
 
-    /// All agents.
+    /// Returns all agents.
     pub fn agents(&self) -> &[Agent] {
         &self.agents
     }
 
-    /// The number of known gaps of a log.
+    /// Returns the number of known gaps in a log.
     pub fn gaps_of(&self, log_id: i64) -> u64 {
         self.streams_of(log_id).filter_map(|stream| self.gaps.get(&stream.id)).sum()
     }
 
-    /// The sessions of a log that are open at its last line.
+    /// Returns the sessions of a log that are open at its last line.
     pub fn open(&self, log_id: i64) -> &[StoredSession] {
         self.open.get(&log_id).map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! From events to facts: the fold of one log.
+//! Turns the events of one log into facts.
 
 use hashbrown::HashMap;
 use prost::Message;
@@ -14,17 +14,17 @@ use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{LogState, StoredDenial, StoredSession};
 use crate::store::names::Client;
 
-/// Where a log stands: what is open, and what can still be retried.
+/// The state of a log's projection: its open sessions, and the denials that can still be retried.
 #[derive(Default)]
 pub struct LogProjection {
     sessions: Sessions,
     retries: Retries,
     levels: HashMap<FeatureId, Level>,
-    /// The last dated line.
+    /// The moment of the last dated line, in seconds since 1970 UTC.
     pub last_line_at: i64,
 }
 
-/// Seats of a feature in use, and the most in the hour that is going on.
+/// The seats of a feature in use, and the peak of the current hour.
 #[derive(Clone, Copy, Default)]
 struct Level {
     seats: u64,
@@ -33,12 +33,12 @@ struct Level {
     peak_at: i64,
 }
 
-/// A garbage date must not fill centuries of hours: a feature whose seats are held for longer than this has its older
-/// hours left out.
+/// The most hours that are filled in between two events of a feature. Older hours are left out, since a garbage date
+/// must not fill centuries of hours.
 const LONGEST_CARRY: i64 = 400 * 24;
 
 impl LogProjection {
-    /// Goes on from a saved state.
+    /// Restores a projection from its saved state.
     pub fn restore(saved: &LogState, last_line_at: i64, registry: &mut NameRegistry) -> Self {
         let open: Vec<OpenSession> = saved
             .open()
@@ -62,12 +62,12 @@ impl LogProjection {
         Self { sessions: Sessions::restore(open), retries, levels, last_line_at }
     }
 
-    /// Where it stands, to be saved. The same state gives the same bytes.
+    /// Returns the encoded state, to be saved. The same state gives the same bytes.
     pub fn save(&self, registry: &NameRegistry) -> Vec<u8> {
         let mut saved = LogState::default();
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
-        // Ids of clients differ from process to process; the order of the sessions of one client is theirs to keep.
+        // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
         open.sort_by_key(|session| (session.feature, client(session.client)));
         for session in open {
             let OpenSession { feature, from, seats, .. } = session;
@@ -81,7 +81,7 @@ impl LogProjection {
         saved.encode_to_vec()
     }
 
-    /// Takes the events of a batch that stand at `from` or after.
+    /// Projects the events of a batch from the position `from` on.
     pub fn take(
         &mut self,
         (batch, columns): (&Batch, &Columns),
@@ -116,8 +116,8 @@ impl LogProjection {
         self.settle(batch.last_line_at, log_id, pending);
     }
 
-    /// Notes the last dated line, and brings the hours of seats that are in use up to it. Done with each batch, and with
-    /// nothing else: so the same batches give the same hours whenever they are written.
+    /// Sets the last dated line, and fills in the hours up to it for all seats in use. This is done once per batch and
+    /// at no other time, so that the same batches give the same hours whenever facts are written.
     fn settle(&mut self, last_line_at: i64, log_id: i64, pending: &mut PendingFacts) {
         self.last_line_at = last_line_at;
         let hour = hour_of(last_line_at);
@@ -135,7 +135,7 @@ fn hour_of(at: i64) -> i64 {
 }
 
 impl Level {
-    /// Goes on to an hour: those before it are over.
+    /// Advances to an hour, and calls `over` with the peak of each hour before it.
     fn advance(&mut self, hour: i64, mut over: impl FnMut(i64, u64, i64)) {
         if hour <= self.hour {
             return;
@@ -152,7 +152,7 @@ impl Level {
     }
 }
 
-/// Writes down what sessions mean.
+/// Turns session events into facts.
 struct FactRecorder<'a> {
     log_id: i64,
     clients: &'a [Client],

@@ -1,24 +1,24 @@
-//! The high-water rule: what of a batch is new.
+//! The high-water rule: which part of a batch is new.
 
 use seatmeter_proto::v1::Batch;
 
-/// Where a batch stands against its stream's mark.
+/// The position of a batch relative to the mark of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// It begins at the mark, or at a gap that is there to stay.
+    /// The batch begins at the mark, or after a gap that can no longer be filled.
     New {
-        /// Bytes before it that are lost: from the mark to its start.
+        /// The number of lost bytes, from the mark to the start of the batch; 0 if none are lost.
         lost: u64,
     },
-    /// All of it is known.
+    /// The whole batch is known.
     Duplicate,
-    /// What stands before the mark is known.
+    /// The part of the batch before the mark is known; the rest is new.
     Trimmed,
-    /// It begins after the mark: something before it is missing.
+    /// The batch begins after the mark: something before it is missing.
     Gap,
 }
 
-/// Places a batch against the mark of its stream.
+/// Compares a batch with the mark of its stream.
 pub fn place(mark: u64, batch: &Batch) -> Placement {
     if batch.start_position > mark {
         return if batch.lost_before { Placement::New { lost: batch.start_position - mark } } else { Placement::Gap };

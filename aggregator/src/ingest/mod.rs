@@ -1,4 +1,4 @@
-//! From agents: batches in, facts out.
+//! Receives batches from agents, and turns them into facts.
 //!
 //! ```text
 //! api -> Delivery -> writer -> stream_registry (marks, archive)                 durable, then answered
@@ -7,8 +7,8 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`writer`] | the one writer: what is done when |
-//! | [`stream_registry`] | license servers, logs, streams and marks, as the database has them |
+//! | [`writer`] | the only writer, which decides what is done when |
+//! | [`stream_registry`] | license servers, logs, streams and marks, in memory |
 //! | [`marks`] | the high-water rule |
 //! | [`name_registry`] | names to ids |
 //! | [`log_projection`] | events of one log to facts |
@@ -35,11 +35,11 @@ use tokio::sync::mpsc;
 pub struct Delivery {
     /// The agent that sent the batch.
     pub hello: Arc<Hello>,
-    /// The batch as it came.
+    /// The batch as the agent sent it.
     pub batch: Batch,
     /// The batch's columns.
     pub columns: Columns,
-    /// Where the answer goes.
+    /// The channel for the answer.
     pub answers: Answers,
 }
 
@@ -49,30 +49,30 @@ pub type Answers = mpsc::Sender<Vec<Answer>>;
 /// The answer to one batch.
 #[derive(Debug)]
 pub struct Answer {
-    /// The batch's sequence.
+    /// The sequence number of the batch.
     pub sequence: u64,
-    /// What became of the batch.
+    /// The outcome of the batch.
     pub outcome: Outcome,
     /// Where the stream's next batch must start: everything before this position is durable.
     pub expected_start_position: u64,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All of it was new, and is durable.
+    /// The whole batch was new, and is now durable.
     Committed,
-    /// All of it was known.
+    /// The whole batch was known.
     Duplicate,
-    /// Its beginning was known; the rest was new, and is durable.
+    /// The beginning of the batch was known; the rest was new, and is now durable.
     Trimmed,
-    /// It starts after what is known.
+    /// The batch starts after the mark of its stream: something before it is missing.
     Gap,
-    /// It was not taken.
+    /// The batch was refused.
     Refused(Refusal),
 }
 
-/// Why a batch was not taken.
+/// Why a batch was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The batch contradicts itself or exceeds a limit. Sending it again changes nothing.

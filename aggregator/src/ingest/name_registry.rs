@@ -1,4 +1,4 @@
-//! Names to ids: what a batch calls by its own indexes, the store calls by ids.
+//! Maps the names of a batch, which the batch numbers by its own indexes, to the ids of the store.
 
 use hashbrown::HashMap;
 use seatmeter_count::interner::Interned;
@@ -10,12 +10,12 @@ use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::names::{self, Client, Feature, Name, NameKind};
 
-/// All names, in memory. New ones get their ids here, and are written with the first facts that use them.
+/// All names, in memory. The registry assigns ids to new names, and saves them with the first facts that use them.
 #[derive(Default)]
 pub struct NameRegistry {
     realms: HashMap<String, Realm>,
     features: HashMap<(String, String), FeatureId>,
-    /// For each feature, the id of its daemon's own entry.
+    /// By feature id: the id of the vendor daemon's own entry.
     daemon_of: Vec<u32>,
     clients: Vec<Client>,
     client_ids: HashMap<Client, ClientId>,
@@ -32,19 +32,19 @@ struct Realm {
     written: Written,
 }
 
-/// Names of a realm, with case folded.
+/// The ids of a realm's names, by case-folded name.
 #[derive(Default)]
 struct Known(HashMap<Box<str>, u32>);
 
-/// Users and hosts as they were written before, since most come as they came before.
+/// A cache of pairs of user and host, spelled as in the logs: most pairs recur in the same spelling.
 #[derive(Default)]
 struct Written {
     pairs: Interner,
-    /// For each pair, its client.
+    /// The client of each pair, by the pair's number.
     clients: Vec<ClientId>,
 }
 
-/// Users and hosts as written are forgotten when they take so many bytes: they can be found by their names.
+/// The size in bytes at which the caches of pairs are emptied. Their names can still be found in [`Known`].
 const MANY_BYTES_WRITTEN: usize = 64 << 20;
 
 #[derive(Default)]
@@ -54,16 +54,16 @@ struct Unsaved {
     features: Vec<Feature>,
 }
 
-/// A batch's features and clients, as the registry knows them.
+/// The ids of a batch's features and clients.
 pub struct Resolved {
-    /// For each feature of the batch.
+    /// The id of each feature, by its index in the batch.
     pub features: Vec<FeatureId>,
-    /// For each client of the batch.
+    /// The id of each client, by its index in the batch.
     pub clients: Vec<ClientId>,
 }
 
 impl NameRegistry {
-    /// Reads all names.
+    /// Reads all names from the database.
     pub fn load(connection: &mut dyn Connection) -> Result<Self, StoreError> {
         let mut registry = Self::default();
         for name in names::names_from(connection, NameKind::Identity, 0)? {
@@ -86,19 +86,19 @@ impl NameRegistry {
         Ok(registry)
     }
 
-    /// Writes the new names.
+    /// Writes the new names to the database.
     pub fn save(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
         names::add_names(connection, NameKind::Identity, &self.unsaved.identities)?;
         names::add_names(connection, NameKind::Device, &self.unsaved.devices)?;
         names::add_features(connection, &self.unsaved.features)
     }
 
-    /// The names written by [`NameRegistry::save`] are committed.
+    /// Forgets the list of new names, once the transaction of [`NameRegistry::save`] is committed.
     pub fn saved(&mut self) {
         self.unsaved = Unsaved::default();
     }
 
-    /// Finds the ids of a batch's names, and gives ids to those that have none.
+    /// Returns the ids of a batch's names, assigning new ids to new names.
     pub fn resolve(&mut self, columns: &Columns, realm: &str) -> Resolved {
         let string = |index: u32| columns.strings[index as usize].as_str();
         let features = columns
@@ -107,7 +107,7 @@ impl NameRegistry {
             .zip(&columns.feature_names)
             .map(|(daemon, name)| self.feature(string(*daemon), string(*name)))
             .collect();
-        // Taken out, since its clients are made of the registry's other parts.
+        // Taken out of the registry, since new clients need the registry's other parts.
         let mut written =
             self.realms.get_mut(realm).map(|realm| std::mem::take(&mut realm.written)).unwrap_or_default();
         let mut clients = Vec::with_capacity(columns.client_users.len());
@@ -127,7 +127,7 @@ impl NameRegistry {
         Resolved { features, clients }
     }
 
-    /// Adds those clients of a batch that are being looked up, and come after the ones that there are.
+    /// Looks up the clients in the queue and appends them to `clients`, which holds the earlier clients of the batch.
     fn add_clients(
         &mut self,
         clients: &mut Vec<ClientId>,
@@ -149,17 +149,18 @@ impl NameRegistry {
         }
     }
 
-    /// The daemon of each feature.
+    /// Returns the id of the vendor daemon's own entry for each feature, by feature id.
     pub fn daemon_of(&self) -> &[u32] {
         &self.daemon_of
     }
 
-    /// All clients, by their ids.
+    /// Returns all clients, by their ids.
     pub fn clients(&self) -> &[Client] {
         &self.clients
     }
 
-    /// The id of a client. Ids of clients are this process's own: stored is what they are made of.
+    /// Returns the id of a client. The id is valid in this process only; the store keeps the client's identity and
+    /// device instead.
     pub fn client(&mut self, client: Client) -> ClientId {
         *self.client_ids.entry(client).or_insert_with(|| {
             self.clients.push(client);
@@ -181,7 +182,7 @@ impl NameRegistry {
         id
     }
 
-    /// Notes the daemon of a feature. Ids can have holes, which stand for no feature.
+    /// Sets the vendor daemon of a feature. Ids can have gaps, which belong to no feature.
     fn set_daemon(&mut self, feature: FeatureId, daemon: u32) {
         let index = feature as usize;
         if self.daemon_of.len() <= index {
@@ -216,7 +217,7 @@ impl NameRegistry {
 }
 
 impl Known {
-    /// The id of a name; `next` is that of the next new one.
+    /// Returns the id of `name`. A new name gets the id `next`, and is returned too, to be saved.
     fn id(&mut self, realm: &str, name: &str, next: u32) -> (u32, Option<Name>) {
         let key = fold_case(name);
         if let Some(id) = self.0.get(key.as_ref()) {

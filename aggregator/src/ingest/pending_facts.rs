@@ -1,4 +1,4 @@
-//! Facts that are not in the database yet: what the events since the last flush mean, to be added to what is there.
+//! Facts changed since the last flush. A flush adds them to the facts in the database.
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -9,22 +9,23 @@ use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
-/// Collects facts.
+/// Collects facts until they are written.
 pub struct PendingFacts {
     calendar: Calendar,
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
     facts: usize,
-    /// Uses in all cells that are not in their facts yet.
+    /// The number of uses in all cells that are not added to their facts yet.
     uses: usize,
 }
 
-/// What one feature's events in one month, by one log, mean.
+/// The pending facts and sums of one feature, in one month, of one log.
 #[derive(Default)]
 struct Cell {
     facts: HashMap<u32, FactFigures>,
-    /// What is not in the facts yet. Events come feature by feature in no order, and the facts of all features are larger
-    /// than the processor's cache, while those of one are not: so many uses of a feature are added at a time.
+    /// Uses that are not added to the facts yet. Events of different features come in any order. The facts of all
+    /// features exceed the processor's cache, but those of one feature fit. So many uses of one feature are added at a
+    /// time.
     uses: Vec<Use>,
     devices: RoaringBitmap,
     outs: u64,
@@ -49,59 +50,59 @@ struct Use {
     seat_seconds: u64,
 }
 
-/// A use that is a checkout. No flag of a fact.
+/// Marks a use as a checkout. Differs from all flags of a fact.
 const CHECKOUT: u32 = 1 << 31;
 
-/// So many uses of a cell are added at a time, ...
+/// The number of uses in a cell at which they are added to its facts.
 const MANY_USES: usize = 1 << 13;
-/// ... and all uses of all cells when there are so many, which bounds the memory that they take (40 bytes each).
+/// The number of uses in all cells at which all are added to their facts. Bounds the memory of uses (40 bytes each).
 const TOO_MANY_USES: usize = 1 << 20;
 
 /// A stretch of time in which seats were held.
 #[derive(Clone, Copy)]
 pub struct Stretch {
-    /// By which log.
+    /// The id of the log.
     pub log_id: i64,
-    /// Of which feature.
+    /// The id of the feature.
     pub feature: u32,
-    /// By whom.
+    /// The id of the identity that held the seats.
     pub identity: u32,
-    /// On which device.
+    /// The id of the device on which the seats were held.
     pub device: u32,
-    /// From this moment.
+    /// The first moment, in seconds since 1970 UTC.
     pub from: i64,
-    /// Through this one.
+    /// The last moment, in seconds since 1970 UTC.
     pub through: i64,
-    /// How many.
+    /// The number of seats.
     pub seats: u32,
-    /// Flags of the fact.
+    /// The flags of the fact: [`facts::ESTIMATED`] or [`facts::MOMENT`]; 0 if neither applies.
     pub flags: u32,
 }
 
 impl PendingFacts {
-    /// An empty pending, its days being those of this calendar.
+    /// Creates an empty collection, with the days of this calendar.
     pub fn new(calendar: Calendar) -> Self {
         Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
     }
 
-    /// Whether there is nothing to write.
+    /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty() && self.hours.is_empty()
     }
 
-    /// How many facts there are to write, but for those of the latest uses.
+    /// Returns the number of facts to write, without those of the uses that are not added yet.
     pub fn facts(&self) -> usize {
         self.facts
     }
 
-    /// Forgets what was collected of a log.
+    /// Discards the pending facts of a log.
     pub fn forget(&mut self, log_id: i64) {
         self.digest();
         self.cells.retain(|(log, _, _), _| *log != log_id);
         self.hours.retain(|(log, _, _), _| *log != log_id);
     }
 
-    /// A checkout line.
+    /// Adds a checkout line.
     pub fn checkout(&mut self, log_id: i64, feature: u32, identity: u32, device: u32, at: i64) {
         let span = self.calendar.span(at);
         let days = self.calendar.days(span, at, at);
@@ -111,7 +112,7 @@ impl PendingFacts {
         );
     }
 
-    // Inlined, since a use that goes through memory is waited for.
+    // Inlined, since the processor would wait for a use that is passed through memory.
     #[inline(always)]
     fn add(&mut self, key: UsageKey, added: Use) {
         let cell = self.cells.entry(key).or_default();
@@ -131,19 +132,19 @@ impl PendingFacts {
         self.uses = 0;
     }
 
-    /// A checkin line.
+    /// Adds a checkin line.
     pub fn checkin(&mut self, log_id: i64, feature: u32, at: i64) {
         self.cell(log_id, feature, at).ins += 1;
     }
 
-    /// A denial line.
+    /// Adds a denial line.
     pub fn denial(&mut self, log_id: i64, feature: u32, at: i64, is_retry: bool) {
         let cell = self.cell(log_id, feature, at);
         cell.denial_lines += 1;
         cell.denials += u64::from(!is_retry);
     }
 
-    /// Seats were held. What lies in several months is divided among them.
+    /// Adds a stretch of time in which seats were held. A stretch over several months is divided among them.
     pub fn held(&mut self, stretch: Stretch) {
         let Stretch { log_id, feature, identity, device, mut from, through, seats, flags } = stretch;
         loop {
@@ -156,7 +157,7 @@ impl PendingFacts {
                 (log_id, span.month.number(), feature),
                 Use { identity, device, days, flags, from, last, seat_seconds },
             );
-            // A zone whose month has no end ends the world; garbage dates do not keep the loop going.
+            // The last month of a zone has no end: stop there, so that garbage dates do not keep the loop going.
             if through < end || end <= from {
                 return;
             }
@@ -164,7 +165,7 @@ impl PendingFacts {
         }
     }
 
-    /// In an hour, so many seats were in use at most, first at this moment.
+    /// Raises the peak of an hour to `peak` seats, first in use at the moment `at`.
     pub fn peak(&mut self, log_id: i64, feature: u32, hour: i64, peak: u64, at: i64) {
         let known = self.hours.entry((log_id, hour, feature)).or_insert((peak, at));
         if peak > known.0 {
@@ -176,7 +177,7 @@ impl PendingFacts {
         }
     }
 
-    /// Adds all that was collected to what is in the database.
+    /// Adds the pending facts to those in the database.
     pub fn write(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
         self.digest();
         let mut keys: Vec<&UsageKey> = self.cells.keys().collect();
@@ -196,7 +197,7 @@ impl PendingFacts {
         usage::raise_peaks(connection, &hours)
     }
 
-    /// Forgets what was collected: it is written, or will be made again.
+    /// Discards all pending facts: they are written, or will be computed again.
     pub fn clear(&mut self) {
         self.cells.clear();
         self.hours.clear();

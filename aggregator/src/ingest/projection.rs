@@ -15,18 +15,18 @@ use crate::store::engine::Connection;
 use crate::store::received::{self, Log, Stream};
 use crate::store::{Failure, StoreError};
 
-/// So many facts are written without waiting for more.
+/// The number of pending facts at which they are written without waiting for more.
 pub(super) const MANY_FACTS: usize = 1_000_000;
 
-/// The part of the projection that is ahead of the database.
+/// The part of the projection that is not written yet.
 pub(super) struct Projection {
     pub(super) names: NameRegistry,
     pub(super) logs: HashMap<i64, LogProjection>,
     pub(super) pending: PendingFacts,
-    /// Logs projected further than the database says, and through which batch.
+    /// The logs that are projected further than the database records: the last batch projected, by log id.
     pub(super) ahead: HashMap<i64, i64>,
     pub(super) waiting_since: Option<Instant>,
-    /// Logs to be rebuilt: since when, and when the last batch of each came.
+    /// The logs that wait for a rebuild, by id: when the wait began, and when the log's last batch came.
     pub(super) rebuilds: HashMap<i64, (Instant, Instant)>,
 }
 
@@ -48,8 +48,8 @@ impl Projection {
         self.ahead.insert(stream.log_id, id);
     }
 
-    /// Projects the batches of a log, through a batch id, that are archived and not projected. Batches are read on one
-    /// connection, so that facts can be written on another between them.
+    /// Projects the archived batches of a log that are not projected yet, up to and including the batch id `through`.
+    /// Reads batches on `archive`, so that facts can be written on `connection` between them.
     pub(super) fn take_archived(
         &mut self,
         archive: &mut dyn Connection,
@@ -81,7 +81,7 @@ impl Projection {
                 Ok(())
             })?;
         }
-        // With nothing new, there is nothing to write: a fleet of idle logs costs no commit at a start.
+        // Without a new batch there is nothing to write, so that a fleet of idle logs starts without a commit for each.
         if last > projected_through || !is_known {
             self.ahead.insert(log_id, last);
         }

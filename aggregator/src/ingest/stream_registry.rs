@@ -1,4 +1,4 @@
-//! License servers, logs, streams and their marks, kept in memory as the database has them.
+//! The license servers, logs, streams and marks of the database, kept in memory.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct StreamRegistry {
     pub(super) logs: BTreeMap<i64, Log>,
     log_ids: HashMap<(i64, String), i64>,
     streams: HashMap<(i64, Vec<u8>), Stream>,
-    /// The last stream of each log: its beginning and its name.
+    /// The last stream of each log: the moment of its first dated line, and its fingerprint.
     latest: HashMap<i64, (i64, Vec<u8>)>,
     next_server: i64,
     next_log: i64,
@@ -29,15 +29,15 @@ pub(super) struct StreamRegistry {
     last_batch: i64,
 }
 
-/// What became of one batch in its transaction.
+/// The result of placing one batch, within its transaction.
 pub(super) struct Placed {
     pub(super) outcome: Outcome,
     pub(super) expected_start_position: u64,
-    /// What is new and must be projected.
+    /// The new part, which must be projected; `None` if nothing is new.
     pub(super) new: Option<NewPart>,
 }
 
-/// The new part of a batch, archived.
+/// The new part of a batch, once archived.
 pub(super) struct NewPart {
     /// The batch's id in the archive.
     pub(super) batch_id: i64,
@@ -60,14 +60,14 @@ impl StreamRegistry {
         }
         for stream in received::streams(connection)? {
             received.next_stream = received.next_stream.max(stream.id);
-            // They come in the order of their logs' streams.
+            // Streams come ordered by log, then by their beginning: the last one of each log stays.
             received.latest.insert(stream.log_id, (stream.begins_at, stream.fingerprint.clone()));
             received.streams.insert((stream.server_id, stream.fingerprint.clone()), stream);
         }
         Ok(received)
     }
 
-    /// The license server that an agent speaks for; a new one is added, a new realm noted.
+    /// Returns the id of the license server that an agent reports for. Adds a new server, and saves a changed realm.
     pub(super) fn server(&mut self, connection: &mut dyn Connection, hello: &Hello) -> Result<i64, StoreError> {
         let key = fold_case(&hello.license_server);
         if let Some(known) = self.servers.get_mut(key.as_ref()) {
@@ -118,7 +118,7 @@ impl StreamRegistry {
     ) -> Result<Placed, StoreError> {
         let batch = &delivery.batch;
         let server_id = self.server(connection, &delivery.hello)?;
-        // A batch without a stream does not pass its check.
+        // `batch::open` has refused a batch without a stream.
         let named = batch.stream.clone().unwrap_or_default();
         let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
         self.take_back_tail(connection, &mut stream, batch)?;
@@ -145,7 +145,7 @@ impl StreamRegistry {
         Ok(Placed { outcome, expected_start_position, new: Some(NewPart { batch_id: self.last_batch, stream, from }) })
     }
 
-    /// The stream that a batch names: the known one, or a new one, which the caller saves.
+    /// Returns the stream that a batch names: a known one, or a new one that the caller must save.
     fn stream(
         &mut self,
         connection: &mut dyn Connection,
@@ -172,7 +172,7 @@ impl StreamRegistry {
         })
     }
 
-    /// Forgets a stream's last batch where a batch replaces it: its last line had no line feed, and has grown since.
+    /// Deletes a stream's last batch if the new batch replaces it: the last line had no line feed then, and has grown.
     fn take_back_tail(
         &mut self,
         connection: &mut dyn Connection,
@@ -180,7 +180,7 @@ impl StreamRegistry {
         batch: &Batch,
     ) -> Result<(), StoreError> {
         let tail = (batch.start_position, stream.mark);
-        // The same batch once more ends at the mark, and is known.
+        // The same batch sent again ends at the mark: it is known, and replaces nothing.
         let is_longer = batch.replaces_tail && batch.end_position > stream.mark;
         if is_longer && received::last_batch(connection, stream.id)? == Some(tail) {
             received::drop_batches_from(connection, stream.id, batch.start_position)?;
@@ -190,8 +190,8 @@ impl StreamRegistry {
         Ok(())
     }
 
-    /// Notes that a batch of this stream came. One that comes after batches of a later stream is out of the log's order:
-    /// the log's facts must be rebuilt.
+    /// Records that a batch of this stream came. If a batch of a later stream came before it, the batch is out of the
+    /// log's order, and the log's facts must be rebuilt.
     fn note_order(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
         let order = (stream.begins_at, stream.fingerprint.clone());
         match self.latest.get(&stream.log_id) {
@@ -215,8 +215,8 @@ impl StreamRegistry {
     }
 }
 
-/// Moves a stream's mark to the end of a batch. The line counts of a batch that was known in part cannot be divided:
-/// they counted with the batch before.
+/// Moves a stream's mark to the end of a batch. The line counts of a partly known batch cannot be divided, and are not
+/// added: the lines counted with the batch before.
 fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
     stream.mark = batch.end_position;
     stream.last_line_at = stream.last_line_at.max(batch.last_line_at);
@@ -227,7 +227,7 @@ fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
     }
 }
 
-/// Keeps the samples of unrecognised lines that a batch brings.
+/// Saves the samples of unrecognised lines in a batch.
 fn keep_samples(
     connection: &mut dyn Connection,
     stream_id: i64,

@@ -1,4 +1,4 @@
-//! Proof that the facts are the sum of the batches: they are made again beside the store, and compared.
+//! Proves that the facts are the sum of the batches: recomputes them beside the store, and compares both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::store::facts::{self, Fact};
 use crate::store::usage::{self, UsageKey};
 use crate::store::{Store, StoreError, in_transaction, received};
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// Facts, usages and hours compared.
+    /// The number of facts, usages and hours compared.
     pub compared: u64,
-    /// What differs, for people; at most [`MAX_DIFFERENCES`] of each log.
+    /// The differences in words, for people; at most [`MAX_DIFFERENCES`] per log.
     pub differences: Vec<String>,
-    /// Logs whose facts are just being made again.
+    /// The names of the logs that were not verified, since their facts are being rebuilt.
     pub pending: Vec<String>,
 }
 
-/// So many differences of a log are told.
+/// The most differences listed per log.
 pub const MAX_DIFFERENCES: usize = 10;
 
-/// Makes the facts of all logs again, in `scratch`, an empty folder, and compares them with those of the store. Works on
-/// one consistent state, beside an aggregator that is running.
+/// Recomputes the facts of all logs in the empty folder `scratch`, and compares them with those of the store. Works on
+/// one consistent state, and can run beside a running aggregator.
 pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Verification, StoreError> {
     let beside = Store::open_embedded(scratch)?;
     let mut writer = beside.writer()?;
@@ -90,7 +90,7 @@ fn compare(
     })?;
     facts::each_fact(archive, id, &mut |fact| {
         let made = facts_again.remove(&(fact.key, fact.identity));
-        report.check(made.as_ref() == Some(&fact), || format!("stored {fact:?}, made again {made:?}"));
+        report.check(made.as_ref() == Some(&fact), || format!("stored {fact:?}, recomputed {made:?}"));
         Ok(())
     })?;
     for fact in facts_again.into_values() {
@@ -111,7 +111,7 @@ fn compare(
     report.check(stored_hours.len() == made_hours.len(), || "the number of hours differs".into());
     for (stored, made) in stored_hours.iter().zip(&made_hours) {
         report.check(stored == made, || {
-            format!("hour {:?}: the peaks differ: {:?}, made again {:?}", stored.0, stored.1, made.1)
+            format!("hour {:?}: the peaks differ: stored {:?}, recomputed {:?}", stored.0, stored.1, made.1)
         });
     }
     Ok(())

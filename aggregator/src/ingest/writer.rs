@@ -1,11 +1,11 @@
-//! The one writer.
+//! The only writer to the database.
 //!
 //! Batches are made durable first: each group is committed with the marks of its streams, and only then answered. Facts
 //! are projected in memory and written a little later, with the projection's own mark, in one transaction. After a
 //! crash, the batches after that mark are projected again: no event counts twice, and none is left out.
 //!
 //! Batches of a log normally come in the order of its streams. Where they do not (an old file is read after a newer
-//! one), the log's facts are rebuilt from the archive, in the right order, as soon as nothing more comes.
+//! one), the log's facts are rebuilt from the archive, in the right order, once no more batches of the log come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,32 +29,32 @@ use crate::store::received::{self, Log};
 use crate::store::settings::{set_setting, setting};
 use crate::store::{Failure, Store, StoreError, facts, in_transaction, usage};
 
-/// Facts are written when nothing has come for this long, ...
+/// How long no command must come before facts are written.
 const IDLE: Duration = Duration::from_millis(100);
-/// ... when the oldest has been waiting for this long, or when there are many.
+/// The longest that a fact waits before it is written. Facts are written earlier if there are [`MANY_FACTS`].
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A log is rebuilt when nothing more of it has come for this long, ...
+/// How long no batch of a log must come before the log is rebuilt.
 const REBUILD_QUIET: Duration = Duration::from_secs(1);
-/// ... or when it has waited for this long.
+/// The longest that a log waits for its rebuild.
 const REBUILD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// At most this many batches are committed together.
+/// The most commands that are committed together.
 const GROUP: usize = 32;
 
-/// What the writer is asked to do.
+/// A command to the writer.
 pub enum Command {
-    /// Note that an agent has connected; its clock is so many seconds ahead.
+    /// Record that an agent has connected. The number is the seconds by which its clock is ahead.
     Hello(Arc<Hello>, i64),
-    /// Note the state of an agent; its clock is so many seconds ahead.
+    /// Record the state of an agent. The number is the seconds by which its clock is ahead.
     Heartbeat(Arc<Hello>, Box<Heartbeat>, i64),
     /// Archive a batch and answer it.
     Batch(Box<Delivery>),
-    /// Stop. Agents' streams that are still open do not keep the writer alive.
+    /// Stop. Streams of agents that are still open do not keep the writer alive.
     Stop,
 }
 
-/// Takes commands until it is told to stop.
+/// Executes commands until it is told to stop.
 pub struct Writer {
     store: Store,
     connection: Box<dyn Connection>,
@@ -64,7 +64,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the store for writing, and brings its facts up to date with what was received.
+    /// Opens the store for writing, and brings its facts up to date with the archived batches.
     pub fn open(store: Store, calendar: Calendar) -> Result<Self, StoreError> {
         let mut connection = store.writer()?;
         let zone = calendar.zone().iana_name().unwrap_or("UTC").to_owned();
@@ -81,7 +81,7 @@ impl Writer {
                     code = codes::TIME_ZONE_CHANGED,
                     before,
                     now = zone,
-                    "all facts are rebuilt: days are of another time zone"
+                    "the billing time zone has changed: all facts are rebuilt"
                 );
             }
         }
@@ -91,7 +91,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Takes commands.
+    /// Executes commands until [`Command::Stop`] comes or all senders are gone. Then writes the pending facts.
     pub fn run(mut self, timers: &Handle, mut commands: mpsc::Receiver<Command>) {
         while let Some(group) = self.next_group(timers, &mut commands) {
             let stops = group.iter().any(|order| matches!(order, Command::Stop));
@@ -108,14 +108,15 @@ impl Writer {
         }
     }
 
-    /// The commands that are there, after waiting for the first as long as nothing else is to be done; `None` at the end.
+    /// Returns the waiting commands. Waits for the first one until other work is due, and then returns an empty group.
+    /// Returns `None` when all senders are gone.
     fn next_group(&self, timers: &Handle, commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
         let mut group = Vec::new();
         let first = match self.patience() {
             None => commands.blocking_recv(),
             Some(patience) => match timers.block_on(async { timeout(patience, commands.recv()).await }) {
                 Ok(first) => first,
-                // Nothing came: there is other work.
+                // No command came in time: other work is due.
                 Err(_) => return Some(group),
             },
         };
@@ -147,7 +148,7 @@ impl Writer {
         due.into_iter().try_for_each(|log| self.rebuild(log))
     }
 
-    /// Archives a group of commands in one transaction, answers them, and projects what is new.
+    /// Archives a group of commands in one transaction, answers the batches, and projects their new parts.
     fn receive(&mut self, group: Vec<Command>) -> Result<(), StoreError> {
         let placed = match self.archive(&group) {
             Ok(placed) => placed,
@@ -171,7 +172,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes a group of commands durable. Gives what became of each batch, in their order.
+    /// Makes a group of commands durable. Returns the result of each batch, in the order of the batches.
     fn archive(&mut self, group: &[Command]) -> Result<Vec<Placed>, StoreError> {
         let now = Timestamp::now().as_second();
         let streams = &mut self.streams;
@@ -254,8 +255,8 @@ impl Writer {
         Ok(())
     }
 
-    /// After a failure, what is in memory can be ahead of the database: it is read anew. Where that fails too, it is
-    /// tried again before the next order.
+    /// Reloads the state in memory, which can be ahead of the database after a failure. If the reload fails too, tries
+    /// again every second, before the next command.
     fn recover(&mut self) {
         self.connection.rollback();
         while let Err(error) =
@@ -297,7 +298,7 @@ fn is_due((since, last): (Instant, Instant)) -> bool {
     last.elapsed() >= REBUILD_QUIET || since.elapsed() >= REBUILD_PATIENCE
 }
 
-/// Answers each agent once for all its batches of a group. Gives what is new and must be projected.
+/// Answers each agent once for all its batches in a group. Returns the new parts, which must be projected.
 fn answer_all(placed: Vec<(&Delivery, Placed)>) -> Vec<(&Delivery, NewPart)> {
     let mut by_agent: Vec<(&Answers, Vec<Answer>)> = Vec::new();
     let mut new = Vec::new();
@@ -310,7 +311,7 @@ fn answer_all(placed: Vec<(&Delivery, Placed)>) -> Vec<(&Delivery, NewPart)> {
         new.extend(part.map(|part| (delivery, part)));
     }
     for (channel, answers) in by_agent {
-        // An agent that has gone sends its batches again, and is told that they are known.
+        // An agent that has disconnected sends its batches again later, and then learns that they are known.
         let _ = channel.try_send(answers);
     }
     new
@@ -326,7 +327,7 @@ fn refuse(group: &[Command], error: &StoreError) {
             };
             let outcome = Outcome::Refused(refusal);
             let answer = Answer { sequence: delivery.batch.sequence, outcome, expected_start_position: 0 };
-            // An agent that has gone sends its batches again.
+            // An agent that has disconnected sends its batches again later.
             let _ = delivery.answers.try_send(vec![answer]);
         }
     }

@@ -1,7 +1,7 @@
-//! Copies of the embedded database, to be kept elsewhere, and back.
+//! Backs up and restores the embedded database.
 //!
-//! A backup is one consistent state, taken while the aggregator works. After a restore, agents go on from the marks in
-//! it: what came since then is asked for again, and read again from the logs where agents have let go of it.
+//! A backup is one consistent state, taken while the aggregator runs. After a restore, agents go on from the marks in
+//! the backup. The aggregator asks for all later batches again; agents that no longer have them read the logs again.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::sqlite::Sqlite;
 use super::{Failure, Store, StoreError};
 
-/// The embedded database's file in a state folder.
+/// Returns the path of the embedded database in a state folder.
 pub fn database(folder: &Path) -> PathBuf {
     folder.join("aggregator.db")
 }
@@ -20,7 +20,7 @@ pub fn database(folder: &Path) -> PathBuf {
 /// Copies the database in a state folder to a file that does not exist yet. Returns the file's size in bytes.
 pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
     if to.exists() {
-        return Err(refused(format!("{} is there already: name another file", to.display())));
+        return Err(refused(format!("{} already exists: name another file", to.display())));
     }
     if !database(folder).exists() {
         return Err(refused(format!("there is no database in {}", folder.display())));
@@ -31,18 +31,18 @@ pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
     let checked = Sqlite::new(&partial)?.check().and_then(|()| {
         let file = File::options().append(true).open(&partial).map_err(|error| failed("open", &partial, &error))?;
         file.sync_all().map_err(|error| failed("write", &partial, &error))?;
-        fs::rename(&partial, to).map_err(|error| failed("name", to, &error))?;
+        fs::rename(&partial, to).map_err(|error| failed("create", to, &error))?;
         file.metadata().map(|meta| meta.len()).map_err(|error| failed("read", to, &error))
     });
     if checked.is_err() {
-        // The error says what is wrong; what is left of the copy must not be taken for a backup.
+        // An incomplete copy must not be mistaken for a backup.
         remove(&partial)?;
     }
     checked
 }
 
-/// Puts a backup into the place of the database in a state folder, which no process may be using. Returns where the
-/// database that was there is kept, if there was one.
+/// Replaces the database in a state folder with a backup. No process may be using the database. Returns the path where
+/// the previous database is kept; `None` if there was none.
 pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
     let fresh = folder.join("aggregator.db.restoring");
     remove(&fresh)?;
@@ -71,7 +71,7 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
             }
         }
     }
-    fs::rename(&fresh, &current).map_err(|error| failed("name", &current, &error))?;
+    fs::rename(&fresh, &current).map_err(|error| failed("replace", &current, &error))?;
     Ok(kept)
 }
 

@@ -1,18 +1,18 @@
-//! What a database must be able to do. SQL is written once, in the common ground of SQLite and PostgreSQL; an engine
-//! binds it, and knows how its database does bulk writes.
+//! The interface of a database engine. SQL is written once, in the subset that SQLite and PostgreSQL share. An engine
+//! binds the parameters, and knows how its database does bulk writes.
 //!
 //! - Parameters are `$1`, `$2`, ..., each first used in that order.
-//! - A definition is in the words of the engine's dialect: see [`super::sql::Dialect`].
-//! - A text holds no NUL: PostgreSQL cannot store one. What comes from agents is cleaned of it when it is opened.
-//! - Ids are made by the program. There are no vendor types, and `ON CONFLICT` and `RETURNING` are all that goes beyond
-//!   plain SQL.
+//! - A definition is translated into the engine's dialect: see [`super::sql::Dialect`].
+//! - A text contains no NUL, since PostgreSQL cannot store one. NULs are removed from a batch when it is opened.
+//! - The program assigns ids. No vendor types are used. `ON CONFLICT` and `RETURNING` are the only extensions of plain
+//!   SQL.
 
 use super::StoreError;
 
-/// A value on its way into the database.
+/// A value for a parameter of a statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing.
+    /// NULL.
     Null,
     /// A 64-bit number.
     Int(i64),
@@ -40,7 +40,7 @@ impl From<i32> for Value<'_> {
     }
 }
 
-/// Numbers of the product that fit into 63 bits: positions, counts, seconds.
+/// For positions, counts and seconds, which fit into 63 bits. A larger number becomes `i64::MAX`.
 impl From<u64> for Value<'_> {
     fn from(value: u64) -> Self {
         Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
@@ -59,17 +59,17 @@ impl<'a> From<&'a [u8]> for Value<'a> {
     }
 }
 
-/// A row on its way out. Columns count from 0; one of another type than asked for is an error.
+/// A row of an answer. Columns count from 0. Asking for a column of another type is an error.
 pub trait Row {
-    /// A number.
+    /// Returns a number.
     fn int(&self, column: usize) -> Result<i64, StoreError>;
-    /// A text.
+    /// Returns a text.
     fn text(&self, column: usize) -> Result<&str, StoreError>;
-    /// Bytes.
+    /// Returns bytes.
     fn blob(&self, column: usize) -> Result<&[u8], StoreError>;
 }
 
-/// What is done with each row of an answer.
+/// The function called with each row of an answer.
 pub type Each<'a> = dyn FnMut(&dyn Row) -> Result<(), StoreError> + 'a;
 
 /// A connection to the database.
@@ -77,27 +77,27 @@ pub trait Connection: Send {
     /// Runs a statement; returns how many rows it changed.
     fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError>;
 
-    /// Asks a question.
+    /// Runs a query, and calls `each` with every row.
     fn query(&mut self, sql: &str, values: &[Value<'_>], each: &mut Each<'_>) -> Result<(), StoreError>;
 
-    /// Runs a statement of `width` parameters for each so many of the values: the engine's fastest way to write rows.
+    /// Runs a statement of `width` parameters once per `width` values: the engine's fastest way to write rows.
     fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError>;
 
     /// Begins a transaction: of a writer, or of a reader that wants one consistent state.
     fn begin(&mut self, is_writer: bool) -> Result<(), StoreError>;
 
-    /// Commits it. Once this returns, it is on disk.
+    /// Commits the transaction. Once this returns, the transaction is on disk.
     fn commit(&mut self) -> Result<(), StoreError>;
 
-    /// Forgets it. Safe to call when there is none.
+    /// Rolls the transaction back. Safe to call without a transaction.
     fn rollback(&mut self);
 }
 
 /// A kind of database.
 pub trait Engine: Send + Sync {
-    /// A new connection; only one at a time writes.
+    /// Opens a new connection. Only one connection may write at a time.
     fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError>;
 
-    /// Whose words definitions are in.
+    /// Returns the dialect of the engine's definitions.
     fn dialect(&self) -> super::sql::Dialect;
 }

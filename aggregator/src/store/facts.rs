@@ -1,8 +1,8 @@
-//! What each identity did with each feature, by month and log.
+//! Facts: the usage of each feature by each identity, by month and log.
 //!
-//! Ten million events can mean a million facts, and over a million small rows a database took a quarter of the time of all
-//! the counting. So the facts of neighbouring identities share a row, their figures column by column, which also takes
-//! half the space.
+//! Ten million events can give a million facts. Writing a million small rows took a quarter of the time of counting.
+//! So the facts of neighbouring identities share a row, with their figures column by column, which also takes half the
+//! space.
 
 use prost::Message;
 
@@ -22,35 +22,35 @@ statements! {
     DELETE_FACTS = "DELETE FROM fact WHERE log_id = $1";
 }
 
-/// So many neighbouring identities share a row. Their figures take 400 bytes or so: a page holds several
-/// rows, and a batch that brings little rewrites little.
+/// The number of neighbouring identities that share a row. Their figures take about 400 bytes, so that a page holds
+/// several rows and a small batch rewrites little.
 const BLOCK: usize = u32::BITS as usize;
 
-/// What one identity did with one feature in one month, by one log.
+/// The usage of one feature by one identity, in one month, from one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// By which log, in which month, with which feature.
+    /// The log, the month and the feature.
     pub key: UsageKey,
-    /// Who.
+    /// The id of the identity.
     pub identity: u32,
-    /// How.
+    /// The figures of the usage.
     pub figures: FactFigures,
 }
 
 /// The figures of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FactFigures {
-    /// Bit 0: a seat was held on the 1st.
+    /// The days of the month with usage, as bits; bit 0 is the 1st.
     pub days: u32,
-    /// The first moment of use.
+    /// The first moment of use, in seconds since 1970 UTC; `i64::MAX` if there was no use.
     pub first_at: i64,
-    /// The last moment of use.
+    /// The last moment of use, in seconds since 1970 UTC; `i64::MIN` if there was no use.
     pub last_at: i64,
-    /// Checkout lines.
+    /// The number of checkout lines.
     pub checkouts: u64,
-    /// Seconds in which seats were held, times the seats.
+    /// The seats times the seconds they were held.
     pub seat_seconds: u64,
-    /// [`ESTIMATED`], [`MOMENT`].
+    /// The flags [`ESTIMATED`] and [`MOMENT`]; 0 if neither applies.
     pub flags: u32,
 }
 
@@ -60,23 +60,23 @@ pub const ESTIMATED: u32 = 1;
 pub const MOMENT: u32 = 2;
 
 impl FactFigures {
-    /// Nothing is known yet.
+    /// The figures of no use.
     pub const NOTHING: Self =
         Self { days: 0, first_at: i64::MAX, last_at: i64::MIN, checkouts: 0, seat_seconds: 0, flags: 0 };
 
-    /// Whether there was no use.
+    /// Returns whether there was no use.
     pub fn is_nothing(&self) -> bool {
         self.first_at > self.last_at
     }
 
-    /// Notes a use on these days, from one moment through another.
+    /// Adds a use on these days, from the moment `first` through the moment `last`.
     pub fn touch(&mut self, days: u32, first: i64, last: i64) {
         self.days |= days;
         self.first_at = self.first_at.min(first);
         self.last_at = self.last_at.max(last);
     }
 
-    /// Adds what else is known of the same fact.
+    /// Adds other figures of the same fact.
     pub fn add(&mut self, other: &Self) {
         self.touch(other.days, other.first_at, other.last_at);
         self.checkouts = self.checkouts.saturating_add(other.checkouts);
@@ -96,17 +96,17 @@ impl Default for Block {
 }
 
 impl Block {
-    /// In which block an identity is.
+    /// Returns the number of the block that contains an identity.
     fn number_of(identity: u32) -> u32 {
         identity / BLOCK as u32
     }
 
-    /// The figures of an identity that is in this block.
+    /// Returns the figures of an identity in this block.
     fn figures(&mut self, identity: u32) -> &mut FactFigures {
         &mut self.0[identity as usize % BLOCK]
     }
 
-    /// The identities of which something is known, in their order; the block has this number.
+    /// Returns the identities with usage, in order. `number` is the number of this block.
     fn known(&self, number: u32) -> impl Iterator<Item = (u32, &FactFigures)> {
         let first = number.saturating_mul(BLOCK as u32);
         (first..=u32::MAX).zip(&self.0).filter(|(_, figures)| !figures.is_nothing())
@@ -125,15 +125,15 @@ struct Encoded {
     /// Bit 0: the first identity has figures.
     #[prost(fixed32, tag = "1")]
     known: u32,
-    /// The first moment of the first of them; moments are small numbers beside it.
+    /// The first moment of the first identity with figures. Other moments are stored relative to it, as small numbers.
     #[prost(sint64, tag = "2")]
     base: i64,
     #[prost(uint32, repeated, tag = "3")]
     days: Vec<u32>,
-    /// Since the base.
+    /// Seconds since `base`.
     #[prost(sint64, repeated, tag = "4")]
     first_at: Vec<i64>,
-    /// Since the first moment.
+    /// Seconds since the first moment of the same identity.
     #[prost(sint64, repeated, tag = "5")]
     last_at: Vec<i64>,
     #[prost(uint64, repeated, tag = "6")]
@@ -145,7 +145,7 @@ struct Encoded {
 }
 
 impl Encoded {
-    /// Appends a block's bytes.
+    /// Encodes a block, and appends its bytes.
     fn write(&mut self, block: &Block, bytes: &mut Vec<u8>) {
         self.clear();
         for (index, figures) in block.known(0) {
@@ -160,11 +160,11 @@ impl Encoded {
             self.seat_seconds.push(figures.seat_seconds);
             self.flags.push(figures.flags);
         }
-        // Bytes without a limit have room for any message.
+        // Encoding into a vector cannot fail.
         let _ = self.encode(bytes);
     }
 
-    /// Reads what [`Encoded::write`] wrote.
+    /// Decodes the bytes that [`Encoded::write`] appended.
     fn read(&mut self, bytes: &[u8]) -> Result<Block, StoreError> {
         self.clear();
         self.merge(bytes).map_err(|error| damaged(&error.to_string()))?;
@@ -198,13 +198,13 @@ fn damaged(reason: &str) -> StoreError {
     )
 }
 
-/// Blocks are handed to the database in portions of this many, so that their bytes take little memory.
+/// The number of blocks handed to the database at a time, so that their bytes take little memory.
 const PORTION: usize = 256;
 
-/// Blocks that are at most so far apart are asked for together.
+/// Neighbouring blocks whose numbers differ by at most this are read in one query.
 const NEAR: u32 = 4;
 
-/// Adds facts to those there are. They are in the order of their identities.
+/// Adds facts to those in the database. The facts must be ordered by identity.
 pub fn add_facts(
     connection: &mut dyn Connection,
     key: UsageKey,
@@ -249,7 +249,7 @@ fn add_blocks(
     connection.bulk(UPSERT_BLOCK, 5, &values)
 }
 
-/// Adds what the database has of these blocks to them.
+/// Adds the stored figures of these blocks to the blocks.
 fn add_stored(
     connection: &mut dyn Connection,
     (log_id, month, feature): UsageKey,
@@ -267,7 +267,7 @@ fn add_stored(
     })
 }
 
-/// The fact of one identity, where there is one.
+/// Returns the fact of one identity; `None` if there is none.
 pub fn fact(
     connection: &mut dyn Connection,
     (log_id, month, feature): UsageKey,
@@ -282,7 +282,7 @@ pub fn fact(
     Ok((!found.is_nothing()).then_some(found))
 }
 
-/// Gives all facts of a log, in the order of their keys.
+/// Calls `each` with every fact of a log, in the order of their keys.
 pub fn each_fact(
     connection: &mut dyn Connection,
     log_id: i64,
@@ -298,7 +298,7 @@ pub fn each_fact(
     })
 }
 
-/// Forgets all facts of a log.
+/// Deletes all facts of a log.
 pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
     connection.execute(DELETE_FACTS, &[log_id.into()]).map(drop)
 }
@@ -339,14 +339,14 @@ mod tests {
                 known.into_iter().collect::<Vec<_>>());
         }
 
-        /// A damaged block is told, or read as something: never more.
+        /// A damaged block gives an error or some figures, but never a panic.
         #[test]
         fn garbage_is_read_in_peace(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Encoded::default().read(&bytes);
         }
     }
 
-    /// Some identities, at times near each other and at times not, each with its checkouts.
+    /// Some identities, near each other or far apart, each with a number of checkouts.
     fn any_uses() -> impl Strategy<Value = Vec<(u32, u64)>> {
         let near = (0u32..4, 0u32..200).prop_map(|(far, near)| far * 100_000 + near);
         prop::collection::vec((near, 1u64..5), 0..30)

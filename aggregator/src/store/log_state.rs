@@ -1,16 +1,16 @@
-//! Where the projection of a log stands: the sessions open at its last line, and the denials that can still be retried.
+//! The state of a log's projection: the sessions open at its last line, and the denials that can still be retried.
 //!
-//! Ingest writes it with the facts; questions read it, since open sessions are usage that no fact has yet.
+//! Ingest writes the state with the facts. Questions read it, since open sessions are usage that no fact contains yet.
 
 use prost::Message;
 
 use super::names::Client;
 use super::{Failure, StoreError};
 
-/// The state, in the database's own ids, column by column.
+/// The state, column by column, with the ids of the database.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LogState {
-    /// Of open sessions: the features, ...
+    /// The features of the open sessions. The four columns that follow belong to the same sessions.
     #[prost(uint32, repeated, tag = "1")]
     features: Vec<u32>,
     #[prost(uint32, repeated, tag = "2")]
@@ -21,7 +21,7 @@ pub struct LogState {
     from: Vec<i64>,
     #[prost(uint32, repeated, tag = "5")]
     seats: Vec<u32>,
-    /// Of denials: the features, ...
+    /// The features of the denials. The three columns that follow belong to the same denials.
     #[prost(uint32, repeated, tag = "6")]
     denied_features: Vec<u32>,
     #[prost(uint32, repeated, tag = "7")]
@@ -90,7 +90,7 @@ impl LogState {
         self.denied_at.push(denial.at);
     }
 
-    /// The denials that can still be retried.
+    /// Returns the denials that can still be retried.
     pub fn denials(&self) -> impl Iterator<Item = StoredDenial> + '_ {
         (0..self.denied_features.len()).map(|index| StoredDenial {
             feature: self.denied_features[index],
@@ -99,7 +99,7 @@ impl LogState {
         })
     }
 
-    /// The sessions that were open at the log's last line.
+    /// Returns the sessions that were open at the log's last line.
     pub fn open(&self) -> impl Iterator<Item = StoredSession> + '_ {
         (0..self.features.len()).map(|index| StoredSession {
             feature: self.features[index],

@@ -1,14 +1,14 @@
 //! The database.
 //!
-//! - [`engine`]: what a database must be able to do; [`sqlite`] does it. A second engine is one more file.
-//! - [`backup`]: copies of the embedded one, and back
+//! - [`engine`]: the interface of a database engine; [`sqlite`] implements it. A second engine is one more file.
+//! - [`backup`]: backup and restore of the embedded database
 //! - `schema`: the tables
-//! - [`sql`]: every statement that is sent, in the common ground of all engines
+//! - [`sql`]: every statement that the program sends, in the SQL that all engines share
 //! - [`received`]: license servers, agents, streams with their marks, batches
-//! - [`log_state`]: where the projection of a log stands: its open sessions
+//! - [`log_state`]: the state of a log's projection: its open sessions
 //! - [`names`]: identities, devices and features, each name once
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
-//! - [`settings`]: what the database knows about itself
+//! - [`settings`]: settings that the database keeps about itself
 //!
 //! The batches received are the durable truth; facts are their projection and can be rebuilt from them.
 
@@ -29,12 +29,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{Connection, Engine};
 
-/// What kind of failure it is, for whoever must decide what to do.
+/// The kind of a failure, which decides what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Trying again can help.
+    /// A retry can succeed.
     Transient,
-    /// No space is left.
+    /// No space is left on the disk.
     DiskFull,
     /// The database is damaged.
     Corrupt,
@@ -42,31 +42,31 @@ pub enum Failure {
     Permanent,
 }
 
-/// The database does not do what it should.
+/// A failure of the database.
 #[derive(Debug, thiserror::Error)]
 #[error("the database failed: {reason}")]
 pub struct StoreError {
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub failure: Failure,
-    /// What the database said, and what to do.
+    /// The error text of the database, and what to do.
     pub reason: String,
 }
 
 impl StoreError {
-    /// A failure with its reason.
+    /// Creates an error from a failure and its reason.
     pub fn new(failure: Failure, reason: impl Into<String>) -> Self {
         Self { failure, reason: reason.into() }
     }
 }
 
-/// The database, opened and of this version.
+/// The open database, with the tables of this version.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<dyn Engine>,
     readers: Arc<Mutex<Vec<Box<dyn Connection>>>>,
 }
 
-/// So many idle connections are kept for the next readers.
+/// The most idle connections kept for later readers.
 const IDLE_READERS: usize = 4;
 
 impl Store {
@@ -75,8 +75,8 @@ impl Store {
         Self::open_at(&backup::database(folder))
     }
 
-    /// Opens the embedded database in a folder for questions alone, as it is: nothing is brought forward, since an
-    /// aggregator of another version can be working on it.
+    /// Opens the embedded database in a folder for reading only. Does not migrate the tables, since an aggregator of
+    /// another version can be using them, and refuses tables of another version.
     pub fn open_current(folder: &Path) -> Result<Self, StoreError> {
         let engine = sqlite::Sqlite::new(&backup::database(folder))?;
         let mut connection = engine.connect(false)?;
@@ -94,12 +94,12 @@ impl Store {
         Ok(Self { engine, readers: Arc::default() })
     }
 
-    /// The connection that writes. Only one is used at a time.
+    /// Opens a connection for writing. Only one may be in use at a time.
     pub fn writer(&self) -> Result<Box<dyn Connection>, StoreError> {
         self.engine.connect(true)
     }
 
-    /// Runs a task that reads, on one consistent state of the database.
+    /// Runs a task that reads one consistent state of the database.
     pub fn read<T>(&self, task: impl FnOnce(&mut dyn Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-/// Runs a task that writes, in a transaction of its own.
+/// Runs a task in a write transaction. Commits if the task succeeds, and rolls back if it fails.
 pub fn in_transaction<T, E: From<StoreError>>(
     connection: &mut dyn Connection,
     task: impl FnOnce(&mut dyn Connection) -> Result<T, E>,

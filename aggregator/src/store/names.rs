@@ -1,4 +1,4 @@
-//! Who and what: identities, devices, features, each name once.
+//! Identities, devices and features, each name stored once.
 
 use super::StoreError;
 use super::engine::Connection;
@@ -14,49 +14,49 @@ statements! {
     INSERT_FEATURE = "INSERT INTO feature (id, daemon, name) VALUES ($1, $2, $3)";
 }
 
-/// Which kind of name.
+/// The kind of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameKind {
     /// A user name.
     Identity,
-    /// A host.
+    /// The name of a host.
     Device,
 }
 
 /// A name in its realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Made by the program; grows with each new one, and can have holes.
+    /// The id, assigned by the program. Ids grow with each new name, and can have gaps.
     pub id: u32,
-    /// The realm in which it means somebody.
+    /// The realm in which the name was seen.
     pub realm: String,
-    /// As first written.
+    /// The name, as first written.
     pub name: String,
-    /// With case folded.
+    /// The case-folded name.
     pub key: String,
 }
 
 /// A user on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {
-    /// The user's identity.
+    /// The id of the user's identity.
     pub identity: u32,
-    /// The host's device.
+    /// The id of the host's device.
     pub device: u32,
 }
 
 /// A feature of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
-    /// Made by the program; grows with each new one, and can have holes.
+    /// The id, assigned by the program. Ids grow with each new feature, and can have gaps.
     pub id: u32,
     /// The vendor daemon.
     pub daemon: String,
-    /// The feature; empty for the daemon itself.
+    /// The feature's code; empty for the vendor daemon itself.
     pub name: String,
 }
 
-/// Names from an id on, in the order of ids.
+/// Returns the names from an id on, ordered by id.
 pub fn names_from(connection: &mut dyn Connection, kind: NameKind, from: u32) -> Result<Vec<Name>, StoreError> {
     let sql = match kind {
         NameKind::Identity => SELECT_IDENTITIES,
@@ -88,7 +88,7 @@ pub fn add_names(connection: &mut dyn Connection, kind: NameKind, names: &[Name]
     connection.bulk(sql, 4, &values)
 }
 
-/// Features from an id on, in the order of ids.
+/// Returns the features from an id on, ordered by id.
 pub fn features_from(connection: &mut dyn Connection, from: u32) -> Result<Vec<Feature>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_FEATURES, &[from.into()], &mut |row| {

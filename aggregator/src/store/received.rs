@@ -1,4 +1,4 @@
-//! What came from agents: who they are, which streams they read, how far, and every batch.
+//! The data received from agents: license servers, agents, logs, streams with their marks, and every batch.
 
 use seatmeter_proto::v1::{Batch, Heartbeat, Hello};
 
@@ -53,71 +53,71 @@ statements! {
 /// A license server.
 #[derive(Clone, Debug)]
 pub struct LicenseServer {
-    /// Made by the program.
+    /// The id, assigned by the program.
     pub id: i64,
-    /// As first written.
+    /// The name, as first written.
     pub name: String,
-    /// The name with case folded.
+    /// The case-folded name.
     pub key: String,
-    /// The realm of its bare user names.
+    /// The realm of the license server's bare user names.
     pub realm: String,
 }
 
 /// A log of a license server.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Made by the program.
+    /// The id, assigned by the program.
     pub id: i64,
-    /// Whose.
+    /// The id of the license server that writes the log.
     pub server_id: i64,
-    /// Its path, or the name the agent gives it.
+    /// The path of the log, or the name given in the agent's configuration.
     pub name: String,
-    /// The last dated line that facts contain.
+    /// The moment of the last dated line in the facts, in seconds since 1970 UTC; 0 if there is none.
     pub last_line_at: i64,
-    /// The last batch that facts contain.
+    /// The id of the last batch in the facts; 0 if there is none.
     pub projected_through: i64,
-    /// Whether its facts must be made again.
+    /// Whether the facts of the log must be rebuilt.
     pub needs_rebuild: bool,
-    /// Open sessions and such, encoded.
+    /// The encoded [`LogState`](super::log_state::LogState): open sessions, and denials that can still be retried.
     pub state: Vec<u8>,
 }
 
 /// A stream of a log.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// Made by the program.
+    /// The id, assigned by the program.
     pub id: i64,
-    /// Of which license server.
+    /// The id of the license server.
     pub server_id: i64,
-    /// Of which log.
+    /// The id of the log.
     pub log_id: i64,
-    /// Its name.
+    /// The fingerprint of the stream's beginning, which names the stream.
     pub fingerprint: Vec<u8>,
-    /// The realm of its user names.
+    /// The realm of the user names in the stream.
     pub realm: String,
-    /// The moment of its first dated line.
+    /// The moment of the first dated line, in seconds since 1970 UTC.
     pub begins_at: i64,
-    /// Everything before this position is durable.
+    /// The mark: everything before this position is durable.
     pub mark: u64,
-    /// The last dated line received.
+    /// The moment of the last dated line received, in seconds since 1970 UTC; 0 if there is none.
     pub last_line_at: i64,
-    /// Lines that became events, lines of ignored, lines not understood.
+    /// The numbers of lines that became events, that were ignored, and that were not recognised.
     pub lines: [i64; 3],
 }
 
 /// A batch in the archive.
 pub struct Archived {
-    /// Grows with each batch.
+    /// The id, which grows with each batch.
     pub id: i64,
-    /// Of which stream.
+    /// The id of the stream.
     pub stream_id: i64,
     /// Events before this position are in an earlier batch.
     pub start: u64,
-    /// The batch as it came.
+    /// The batch as the agent sent it.
     pub batch: Batch,
 }
 
-/// All license servers.
+/// Returns all license servers, ordered by case-folded name.
 pub fn servers(connection: &mut dyn Connection) -> Result<Vec<LicenseServer>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_SERVERS, &[], &mut |row| {
@@ -132,13 +132,13 @@ pub fn servers(connection: &mut dyn Connection) -> Result<Vec<LicenseServer>, St
     Ok(found)
 }
 
-/// Adds a license server, or notes its realm.
+/// Adds a license server, or updates its realm.
 pub fn save_server(connection: &mut dyn Connection, server: &LicenseServer) -> Result<(), StoreError> {
     let values = [server.id.into(), (*server.name).into(), (*server.key).into(), (*server.realm).into()];
     connection.execute(UPSERT_SERVER, &values).map(drop)
 }
 
-/// Notes that an agent has spoken.
+/// Saves an agent with its last report.
 pub fn save_agent(
     connection: &mut dyn Connection,
     server_id: i64,
@@ -161,25 +161,25 @@ pub fn save_agent(
     connection.execute(UPSERT_AGENT, &values).map(drop)
 }
 
-/// An agent, as it last spoke.
+/// An agent, with its last report.
 pub struct Agent {
-    /// A GUID.
+    /// The id, a UUID.
     pub id: String,
-    /// For which license server.
+    /// The id of the license server that the agent reports for.
     pub server_id: i64,
-    /// On which machine.
+    /// The machine that the agent runs on.
     pub host: String,
-    /// Its version.
+    /// The agent's version.
     pub version: String,
-    /// When.
+    /// When the agent last reported, in seconds since 1970 UTC.
     pub last_report: i64,
-    /// By how many seconds its clock is ahead.
+    /// How far the agent's clock is ahead of the aggregator's, in seconds; negative if it is behind.
     pub clock_ahead: i64,
-    /// How it was.
+    /// The agent's last heartbeat; empty if none has come since the agent connected.
     pub heartbeat: Heartbeat,
 }
 
-/// All agents.
+/// Returns all agents, ordered by id.
 pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_AGENTS, &[], &mut |row| {
@@ -190,7 +190,7 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
             version: row.text(3)?.into(),
             last_report: row.int(4)?,
             clock_ahead: row.int(5)?,
-            // Written by this program; a damaged one says nothing rather than stopping the rest.
+            // This program wrote the heartbeat. A damaged one counts as empty, so that the other agents are still read.
             heartbeat: Heartbeat::decode(row.blob(6)?).unwrap_or_default(),
         });
         Ok(())
@@ -198,7 +198,7 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
     Ok(found)
 }
 
-/// All logs.
+/// Returns all logs, ordered by id.
 pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_LOGS, &[], &mut |row| {
@@ -230,12 +230,12 @@ pub fn add_log(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreEr
     connection.execute(INSERT_LOG, &values).map(drop)
 }
 
-/// Notes that the facts of a log must be made again.
+/// Marks the facts of a log to be rebuilt.
 pub fn request_rebuild(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
     connection.execute(REQUEST_REBUILD, &[log_id.into()]).map(drop)
 }
 
-/// Notes up to where the facts of a log go.
+/// Saves the state of a log's projection.
 pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
     let values = [
         log.last_line_at.into(),
@@ -247,7 +247,7 @@ pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(),
     connection.execute(UPDATE_PROJECTION, &values).map(drop)
 }
 
-/// All streams, in the order of their logs.
+/// Returns all streams, ordered by log, then by beginning.
 pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_STREAMS, &[], &mut |row| {
@@ -257,7 +257,7 @@ pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreErro
     Ok(found)
 }
 
-/// The streams of a log, in their order.
+/// Returns the streams of a log, ordered by beginning.
 pub fn streams_of_log(connection: &mut dyn Connection, log_id: i64) -> Result<Vec<Stream>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_STREAMS_OF_LOG, &[log_id.into()], &mut |row| {
@@ -281,7 +281,7 @@ fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
     })
 }
 
-/// Adds a stream, or moves its mark.
+/// Adds a stream, or updates its mark and its counts of lines.
 pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
     let values = [
         stream.id.into(),
@@ -299,7 +299,7 @@ pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(
     connection.execute(UPSERT_STREAM, &values).map(drop)
 }
 
-/// Keeps a batch. Its events before `start` are in an earlier one.
+/// Archives a batch. The events before `start` are in an earlier batch.
 pub fn archive(
     connection: &mut dyn Connection,
     id: i64,
@@ -313,7 +313,7 @@ pub fn archive(
     connection.execute(INSERT_BATCH, &values).map(drop)
 }
 
-/// Where the last batch of a stream starts, and where it ends.
+/// Returns the start and end positions of a stream's last batch; `None` if there is none.
 pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Option<(u64, u64)>, StoreError> {
     let mut found = None;
     connection.query(SELECT_LAST_BATCH, &[stream_id.into()], &mut |row| {
@@ -323,14 +323,14 @@ pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Opt
     Ok(found)
 }
 
-/// Forgets the batches of a stream from a position on.
+/// Deletes the batches of a stream and its samples of unrecognised lines, from a position on.
 pub fn drop_batches_from(connection: &mut dyn Connection, stream_id: i64, start: u64) -> Result<(), StoreError> {
     let values = [stream_id.into(), start.into()];
     connection.execute(DELETE_BATCHES, &values)?;
     connection.execute(DELETE_UNRECOGNISED, &values).map(drop)
 }
 
-/// Notes that a part of a stream is lost.
+/// Records that a part of a stream is lost.
 pub fn add_gap(
     connection: &mut dyn Connection,
     stream_id: i64,
@@ -341,10 +341,10 @@ pub fn add_gap(
     connection.execute(UPSERT_GAP, &[stream_id.into(), start.into(), end.into(), now.into()]).map(drop)
 }
 
-/// Streams with the number of their gaps.
+/// The ids of streams, each with its number of gaps.
 pub type Gaps = Vec<(i64, i64)>;
 
-/// How many gaps each stream has.
+/// Returns the number of gaps of each stream that has any.
 pub fn gaps(connection: &mut dyn Connection) -> Result<Gaps, StoreError> {
     let mut found = Vec::new();
     connection.query(COUNT_GAPS, &[], &mut |row| {
@@ -354,7 +354,7 @@ pub fn gaps(connection: &mut dyn Connection) -> Result<Gaps, StoreError> {
     Ok(found)
 }
 
-/// The highest batch id, 0 where there is none.
+/// Returns the highest batch id; 0 if there is none.
 pub fn last_batch_id(connection: &mut dyn Connection) -> Result<i64, StoreError> {
     let mut id = 0;
     connection.query(SELECT_LAST_BATCH_ID, &[], &mut |row| {
@@ -364,7 +364,7 @@ pub fn last_batch_id(connection: &mut dyn Connection) -> Result<i64, StoreError>
     Ok(id)
 }
 
-/// Gives the batches of a stream after a batch id, in the order of their positions.
+/// Calls `each` with the batches of a stream after a batch id, in the order of their positions.
 pub fn each_batch(
     connection: &mut dyn Connection,
     stream_id: i64,
@@ -380,24 +380,24 @@ pub fn each_batch(
 
 /// A sample of a line that no rule understands.
 pub struct Unrecognised {
-    /// In which stream.
+    /// The id of the stream.
     pub stream_id: i64,
-    /// Where it begins.
+    /// The position of the line in the stream, a byte offset.
     pub position: u64,
-    /// The moment of the last dated line before it.
+    /// The moment of the last dated line before this one, in seconds since 1970 UTC; 0 if there is none.
     pub previous_line_at: i64,
     /// The line.
     pub line: String,
 }
 
-/// Keeps a sample.
+/// Saves a sample, unless one of the same position is already saved.
 pub fn add_unrecognised(connection: &mut dyn Connection, sample: &Unrecognised) -> Result<(), StoreError> {
     let values =
         [sample.stream_id.into(), sample.position.into(), sample.previous_line_at.into(), (*sample.line).into()];
     connection.execute(INSERT_UNRECOGNISED, &values).map(drop)
 }
 
-/// Samples after (stream, position), in that order.
+/// Returns at most `limit` samples after the place (stream, position), ordered by stream and position.
 pub fn unrecognised(
     connection: &mut dyn Connection,
     after: (i64, i64),

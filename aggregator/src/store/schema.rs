@@ -1,4 +1,4 @@
-//! The tables, and how they came to be.
+//! The tables, and the migrations that create them.
 
 use super::engine::{Connection, Engine};
 use super::sql::statements;
@@ -11,9 +11,9 @@ statements! {
     SELECT_VERSION = "SELECT version FROM schema_version";
 }
 
-/// What each version adds to the one before. Only ever appended to.
+/// The statements that migrate each version to the next. Migrations are appended, and never changed.
 pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
-    // Who reports.
+    // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
          name        TEXT NOT NULL,
@@ -30,7 +30,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
          clock_ahead BIGINT NOT NULL,               -- seconds
          heartbeat   {blob} NOT NULL                -- a seatmeter.v1.Heartbeat
      )",
-    // What was received: the durable truth.
+    // The data received: the durable truth.
     "CREATE TABLE log (
          id             BIGINT PRIMARY KEY,
          server_id      BIGINT NOT NULL,
@@ -99,7 +99,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
          name   TEXT NOT NULL,                      -- empty: the daemon itself
          UNIQUE (daemon, name)
      )",
-    // Facts: what the batches mean. All of it can be made again from them.
+    // Facts: the projection of the batches, from which all facts can be rebuilt.
     "CREATE TABLE fact (
          log_id       BIGINT NOT NULL,
          month        BIGINT NOT NULL,              -- 12 * year + month - 1, of the billing time zone
@@ -142,7 +142,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
          value TEXT NOT NULL
      )",
 ], &[
-    // Facts of neighbouring identities share a row. They are made again from the batches.
+    // Facts of neighbouring identities share a row. The facts are rebuilt from the batches.
     "DROP TABLE fact",
     "CREATE TABLE fact (
          log_id     BIGINT NOT NULL,
@@ -154,7 +154,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
      ) {clustered}",
     "UPDATE log SET needs_refold = 1",
 ], &[
-    // The words of the field: positions are bytes, projections are rebuilt, lines without usage are ignored.
+    // Names in the words of the field: positions are bytes, projections are rebuilt, lines without usage are ignored.
     "ALTER TABLE log RENAME COLUMN folded_through TO projected_through",
     "ALTER TABLE log RENAME COLUMN needs_refold TO needs_rebuild",
     "ALTER TABLE stream RENAME COLUMN noise TO ignored",
@@ -166,7 +166,7 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
     "CREATE INDEX stream_log ON stream (log_id)",
 ]];
 
-/// Brings the tables to this version.
+/// Migrates the tables to this version.
 pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
     apply(&MIGRATIONS, engine, connection)
 }
@@ -195,15 +195,15 @@ pub(super) fn must_be_current(connection: &mut dyn Connection) -> Result<(), Sto
     }
     if found < known {
         let reason = format!(
-            "the database is of an older version (schema {found}, this version knows {known}): start or restart the \
-             aggregator, which brings it forward"
+            "the database was written by an older version (schema {found}, this version needs {known}): start or \
+             restart the aggregator, which migrates it"
         );
         return Err(StoreError::new(Failure::Permanent, reason));
     }
     Ok(())
 }
 
-/// Brings the tables to the next version, within a transaction: another process can have been faster.
+/// Migrates the tables to the next version, within a transaction. Does nothing if another process has done so already.
 fn advance(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
     let found = version(connection)?;
     let Some(migration) = migrations.get(found) else { return Ok(()) };
@@ -214,7 +214,7 @@ fn advance(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Con
     connection.execute(INSERT_VERSION, &[(found as i64 + 1).into()]).map(drop)
 }
 
-/// The version that the tables have, 0 where there are none.
+/// Returns the version of the tables; 0 if there are none.
 fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
     let mut version = 0;
     connection.query(SELECT_VERSION, &[], &mut |row| {
@@ -230,7 +230,7 @@ mod tests {
     use crate::store::received;
     use crate::store::sqlite::Sqlite;
 
-    /// A database of an older version, with data in it, brought forward.
+    /// Creates a database of an older version with data in it, and migrates it to this version.
     fn brought_forward(version: usize, data: &str) -> (tempfile::TempDir, Box<dyn Connection>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("aggregator.db");

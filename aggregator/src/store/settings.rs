@@ -9,7 +9,7 @@ statements! {
     UPSERT_SETTING = "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 }
 
-/// The value of a setting that the database keeps.
+/// Returns the value of a setting; `None` if it is not set.
 pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<String>, StoreError> {
     let mut value = None;
     connection.query(SELECT_SETTING, &[name.into()], &mut |row| {
@@ -19,7 +19,7 @@ pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<Str
     Ok(value)
 }
 
-/// Keeps a setting.
+/// Saves a setting, replacing an earlier value.
 pub fn set_setting(connection: &mut dyn Connection, name: &str, value: &str) -> Result<(), StoreError> {
     connection.execute(UPSERT_SETTING, &[name.into(), value.into()]).map(drop)
 }

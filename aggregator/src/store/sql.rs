@@ -1,10 +1,10 @@
-//! SQL that every engine understands, and what engines call by different names.
+//! SQL that every engine understands, and the dialects where engines differ.
 //!
 //! Statements are written once, in the common ground of SQLite and PostgreSQL, and listed by [`statements!`] in the
 //! module of their table, so that a test can prepare each of them on each engine. Nothing sends a statement that is not
 //! listed; builds with debug assertions refuse to.
 
-/// Names the statements of a module, and lists them.
+/// Defines a constant for each statement of a module, and lists all of them.
 macro_rules! statements {
     ($($name:ident = $sql:literal;)*) => {
         $(const $name: &str = $sql;)*
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 use super::{facts, names, received, schema, settings, usage};
 
-/// Whose words a definition is in.
+/// The dialect of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// SQLite.
@@ -29,9 +29,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// A definition in the words of the dialect. `{blob}` and `{clustered}` stand for the type of bytes, and for the wish
-    /// to keep rows in the order of their key. Texts compare byte by byte everywhere, so that every engine gives the
-    /// same order, and the same page after a page token.
+    /// Translates a definition into the dialect. `{blob}` stands for the type of bytes, `{clustered}` for rows kept in
+    /// the order of their key. Texts compare byte by byte on every engine, so that every engine returns the same order,
+    /// and the same page after a page token.
     pub fn definition(self, sql: &str) -> String {
         match self {
             Self::Sqlite => sql.replace("{blob}", "BLOB").replace("{clustered}", "WITHOUT ROWID"),
@@ -42,12 +42,12 @@ impl Dialect {
     }
 }
 
-/// Every migration in the words of a dialect, in order: what makes the tables of this version out of none.
+/// Returns every migration in a dialect, in order: the statements that create this version's tables from nothing.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
     schema::MIGRATIONS.iter().flat_map(|migration| migration.iter().map(|sql| dialect.definition(sql))).collect()
 }
 
-/// Every statement that the program sends to whichever engine.
+/// Returns every statement that the program sends, whatever the engine.
 pub fn all_statements() -> Vec<&'static str> {
     let modules = [
         schema::STATEMENTS,
@@ -60,7 +60,7 @@ pub fn all_statements() -> Vec<&'static str> {
     modules.concat()
 }
 
-/// Whether a statement is listed, is a definition, or is SQLite's own.
+/// Returns whether a statement is listed, is a definition, or is specific to SQLite.
 pub(super) fn is_known(sql: &str) -> bool {
     static KNOWN: OnceLock<HashSet<String>> = OnceLock::new();
     let known = KNOWN.get_or_init(|| {

@@ -21,7 +21,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// The database in this file, which is made at the first connection.
+    /// Returns the database in this file. The first connection creates the file.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST {
             let reason =
@@ -39,7 +39,7 @@ impl Sqlite {
         self.connect(true)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
     }
 
-    /// Whether the file is a whole database.
+    /// Checks that the file is an intact database.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let mut found = String::new();
         self.connect(false)?.query("PRAGMA integrity_check(1)", &[], &mut |row| {
@@ -85,7 +85,7 @@ struct SqliteConnection {
 }
 
 impl SqliteConnection {
-    /// Names the disk where it is full.
+    /// Returns the outcome unchanged. If the disk is full, its error names the disk.
     fn named<T>(path: &Path, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.map_err(|error| match error.failure {
             Failure::DiskFull => StoreError::new(Failure::DiskFull, disk_full(path)),
@@ -154,7 +154,7 @@ impl Connection for SqliteConnection {
 
     fn rollback(&mut self) {
         if !self.connection.is_autocommit() {
-            // Where even this fails, the connection is dropped by the caller that saw the error before.
+            // If the rollback fails too, the caller that saw the earlier error drops the connection.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
     }

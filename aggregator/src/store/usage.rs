@@ -1,4 +1,4 @@
-//! What was done with each feature: sums and sets of people by month, and concurrency by hour.
+//! The usage of each feature: sums and sets of identities by month, and peaks by hour.
 
 use roaring::RoaringBitmap;
 
@@ -31,41 +31,41 @@ statements! {
          FROM usage WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id";
 }
 
-/// What was done with one feature in one month, by one log.
+/// The usage of one feature, in one month, from one log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Checkout lines.
+    /// The number of checkout lines.
     pub outs: u64,
-    /// Checkin lines.
+    /// The number of checkin lines.
     pub ins: u64,
-    /// Denial lines.
+    /// The number of denial lines.
     pub denial_lines: u64,
-    /// Denials, retries folded.
+    /// The number of denials; a retry counts with the denial that it repeats.
     pub denials: u64,
-    /// Seconds in which seats were held, times the seats.
+    /// The seats times the seconds they were held.
     pub seat_seconds: u64,
     /// The most seats in use at once.
     pub peak: u64,
-    /// When that was reached first.
+    /// The first moment of the peak, in seconds since 1970 UTC; 0 if no seat was in use.
     pub peak_at: i64,
     /// Identities that held a seat.
     pub held: RoaringBitmap,
     /// Identities that checked out.
     pub checked_out: RoaringBitmap,
-    /// Devices that seats were held on.
+    /// Devices on which seats were held.
     pub devices: RoaringBitmap,
 }
 
-/// Log, month, feature.
+/// The id of the log, the number of the month and the id of the feature.
 pub type UsageKey = (i64, i32, u32);
 
-/// Log, hour, feature.
+/// The id of the log, the hour (in hours since 1970 UTC) and the id of the feature.
 pub type HourKey = (i64, i64, u32);
 
-/// An hour's most seats in use, and when that was reached first.
+/// The peak of an hour: the most seats in use, and the first moment when they were.
 pub type Peak = (HourKey, (u64, i64));
 
-/// Rows are handed to the database in portions of this many, so that their values take little memory.
+/// The number of rows handed to the database at a time, so that their values take little memory.
 const PORTION: usize = 4096;
 
 fn bytes_of(bitmap: &RoaringBitmap) -> Vec<u8> {
@@ -84,7 +84,7 @@ fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
     })
 }
 
-/// Writes what a feature's usage now is.
+/// Writes the usage of a feature, replacing the stored usage.
 pub fn put_usage(connection: &mut dyn Connection, key: UsageKey, usage: &Usage) -> Result<(), StoreError> {
     let (held, checked_out, devices) = (bytes_of(&usage.held), bytes_of(&usage.checked_out), bytes_of(&usage.devices));
     let values = [
@@ -122,7 +122,7 @@ fn usage_of(row: &dyn super::engine::Row) -> Result<(UsageKey, Usage), StoreErro
     Ok((key, usage))
 }
 
-/// What a feature's usage is.
+/// Returns the usage of a feature; empty if none is stored.
 pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, StoreError> {
     let mut found = Usage::default();
     connection.query(SELECT_USAGE, &[key.1.into(), key.0.into(), key.2.into()], &mut |row| {
@@ -132,7 +132,7 @@ pub fn usage(connection: &mut dyn Connection, key: UsageKey) -> Result<Usage, St
     Ok(found)
 }
 
-/// The usage of all features in a range of months, both included.
+/// Returns the usage of all features in a range of months, both included.
 pub fn usage_of_months(
     connection: &mut dyn Connection,
     from: i32,
@@ -146,7 +146,7 @@ pub fn usage_of_months(
     Ok(found)
 }
 
-/// The first and the last month with any usage.
+/// Returns the first and the last month with any usage; `None` if no month has any.
 pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, StoreError> {
     let mut found = None;
     connection.query(SELECT_MONTHS, &[], &mut |row| {
@@ -156,7 +156,7 @@ pub fn months(connection: &mut dyn Connection) -> Result<Option<(i32, i32)>, Sto
     Ok(found.filter(|(first, _)| *first >= 0))
 }
 
-/// Raises the peaks of hours.
+/// Raises the stored peaks of hours where the new peaks are higher.
 pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<(), StoreError> {
     let mut values = Vec::new();
     for portion in peaks.chunks(PORTION) {
@@ -169,7 +169,7 @@ pub fn raise_peaks(connection: &mut dyn Connection, peaks: &[Peak]) -> Result<()
     Ok(())
 }
 
-/// The peaks of a log's hours in a range, the last one not included.
+/// Returns the peaks of a log's hours in a range, the last one excluded.
 pub fn peaks(
     connection: &mut dyn Connection,
     log_id: i64,
@@ -184,7 +184,7 @@ pub fn peaks(
     Ok(found)
 }
 
-/// Forgets all usage of a log.
+/// Deletes all usage of a log.
 pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
     for sql in [DELETE_USAGE, DELETE_PEAKS] {
         connection.execute(sql, &[log_id.into()])?;

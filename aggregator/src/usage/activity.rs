@@ -1,4 +1,4 @@
-//! What the logs say, without any rule: the figures of `seatmeter-agent scan`, by license server.
+//! The figures of the logs, without any rule: those of `seatmeter-agent scan`, by license server.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::names::{self, Feature};
 use crate::store::usage::{self, Usage};
 
-/// The usage of one feature in one month, as one license server's logs have it.
+/// The usage of one feature in one month, from the logs of one license server.
 #[derive(Clone, Debug)]
 pub struct Activity {
     /// The license server.
@@ -23,9 +23,9 @@ pub struct Activity {
     pub daemon: String,
     /// The feature.
     pub feature: String,
-    /// User names, ignoring case, that checked out.
+    /// The number of user names, ignoring case, that checked out a seat.
     pub users_checked_out: u64,
-    /// User names, ignoring case, that held a seat.
+    /// The number of user names, ignoring case, that held a seat.
     pub users_held: u64,
     /// Checkout lines.
     pub checkouts: u64,
@@ -36,7 +36,8 @@ pub struct Activity {
 }
 
 impl UsageQuestions {
-    /// The activity of all license servers or one, in all months or one: by license server, month, daemon and feature.
+    /// Returns the activity of one license server, or of all if the name is empty; in one month, or in all if `month`
+    /// is `None`. Ordered by license server, month, daemon and feature.
     pub fn activity(&self, license_server: &str, month: Option<Month>) -> Result<Vec<Activity>, UsageError> {
         if let Some(month) = month {
             self.refuse_future(month)?;
@@ -74,7 +75,7 @@ impl UsageQuestions {
         })?
     }
 
-    /// The months to look at: the one asked for, or from the first month of facts through the last one of anything.
+    /// Returns the first and the last month to read: the month asked for, or all months with facts or open sessions.
     fn range(&self, fleet: &FleetSnapshot, asked: Option<Month>, facts: Option<(i32, i32)>) -> Option<(Month, Month)> {
         if let Some(month) = asked {
             return Some((month, month));
@@ -89,7 +90,7 @@ impl UsageQuestions {
 }
 
 impl Activity {
-    /// The order of rows.
+    /// Returns the key by which rows are ordered.
     pub fn key(&self) -> (&str, Month, &str, &str) {
         (&self.license_server, self.month, &self.daemon, &self.feature)
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::store::names::Feature;
 
-/// What Citrix's license servers hand out.
+/// The built-in entries: the features of Citrix license servers.
 const CITRIX: &str = include_str!("citrix.toml");
 
 /// A catalogue file.
@@ -36,23 +36,23 @@ struct NeverCounted {
     features: Vec<String>,
 }
 
-/// What is sold and reported.
+/// A SKU: the unit that is sold and reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sku {
-    /// Its id, a text: leading zeros matter.
+    /// The id. It is a text, since leading zeros matter.
     pub id: String,
-    /// What it is called.
+    /// The product's name; the feature's code if the catalogue has no entry.
     pub product: String,
-    /// Whether the catalogue has an entry for it.
+    /// Whether the catalogue has an entry for the SKU.
     pub catalogued: bool,
-    /// Whether it is of a concurrent model: its people are no license figure.
+    /// Whether the SKU is licensed by concurrent use. Its number of people is then no license figure.
     pub concurrent: bool,
 }
 
 /// A catalogue that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
-    /// The text is not what it should be.
+    /// The text is not a valid catalogue.
     #[error(transparent)]
     Syntax(#[from] toml::de::Error),
     /// One feature is in two SKUs, so that its users would count for one of them by chance.
@@ -60,11 +60,11 @@ pub enum CatalogueError {
     MappedTwice {
         /// The feature.
         feature: String,
-        /// Its daemon.
+        /// The feature's vendor daemon.
         daemon: String,
-        /// The SKU that has it first.
+        /// The id of the SKU that lists the feature first.
         first: String,
-        /// The SKU that has it again.
+        /// The id of the SKU that lists the feature again.
         second: String,
     },
 }
@@ -77,7 +77,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The built-in entries, and over them those of a file's text.
+    /// Returns a catalogue of the built-in entries, overridden by the entries in the text of a catalogue file.
     pub fn with(text: &str) -> Result<Self, CatalogueError> {
         let mut catalogue = Self::default();
         catalogue.add(CITRIX)?;
@@ -111,13 +111,14 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The ids of all SKUs that have an entry.
+    /// Returns the ids of all SKUs that have an entry.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.skus.values().map(|sku| sku.id.as_str())
     }
 
-    /// The SKU of each feature, by the feature's id. What never counts has none. A feature without an entry is a SKU of
-    /// its own, named by its code, and by its daemon too where two daemons have a feature of one name.
+    /// Returns the SKU of each feature, by the feature's id. A feature that never counts has none. A feature without an
+    /// entry is its own SKU: the id is the feature's code, followed by the vendor daemon if an earlier daemon has a
+    /// feature of the same code.
     pub fn assign(&self, features: &[Feature]) -> HashMap<u32, Sku> {
         let mut first_daemon: HashMap<&str, &str> = HashMap::new();
         features

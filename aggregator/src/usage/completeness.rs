@@ -10,7 +10,7 @@ use crate::store::received::{Agent, LicenseServer};
 /// How complete a month is, for all license servers that a question selects.
 #[derive(Clone, Debug, Default)]
 pub struct Completeness {
-    /// Each license server, by name.
+    /// The license servers selected, ordered by name.
     pub servers: Vec<ServerCompleteness>,
 }
 
@@ -21,62 +21,62 @@ pub struct ServerCompleteness {
     pub server_id: i64,
     /// The license server's name.
     pub license_server: String,
-    /// The last dated line of its logs, in seconds since 1970 UTC.
+    /// The moment of the last dated line in its logs, in seconds since 1970 UTC; `None` if there is none.
     pub reported_through: Option<i64>,
-    /// Whether a log of it reaches into the month.
+    /// Whether its logs cover any part of the month.
     pub has_reported: bool,
-    /// What is missing. Nothing is, where this is empty.
+    /// The reasons why the month is incomplete; empty if nothing is known to be missing.
     pub reasons: Vec<Reason>,
 }
 
-/// Something that a license server's month lacks.
+/// A reason why a license server's month is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No line has been received.
     NothingReceived,
     /// The logs begin after the month.
     BeginsAfterMonth,
-    /// The logs begin within the month, at this moment.
+    /// The logs begin within the month, at this moment (seconds since 1970 UTC).
     BeginsLate(i64),
-    /// The last line read is of this moment.
+    /// The logs end too early; the last line read has this moment (seconds since 1970 UTC).
     EndsEarly(i64),
     /// The figures are being rebuilt.
     Rebuilding,
-    /// So many parts of the logs were gone before they could be read.
+    /// Parts of the logs were gone before they could be read; this is their number.
     Gaps(u64),
-    /// So many lines have no date yet.
+    /// Lines have no date yet; this is their number.
     UndatedLines(u64),
     /// A source cannot be read.
     Source {
         /// The log.
         log: String,
-        /// Why not.
+        /// The state of the source, as the agent reports it.
         state: SourceState,
-        /// What the agent's system said: for people.
+        /// The error text of the agent's operating system, for people; empty if there is none.
         detail: String,
     },
 }
 
 impl Completeness {
-    /// Whether nothing is known to be missing.
+    /// Returns whether there is a license server and nothing is known to be missing.
     pub fn is_complete(&self) -> bool {
         !self.servers.is_empty() && self.servers.iter().all(ServerCompleteness::is_complete)
     }
 
-    /// Whether any license server has reported in the month.
+    /// Returns whether any license server has reported in the month.
     pub fn has_reported(&self) -> bool {
         self.servers.iter().any(|server| server.has_reported)
     }
 }
 
 impl ServerCompleteness {
-    /// Whether nothing is known to be missing.
+    /// Returns whether nothing is known to be missing.
     pub fn is_complete(&self) -> bool {
         self.reasons.is_empty()
     }
 }
 
-/// How complete a month is at the moment `now` (seconds since 1970 UTC), for all license servers or only one.
+/// Returns how complete a month is at the moment `now` (seconds since 1970 UTC), for all license servers or `only` one.
 pub fn completeness(
     fleet: &FleetSnapshot,
     only: Option<i64>,
@@ -127,7 +127,7 @@ fn of_server(
     }
 }
 
-/// What an agent says that it cannot deliver.
+/// Returns the reasons that an agent gives in its heartbeat.
 fn of_agent(agent: &Agent) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if agent.heartbeat.undated_lines > 0 {

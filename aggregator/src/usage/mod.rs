@@ -1,16 +1,17 @@
 //! Questions about usage, and the rules by which they are answered.
 //!
-//! Facts say who held what, where and when. Who is one person ([`people`]), what is sold ([`catalogue`]) and what counts
-//! ([`rules`]) are rules, applied when a question is asked: a changed rule changes every answer at once, and no fact.
+//! Facts record which identity used which feature, on which license server and when. Which identities are one person
+//! ([`people`]), which SKU a feature belongs to ([`catalogue`]) and who counts ([`rules`]) are rules. The rules are
+//! applied when a question is asked: a changed rule changes every answer at once, and no fact.
 //!
 //! | module | one idea |
 //! |---|---|
 //! | [`monthly`] | unique users by SKU, in a month and over months |
 //! | [`peak`] | the most seats in use at once |
-//! | [`users`] | the people behind a number |
-//! | [`activity`] | what the logs say, without any rule |
+//! | [`users`] | the people behind a number of unique users |
+//! | [`activity`] | the figures of the logs, without any rule |
 //! | [`completeness`] | what is known to be missing |
-//! | [`open_sessions`] | usage that no fact has yet |
+//! | [`open_sessions`] | usage that no fact contains yet |
 
 pub mod activity;
 pub mod catalogue;
@@ -75,13 +76,13 @@ impl From<UnknownServer> for UsageError {
 /// The part of the usage that a question is about.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this license server, whatever the case of its name. Empty is all.
+    /// The name of the license server, ignoring case; empty selects all.
     pub license_server: String,
-    /// Only this SKU, whatever the case of its id. Empty is all.
+    /// The id of the SKU, ignoring case; empty selects all.
     pub sku: String,
 }
 
-/// A filter whose names were found.
+/// A filter, resolved to known names. `None` selects all.
 struct Selection {
     server: Option<LicenseServer>,
     sku: Option<String>,
@@ -98,7 +99,7 @@ impl Selection {
     }
 }
 
-/// The SKU of each feature, by the feature's id. What never counts has none.
+/// The SKU of each feature, by the feature's id. A feature that never counts has none.
 type Skus = HashMap<u32, Sku>;
 
 /// Answers questions about usage.
@@ -111,13 +112,13 @@ pub struct UsageQuestions {
 }
 
 impl UsageQuestions {
-    /// Answers from this store, by these rules, with the days of this calendar.
+    /// Creates the questions over a store, answered by these rules and with the days of this calendar.
     pub fn new(store: Store, calendar: Calendar, rules: Rules) -> Self {
         let people = Arc::new(RwLock::new(People::new(rules.identity.clone())));
         Self { store, calendar, rules: Arc::new(rules), people }
     }
 
-    /// The rules behind the answers.
+    /// Returns the rules behind the answers.
     pub fn basis(&self) -> Basis {
         Basis {
             time_zone: self.calendar.zone().iana_name().unwrap_or("UTC").to_owned(),
@@ -127,12 +128,12 @@ impl UsageQuestions {
         }
     }
 
-    /// The current month, in the billing time zone.
+    /// Returns the current month, in the billing time zone.
     pub fn current_month(&self) -> Month {
         self.calendar.clone().month(now())
     }
 
-    /// How complete a month is, for the license servers that a filter selects.
+    /// Returns how complete a month is, for one license server, or for all if the name is empty.
     pub fn completeness(&self, month: Month, license_server: &str) -> Result<Completeness, UsageError> {
         self.refuse_future(month)?;
         let fleet = self.store.read(FleetSnapshot::read)?;
@@ -151,7 +152,7 @@ impl UsageQuestions {
         let new = names::names_from(connection, NameKind::Identity, next)?;
         if !new.is_empty() {
             let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
-            // Another question may have added some of them meanwhile.
+            // Another question may have added some of these identities meanwhile.
             let next = people.next_identity();
             people.add(new.into_iter().filter(|name| name.id >= next).collect());
         }
@@ -173,7 +174,7 @@ impl UsageQuestions {
         known.dedup();
         let key = fold_case(&filter.sku);
         let alike: Vec<&str> = known.into_iter().filter(|id| fold_case(id) == key).collect();
-        // Codes can differ in case alone: then only the exact one is meant.
+        // If several ids differ only in case, only the exact spelling selects one.
         let found = alike.iter().find(|id| **id == filter.sku).or(if alike.len() == 1 { alike.first() } else { None });
         if let Some(id) = found {
             return Ok(Selection { server, sku: Some((*id).to_owned()) });

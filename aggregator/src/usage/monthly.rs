@@ -25,17 +25,17 @@ pub struct SkuUsage {
     pub month: Month,
     /// The SKU.
     pub sku: Sku,
-    /// The license server, where the question names one or asks for rows by server.
+    /// The license server; `None` if the row covers all and the question does not ask for rows by server.
     pub license_server: Option<String>,
-    /// People who count.
+    /// The number of people who count.
     pub unique_users: u64,
-    /// Hosts on which seats were held.
+    /// The number of hosts on which seats were held.
     pub devices: u64,
-    /// Checkout lines.
+    /// The number of checkout lines.
     pub checkouts: u64,
-    /// Denials, retries folded.
+    /// The number of denials; a retry counts with the denial that it repeats.
     pub denials: u64,
-    /// Denial lines as they stand in the logs.
+    /// The number of denial lines in the logs, retries included.
     pub denial_lines: u64,
     /// Seats times the seconds they were held.
     pub seat_seconds: u64,
@@ -49,18 +49,18 @@ pub struct SkuUsage {
 
 /// The answer for a month.
 pub struct MonthlyUsage {
-    /// By SKU, then by license server.
+    /// The rows, ordered by SKU, then by license server.
     pub rows: Vec<SkuUsage>,
-    /// People who count in any row, each once.
+    /// The number of people who count in any row, each counted once.
     pub total_users: u64,
     /// How complete the month is, for the license servers selected.
     pub completeness: Completeness,
-    /// The last month with any usage.
+    /// The last month with any usage; `None` if no month has any.
     pub latest_month: Option<Month>,
 }
 
 impl UsageQuestions {
-    /// The usage of a month, by SKU, or by SKU and license server.
+    /// Returns the usage of a month, by SKU, or by SKU and license server.
     pub fn monthly(&self, month: Month, filter: &Filter, by_server: bool) -> Result<MonthlyUsage, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
@@ -82,7 +82,8 @@ impl UsageQuestions {
         })?
     }
 
-    /// The usage of a range of months, both included: by SKU, then by month, with a row for every month.
+    /// Returns the usage of a range of months, both included, ordered by SKU, then by month. Every SKU has a row for
+    /// every month.
     pub fn trend(&self, from: Month, through: Month, filter: &Filter) -> Result<Vec<SkuUsage>, UsageError> {
         self.refuse_future(through)?;
         self.store.read(|connection| {
@@ -111,13 +112,13 @@ impl UsageQuestions {
         })?
     }
 
-    /// The number of people in any of these sets of identities, each person once.
+    /// Returns the number of people in any of these sets of identities, each person counted once.
     fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
         let all = sets.fold(RoaringBitmap::new(), |all, set| all | set);
         self.people.read().unwrap_or_else(PoisonError::into_inner).count(&all)
     }
 
-    /// The usage selected, by month, SKU and, where asked for, license server.
+    /// Returns the selected usage by SKU, month and, if asked for, license server.
     fn groups(
         &self,
         connection: &mut dyn Connection,
@@ -158,7 +159,7 @@ impl UsageQuestions {
 /// SKU, month and license server.
 type GroupKey = (String, Month, Option<String>);
 
-/// What makes up a row.
+/// The usage that makes up a row.
 struct Group {
     sku: Sku,
     sum: Usage,
@@ -183,7 +184,7 @@ impl Group {
         unite(&mut sum.devices, usage.devices);
     }
 
-    /// The identities that count.
+    /// Returns the identities that count by a rule.
     fn who(&self, rule: PersonRule) -> &RoaringBitmap {
         match rule {
             PersonRule::Held => &self.sum.held,
@@ -209,19 +210,19 @@ impl Group {
     }
 }
 
-/// The union, without a copy where one of the two is empty.
+/// Adds the set `other` to `sum`. Moves it instead of merging if `sum` is empty.
 pub(super) fn unite(sum: &mut RoaringBitmap, other: RoaringBitmap) {
     if sum.is_empty() { *sum = other } else { *sum |= other }
 }
 
-/// Whether something is complete, and whether it has reported.
+/// Whether one or several license servers are complete, and whether any has reported, for a month.
 type Verdict = (bool, bool);
 
-/// How complete the rows of a month are.
+/// The completeness of the rows of one month.
 struct Judgement {
-    /// For rows of all license servers selected.
+    /// The verdict for rows over all selected license servers.
     overall: Verdict,
-    /// For rows of one license server, by its name.
+    /// The verdict for rows of one license server, by the server's name.
     by_server: HashMap<String, Verdict>,
 }
 
@@ -238,7 +239,8 @@ impl Judgement {
         Self { by_server, ..Self::overall(completeness) }
     }
 
-    /// Says of a row how complete it is. What has figures has reported, whatever a clock that was set back suggests.
+    /// Sets whether a row is complete and reported. A row with figures counts as reported, even if a clock that was set
+    /// back suggests otherwise.
     fn pass_on(&self, row: &mut SkuUsage) {
         let own = row.license_server.as_ref().and_then(|name| self.by_server.get(name));
         let (is_complete, has_reported) = *own.unwrap_or(&self.overall);
@@ -247,7 +249,7 @@ impl Judgement {
     }
 }
 
-/// Fills each SKU's rows up to one for every month of a range. They come by SKU, then by month.
+/// Adds an empty row for each month of a range that a SKU has no row for. The rows are ordered by SKU, then by month.
 fn with_every_month(rows: Vec<SkuUsage>, from: Month, through: Month) -> Vec<SkuUsage> {
     let mut filled: Vec<SkuUsage> = Vec::new();
     for rows in rows.chunk_by(|a, b| a.sku.id == b.sku.id) {

@@ -1,4 +1,4 @@
-//! The usage of sessions that are still open: no fact has it yet.
+//! The usage of sessions that are still open, which no fact contains yet.
 
 use hashbrown::HashMap;
 use seatmeter_count::{Calendar, Month};
@@ -11,26 +11,26 @@ use crate::store::usage::{self, Usage, UsageKey};
 
 /// The part of an open session that lies in a month.
 pub struct OpenPart {
-    /// The log.
+    /// The id of the log.
     pub log_id: i64,
     /// The session.
     pub session: StoredSession,
-    /// The first moment in the month, in seconds since 1970 UTC.
+    /// The first moment of the session within the month, in seconds since 1970 UTC.
     pub from: i64,
-    /// The last moment in the month.
+    /// The last moment of the session within the month, in seconds since 1970 UTC.
     pub through: i64,
-    /// The end of the part: that of what is known of the session, or that of the month.
+    /// The end of the part: the last known moment of the session, or the end of the month if that is earlier.
     until: i64,
 }
 
 impl OpenPart {
-    /// Seats times the seconds they were held.
+    /// Returns the seats times the seconds they were held.
     pub fn seat_seconds(&self) -> u64 {
         (self.until - self.from).max(0) as u64 * u64::from(self.session.seats)
     }
 }
 
-/// The parts of all open sessions that lie in a month.
+/// Returns the parts of all open sessions that lie in a month.
 pub fn open_in(fleet: &FleetSnapshot, month: Month, calendar: &Calendar) -> Vec<OpenPart> {
     let (start, end) = (calendar.start_of(month), calendar.start_of(month.next()));
     let mut parts = Vec::new();
@@ -47,7 +47,7 @@ pub fn open_in(fleet: &FleetSnapshot, month: Month, calendar: &Calendar) -> Vec<
     parts
 }
 
-/// The usage of all features in a range of months, open sessions included; by month, log and feature.
+/// Returns the usage of all features in a range of months, open sessions included. Ordered by month, log and feature.
 pub fn usages(
     connection: &mut dyn Connection,
     fleet: &FleetSnapshot,

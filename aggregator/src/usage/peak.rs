@@ -9,20 +9,20 @@ use crate::store::usage::{self, UsageKey};
 /// The most seats in use at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peak {
-    /// The seats.
+    /// The number of seats.
     pub seats: u64,
     /// The first moment of the peak, in seconds since 1970 UTC; 0 where no seat was in use.
     pub at: i64,
-    /// Whether the number is exact, or an upper bound.
+    /// `true` if the number of seats is exact, `false` if it is an upper bound.
     pub is_exact: bool,
 }
 
 impl Peak {
-    /// No seat was in use.
+    /// The peak if no seat was in use.
     pub const NONE: Self = Self { seats: 0, at: 0, is_exact: true };
 }
 
-/// What several features of several logs come to within one hour.
+/// The sum of the peaks of several features and logs within one hour.
 #[derive(Default)]
 struct Hour {
     sum: u64,
@@ -31,8 +31,8 @@ struct Hour {
     parts: u32,
 }
 
-/// The peak of features of logs within a range of hours, the last one excluded. One feature of one log has an exact peak;
-/// of several, the largest sum of their peaks within one hour is what their true peak does not exceed.
+/// Returns the peak of features of logs within a range of hours, the last one excluded. The peak of one feature of one
+/// log is exact. For several, the result is an upper bound: the largest sum of their peaks within one hour.
 pub(super) fn peak(
     connection: &mut dyn Connection,
     (from, until): (i64, i64),

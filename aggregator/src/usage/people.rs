@@ -1,4 +1,4 @@
-//! Who is the same person: rules about identities, applied when a question is asked.
+//! Maps identities to people, by rules that are applied when a question is asked.
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -7,31 +7,32 @@ use serde::Deserialize;
 
 use crate::store::names::Name;
 
-/// What the domain of a user name means for who somebody is.
+/// How the domains of user names decide which identities are the same person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DomainRule {
     /// `jo@a.com` and `jo@b.com` are two people.
     #[default]
     Keep,
-    /// They are one: domains are cut off, as Citrix license servers do by default.
+    /// `jo@a.com` and `jo@b.com` are one person: domains are cut off, as Citrix license servers do by default.
     Truncate,
-    /// They are one where the map gives both domains one name; a domain mapped to nothing is cut off.
+    /// `jo@a.com` and `jo@b.com` are one person if the map gives both domains the same name. A domain that is mapped to
+    /// an empty name is cut off.
     Map,
 }
 
-/// The rules by which identities are people.
+/// The rules that map identities to people.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityRules {
-    /// What domains mean.
+    /// The rule for domains.
     pub domains: DomainRule,
-    /// Domains by other names; keys and values with case folded.
+    /// The new name of each domain, for [`DomainRule::Map`]; keys and values are case-folded.
     pub map: HashMap<String, String>,
 }
 
 impl IdentityRules {
-    /// The person that a name with case folded means: a text that is equal for equal people of a realm.
-    /// `DOMAIN\user` is `user@domain`.
+    /// Returns the key of the person behind a case-folded user name. Two names of a realm are the same person if their
+    /// keys are equal. `DOMAIN\user` is the same as `user@domain`.
     fn person(&self, key: &str) -> String {
         let (user, domain) = split(key);
         let domain = match self.domains {
@@ -43,7 +44,7 @@ impl IdentityRules {
     }
 }
 
-/// User and domain of a name. What has neither form is a user alone.
+/// Splits `DOMAIN\user` or `user@domain` into user and domain. A name of neither form is a user with an empty domain.
 fn split(name: &str) -> (&str, &str) {
     if let Some((domain, user)) = name.split_once('\\')
         && !user.is_empty()
@@ -62,20 +63,20 @@ fn split(name: &str) -> (&str, &str) {
 pub struct Person {
     /// The realm.
     pub realm: String,
-    /// The name by the rules, with case folded.
+    /// The name of the person by the identity rules, case-folded.
     pub key: String,
-    /// The identities, by their ids.
+    /// The ids of the person's identities.
     pub identities: Vec<u32>,
 }
 
-/// An identity, and the person it is.
+/// An identity's name, and the index of its person.
 #[derive(Debug)]
 struct Identity {
     name: String,
     person: u32,
 }
 
-/// The people that identities are. Grows with them: an identity never changes.
+/// All people with their identities. Identities are only added; they never change.
 #[derive(Debug, Default)]
 pub struct People {
     rules: IdentityRules,
@@ -86,17 +87,17 @@ pub struct People {
 }
 
 impl People {
-    /// Nobody yet, by these rules.
+    /// Creates an empty set of people with these rules.
     pub fn new(rules: IdentityRules) -> Self {
         Self { rules, ..Self::default() }
     }
 
-    /// The lowest id that an identity can have that is not known yet.
+    /// Returns the lowest id that a new identity can have.
     pub fn next_identity(&self) -> u32 {
         self.next_identity
     }
 
-    /// Adds identities, which come in the order of their ids.
+    /// Adds identities, which must be ordered by id.
     pub fn add(&mut self, names: Vec<Name>) {
         for name in names {
             let key = (name.realm.clone(), self.rules.person(&name.key));
@@ -110,29 +111,29 @@ impl People {
         }
     }
 
-    /// The name of an identity, as first written.
+    /// Returns the name of an identity, as first written; empty if the identity is unknown.
     pub fn name(&self, identity: u32) -> &str {
         self.identities.get(&identity).map_or("", |identity| &identity.name)
     }
 
-    /// A person.
+    /// Returns the person at an index.
     pub fn get(&self, person: u32) -> &Person {
         &self.people[person as usize]
     }
 
-    /// The people that these identities are.
+    /// Returns the people behind these identities.
     pub fn of(&self, identities: &RoaringBitmap) -> RoaringBitmap {
         identities.iter().filter_map(|identity| Some(self.identities.get(&identity)?.person)).collect()
     }
 
-    /// How many people these identities are.
+    /// Returns the number of people behind these identities.
     pub fn count(&self, identities: &RoaringBitmap) -> u64 {
-        // Where everybody has one identity, nobody needs to be looked up.
+        // If every person has exactly one identity, no look-up is needed.
         if self.people.len() == self.identities.len() { identities.len() } else { self.of(identities).len() }
     }
 }
 
-/// Domains as the rules need them.
+/// Returns the map with keys and values case-folded, as [`IdentityRules::map`] needs them.
 pub fn domain_map(map: impl IntoIterator<Item = (String, String)>) -> HashMap<String, String> {
     map.into_iter().map(|(from, to)| (fold_case(&from).into_owned(), fold_case(&to).into_owned())).collect()
 }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        /// Cutting domains off never makes more people of the same names, and everybody is somebody.
+        /// Cutting off domains never increases the number of people, and every identity belongs to exactly one person.
         #[test]
         fn truncation_only_unites(names in prop::collection::hash_set("[ab]{1,2}(@[cd])?|[cd]\\\\[ab]", 0..20)) {
             let names: Vec<(&str, &str)> = names.iter().map(|name| ("", name.as_str())).collect();

@@ -9,10 +9,10 @@ use super::people::{DomainRule, IdentityRules};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonRule {
-    /// Everyone who held a seat at any moment of it.
+    /// Everyone who held a seat at any moment of the month.
     #[default]
     Held,
-    /// Everyone who checked a seat out in it.
+    /// Everyone who checked out a seat in the month.
     CheckedOut,
 }
 
@@ -21,23 +21,23 @@ pub enum PersonRule {
 pub struct Basis {
     /// The IANA name of the time zone of days and months.
     pub time_zone: String,
-    /// Who counts.
+    /// The rule that says who counts.
     pub person: PersonRule,
-    /// What domains mean.
+    /// The rule for the domains of user names.
     pub domains: DomainRule,
-    /// A name that changes whenever the rules or the catalogue do.
+    /// The version of the rules, which changes whenever the rules or the catalogue change.
     pub version: String,
 }
 
-/// All rules.
+/// All rules by which questions are answered.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Who is one person.
+    /// The rules that map identities to people.
     pub identity: IdentityRules,
-    /// Who counts.
+    /// The rule that says who counts.
     pub person: PersonRule,
-    /// What is sold.
+    /// The catalogue, which maps features to SKUs.
     pub catalogue: Catalogue,
-    /// Changes with every change of the above.
+    /// The version, which changes with every change of the rules above.
     pub version: String,
 }

@@ -1,4 +1,4 @@
-//! The people behind a number.
+//! The people behind a number of unique users.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -25,27 +25,27 @@ pub struct UserUsage {
     pub person: String,
     /// The realm.
     pub realm: String,
-    /// The names that the sources wrote.
+    /// The user names as the logs wrote them.
     pub identities: Vec<String>,
     /// The ids of the SKUs used.
     pub skus: Vec<String>,
-    /// What the person did.
+    /// The person's figures over all selected SKUs.
     pub figures: FactFigures,
 }
 
 /// A page of people.
 pub struct UsersPage {
-    /// In the order of realm and name.
+    /// The people on this page, ordered by realm and name.
     pub users: Vec<UserUsage>,
     /// The person after whom the next page begins; `None` on the last page.
     pub next: Option<(String, String)>,
-    /// How many there are on all pages.
+    /// The number of people on all pages.
     pub total: u64,
     /// How complete the month is, for the license servers selected.
     pub completeness: Completeness,
 }
 
-/// What a person did, as facts are put together.
+/// The usage of one person, summed over facts and open sessions.
 struct Sum {
     figures: FactFigures,
     skus: BTreeSet<String>,
@@ -58,12 +58,12 @@ struct UserList {
     who: RoaringBitmap,
     /// The people, by realm and name.
     order: Vec<u32>,
-    /// The parts of open sessions of the features wanted, by identity.
+    /// The parts of the open sessions of the wanted features, by identity.
     open: HashMap<u32, Vec<OpenPart>>,
     completeness: Completeness,
 }
 
-/// The usage of one feature that the filter lets through: its SKU, and the identities that count.
+/// A feature in a log and a month that matches the filter, with its SKU and the identities that count.
 struct Wanted {
     key: UsageKey,
     sku: String,
@@ -71,7 +71,7 @@ struct Wanted {
 }
 
 impl UsageQuestions {
-    /// A page of the people who used SKUs in a month, after this one.
+    /// Returns a page of the people who used SKUs in a month. The page begins after the realm and name in `after`.
     pub fn users(
         &self,
         month: Month,
@@ -100,7 +100,8 @@ impl UsageQuestions {
         })?
     }
 
-    /// Hands on all people who used SKUs in a month, in pages of one consistent state, until a page is not wanted.
+    /// Calls `wants_more` with all people who used SKUs in a month, page by page, from one consistent state. Stops when
+    /// `wants_more` returns `false`.
     pub fn each_page_of_users(
         &self,
         month: Month,
@@ -153,7 +154,7 @@ impl UsageQuestions {
         Ok(Ok(UserList { wanted, who, order, open, completeness }))
     }
 
-    /// The usage of a part of the people.
+    /// Returns the usage of the people in a range of the list.
     fn users_of(
         &self,
         connection: &mut dyn Connection,
@@ -205,7 +206,7 @@ impl UsageQuestions {
         Ok(wanted)
     }
 
-    /// Adds a session that is still open.
+    /// Adds the part of an open session to a person's sum.
     fn add_open(&self, part: &OpenPart, sum: &mut Sum) {
         let mut calendar = self.calendar.clone();
         let span = calendar.span(part.from);
@@ -214,7 +215,7 @@ impl UsageQuestions {
     }
 }
 
-/// The open sessions of the features wanted, by identity.
+/// Returns the parts of the open sessions of the wanted features, by identity.
 fn open_by_identity(wanted: &[Wanted], parts: Vec<OpenPart>) -> HashMap<u32, Vec<OpenPart>> {
     let features: HashSet<(i64, u32)> = wanted.iter().map(|wanted| (wanted.key.0, wanted.key.2)).collect();
     let mut open: HashMap<u32, Vec<OpenPart>> = HashMap::new();
@@ -226,7 +227,7 @@ fn open_by_identity(wanted: &[Wanted], parts: Vec<OpenPart>) -> HashMap<u32, Vec
     open
 }
 
-/// Realm and name, by which people are ordered.
+/// Returns the realm and the name of a person, by which people are ordered.
 fn key(people: &People, person: u32) -> (&str, &str) {
     let person = people.get(person);
     (&person.realm, &person.key)

@@ -12,7 +12,8 @@ pub type Day = i32;
 
 const SECONDS_A_DAY: i64 = 86_400;
 
-/// The days a [`Calendar`] can tell: the years 1 to 9998, so that a day and its neighbours are always representable.
+/// The range of a [`Calendar`], in seconds since 1970 UTC: the years 1 to 9998, so that a day and its neighbours are
+/// always representable.
 const EARLIEST: i64 = -62_135_596_800 + SECONDS_A_DAY;
 const LATEST: i64 = 253_370_764_800;
 
@@ -21,34 +22,35 @@ const LATEST: i64 = 253_370_764_800;
 pub struct Month(i32);
 
 impl Month {
-    /// The month that a date is in.
+    /// Returns the month of a date.
     pub fn of(date: Date) -> Self {
         Self(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
     }
 
-    /// The month with this number: twelve times its year, plus 0 for January to 11 for December.
+    /// Returns the month with this number, as [`Month::number`] defines it. `None` outside the years 1 to 9998.
     pub fn from_number(number: i32) -> Option<Self> {
         (12..9_999 * 12).contains(&number).then_some(Self(number))
     }
 
-    /// Twelve times the year, plus 0 for January to 11 for December. Grows by one a month.
+    /// Returns the month's number: twelve times the year, plus 0 for January to 11 for December. Consecutive months
+    /// have consecutive numbers.
     pub fn number(self) -> i32 {
         self.0
     }
 
-    /// The month after this one.
+    /// Returns the next month.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The month before this one.
+    /// Returns the previous month.
     pub fn previous(self) -> Self {
         Self(self.0 - 1)
     }
 
-    /// Its first day.
+    /// Returns the first day of the month.
     pub fn first_day(self) -> Date {
-        // Both parts are in range for every number that `of` and `from_number` let through.
+        // Both parts are in range for every number that `of` and `from_number` accept.
         date((self.0.div_euclid(12)) as i16, (self.0.rem_euclid(12) + 1) as i8, 1)
     }
 }
@@ -59,21 +61,21 @@ impl fmt::Display for Month {
     }
 }
 
-/// A month as a stretch of time. It begins when the clock first shows the midnight of its first day, also where the clock
-/// then goes back across that midnight, as in St. John's in the November of 2009.
+/// A month as a stretch of time. The month begins when the clock first shows midnight of its first day, even if the
+/// clock then goes back across that midnight, as in St. John's in November 2009.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Which month.
+    /// The month.
     pub month: Month,
-    /// Its first day.
+    /// The first day of the month.
     pub first_day: Day,
-    /// Its first second since 1970 UTC, ...
+    /// The first second of the month, in seconds since 1970 UTC.
     pub from: i64,
-    /// ... and the first one after it; `i64::MAX` where there is none.
+    /// The first second after the month, in seconds since 1970 UTC; `i64::MAX` if there is none.
     pub until: i64,
 }
 
-/// A text that is not a month.
+/// The error for a text that is not a month.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a month: write YYYY-MM, for example 2026-11")]
 pub struct NotAMonth(String);
@@ -94,46 +96,47 @@ impl FromStr for Month {
     }
 }
 
-/// Tells the day and month of a moment in one time zone. Remembers the last answer, since the next moment is almost
-/// always in the same month: a lookup is then two comparisons.
+/// Finds the day and month of a time in one time zone. It remembers the last answer, because the next time is almost
+/// always in the same month; such a lookup is two comparisons.
 #[derive(Clone, Debug)]
 pub struct Calendar {
     zone: TimeZone,
-    /// A stretch of time with one offset from UTC: from, until, offset in seconds.
+    /// The last stretch of time with one offset from UTC: its first second, the first second after it, and the offset
+    /// in seconds.
     offset: (i64, i64, i64),
-    /// The last month asked for.
+    /// The month of the last lookup.
     span: Span,
 }
 
 impl Calendar {
-    /// The calendar of this time zone.
+    /// Returns a calendar of this time zone.
     pub fn new(zone: TimeZone) -> Self {
         Self { zone, offset: (0, 0, 0), span: Span { month: Month(0), first_day: 0, from: 0, until: 0 } }
     }
 
-    /// The calendar of Coordinated Universal Time.
+    /// Returns a calendar of Coordinated Universal Time.
     pub fn utc() -> Self {
         Self::new(TimeZone::UTC)
     }
 
-    /// The time zone.
+    /// Returns the time zone.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
     }
 
-    /// The day that this moment (seconds since 1970 UTC) is in. Moments before the year 1 or after 9998 count as the
-    /// first or the last day in between.
+    /// Returns the day of a time (seconds since 1970 UTC). A time before the year 1 or after 9998 counts as the first
+    /// or the last day of that range.
     pub fn day(&mut self, at: i64) -> Day {
         let at = at.clamp(EARLIEST, LATEST);
         ((at + self.offset_at(at)).div_euclid(SECONDS_A_DAY)) as Day
     }
 
-    /// The month that this moment (seconds since 1970 UTC) is in.
+    /// Returns the month of a time (seconds since 1970 UTC).
     pub fn month(&mut self, at: i64) -> Month {
         self.span(at).month
     }
 
-    /// The month that this moment (seconds since 1970 UTC) is in, with its bounds.
+    /// Returns the month of a time (seconds since 1970 UTC), with the month's bounds.
     #[inline]
     pub fn span(&mut self, at: i64) -> Span {
         let at = at.clamp(EARLIEST, LATEST);
@@ -143,7 +146,8 @@ impl Calendar {
         self.span
     }
 
-    /// A bit for each day from one moment through another, which are both in this month: bit 0 for its first day.
+    /// Returns a bit mask of the days from one time through another, both in this month. Bit 0 is the month's first
+    /// day.
     pub fn days(&mut self, month: Span, from: i64, through: i64) -> u32 {
         // A clock that goes back across midnight can show the day before the month's first.
         let mut of_month = |at| (self.day(at) - month.first_day).clamp(0, 30);
@@ -154,7 +158,7 @@ impl Calendar {
     fn find_span(&mut self, at: i64) -> Span {
         let mut month = Month::of(date_of(self.day(at)));
         let mut until = self.start_of(month.next());
-        // The clock went back across a midnight that it had shown.
+        // The clock went back across the midnight at which the next month had already begun.
         if until <= at {
             month = month.next();
             until = self.start_of(month.next());
@@ -162,7 +166,7 @@ impl Calendar {
         Span { month, first_day: day_of(month.first_day()), from: self.start_of(month), until }
     }
 
-    /// The moment (seconds since 1970 UTC) at which a month begins.
+    /// Returns the time (seconds since 1970 UTC) at which a month begins; `i64::MAX` if that time is not representable.
     pub fn start_of(&self, month: Month) -> i64 {
         self.zone
             .to_ambiguous_timestamp(month.first_day().to_datetime(jiff::civil::Time::midnight()))
@@ -179,7 +183,7 @@ impl Calendar {
         let offset = i64::from(self.zone.to_offset(moment).seconds());
         let previous = self.zone.preceding(moment).next().map_or(i64::MIN, |t| t.timestamp().as_second());
         let next = self.zone.following(moment).next().map_or(i64::MAX, |t| t.timestamp().as_second());
-        // `preceding` excludes the moment itself: where it is a transition, the stretch begins with it.
+        // `preceding` excludes the moment itself. If the moment is a transition, the stretch begins with it.
         let from = if self.is_transition(moment) { at } else { previous };
         self.offset = (from, next, offset);
         offset
@@ -193,13 +197,13 @@ impl Calendar {
     }
 }
 
-/// The date of a day.
+/// Returns the date of a day.
 pub fn date_of(day: Day) -> Date {
     let span = jiff::Span::new().try_days(day).unwrap_or_default();
     date(1970, 1, 1).saturating_add(span)
 }
 
-/// The day of a date.
+/// Returns the day of a date.
 pub fn day_of(date_: Date) -> Day {
     date(1970, 1, 1).until((Unit::Day, date_)).map_or(0, |span| span.get_days())
 }
@@ -246,7 +250,7 @@ mod tests {
     }
 
     proptest! {
-        /// The remembered stretches never change an answer: each equals that of the time zone library.
+        /// Remembered stretches never change an answer: every answer equals that of the time zone library.
         #[test]
         fn every_moment_has_the_day_the_zone_says(
             zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Seoul"]),

@@ -1,47 +1,47 @@
-//! The event: one thing a license server said happened, with its moment.
+//! Events: what a license server reports, each with its time.
 
-/// An index into the features the events' owner knows (a batch, a scan, the store). A feature belongs to a vendor
+/// An index into the feature table of the events' owner: a batch, a scan or the store. A feature belongs to a vendor
 /// daemon; the feature with an empty name stands for the daemon itself.
 pub type FeatureId = u32;
 
-/// An index into the clients the events' owner knows: a user on a host.
+/// An index into the client table of the events' owner. A client is a user on a host.
 pub type ClientId = u32;
 
-/// What happened. The numbers are those of the wire and of stored batches: never reuse one.
+/// The kind of an event. The wire and stored batches use these numbers: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// Seats were taken.
+    /// A client took seats.
     Checkout = 1,
-    /// Seats were returned.
+    /// A client returned seats.
     Checkin = 2,
-    /// A checkout was refused.
+    /// The server refused a checkout.
     Denial = 3,
-    /// A checkout's number of seats changed; `detail` holds the number before.
+    /// The number of seats of a checkout changed; `detail` is the previous number.
     Upgrade = 4,
-    /// A request was put in a queue.
+    /// The server queued a request.
     Queued = 5,
     /// A request left the queue.
     Dequeued = 6,
-    /// The server repeated that seats are in use.
+    /// The server reported again that seats are in use.
     InUse = 7,
-    /// A feature was asked for that the server does not have.
+    /// A client asked for a feature that the server does not have.
     Unsupported = 8,
-    /// The license manager started: whatever was open has ended, `detail` seconds before.
+    /// The license manager started. All open sessions count as ended `detail` seconds earlier.
     ManagerStart = 9,
-    /// A vendor daemon started: whatever it had open has ended, `detail` seconds before.
+    /// A vendor daemon started. All its open sessions count as ended `detail` seconds earlier.
     DaemonStart = 10,
-    /// A line that no rule understands. It has a position and, for a sample of them, a text.
+    /// A line that no parser rule recognises. It has a position; a sample of such lines also has its text.
     Unrecognised = 11,
 }
 
 impl Kind {
-    /// Whether somebody did it: what a server does by itself has no user and no host.
+    /// Returns whether an event of this kind has a client. The start of a manager or daemon has no user and no host.
     pub fn has_client(self) -> bool {
         !matches!(self, Self::ManagerStart | Self::DaemonStart)
     }
 
-    /// The kind with this number on the wire.
+    /// Returns the kind with this number on the wire; `None` if the number is unknown.
     pub fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Checkout,
@@ -60,19 +60,19 @@ impl Kind {
     }
 }
 
-/// One event, its names replaced by indexes.
+/// One event, with indexes in place of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// The kind of the event.
     pub kind: Kind,
-    /// When: seconds since 1970-01-01 UTC.
+    /// The time of the event, in seconds since 1970-01-01 UTC.
     pub at: i64,
-    /// To which feature.
+    /// The index of the feature.
     pub feature: FeatureId,
-    /// By whom.
+    /// The index of the client.
     pub client: ClientId,
-    /// How many seats; at least 1 for what takes or returns seats.
+    /// The number of seats; at least 1 for kinds that take or return seats.
     pub seats: u32,
-    /// A number whose meaning depends on the kind: see [`Kind`]. For a denial, the license manager's error code.
+    /// A number whose meaning depends on the kind (see [`Kind`]). For a denial, the license manager's error code.
     pub detail: i64,
 }

@@ -1,32 +1,32 @@
-//! Names, each kept once and known by a small number: features of daemons, users on hosts.
+//! Stores pairs of names, each pair once, and numbers them: features of daemons, users on hosts.
 
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-/// Interner of names. The first seen has the number 0, the next 1, and so on.
+/// Interner of pairs of names. The first pair gets the number 0, the next new pair 1, and so on.
 ///
-/// A busy log names a few ten thousand clients in no order, so that a lookup costs what it misses of the cache: two
-/// lines here, the table's slot and the entry, whose number and lengths stand right before its names.
+/// A busy log names tens of thousands of clients in random order, so cache misses determine the cost of a lookup. A
+/// lookup has two: the slot in the table, and the entry, whose number and lengths are stored right before its names.
 #[derive(Default)]
 pub struct Interner {
-    /// Where entries start in `entries`, in units of [`UNIT`] bytes: 64 GiB of names have a place.
+    /// The start of each entry in `entries`, in units of [`UNIT`] bytes. This limits the entries to 64 GiB.
     table: HashTable<u32>,
-    /// A number, two lengths, and the two names; one entry after the other.
+    /// The entries, back to back. An entry is a number, two lengths, and the two names.
     entries: Vec<u8>,
-    /// For each number, where its entry starts.
+    /// The start of each number's entry, in units of [`UNIT`] bytes.
     starts: Vec<u32>,
     hasher: foldhash::fast::RandomState,
 }
 
-/// What stands before an entry's names: three numbers of four bytes.
+/// The size of an entry's header, in bytes: three numbers of four bytes.
 const HEAD: usize = 12;
 
-/// Entries start at multiples of this many bytes.
+/// The alignment of entries, in bytes.
 const UNIT: usize = 16;
 
-/// Two names.
+/// A pair of names.
 #[derive(Clone, Copy)]
 struct Names<'a> {
     left: &'a [u8],
@@ -40,7 +40,8 @@ impl PartialEq for Names<'_> {
     }
 }
 
-/// Names are short: two pairs of words tell whether they are the same, sooner than a call of a function would.
+/// Returns whether two names are equal. Most names are short: comparing their first and last 4 or 8 bytes is faster
+/// than calling a comparison function.
 #[inline(always)]
 fn is_same(name: &[u8], other: &[u8]) -> bool {
     fn ends_are_same<const N: usize>(name: &[u8], other: &[u8]) -> bool {
@@ -54,58 +55,58 @@ fn is_same(name: &[u8], other: &[u8]) -> bool {
         }
 }
 
-/// What [`Interner`] say of a pair.
+/// The result of interning a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interned {
-    /// Its number.
+    /// The number of the pair.
     pub number: u32,
-    /// Whether it was not known before.
+    /// Whether the pair is new.
     pub is_new: bool,
 }
 
 impl Interner {
-    /// The number of a pair; a new one gets the next.
+    /// Returns the number of a pair, assigning the next free number if the pair is new.
     pub fn intern(&mut self, left: &[u8], right: &[u8]) -> Interned {
         let names = Names { left, right };
         let hash = hash(&self.hasher, names);
         self.numbered(self.guess(hash), hash, names)
     }
 
-    /// The pair with this number.
+    /// Returns the pair with this number.
     pub fn get(&self, number: u32) -> (&[u8], &[u8]) {
         let Names { left, right } = names(&self.entries, self.starts[number as usize]);
         (left, right)
     }
 
-    /// How many pairs there are.
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// The bytes that all names take, with what stands before each.
+    /// Returns the size of all entries, in bytes, including their headers.
     pub fn size(&self) -> usize {
         self.entries.len()
     }
 
-    /// Forgets all, and keeps the memory for the next ones.
+    /// Removes all pairs, but keeps the allocated memory.
     pub fn clear(&mut self) {
         self.table.clear();
         self.entries.clear();
         self.starts.clear();
     }
 
-    /// What the number of a pair is, but for a bad chance: names are not compared.
+    /// Guesses the number of a pair from its hash alone, without comparing names. The guess is almost always right.
     fn guess(&self, hash: u64) -> Option<Guess> {
         let start = *self.table.find(hash, |_| true)?;
         Some(Guess { start, number: field(&self.entries, start as usize * UNIT) })
     }
 
-    /// What a guess was for.
+    /// Returns the number of the pair `asked`. If the guess is wrong, looks the pair up in full.
     #[inline(always)]
     fn numbered(&mut self, guess: Option<Guess>, hash: u64, asked: Names<'_>) -> Interned {
         match guess {
@@ -148,7 +149,7 @@ fn hash(hasher: &foldhash::fast::RandomState, names: Names<'_>) -> u64 {
 }
 
 fn field(entries: &[u8], at: usize) -> u32 {
-    // Four bytes are four bytes.
+    // The slice is always four bytes long.
     entries[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
 }
 
@@ -165,11 +166,11 @@ struct Guess {
     number: u32,
 }
 
-/// Interner that are looked up together, in hardly more time than one: where the number of each is guessed first, with
-/// nothing done that depends on the guess, the processor waits for the memory of many of them at once.
+/// A queue of pairs to look up together, in hardly more time than one pair takes. The queue first guesses the numbers
+/// of all pairs. Since no guess depends on another, the processor waits for the memory of many pairs at once.
 #[derive(Default)]
 pub struct InternQueue {
-    /// The names of the pairs, one after the other.
+    /// The names of the queued pairs, back to back.
     names: Vec<u8>,
     pairs: Vec<Lookup>,
     guesses: Vec<Option<Guess>>,
@@ -182,14 +183,15 @@ struct Lookup {
     right: u32,
 }
 
-/// So many are looked up at most: enough for the processor to have something to do.
+/// The number of pairs at which a queue is full: enough lookups to keep the processor busy.
 const MANY: usize = 64;
 
-/// Names that wait take so many bytes and those of one more pair at most, few enough to stay in the processor's cache.
+/// The size of the queued names at which a queue is full, in bytes. Only the last pair can exceed it, so the names stay
+/// in the processor's cache.
 pub const MAX_WAITING: usize = 16 << 10;
 
 impl InternQueue {
-    /// Adds a pair that is to be looked up in `pairs`.
+    /// Adds a pair, to be looked up in `pairs`.
     pub fn push(&mut self, pairs: &Interner, left: &[u8], right: &[u8]) {
         self.names.extend_from_slice(left);
         self.names.extend_from_slice(right);
@@ -197,12 +199,13 @@ impl InternQueue {
         self.pairs.push(Lookup { hash, left: left.len() as u32, right: right.len() as u32 });
     }
 
-    /// Whether it is time to look up what was added.
+    /// Returns whether the queue is full, so that the caller must look the pairs up.
     pub fn is_full(&self) -> bool {
         self.pairs.len() >= MANY || self.names.len() >= MAX_WAITING
     }
 
-    /// The numbers in `pairs` of those added since the last time, in their order, as if each had been asked for alone.
+    /// Looks up the pairs added since the last call. Returns their numbers in `interner`, in the order of the queue, as
+    /// if each pair had been looked up alone.
     pub fn intern(&mut self, interner: &mut Interner) -> &[Interned] {
         self.guesses.clear();
         self.guesses.extend(self.pairs.iter().map(|pair| interner.guess(pair.hash)));

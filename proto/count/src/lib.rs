@@ -1,14 +1,14 @@
-//! What counts as use: the one set of rules that `seatmeter-agent scan` and the aggregator share.
+//! The rules for counting use, shared by `seatmeter-agent scan` and the aggregator.
 //!
-//! Events of one log go in, in the order of the log; what they mean for a count comes out through a [`UsageSink`].
-//! Everything here is pure: no clock, no I/O, no global state, so the same events give the same numbers wherever
-//! and however often they are counted.
+//! The input is the events of one log, in the order of the log. The output is facts about use, which a [`UsageSink`]
+//! receives. Everything here is pure: no clock, no I/O, no global state, so the same events give the same numbers
+//! wherever and however often they are counted.
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`event`] | what a license server said happened |
-//! | [`name`] | when two names are the same name |
-//! | [`interner`] | names, each kept once and known by a small number |
+//! | [`event`] | one event, as a license server reported it |
+//! | [`name`] | case folding, so that spellings of one name compare equal |
+//! | [`interner`] | names, each stored once and known by a small number |
 //! | [`calendar`] | which day and month a moment belongs to |
 //! | [`sessions`] | which checkin ends which checkout, and what ends the rest |
 //! | [`retries`] | which denial is only a retry of the one before |

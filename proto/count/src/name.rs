@@ -1,9 +1,9 @@
-//! When two names are the same name.
+//! Folds the case of names, so that spellings of the same name compare equal.
 
 use std::borrow::Cow;
 
-/// The form of a name that compares equal for all its spellings in upper and lower case (Unicode's full case folding).
-/// Nothing else about the name changes: domains and accents stay.
+/// Returns a name with its case folded (Unicode's full case folding). Spellings that differ only in case become equal.
+/// Nothing else about the name changes: domains and accents are kept.
 pub fn fold_case(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         Cow::Borrowed(name)

@@ -1,14 +1,16 @@
-//! Denials that are only retries: client programs ask again every few seconds, and each refusal is a line of its own.
+//! Recognises denials that are only retries: client programs ask again every few seconds, and each refusal is a line of
+//! its own.
 
 use hashbrown::HashMap;
 
 use crate::event::{ClientId, FeatureId};
 
-/// A denial of the same feature to the same client within this many seconds of the one before is a retry of it.
+/// The longest time between a denial and its retry, in seconds. A denial of the same feature to the same client within
+/// this time of the previous one is a retry.
 pub const RETRY_WINDOW: i64 = 300;
 
-/// Tells first denials from their retries. A run of retries, each within [`RETRY_WINDOW`] of the one before, is one
-/// denial however long it lasts.
+/// Distinguishes first denials from their retries. A run of retries, each within [`RETRY_WINDOW`] of the previous one,
+/// is one denial however long the run lasts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retries {
     last: HashMap<(FeatureId, ClientId), i64>,
@@ -16,7 +18,7 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Notes a denial line, and says whether it is a retry.
+    /// Records a denial line. Returns whether it is a retry.
     pub fn is_retry(&mut self, feature: FeatureId, client: ClientId, at: i64) -> bool {
         if self.last.len() >= self.prune_at.max(1024) {
             self.forget_before(at - RETRY_WINDOW);
@@ -26,7 +28,7 @@ impl Retries {
         before.is_some_and(|before| (at - before).abs() <= RETRY_WINDOW)
     }
 
-    /// What must be remembered at this moment: the denials that can still be retried, sorted.
+    /// Returns the denials that can still have a retry at `now`, sorted. [`Retries::restore`] needs nothing else.
     pub fn pending(&self, now: i64) -> Vec<(FeatureId, ClientId, i64)> {
         let mut pending: Vec<_> = self
             .last
@@ -38,7 +40,7 @@ impl Retries {
         pending
     }
 
-    /// Remembers what [`Retries::pending`] gave.
+    /// Restores the denials that [`Retries::pending`] returned.
     pub fn restore(pending: impl IntoIterator<Item = (FeatureId, ClientId, i64)>) -> Self {
         let last = pending.into_iter().map(|(feature, client, at)| ((feature, client), at)).collect();
         Self { last, prune_at: 0 }

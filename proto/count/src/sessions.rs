@@ -1,14 +1,15 @@
-//! Which checkin ends which checkout, and what ends the rest.
+//! Pairs checkins with checkouts, and ends the sessions that have no checkin.
 //!
 //! The rules, in the order of the log:
 //!
-//! - A checkout opens a session of its (feature, client). A checkin ends the oldest one open of the same (feature,
-//!   client), whatever the numbers of seats; brackets and displays play no part.
-//! - A checkin with nothing to end proves that its user held a seat at that moment, and no more.
-//! - An upgrade proves the same, and changes the seats of the newest open session.
-//! - The start of the license manager ends all that is open, the start of a vendor daemon all that it had open: at the
-//!   last line before it, since nothing later is known. Exit messages end nothing: checkins may follow them.
-//! - Nothing ends before it began: where a clock was set back, a session ends the moment it began.
+//! - A checkout opens a session of its (feature, client). A checkin ends the oldest open session of the same (feature,
+//!   client), whatever the numbers of seats; brackets and displays do not matter.
+//! - A checkin without an open session proves only that its user held a seat at that moment.
+//! - An upgrade also proves that its user held seats at that moment. It changes the seats of the newest open session.
+//! - The start of the license manager ends all open sessions; the start of a vendor daemon ends those of that daemon.
+//!   They end at the time of the last line before the start, since nothing later is known. Exit messages end no
+//!   session, because checkins may follow them.
+//! - No session ends before it begins: if the clock was set back, the session ends at the moment it began.
 
 use std::collections::VecDeque;
 
@@ -16,20 +17,20 @@ use hashbrown::HashMap;
 
 use crate::event::{ClientId, Event, FeatureId, Kind};
 
-/// How it is known that a session ended.
+/// How a session ended. [`Ending::Moment`] is use without a known session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A checkin said so.
+    /// A checkin ended the session.
     Checkin,
-    /// The daemon or manager started anew: it ended at some moment up to the one given.
+    /// The daemon or manager restarted. The session ended no later than the given moment.
     Implicit,
-    /// It has not ended as far as the log goes.
+    /// The session is still open at the end of the log.
     StillOpen,
     /// Only a moment of use is known: a checkin without a checkout, or an upgrade.
     Moment,
 }
 
-/// Where the meaning of events is written down. Each call is one fact; facts add up in any order.
+/// Receives the facts that follow from events. Each call is one fact; facts add up in any order.
 pub trait UsageSink {
     /// A checkout line: the client took seats at this moment.
     fn checkout(&mut self, feature: FeatureId, client: ClientId, at: i64, seats: u32);
@@ -46,13 +47,13 @@ pub trait UsageSink {
 /// A session that has not ended yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OpenSession {
-    /// Of which feature.
+    /// The feature.
     pub feature: FeatureId,
-    /// By whom.
+    /// The client that holds the seats.
     pub client: ClientId,
-    /// Since when: seconds since 1970 UTC.
+    /// The start of the session, in seconds since 1970 UTC.
     pub from: i64,
-    /// How many seats it holds now.
+    /// The number of seats that the session holds now.
     pub seats: u32,
 }
 
@@ -62,11 +63,11 @@ struct Held {
     seats: u32,
 }
 
-/// The sessions of one (feature, client): nearly always one, so that one needs no queue.
+/// The open sessions of one (feature, client). There is nearly always only one, which needs no queue.
 #[derive(Clone, Debug)]
 struct Queue {
     oldest: Held,
-    /// Boxed, since it is nearly always absent, and every open session pays for its place.
+    /// The newer sessions, oldest first. Boxed, because it is nearly always `None` and every entry pays for its size.
     #[allow(clippy::box_collection)]
     later: Option<Box<VecDeque<Held>>>,
 }
@@ -79,7 +80,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Takes the next event of the log. `daemon_of` maps each feature to its daemon, whatever numbers stand for those.
+    /// Applies the next event of the log and sends the resulting facts to `sink`. `daemon_of` maps each feature to a
+    /// number for its daemon; any numbering will do.
     pub fn apply(&mut self, event: &Event, daemon_of: &[u32], sink: &mut impl UsageSink) {
         let Event { kind, at, feature, client, seats, detail } = *event;
         match kind {
@@ -118,12 +120,12 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions, at this moment.
+    /// Ends all open sessions at the moment `through`.
     pub fn end_all(&mut self, through: i64, ending: Ending, sink: &mut impl UsageSink) {
         self.end_where(through, ending, sink, |_| true);
     }
 
-    /// The sessions still open, in an order that [`Sessions::restore`] keeps the meaning of.
+    /// Returns the open sessions, in an order from which [`Sessions::restore`] recreates the same state.
     pub fn open(&self) -> Vec<OpenSession> {
         let mut sessions = Vec::with_capacity(self.open.len());
         for (&(feature, client), queue) in &self.open {
@@ -135,12 +137,13 @@ impl Sessions {
                 seats: held.seats,
             }));
         }
-        // Stable, and by key alone: sessions of one key keep their order, which need not be that of their moments.
+        // A stable sort by key alone: sessions of one key keep their order, which may differ from the order of their
+        // starts.
         sessions.sort_by_key(|session| (session.feature, session.client));
         sessions
     }
 
-    /// Opens the sessions that [`Sessions::open`] gave.
+    /// Recreates the state from sessions that [`Sessions::open`] returned.
     pub fn restore(open: impl IntoIterator<Item = OpenSession>) -> Self {
         let mut sessions = Self::default();
         for session in open {
@@ -150,12 +153,12 @@ impl Sessions {
         sessions
     }
 
-    /// How many sessions are open.
+    /// Returns the number of open sessions.
     pub fn len(&self) -> usize {
         self.open.values().map(|queue| 1 + queue.later.as_ref().map_or(0, |later| later.len())).sum()
     }
 
-    /// Whether none is open.
+    /// Returns whether no session is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -228,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes everything down.
+    /// Records every fact.
     #[derive(Default, Debug, PartialEq, Clone)]
     struct Notes {
         held: Vec<(FeatureId, ClientId, i64, i64, u32)>,
@@ -334,7 +337,7 @@ mod tests {
     }
 
     proptest! {
-        /// Saving and restoring between any two events changes nothing that is written down after.
+        /// Saving and restoring between any two events does not change the facts that follow.
         #[test]
         fn a_restart_of_the_counter_changes_nothing(
             events in prop::collection::vec(any_event(), 0..60),

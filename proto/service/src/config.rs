@@ -1,5 +1,5 @@
-//! Configuration files, as all of Seatmeter's programs read them: TOML, unknown keys refused, every error with its place
-//! and, where one can be guessed, the remedy.
+//! Reads the configuration files of all Seatmeter programs. The files are TOML, and unknown keys are refused. Every
+//! error states its place and, if one can be guessed, the remedy.
 
 use std::path::{Path, PathBuf};
 
@@ -12,44 +12,44 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {path}: {source}")]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The text does not parse, or a key or type is wrong.
     #[error("{path}:{line}:{column}: {message}")]
     Syntax {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// Which column, from 1.
+        /// The column in characters, counted from 1.
         column: usize,
-        /// What is wrong, and what could have been meant.
+        /// The problem, with a suggestion if there is one.
         message: String,
     },
-    /// Values that cannot be used.
+    /// Some values cannot be used.
     #[error("{path}: {}", problems.join("\n"))]
     Values {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// All that is wrong.
+        /// All problems found, one line each.
         problems: Vec<String>,
     },
 }
 
-/// Reads a file's text.
+/// Reads the text of a configuration file.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
-/// Parses a file's text.
+/// Parses the text of a configuration file. Errors name the file as `path`.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| syntax(path, text, &error))
 }
 
-/// An error of a file's text, with its place.
+/// Converts an error of the TOML parser, adding its place and a remedy.
 pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let offset = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text[..text.floor_char_boundary(offset)];
@@ -64,23 +64,23 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Syntax { path: path.to_owned(), line, column, message }
 }
 
-/// What to write instead, for mistakes that people make again and again; `line` is the text of the line in question.
+/// Returns the remedy for a common mistake. `line` is the text of the line with the mistake.
 fn hint(message: &str, line: &str) -> Option<String> {
     if message.contains("escape") && line.contains('"') {
-        return Some("write paths of Windows in single quotes, as in 'C:\\flexlm\\debug.log'".into());
+        return Some("write Windows paths in single quotes, as in 'C:\\flexlm\\debug.log'".into());
     }
     let header = line.trim().trim_matches(['[', ']']);
     if message.contains("expected a sequence") && line.trim_start().starts_with('[') && !line.contains("[[") {
         return Some(format!("write [[{header}]], in two pairs of brackets: there can be several"));
     }
     if message.starts_with("unknown field `log`") {
-        return Some("what was [[log]] is [[source]] now".into());
+        return Some("[[log]] was renamed: it is [[source]] now".into());
     }
     let missing = message.strip_prefix("missing field `")?.trim_end_matches('`');
     Some(format!("add `{missing} = ...`, or a section [{missing}]"))
 }
 
-/// The time zone of a name, or this machine's where none is given.
+/// Returns the time zone with this name, or this machine's if there is no name.
 pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     match name {
         None => Ok(TimeZone::system()),
@@ -93,7 +93,8 @@ pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     }
 }
 
-/// Of the names that an "unknown field" message expects, the one that is nearly the unknown one.
+/// Returns the name closest to the unknown one, from those that an "unknown field" message expects. `None` if none is
+/// close.
 fn closest(message: &str) -> Option<&str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next().filter(|_| message.starts_with("unknown field"))?;
@@ -104,13 +105,14 @@ fn closest(message: &str) -> Option<&str> {
         .map(|(_, name)| name)
 }
 
-/// The folder of configuration files: `/etc/seatmeter`, or `%ProgramData%\Seatmeter` on Windows.
+/// Returns the folder of configuration files: `/etc/seatmeter`, or `%ProgramData%\Seatmeter` on Windows.
 pub fn config_folder() -> PathBuf {
     if cfg!(windows) { program_data() } else { PathBuf::from("/etc/seatmeter") }
 }
 
-/// The state folder of a program (`agent` or `aggregator`), if its configuration, which is at `config`, names none. On
-/// Windows it is beside the configuration: a service may see another `%ProgramData%` than those who ask for its status.
+/// Returns the default state folder of a program (`agent` or `aggregator`) whose configuration is at `config`. On
+/// Windows, the folder is beside the configuration, because a service may see another `%ProgramData%` than the users
+/// who ask for its status.
 pub fn state_folder(program: &str, config: &Path) -> PathBuf {
     if cfg!(windows) {
         config.parent().map_or_else(config_folder, Path::to_owned).join(program)

@@ -1,13 +1,13 @@
-//! What every Seatmeter program needs to run and to talk, whatever it does.
+//! Code that every Seatmeter program needs: configuration, state folder, health log, and output.
 //!
 //! | module | one idea |
 //! |---|---|
 //! | [`config`] | configuration files: TOML, each error with its place and remedy |
-//! | [`state`] | a folder for one process, and when the process must stop |
+//! | [`state`] | the state folder, locked by one process at a time; requests to stop |
 //! | [`health`] | the health log: JSON lines with stable codes, in a rotated file and in the system's own log |
-//! | [`manager`] | what the system's manager of services is told: ready, alive, stopping |
-//! | [`manual`] | completion scripts and manual pages, made of the command line itself |
-//! | [`stamp`] | moments in JSON |
+//! | [`manager`] | reports to the system's service manager: ready, alive, stopping |
+//! | [`manual`] | completion scripts and manual pages, generated from the command line's definition |
+//! | [`stamp`] | times in JSON |
 //! | [`screen`] | answers on standard output: tables, JSON, CSV, text for people |
 
 pub mod config;
@@ -18,7 +18,7 @@ pub mod screen;
 pub mod stamp;
 pub mod state;
 
-/// The version of the programs, with the commit and its date where they were built by `cargo xtask dist`.
+/// The version of the programs. A build by `cargo xtask dist` adds the commit and its date.
 pub const VERSION: &str = match option_env!("SEATMETER_BUILD") {
     Some(version) => version,
     None => concat!(env!("CARGO_PKG_VERSION"), " (development build)"),

@@ -1,9 +1,9 @@
-//! What the system's manager of services is told. systemd is told here; where there is none, telling it does nothing.
-//! Windows asks its services by itself.
+//! Reports the service's state to systemd. Without systemd, these functions do nothing. Windows queries its services
+//! itself.
 
 use std::time::Duration;
 
-/// The service works; `status` says how, in a line for people.
+/// Reports that the service is ready. `status` is one line for people.
 pub fn ready(status: &str) {
     #[cfg(target_os = "linux")]
     notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
@@ -11,7 +11,7 @@ pub fn ready(status: &str) {
     let _ = status;
 }
 
-/// How the service is, in a line for people.
+/// Reports the status of the service: one line for people.
 pub fn status(status: &str) {
     #[cfg(target_os = "linux")]
     notify(&[sd_notify::NotifyState::Status(status)]);
@@ -19,14 +19,14 @@ pub fn status(status: &str) {
     let _ = status;
 }
 
-/// The service stops, by itself or because it was told to.
+/// Reports that the service is stopping.
 pub fn stopping() {
     #[cfg(target_os = "linux")]
     notify(&[sd_notify::NotifyState::Stopping]);
 }
 
-/// Tells the manager that the service is alive, as often as it wants to hear it, for as long as the runtime runs tasks.
-/// Returns at once where it does not want to.
+/// Reports that the service is alive, three times in each watchdog interval, for as long as the runtime runs tasks.
+/// Returns at once if the manager has set no watchdog.
 pub async fn keep_alive() {
     let Some(patience) = watchdog() else { return };
     let mut pulse = tokio::time::interval(patience / 3);
@@ -54,6 +54,6 @@ fn alive() {
 
 #[cfg(target_os = "linux")]
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // A manager that does not listen is no reason not to work; a watchdog that is not heard acts by itself.
+    // A failed report must not stop the service. If a watchdog report is lost, the manager acts by itself.
     let _ = sd_notify::notify(false, states);
 }

@@ -1,4 +1,4 @@
-//! Completion scripts and manual pages, made of a program's own command line, so that they never differ from it.
+//! Generates completion scripts and manual pages from a program's own command line, so that they always match it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::screen::stdout;
 /// The arguments of a program's `generate` command.
 #[derive(clap::Args)]
 pub struct Generate {
-    /// What to print
+    /// The script or page to print
     #[arg(value_enum, required_unless_present = "folder")]
     what: Option<What>,
     /// Write every completion script and manual page into this folder instead
@@ -18,7 +18,7 @@ pub struct Generate {
     folder: Option<PathBuf>,
 }
 
-/// What can be made.
+/// A script or page that can be generated.
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
     /// A completion script for bash.
@@ -46,7 +46,7 @@ impl What {
 }
 
 impl Generate {
-    /// Prints what was asked for, or writes all of it.
+    /// Prints the requested script or page, or writes all of them into the folder.
     pub fn print<E: From<std::io::Error>>(&self, command: Command) -> Result<(), E> {
         match (self.what, &self.folder) {
             (Some(what), _) => stdout::bytes(&made(what, &command)?),
@@ -66,8 +66,8 @@ fn made(what: What, command: &Command) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Writes completion scripts under the names by which shells find them, and a manual page for the program and for each
-/// of its commands.
+/// Writes completion scripts under the names that shells look for, and a manual page for the program and for each of
+/// its commands.
 fn write_all(command: &Command, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let name = command.get_name();

@@ -1,4 +1,4 @@
-//! A program's process: the folder in which it keeps its state, for one process at a time, and when it is to stop.
+//! The state folder of a program, which one process at a time may use, and requests to stop the process.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -7,29 +7,29 @@ use std::time::Duration;
 
 use crate::screen::text::size;
 
-/// Held as long as a program works in a state folder.
+/// The lock on a state folder, held until this value is dropped.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
 }
 
-/// A state folder cannot be used.
+/// Why a state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Another process works in it.
+    /// Another process is using the folder.
     #[error("another process is running on {0}: stop it first, or give this one another state folder")]
     InUse(PathBuf),
-    /// The system refuses.
+    /// The system refuses access to the folder.
     #[error("cannot use the state folder {path}: {source}")]
     Folder {
-        /// Which.
+        /// The state folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Makes the state folder, readable to its owner alone, where there is none.
+/// Creates the state folder, readable only by its owner, if it does not exist.
 pub fn make(folder: &Path) -> Result<(), StateError> {
     if folder.exists() {
         return Ok(());
@@ -38,7 +38,7 @@ pub fn make(folder: &Path) -> Result<(), StateError> {
     made.map_err(|source| StateError::Folder { path: folder.to_owned(), source })
 }
 
-/// Makes the state folder where there is none, and takes the lock on it.
+/// Creates the state folder if it does not exist, and locks it.
 pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
     let failed = |source| StateError::Folder { path: folder.to_owned(), source };
     make(folder)?;
@@ -48,7 +48,7 @@ pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
         tries -= 1;
         match file.try_lock() {
             Ok(()) => return Ok(StateLock { _file: file }),
-            // Somebody who asks [`is_locked`] holds it for a moment.
+            // Another process that calls [`is_locked`] holds the lock for a moment.
             Err(TryLockError::WouldBlock) if tries > 0 => std::thread::sleep(Duration::from_millis(20)),
             Err(TryLockError::WouldBlock) => return Err(StateError::InUse(folder.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -56,14 +56,14 @@ pub fn lock(folder: &Path) -> Result<StateLock, StateError> {
     }
 }
 
-/// What to say of a full disk: which one, and how much is free there.
+/// Returns the message for a full disk, with the path and the free space.
 pub fn disk_full(path: &Path) -> String {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(path);
     let free = fs4::available_space(folder).map_or_else(|_| "unknown".to_owned(), size);
     format!("no space is left on the disk of {} (free: {free})", path.display())
 }
 
-/// Whether a process works in this folder.
+/// Returns whether a process is using this state folder.
 pub fn is_locked(folder: &Path) -> bool {
     File::open(folder.join("lock")).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

@@ -1,5 +1,5 @@
-//! Whole processes on a simulated log of ten million lines, each figure beside `grep -c OUT:` of the same file in the
-//! same run. What is measured is printed, and never decides whether anything passes.
+//! Measures whole processes on a simulated log of ten million lines, each beside `grep -c OUT:` on the same file in the
+//! same run. The figures are only printed; they never decide whether a test passes.
 
 mod pipeline;
 
@@ -16,29 +16,29 @@ use crate::sim;
 
 const LINES: u64 = 10_000_000;
 
-/// How long an idle agent is watched.
+/// How long an idle agent is measured.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// What all measurements know.
+/// The data that all measurements share.
 struct Bench {
     programs: PathBuf,
     folder: PathBuf,
     log: PathBuf,
-    /// Checkouts in the log.
+    /// The number of checkouts in the log.
     outs: u64,
     /// The log's size, in megabytes.
     megabytes: f64,
     grep: Took,
 }
 
-/// Measures, and prints.
+/// Runs all measurements, and prints their figures.
 pub fn bench(root: &Path) -> Result<()> {
     let packages = ["-p", "seatmeter-agent", "-p", "seatmeter-aggregator", "-p", "seatmeter-cli"];
     cargo(root, &[["build", "--release"].as_slice(), packages.as_slice()].concat())?;
     let folder = target_folder(root).join("bench");
     fs::create_dir_all(&folder)?;
     let (log, outs) = simulated_log(&folder)?;
-    // The parser alone, in memory: bytes a second of one core.
+    // The parser alone, in memory, in bytes per second on one core.
     run(Command::new("cargo")
         .args(["bench", "-p", "seatmeter-agent"])
         .current_dir(root)
@@ -54,7 +54,7 @@ pub fn bench(root: &Path) -> Result<()> {
 }
 
 impl Bench {
-    /// `scan`. Returns the number of events in the log.
+    /// Measures `scan`. Returns the number of events in the log.
     fn scan(&self) -> Result<u64> {
         let mut scan = Command::new(self.programs.join("seatmeter-agent"));
         let (scan, output) = best(scan.args(["scan", "--output", "csv"]).arg(&self.log))?;
@@ -63,7 +63,7 @@ impl Bench {
         events_of(&output)
     }
 
-    /// From the log to committed facts, and then the agent at rest.
+    /// Measures the whole way from the log to committed facts, and then the idle agent.
     fn pipeline_and_idle(&self) -> Result<()> {
         let pipeline = Pipeline::new(&self.programs, &self.folder, &self.log)?;
         let serving = pipeline.serve()?;
@@ -77,7 +77,7 @@ impl Bench {
             wall / self.grep.wall
         );
         println!(
-            "               CPU: agent {:.2} s, aggregator {:.2} s; at most {:.0} MB of the agent resident (aim: 64)",
+            "               CPU: agent {:.2} s, aggregator {:.2} s; agent at most {:.0} MB resident (aim: 64)",
             running.cpu()?,
             serving.cpu()?,
             running.peak_megabytes()?
@@ -86,7 +86,7 @@ impl Bench {
         idle(&pipeline.follow()?)
     }
 
-    /// The buffer's size, and the agent that drains it.
+    /// Measures the size of the buffer, and the memory of the agent while it drains the buffer.
     fn backlog(&self, events: u64) -> Result<()> {
         let pipeline = Pipeline::new(&self.programs, &self.folder, &self.log)?;
         let alone = pipeline.follow()?;
@@ -96,12 +96,12 @@ impl Bench {
         println!("buffer         {buffered} bytes, {each:.2} bytes an event on disk (aim: 8)");
         let _serving = pipeline.serve()?;
         pipeline.wait_for(self.outs)?;
-        println!("backlog drains at most {:.0} MB of the agent resident (aim: 64)", alone.peak_megabytes()?);
+        println!("backlog drains agent at most {:.0} MB resident (aim: 64)", alone.peak_megabytes()?);
         Ok(())
     }
 }
 
-/// An agent that has nothing to do.
+/// Measures an agent that has nothing to do.
 fn idle(agent: &Running) -> Result<()> {
     agent.wait_until_quiet()?;
     let (cpu, wakes, began) = (agent.cpu()?, agent.wakes()?, Instant::now());
@@ -115,13 +115,14 @@ fn idle(agent: &Running) -> Result<()> {
         (agent.wakes()? - wakes) / minutes
     );
     println!(
-        "               not measured here, a minute of others: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
+        "               others, not measured here, per minute: bare tokio, rusqlite and tonic 5.6 MB, 10 ms; \
+         rsyslog 4.6 MB, 0 ms; mtail 14.5 MB, 79 ms; \
          OpenTelemetry 29 to 45 MB, 300 ms; Vector 34 to 52 MB, 68 ms"
     );
     Ok(())
 }
 
-/// The log, and how many checkouts are in it; kept between runs.
+/// Returns the simulated log and the number of checkouts in it. Both are kept between runs.
 fn simulated_log(folder: &Path) -> Result<(PathBuf, u64)> {
     let (log, truth) = (folder.join("debug.log"), folder.join("outs"));
     if !truth.exists() {
@@ -144,21 +145,21 @@ fn simulated_log(folder: &Path) -> Result<(PathBuf, u64)> {
     Ok((log, fs::read_to_string(truth)?.parse()?))
 }
 
-/// What a process took, in seconds.
+/// The time that a process took, in seconds.
 #[derive(Clone, Copy)]
 struct Took {
     wall: f64,
     cpu: f64,
 }
 
-/// The best of three runs, and what the last one printed.
+/// Runs a command three times. Returns the shortest times, and the output of the last run.
 fn best(command: &mut Command) -> Result<(Took, Output)> {
     let mut best = Took { wall: f64::MAX, cpu: f64::MAX };
     let mut last = None;
     for _ in 0..3 {
         let before = children_cpu()?;
         let began = Instant::now();
-        // Into a pipe: grep stops at the first match where its output is /dev/null.
+        // The output goes to a pipe, because grep stops at the first match if its output is /dev/null.
         let output = command.stdin(Stdio::null()).output()?;
         ensure!(output.status.success(), "{command:?} failed");
         best.wall = best.wall.min(began.elapsed().as_secs_f64());
@@ -168,7 +169,7 @@ fn best(command: &mut Command) -> Result<(Took, Output)> {
     Ok((best, last.context("it ran three times")?))
 }
 
-/// `... lines read: 9,947,179 events, ...`: what a scan says at its end.
+/// Returns the number of events from the last line of a scan: `... lines read: 9,947,179 events, ...`.
 fn events_of(scan: &Output) -> Result<u64> {
     let said = String::from_utf8_lossy(&scan.stderr);
     let events = said.split(" events").next().and_then(|before| before.rsplit(' ').next());
@@ -177,12 +178,12 @@ fn events_of(scan: &Output) -> Result<u64> {
 
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// CPU seconds of the child processes that have ended, as Linux tells them.
+/// Returns the CPU seconds of all child processes that have ended, as Linux reports them.
 fn children_cpu() -> Result<f64> {
     ticks("/proc/self/stat", [13, 14])
 }
 
-/// The sum of two fields of a process's statistics, in seconds.
+/// Returns the sum of two fields of a `/proc` stat file, converted from clock ticks to seconds.
 fn ticks(stat: &str, fields: [usize; 2]) -> Result<f64> {
     let stat = fs::read_to_string(stat).context("benchmarks need Linux's /proc")?;
     let after_name = stat.rsplit(')').next().unwrap_or_default();

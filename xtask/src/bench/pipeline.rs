@@ -1,4 +1,4 @@
-//! An aggregator and an agent, from the log to committed facts.
+//! Runs an aggregator and an agent, from the log to committed facts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use anyhow::{Context, Result, bail};
 use super::ticks;
 use crate::certificates;
 
-/// Nothing measured here takes longer.
+/// The longest time that a measured step may take.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// The two, configured, with empty states.
+/// A configured aggregator and agent with empty state folders.
 pub(super) struct Pipeline {
     programs: PathBuf,
     state: PathBuf,
 }
 
-/// A process, killed in the end.
+/// A running process, killed when this value is dropped.
 pub(super) struct Running(Child);
 
 impl Pipeline {
@@ -73,7 +73,7 @@ impl Pipeline {
         Ok(Running(child.with_context(|| format!("{} cannot be started", path.display()))?))
     }
 
-    /// Waits until so many checkouts are counted.
+    /// Waits until the aggregator has counted `outs` checkouts.
     pub(super) fn wait_for(&self, outs: u64) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -91,7 +91,7 @@ impl Pipeline {
         }
     }
 
-    /// What the agent's buffer takes on disk, in bytes, without the reserve that it keeps for a full disk.
+    /// Returns the size of the agent's buffer on disk, in bytes, without the reserve for a full disk.
     pub(super) fn buffer_bytes(&self) -> Result<u64> {
         let size = |name: &str| fs::metadata(self.state.join("agent").join(name)).map_or(0, |meta| meta.len());
         Ok(size("buffer.db") + size("buffer.db-wal"))
@@ -99,12 +99,12 @@ impl Pipeline {
 }
 
 impl Running {
-    /// CPU seconds so far.
+    /// Returns the CPU seconds used so far.
     pub(super) fn cpu(&self) -> Result<f64> {
         ticks(&format!("/proc/{}/stat", self.0.id()), [11, 12])
     }
 
-    /// How often one of its threads has waited for something so far.
+    /// Returns the number of times that the process's threads have waited so far.
     pub(super) fn wakes(&self) -> Result<f64> {
         let mut wakes = 0.0;
         for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
@@ -115,12 +115,12 @@ impl Running {
         Ok(wakes)
     }
 
-    /// Memory resident now, in megabytes.
+    /// Returns the resident memory, in megabytes.
     pub(super) fn megabytes(&self) -> Result<f64> {
         self.memory("VmRSS:")
     }
 
-    /// The most memory that was ever resident, in megabytes.
+    /// Returns the peak resident memory, in megabytes.
     pub(super) fn peak_megabytes(&self) -> Result<f64> {
         self.memory("VmHWM:")
     }
@@ -131,7 +131,7 @@ impl Running {
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
     }
 
-    /// Waits until it has used no CPU to speak of for three seconds.
+    /// Waits until the process uses almost no CPU (less than 0.03 s) during three seconds.
     pub(super) fn wait_until_quiet(&self) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -149,7 +149,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may already have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

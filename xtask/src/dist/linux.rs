@@ -1,4 +1,4 @@
-//! For Linux: deb and rpm of the agent and of the aggregator, and an archive with all programs.
+//! Builds for Linux: deb and rpm packages of the agent and of the aggregator, and an archive with all programs.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     archive(dist)
 }
 
-/// Has each program write its manual pages and completion scripts, where the packages look for them.
+/// Runs each program to write its manual pages and completion scripts where the packages look for them.
 fn manuals(dist: &Dist) -> Result<()> {
     let release = dist.build.join("release");
     let folder = release.join("manual");
@@ -35,7 +35,7 @@ fn manuals(dist: &Dist) -> Result<()> {
     Ok(())
 }
 
-/// deb and rpm, of programs that are built.
+/// Makes deb and rpm packages of programs that are already built.
 pub(super) fn packages(dist: &Dist) -> Result<()> {
     install("cargo-deb")?;
     install("cargo-generate-rpm")?;
@@ -56,12 +56,13 @@ pub(super) fn packages(dist: &Dist) -> Result<()> {
     Ok(())
 }
 
-/// An archive of programs that need nothing of the system: no library, no time zones. (glibc reads hosts and asks name
-/// servers by itself, also where it is linked statically; what it would load for other sources of names, it leaves out.)
+/// Makes an archive of static programs, which need no libraries and no time zone files of the system. (A statically
+/// linked glibc still reads the hosts file and queries name servers itself. It skips other name sources, for which it
+/// would need to load libraries.)
 fn archive(dist: &Dist) -> Result<()> {
     let folder = dist.build.join("static");
     let mut build = dist.build(Command::new("cargo"), &folder, "-Ctarget-feature=+crt-static")?;
-    // With the target named, the flags are for the programs alone, and not for the compiler's plug-ins.
+    // With an explicit target, the flags apply only to the programs, and not to compiler plug-ins.
     build.args(["--target", TARGET, "--package", "seatmeter-count", "--features", "seatmeter-count/bundled-zones"]);
     run(&mut build)?;
     let programs = folder.join(TARGET).join("release");

@@ -1,7 +1,7 @@
-//! `cargo xtask dist`: everything that is handed to users, in `target/dist`.
+//! `cargo xtask dist`: builds everything that users receive, in `target/dist`.
 //!
-//! Two runs on the same commit give the same bytes: paths are mapped away, times are the commit's, and archives are
-//! sorted. `cargo xtask dist --twice` proves it.
+//! Two runs on the same commit give the same bytes: local paths are mapped to fixed ones, times are the commit's, and
+//! archives are sorted. `cargo xtask dist --twice` proves it.
 
 mod linux;
 mod windows;
@@ -15,20 +15,20 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::{run, target_folder};
 
-/// The packages whose programs are handed out, and their programs.
+/// The cargo packages of the programs that users receive, each with the name of its program.
 const PROGRAMS: [(&str, &str); 3] = [
     ("seatmeter-agent", "seatmeter-agent"),
     ("seatmeter-aggregator", "seatmeter-aggregator"),
     ("seatmeter-cli", "seatmeter"),
 ];
 
-/// What to make.
+/// The options of `cargo xtask dist`.
 #[derive(Clone, Default, clap::Args)]
 pub struct Options {
-    /// Leave Windows out, where nothing that builds for it is installed
+    /// Skip Windows, for machines without the tools to build for it
     #[arg(long)]
     without_windows: bool,
-    /// Make everything twice, and fail where the two differ
+    /// Build everything twice, and fail if the results differ
     #[arg(long)]
     twice: bool,
     /// Sign the checksums with this private key: a PEM file of an Ed25519 key, as `openssl genpkey -algorithm ed25519`
@@ -38,25 +38,25 @@ pub struct Options {
 }
 
 impl Options {
-    /// Everything twice, for all systems that can be built for here.
+    /// Returns options that build everything twice, for every system that this machine can build for.
     pub fn twice() -> Self {
         Self { without_windows: std::env::var_os("SEATMETER_SHARED").is_none(), twice: true, sign: None }
     }
 }
 
-/// What all steps know.
+/// The paths and the version that all steps share.
 struct Dist {
     root: PathBuf,
-    /// Where the files go.
+    /// The folder for the finished files.
     out: PathBuf,
-    /// Where the programs are built.
+    /// The folder in which cargo builds the programs.
     build: PathBuf,
     version: String,
-    /// The commit's time: seconds since 1970.
+    /// The time of the commit, in seconds since 1970 UTC.
     epoch: String,
 }
 
-/// Makes all files.
+/// Builds all files, and prints their sizes and paths.
 pub fn dist(root: &Path, options: &Options) -> Result<()> {
     let once = |out: &str, build: &str| {
         let dist = Dist::new(root, out, build, env!("CARGO_PKG_VERSION"))?;
@@ -69,7 +69,7 @@ pub fn dist(root: &Path, options: &Options) -> Result<()> {
     };
     let sums = once("dist", "dist-build")?;
     if options.twice {
-        // In another folder, since a build that is only repeated has nothing to do.
+        // The second build uses another folder, because cargo would not rebuild anything in the same one.
         let again = once("dist-again", "dist-build-again")?;
         let differ: Vec<_> =
             sums.iter().filter(|(name, sum)| again.get(*name) != Some(*sum)).map(|(name, _)| name).collect();
@@ -87,8 +87,8 @@ pub fn dist(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Packs the programs that [`dist`] has built once more, as if they were the next version's, so that an upgrade can be
-/// tried. The packages are in `target/dist-next`; returned is the version.
+/// Makes packages of the programs that [`dist`] has built, under the next version number, so that tests can try an
+/// upgrade. The packages are in `target/dist-next`. Returns the next version.
 pub fn next_version(root: &Path) -> Result<String> {
     let (rest, patch) = env!("CARGO_PKG_VERSION").rsplit_once('.').context("a version has three parts")?;
     let version = format!("{rest}.{}", patch.parse::<u64>()? + 1);
@@ -98,7 +98,7 @@ pub fn next_version(root: &Path) -> Result<String> {
     Ok(version)
 }
 
-/// `SOURCE_DATE_EPOCH` where it is set, as it is by packagers; the time of the last commit otherwise.
+/// Returns `SOURCE_DATE_EPOCH` if it is set, as packagers do; otherwise the time of the last commit.
 fn epoch(root: &Path) -> Result<String> {
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(epoch);
@@ -107,7 +107,8 @@ fn epoch(root: &Path) -> Result<String> {
 }
 
 impl Dist {
-    /// Into an empty folder `out`, from programs in `build`, both below the target folder.
+    /// Prepares an empty folder `out` for the files. `build` is the folder of the programs. Both are below the target
+    /// folder.
     fn new(root: &Path, out: &str, build: &str, version: &str) -> Result<Self> {
         let target = target_folder(root);
         let out = target.join(out);
@@ -118,7 +119,7 @@ impl Dist {
         Ok(Self { root: root.into(), out, build: target.join(build), version: version.into(), epoch: epoch(root)? })
     }
 
-    /// What builds the programs in a folder: no path of this machine stands in what it makes.
+    /// Returns a cargo command that builds the programs in `folder`. The programs contain no paths of this machine.
     fn build(&self, mut cargo: Command, folder: &Path, more_flags: &str) -> Result<Command> {
         let home =
             std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
@@ -133,13 +134,13 @@ impl Dist {
         }
         cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.trim()).env("CFLAGS", c_flags.join(" "));
         cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
-        // What `--version` prints.
+        // The text that `--version` prints.
         let commit = said(Command::new("git").args(["log", "-1", "--format=%h %cs"]).current_dir(&self.root))?;
         cargo.env("SEATMETER_BUILD", format!("{} ({commit})", env!("CARGO_PKG_VERSION")));
         Ok(cargo)
     }
 
-    /// Packs files, each with its name in the archive, below a folder named as the archive.
+    /// Packs files into a compressed archive. Each file has the given name, below a folder with the archive's name.
     fn tar(&self, name: &str, files: &[(PathBuf, &str)]) -> Result<()> {
         let staging = self.out.join("staging");
         for (from, to) in files {
@@ -160,7 +161,7 @@ impl Dist {
         Ok(fs::remove_dir_all(staging)?)
     }
 
-    /// The software bill of materials, of every program: CycloneDX.
+    /// Writes a software bill of materials for each program, in CycloneDX format.
     fn material_list(&self) -> Result<()> {
         install("cargo-cyclonedx")?;
         for (package, program) in PROGRAMS {
@@ -170,11 +171,11 @@ impl Dist {
             });
             run(Command::new("cargo")
                 .args(["cyclonedx", "--format", "json", "--quiet", "--override-filename", "sbom"])
-                // What is in any of its forms: for Windows, and with all time zones.
+                // Include the dependencies of every variant: for Windows, and with all time zones.
                 .args(["--target", "all", "--all-features", "--manifest-path"])
                 .arg(folder.join("Cargo.toml"))
                 .env("SOURCE_DATE_EPOCH", &self.epoch))?;
-            // The tool writes one beside every manifest it passes; the program's own is the one to keep.
+            // The tool writes a file beside every manifest that it reads; keep only the program's own.
             let list = folder.join("sbom.json");
             let text = fs::read_to_string(&list)?.replace(&self.root.display().to_string(), "/seatmeter");
             fs::write(self.out.join(format!("{program}-{}.cdx.json", self.version)), text)?;
@@ -187,7 +188,8 @@ impl Dist {
         Ok(())
     }
 
-    /// `SHA256SUMS` of all files, as `sha256sum --check` reads it.
+    /// Writes the checksums of all files to `SHA256SUMS`, in the format of `sha256sum --check`. Returns them by file
+    /// name.
     fn checksums(&self) -> Result<BTreeMap<String, String>> {
         let mut names: Vec<String> = fs::read_dir(&self.out)?
             .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
@@ -200,7 +202,7 @@ impl Dist {
     }
 }
 
-/// Signs the checksums: `SHA256SUMS.sig` beside them, and the public key with which it is verified.
+/// Signs the checksums. Writes the signature `SHA256SUMS.sig`, and the public key that verifies it, beside them.
 fn sign(folder: &Path, key: &Path) -> Result<()> {
     let key = key.canonicalize().with_context(|| format!("{} cannot be read", key.display()))?;
     let openssl = || {
@@ -212,7 +214,7 @@ fn sign(folder: &Path, key: &Path) -> Result<()> {
         .args(["pkeyutl", "-sign", "-rawin", "-in", "SHA256SUMS", "-out", "SHA256SUMS.sig", "-inkey"])
         .arg(&key))?;
     run(openssl().args(["pkey", "-pubout", "-out", "seatmeter-release.pub", "-in"]).arg(&key))?;
-    // What is handed out can be verified with what is handed out.
+    // Verify the signature with the public key that users receive.
     run(openssl().args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "seatmeter-release.pub"]).args([
         "-sigfile",
         "SHA256SUMS.sig",
@@ -221,14 +223,14 @@ fn sign(folder: &Path, key: &Path) -> Result<()> {
     ]))
 }
 
-/// Installs one of cargo's subcommands where it is not there.
+/// Installs a cargo subcommand if it is missing.
 fn install(subcommand: &str) -> Result<()> {
     let name = subcommand.trim_start_matches("cargo-");
     let is_there = Command::new("cargo").args([name, "--help"]).output().is_ok_and(|output| output.status.success());
     if is_there { Ok(()) } else { run(Command::new("cargo").args(["install", "--quiet", "--locked", subcommand])) }
 }
 
-/// What a program prints, without the line feed at its end.
+/// Runs a program. Returns its output without trailing white space.
 fn said(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?} cannot be started"))?;
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));

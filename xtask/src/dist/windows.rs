@@ -1,4 +1,4 @@
-//! For Windows: the agent's installer, and an archive with all programs.
+//! Builds for Windows: the agent's installer, and an archive with all programs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use crate::process::run;
 const TARGET: &str = "x86_64-pc-windows-gnu";
 
 pub(super) fn make(dist: &Dist) -> Result<()> {
-    // A toolchain that has the target needs nothing else; where there is none, the tools beside the project do.
+    // `SEATMETER_SHARED` names a folder with the tools to build for Windows. Without it, the installed toolchain must
+    // have the target.
     let mut cargo = match std::env::var_os("SEATMETER_SHARED").map(PathBuf::from) {
         Some(shared) => {
             run(&mut Command::new(shared.join("tools/windows/setup")))?;
@@ -35,7 +36,8 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     dist.tar(&format!("seatmeter-{}-x86_64-windows", dist.version), &files)
 }
 
-/// Where it is built: beside Linux, whose tools would build anew what this one has built.
+/// Returns the folder of the Windows build. It is separate from the Linux build, because each toolchain would rebuild
+/// the other's results.
 fn folder(dist: &Dist) -> PathBuf {
     dist.build.join("windows")
 }
@@ -44,7 +46,7 @@ fn programs(dist: &Dist) -> PathBuf {
     folder(dist).join(TARGET).join("release")
 }
 
-/// Makes the MSI from its source. What wixl cannot say is set in the file it makes.
+/// Makes the MSI from its source. Settings that wixl does not support are added to the finished MSI.
 pub(super) fn installer(dist: &Dist) -> Result<()> {
     let program = programs(dist).join("seatmeter-agent.exe");
     let staging = dist.out.join("staging");
@@ -53,7 +55,7 @@ pub(super) fn installer(dist: &Dist) -> Result<()> {
     fs::copy(&program, staging.join(name))?;
     fs::copy(dist.root.join("deploy/windows/seatmeter-agent.wxs"), staging.join("seatmeter-agent.wxs"))?;
     let msi = format!("seatmeter-agent-{}-x86_64.msi", dist.version);
-    // The file's times stand in the installer, and the clock's: both are the commit's.
+    // The MSI contains the times of the file and of the clock. Both are set to the commit's time.
     let at = |program: &str| {
         let mut command = Command::new("faketime");
         command.args(["-f", &clock(&dist.epoch), program]).current_dir(&staging).env("TZ", "UTC");
@@ -68,12 +70,13 @@ pub(super) fn installer(dist: &Dist) -> Result<()> {
         &format!("ProductCode={}", guid("product", &dist.version)),
         "seatmeter-agent.wxs",
     ]))?;
-    // The old version goes before the new one comes, not after it.
+    // Remove the old version before the new one is installed, not afterwards.
     let order = "UPDATE InstallExecuteSequence SET Sequence=1501 WHERE Action='RemoveExistingProducts'";
-    // What is given on the command line is handed on to the elevated part of the installation.
+    // Pass properties from the command line on to the elevated part of the installation.
     let secure = "UPDATE Property SET Value='AGGREGATOR;LOG;AUTHORITY;LICENSESERVER;PURGE;WIX_DOWNGRADE_DETECTED;\
                   WIX_UPGRADE_DETECTED' WHERE Property='SecureCustomProperties'";
-    // The program is found by its name: `=` sets, `-` removes at the end, `*` is the machine's, `[~]` what was there.
+    // Add the program's folder to the path. `=` sets the value, `-` removes it on uninstall, `*` means the machine's
+    // environment, and `[~]` stands for the old value.
     let path = [
         "CREATE TABLE Environment (Environment CHAR(72) NOT NULL, Name CHAR(255) NOT NULL LOCALIZABLE, \
          Value CHAR(255) LOCALIZABLE, Component_ CHAR(72) NOT NULL PRIMARY KEY Environment)",
@@ -98,16 +101,16 @@ pub(super) fn installer(dist: &Dist) -> Result<()> {
     Ok(fs::remove_dir_all(staging)?)
 }
 
-/// The commit's time as faketime reads it.
+/// Returns the commit's time in the format of faketime.
 fn clock(epoch: &str) -> String {
     let seconds = epoch.parse().unwrap_or(0);
     let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// An identifier that is the same for the same version, and another for every other.
+/// Returns a GUID that is the same for the same version, and different for every other version.
 fn guid(of: &str, version: &str) -> String {
-    // FNV-1a, twice: what is asked for is difference, not secrecy.
+    // Two FNV-1a hashes: the GUID must be different, not secret.
     let hash = |seed: u64| {
         format!("{of} of seatmeter-agent {version}")
             .bytes()

@@ -12,13 +12,13 @@ use flate2::write::GzEncoder;
 pub enum Rotation {
     /// `log` becomes `log.1`, `log.1` becomes `log.2`, ...; a new `log` is made.
     Rename,
-    /// As rename, and what becomes `log.2` is compressed to `log.2.gz`.
+    /// As `Rename`, but the file that becomes `log.2` is compressed to `log.2.gz`.
     RenameGzip,
     /// `log` is copied to `log.1` and then emptied.
     CopyTruncate,
     /// `log` is renamed to a name with the time in it, as `lmswitch` does.
     Dated,
-    /// `log` is deleted, and a new one made.
+    /// `log` is deleted, and a new `log` is created.
     Recreate,
     /// `log` is emptied and written from its beginning.
     Truncate,
@@ -34,22 +34,22 @@ pub struct Log {
 }
 
 impl Log {
-    /// Makes the file.
+    /// Creates the log file.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), file: open(path)?, rotations: 0, keep: 1000 })
     }
 
-    /// Writes some bytes, in one go.
+    /// Writes bytes in one call.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
-    /// Its path.
+    /// Returns the path of the log.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Rotates.
+    /// Rotates the log.
     pub fn rotate(&mut self, rotation: Rotation) -> io::Result<()> {
         self.rotations += 1;
         match rotation {
@@ -77,7 +77,7 @@ impl Log {
         Ok(())
     }
 
-    /// `log.1` becomes `log.2` and so on, from the oldest.
+    /// Renames `log.1` to `log.2` and so on, beginning with the oldest.
     fn shift(&self, compress: bool) -> io::Result<()> {
         for number in (1..=self.rotations.min(self.keep)).rev() {
             for suffix in ["", ".gz"] {
@@ -102,12 +102,12 @@ impl Log {
     }
 }
 
-/// Appending, as license servers write: after a truncation the next byte is the first.
+/// Opens a file for appending, as license servers do: after a truncation, the next byte written is the first.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Compresses a file as gzip does: beside it, keeping its time, and then in its place.
+/// Compresses a file as gzip does: the compressed file keeps the modification time and replaces the original.
 pub fn gzip(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let modified = source.metadata()?.modified()?;

@@ -1,10 +1,10 @@
-//! `cargo xtask sim`: plays a FlexNet license server, and keeps the truth.
+//! `cargo xtask sim`: simulates a FlexNet license server, and records the true figures.
 //!
-//! It shares no code with the product: what it writes and what it knows to be true come from one model of who held
-//! what when, so that the product's answers can be compared with something that does not make the same mistakes.
+//! The simulator shares no code with the product. The log and the true figures come from one model of who held which
+//! seats when, so tests can compare the product's answers with figures that do not share its mistakes.
 //!
-//! - [`server`]: the license server: people come and go, the log is written
-//! - [`truth`]: who held what when, by month and feature
+//! - [`server`]: the license server: people take and return seats, and the server writes its log
+//! - [`truth`]: the true figures, by month and feature
 //! - [`files`]: the log on disk, and the ways in which administrators rotate it
 
 pub mod files;

@@ -1,4 +1,4 @@
-//! The license server: people come and go, and it writes down what they do.
+//! The simulated license server: people take and return seats, and the server logs it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -10,24 +10,24 @@ use jiff::tz::TimeZone;
 
 use super::truth::{Figures, Truth, date_of, month_of};
 
-/// What kind of license server to play.
+/// The properties of a simulated license server.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The same seed gives the same log.
+    /// The seed of the random numbers. The same seed gives the same log.
     pub seed: u64,
-    /// How many people there are.
+    /// The number of people.
     pub users: u32,
-    /// How many features.
+    /// The number of features.
     pub features: usize,
-    /// When the server is started: seconds since 1970 UTC.
+    /// The time at which the server starts, in seconds since 1970 UTC.
     pub start: i64,
-    /// The time zone of its clock.
+    /// The time zone of the server's clock.
     pub zone: TimeZone,
-    /// The average time from line to line, in seconds.
+    /// The average time from one line to the next, in seconds.
     pub seconds_a_line: f64,
-    /// How long a seat is held on average, in seconds.
+    /// The average length of a session, in seconds.
     pub seconds_a_session: f64,
-    /// Windows line ends.
+    /// Whether lines end as on Windows, with CR and LF.
     pub crlf: bool,
 }
 
@@ -55,13 +55,13 @@ const STATISTICS: i64 = 4 * 3600;
 /// Feature, user, host.
 type Key = (usize, u32, u32);
 
-/// A license server at work.
+/// A simulated license server.
 pub struct Server {
     plan: Plan,
     rng: Rng,
-    /// UTC.
+    /// The current time, in seconds since 1970 UTC.
     now: f64,
-    /// Seconds to add to UTC for the wall clock, and until when that holds.
+    /// Seconds to add to UTC for the wall clock; valid until `offset_until`.
     offset: i64,
     offset_until: i64,
     truth: Truth,
@@ -70,14 +70,14 @@ pub struct Server {
     next_manager_timestamp: i64,
     next_daemon_timestamp: i64,
     next_statistics: i64,
-    /// Somebody who was refused and will ask again.
+    /// A refused client that will ask again, and the number of times it will do so.
     retry: Option<(Key, u32)>,
     last_line: i64,
     lines: u64,
 }
 
 impl Server {
-    /// A server that has not been started.
+    /// Creates a server that has not been started.
     pub fn new(plan: Plan) -> Self {
         let features = (0..plan.features).map(feature_name).collect();
         Self {
@@ -98,7 +98,7 @@ impl Server {
         }
     }
 
-    /// What is true of all that was written.
+    /// Returns the true figures of everything written so far.
     pub fn figures(&self) -> Vec<Figures> {
         let open = self.open.iter().flat_map(|((feature, user, host), seats)| {
             seats.iter().map(|(from, n)| (*from, *feature, *user, *host, *n))
@@ -106,12 +106,12 @@ impl Server {
         self.truth.figures(open, self.last_line)
     }
 
-    /// How many lines were written.
+    /// Returns the number of lines written so far.
     pub fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// Starts the manager and its daemon. Whatever was open, as after a crash, has ended with the last line.
+    /// Starts the manager and its daemon. Sessions that are still open, as after a crash, end with the last line.
     pub fn start(&mut self, out: &mut Vec<u8>) {
         let local = self.local();
         self.end_all();
@@ -133,13 +133,13 @@ impl Server {
         self.next_statistics = local + STATISTICS;
     }
 
-    /// Stops as a power cut does, and stays away for so many seconds. Call [`Server::start`] next.
+    /// Stops the server for `seconds_away` seconds, as a power cut would. Call [`Server::start`] next.
     pub fn crash(&mut self, seconds_away: i64) {
         self.now += seconds_away as f64;
         self.retry = None;
     }
 
-    /// Time passes, and one line (now and then a few) is written.
+    /// Advances the time, and writes one line or sometimes a few.
     pub fn step(&mut self, out: &mut Vec<u8>) {
         let before = self.local();
         let gap = -self.plan.seconds_a_line * self.rng.f64().max(1e-9).ln();
@@ -211,7 +211,7 @@ impl Server {
     }
 
     fn usage(&mut self, out: &mut Vec<u8>, verb: &str, (feature, user, host): Key, tail: String) {
-        // One name in fifty is written in capitals: the same person.
+        // One name in fifty is written in capitals; it is the same person.
         let name = if self.rng.u8(..50) == 0 { user_name(user).to_uppercase() } else { user_name(user) };
         self.head(out, DAEMON);
         // Writing to a vector cannot fail.
@@ -286,7 +286,7 @@ impl Server {
         self.lines += 1;
     }
 
-    /// The wall clock, in seconds since 1970-01-01 00:00.
+    /// Returns the time of the wall clock, in seconds since 1970-01-01 00:00 local time.
     fn local(&mut self) -> i64 {
         let utc = self.now as i64;
         if utc >= self.offset_until {
@@ -303,7 +303,8 @@ fn feature_name(feature: usize) -> String {
     format!("{}SIM_{:03}_F", 80_000 + feature * 37, feature)
 }
 
-/// Most names are plain; some have blanks, signs or letters that are not ASCII, as real ones do.
+/// Returns the name of a user. Most names are plain; some have blanks, signs or letters that are not ASCII, as real
+/// ones do.
 fn user_name(user: u32) -> String {
     match user % 97 {
         11 => format!("Mila Ordonez {user}"),

@@ -1,4 +1,4 @@
-//! What really happened, by month and feature.
+//! The true figures, by month and feature.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use serde::Serialize;
 /// A month as `YYYY-MM` of the log's wall clock.
 pub type MonthName = String;
 
-/// What really happened to one feature in one month.
+/// The true use of one feature in one month.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
     checked_out: HashSet<u32>,
@@ -22,36 +22,36 @@ pub struct Cell {
     peak: u64,
 }
 
-/// A cell's figures.
+/// The true figures of one feature in one month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Figures {
-    /// `YYYY-MM`.
+    /// The month by the log's wall clock, as `YYYY-MM`.
     pub month: String,
     /// The vendor daemon.
     pub daemon: String,
     /// The feature.
     pub feature: String,
-    /// People who checked out.
+    /// Number of people who checked out a seat.
     pub users_checked_out: u64,
-    /// People who held a seat.
+    /// Number of people who held a seat.
     pub users_held: u64,
-    /// Hosts that seats were held on.
+    /// Number of hosts on which seats were held.
     pub devices: u64,
-    /// Checkout lines.
+    /// Number of checkout lines.
     pub outs: u64,
-    /// Checkin lines.
+    /// Number of checkin lines.
     pub ins: u64,
-    /// Denial lines.
+    /// Number of denial lines, including retries.
     pub denial_lines: u64,
-    /// Denials, retries folded.
+    /// Number of denials, not counting retries.
     pub denials: u64,
-    /// Seconds times seats.
+    /// Sum over all sessions of seats times seconds held.
     pub seat_seconds: u64,
     /// The most seats in use at once.
     pub peak: u64,
 }
 
-/// What really happened.
+/// The true use of all features in all months.
 #[derive(Clone, Debug)]
 pub struct Truth {
     daemon: String,
@@ -61,7 +61,8 @@ pub struct Truth {
     last_denial: HashMap<(usize, u32, u32), i64>,
 }
 
-/// Months since year 0, and where the month begins and ends, in seconds of the wall clock.
+/// Returns the month of a wall-clock time: the number of months since year 0, the first second of the month, and the
+/// first second after it.
 pub(super) fn month_of(local: i64) -> (i64, i64, i64) {
     let day = local.div_euclid(86_400);
     // Civil from days, after Howard Hinnant's public-domain algorithm.
@@ -85,7 +86,7 @@ fn first_of(month_number: i64) -> i64 {
     (era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468) * 86_400
 }
 
-/// The year, month and day of a moment of the wall clock.
+/// Returns the year, month and day of a wall-clock time.
 pub(super) fn date_of(local: i64) -> (i64, i64, i64) {
     let (month, first, _) = month_of(local);
     (month.div_euclid(12), month.rem_euclid(12) + 1, (local - first) / 86_400 + 1)
@@ -122,7 +123,7 @@ impl Truth {
         self.cell(at, feature).ins += 1;
     }
 
-    /// A session is over: it was held from `from` through `through`.
+    /// Records a session that was held from `from` through `through` and has ended.
     pub(super) fn held(&mut self, from: i64, through: i64, feature: usize, user: u32, host: u32, seats: u32) {
         let in_use = self.in_use.entry(feature).or_default();
         *in_use -= u64::from(seats);
@@ -144,7 +145,7 @@ impl Truth {
         }
     }
 
-    /// A month begins while seats are in use.
+    /// Records the beginning of a month: seats still in use count for its peak.
     pub(super) fn month_begins(&mut self, at: i64) {
         for (feature, level) in self.in_use.clone() {
             if level > 0 {
@@ -162,7 +163,7 @@ impl Truth {
         cell.denials += u64::from(!is_retry);
     }
 
-    /// The figures, with these sessions still open at `last`.
+    /// Returns the figures. The sessions in `open` are still open at the time `last`.
     pub(super) fn figures(&self, open: impl Iterator<Item = (i64, usize, u32, u32, u32)>, last: i64) -> Vec<Figures> {
         let mut all = self.clone();
         for (from, feature, user, host, seats) in open {
@@ -192,7 +193,7 @@ impl Truth {
     }
 }
 
-/// The figures in the form of `seatmeter-agent scan --output csv`.
+/// Formats figures in the form of `seatmeter-agent scan --output csv`.
 pub fn as_csv(figures: &[Figures]) -> String {
     let mut csv = String::from("month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n");
     for f in figures {

@@ -1,23 +1,23 @@
-//! The codes of a health log: what each kind of event is called, for ever, and what an operator does about it.
+//! The codes of a health log: a permanent name for each kind of event, and what an operator should do about it.
 
 use std::fmt::Write;
 
-/// A kind of event.
+/// A kind of event in the health log.
 #[derive(Clone, Copy, Debug)]
 pub struct Code {
-    /// Its number, which is the event id in the Windows Event Log: 1 to 1000.
+    /// The event id in the Windows Event Log: 1 to 1000.
     pub number: u16,
-    /// Its name, which is `code` in the health log.
+    /// The value of `code` in the health log.
     pub name: &'static str,
-    /// `error`, `warn` or `info`.
+    /// The level: `error`, `warn` or `info`.
     pub level: &'static str,
-    /// What it tells.
+    /// What the event means.
     pub meaning: &'static str,
-    /// What to do; empty where nothing is to be done.
+    /// What the operator should do; empty if nothing.
     pub remedy: &'static str,
 }
 
-/// Defines codes: a constant with the name for each, and a table of them all.
+/// Defines codes: for each, a constant that holds its name; for all, the table `ALL`.
 ///
 /// ```
 /// seatmeter_service::codes! {
@@ -33,7 +33,7 @@ macro_rules! codes {
             #[doc = $meaning]
             pub const $constant: &str = $name;
         )*
-        /// All codes, by their numbers.
+        /// All codes, in the order of their numbers.
         pub const ALL: &[$crate::health::code::Code] = &[
             $($crate::health::code::Code {
                 number: $number,
@@ -46,7 +46,7 @@ macro_rules! codes {
     };
 }
 
-/// The codes as a table in Markdown.
+/// Returns the codes as a table in Markdown.
 pub fn as_markdown(codes: &[Code]) -> String {
     let mut table = String::from("| id | code | level | meaning | what to do |\n|---|---|---|---|---|\n");
     for Code { number, name, level, meaning, remedy } in codes {

@@ -1,8 +1,8 @@
 //! The Windows Event Log.
 //!
-//! Warnings and errors go there, and what is worth a look once a day: starts and stops. The source is registered by
-//! `service install` with the system's own `EventCreate.exe` as its file of messages, whose messages 1 to 1000 are the
-//! text itself, so that nothing of ours must be loaded into the viewer.
+//! The log receives warnings, errors, and starts and stops of the service. `service install` registers the source with
+//! the system's own `EventCreate.exe` as its message file. Messages 1 to 1000 of that file consist of the given text
+//! alone, so the viewer need not load any file of Seatmeter.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ use windows_sys::Win32::System::EventLog::{
 use super::Service;
 use super::code::Code;
 
-/// An open event source. Where it cannot be opened, nothing is reported: the file has it all.
+/// An open event source. If the source cannot be opened, nothing is reported here; the health log file has every event.
 pub(super) struct EventLog {
     source: Source,
     codes: &'static [Code],
@@ -115,7 +115,7 @@ impl Visit for Text {
     }
 }
 
-/// For the system: UTF-16 with a NUL at its end, and none within.
+/// Converts text to UTF-16 for Windows, with a NUL at the end and none within.
 fn wide(text: &str) -> Vec<u16> {
     // The system refuses strings of more than 31,839 characters.
     text.encode_utf16().filter(|unit| *unit != 0).take(30_000).chain([0]).collect()

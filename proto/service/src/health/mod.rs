@@ -1,8 +1,8 @@
-//! The health log: one JSON object a line, each with a stable `code`. A person or a program that watches a fleet reads
-//! from it alone what works, what does not, why, and since when.
+//! The health log: one JSON object per line, each with a stable `code`. It alone tells an operator, or a program that
+//! monitors a fleet, what works, what does not, why, and since when.
 //!
-//! It goes to a file that is rotated ([`rotating`]), and to the system's own log: to the journal where systemd runs the
-//! service, to the Event Log on Windows; in a terminal, to standard error.
+//! The log is written to a rotated file ([`rotating`]) and to the system's own log: the journal if systemd runs the
+//! service, the Event Log on Windows. In a terminal, it is written to standard error.
 
 pub mod code;
 #[cfg(windows)]
@@ -23,17 +23,17 @@ use crate::state::{self, StateError};
 use code::Code;
 use rotating::{Limits, Rotating};
 
-/// `[health_log]` of a configuration file.
+/// The `[health_log]` section of a configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The file; `health.log` in the state folder if none is named.
+    /// The path of the file; `None` means `health.log` in the state folder.
     pub file: Option<PathBuf>,
-    /// A new file is begun when this one has so many mebibytes, ...
+    /// The size at which the file is rotated, in MiB; 0 means 1.
     pub max_mib: u64,
-    /// ... or is so many days old.
+    /// The age at which the file is rotated, in days; 0 means 1.
     pub max_days: u64,
-    /// So many older files are kept.
+    /// The number of old files kept; 0 keeps none.
     pub keep: u32,
 }
 
@@ -44,37 +44,38 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Where the health log of a service with this state folder is.
+    /// Returns the path of the health log of a service with this state folder.
     pub fn path(&self, state: &Path) -> PathBuf {
         self.file.clone().unwrap_or_else(|| state.join("health.log"))
     }
 }
 
-/// The health log cannot be written.
+/// Why the health log cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthLogError {
-    /// Its file.
+    /// The file cannot be opened.
     #[error("cannot write the health log {path}: {source}; name another `file` under [health_log], or grant access")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The folder that it is in by default.
+    /// The state folder, in which the file is by default, cannot be created.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
-/// Which service writes.
+/// The service that writes the health log.
 pub struct Service {
-    /// Its name in the system's log: a syslog identifier, an event source.
+    /// The service's name in the system's log: a syslog identifier, or an event source on Windows.
     pub name: &'static str,
-    /// Its codes.
+    /// The codes that the service uses.
     pub codes: &'static [Code],
 }
 
-/// Starts the health log of this process. The variable `SEATMETER_LOG` says how much is told, as `debug` or `warn`.
+/// Starts the health log of this process. The variable `SEATMETER_LOG` sets the level, for example `debug` or `warn`;
+/// the default is `info`.
 pub fn start(service: &Service, settings: &Settings, state: &Path) -> Result<(), HealthLogError> {
     state::make(state)?;
     let path = settings.path(state);

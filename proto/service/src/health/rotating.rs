@@ -1,23 +1,23 @@
-//! A file that is begun anew when it is large or old: `health.log` becomes `health.log.1`, that one `health.log.2`, and
-//! so on, up to as many as are kept.
+//! A log file that is rotated when it is large or old: `health.log` becomes `health.log.1`, `health.log.1` becomes
+//! `health.log.2`, and so on, up to a configured number of old files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// When a file is begun anew, and how many are kept.
+/// When a file is rotated, and how many old files are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// When it would have more bytes.
+    /// The largest size of a file, in bytes. A line that would exceed it begins a new file.
     pub bytes: u64,
-    /// When it is older, in days.
+    /// The greatest age of a file, in days.
     pub days: u64,
-    /// How many are kept beside the newest.
+    /// The number of old files kept; 0 keeps none.
     pub keep: u32,
 }
 
-/// The file. Each write is one line.
+/// The rotated file. Each write must be one line.
 pub struct Rotating {
     path: PathBuf,
     limits: Limits,
@@ -27,14 +27,14 @@ pub struct Rotating {
 }
 
 impl Rotating {
-    /// Appends to the file, which is made where there is none.
+    /// Opens the file for appending. Creates the file and its folder if they do not exist.
     pub fn open(path: &Path, limits: Limits) -> io::Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
         let file = append(path)?;
         let meta = file.metadata()?;
-        // Not all file systems know when a file was made; then a restart makes it young again.
+        // Some file systems do not record when a file was created; there, a restart resets the file's age.
         let begun = meta.created().unwrap_or_else(|_| SystemTime::now());
         Ok(Self { path: path.to_owned(), limits, file, size: meta.len(), begun })
     }
@@ -63,7 +63,7 @@ impl Rotating {
             fs::remove_file(&self.path)?;
         }
         *self = Self::open(&self.path, self.limits)?;
-        // Where the system gives a new file the birth of the old one (Windows does, for a while), it is still new.
+        // The system may give the new file the creation time of the old one, as Windows does for a while.
         self.begun = SystemTime::now();
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Write for Rotating {
         if self.is_due(line.len())
             && let Err(error) = self.rotate()
         {
-            // Somebody holds an old file: the newest grows meanwhile, and no line is lost.
+            // Another program may hold an old file open: keep writing to the current file, so that no line is lost.
             self.begun = SystemTime::now();
             self.size = 0;
             let _ = writeln!(io::stderr(), "{} cannot be rotated: {error}", self.path.display());
@@ -107,7 +107,7 @@ mod tests {
         let path = folder.path().join("logs/health.log");
         let limits = Limits { bytes: 100, days: 7, keep: 2 };
         for round in 0..3 {
-            // A restart goes on in the same file.
+            // A restart continues the same file.
             let mut file = Rotating::open(&path, limits).unwrap();
             for line in 0..10 {
                 file.write_all(format!("line {:02} of thirty, with a tail\n", round * 10 + line).as_bytes()).unwrap();

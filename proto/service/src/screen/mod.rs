@@ -1,10 +1,10 @@
-//! How programs talk to people and to other programs on standard output.
+//! Prints answers on standard output, for people and for other programs.
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`stdout`] | writing to standard output, whatever becomes of its reader |
+//! | [`stdout`] | writing to standard output, also after its reader has gone |
 //! | [`table`] | rows as a table, as JSON, as CSV |
-//! | [`text`] | numbers, sizes, moments and foreign text in words that fit a screen |
+//! | [`text`] | numbers, sizes, times and foreign text, formatted for the screen |
 
 pub mod stdout;
 pub mod table;

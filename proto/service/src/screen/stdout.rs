@@ -1,13 +1,13 @@
-//! Standard output, where programs answer a person or another program.
+//! Writes answers to standard output, for people and for other programs.
 //!
-//! Where whoever read it has gone, as `head` does when it has enough, the rest is said to nobody, and the program goes on
-//! to its end: what it does beside answering is done, and its exit code is its own. Where a file cannot take the answer,
-//! the program ends with an error, since half an answer is none.
+//! If the reader closes the pipe early, as `head` does, the rest of the output is discarded and the program runs to its
+//! normal end: it finishes its other work and returns its usual exit code. If the answer cannot be written to a file,
+//! the program ends with an error, because half an answer is useless.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 
-/// Prints a line of an answer: `println!` for answers.
+/// Prints a line of an answer. Like `println!`, but does not panic if the pipe is closed.
 #[macro_export]
 macro_rules! answer {
     ($($words:tt)*) => {

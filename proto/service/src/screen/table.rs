@@ -1,7 +1,7 @@
-//! Rows as a table for people, and as JSON or CSV for programs.
+//! Prints rows as a table for people, and as JSON or CSV for programs.
 //!
-//! A row is anything that serialises to an object. Its [`Column`]s say how each field reads: JSON has all fields, CSV
-//! has all in the columns' order, a table those that fit.
+//! A row is any value that serialises to a JSON object. Its [`Column`]s define how each field is shown. JSON has all
+//! fields, CSV has all columns in their order, and a table has the columns that fit.
 
 use std::cmp::Ordering;
 use std::io::IsTerminal;
@@ -17,36 +17,36 @@ use serde_json::{Map, Value};
 use super::stdout;
 use super::text::{minute, thousands, visible};
 
-/// The form of an answer.
+/// The output format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For programs: an object with `rows` and what belongs to all of them.
+    /// For programs: an object with `rows`, and the fields that apply to all rows.
     Json,
     /// For spreadsheets.
     Csv,
 }
 
-/// How an answer is shown. The same options for every command with rows.
+/// How an answer is shown. Every command that prints rows has these options.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct View {
-    /// The form of the answer
+    /// Output format
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table, visible_alias = "format")]
     pub output: Output,
-    /// Only these columns of a table or CSV, by their headings or the names of the JSON fields, separated by commas
+    /// Show only these columns of a table or CSV; comma-separated headings or JSON field names
     #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Sort by this column; with a - before it, the largest first
+    /// Sort by this column; with a leading -, in descending order
     #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
     pub sort: Option<String>,
-    /// All columns of a table, however wide it becomes, and ids in full
+    /// Show all columns of a table, however wide it becomes, and ids in full
     #[arg(long, global = true)]
     pub wide: bool,
 }
 
-/// How a field's values read in a table.
+/// How a table shows the values of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Text, a list of texts, or yes and no.
@@ -57,67 +57,67 @@ pub enum Kind {
     Time,
     /// An identifier, of which a table shows the first eight characters.
     Id,
-    /// Whether all is well, in words: `ok`, or what is not. Only in the first column, where a terminal shows it in colour.
+    /// A state in words: `ok`, or the problem. Only for the first column, which a terminal shows in colour.
     State,
 }
 
 /// A field of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// The field's name in JSON and CSV. A contract: it stays.
+    /// The field's name in JSON and CSV. Other programs rely on it: never change it.
     pub field: &'static str,
-    /// The heading in a table; with the unit, where there is one.
+    /// The heading in a table, with the unit if there is one.
     pub heading: &'static str,
-    /// How values read.
+    /// How a table shows the values.
     pub kind: Kind,
-    /// When a table leaves the column out for want of room: 0 never, else the largest first. [`WIDE`] shows a column
-    /// only where all are asked for.
+    /// The order in which a table that is too wide drops columns: the largest rank first, 0 never. A column of rank
+    /// [`WIDE`] is shown only on request.
     pub rank: u8,
 }
 
-/// The rank of a column that a table shows only when all columns, or this one, are asked for.
+/// The rank of a column that a table shows only if the user asks for all columns, or for this one by name.
 pub const WIDE: u8 = u8::MAX;
 
 impl Column {
-    /// A column.
+    /// Defines a column.
     pub const fn new(field: &'static str, heading: &'static str, kind: Kind, rank: u8) -> Self {
         Self { field, heading, kind, rank }
     }
 }
 
-/// Why an answer cannot be shown as asked for.
+/// Why an answer cannot be shown as requested.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// A column that there is none of.
+    /// No column has the requested name.
     #[error("there is no column {name:?}; the columns are {known}")]
     UnknownColumn {
-        /// The name that was given.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The names of all columns, separated by commas.
         known: String,
     },
-    /// A row that no JSON has.
-    #[error("the answer has no JSON form: {0}")]
+    /// A row cannot be converted to JSON.
+    #[error("the answer cannot be converted to JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// CSV that cannot be written.
-    #[error("the answer has no CSV form: {0}")]
+    /// The answer cannot be converted to CSV.
+    #[error("the answer cannot be converted to CSV: {0}")]
     Csv(#[from] csv::Error),
 }
 
-/// The widest table where nothing else is said, and the narrowest.
+/// The default width of a table, and the least width on a terminal, in characters.
 const WIDEST: usize = 100;
 const NARROWEST: usize = 80;
 
-/// How many characters of an identifier a table shows.
+/// The number of characters of an identifier that a table shows.
 const SHORT_ID: usize = 8;
 
 impl View {
-    /// Whether a person reads the answer: then notes follow it.
+    /// Returns whether the answer is for people. Notes follow only such an answer.
     pub fn is_for_people(&self) -> bool {
         self.output == Output::Table
     }
 
-    /// Prints rows. `envelope` is what JSON has beside `rows`; times of a table are in `zone`.
+    /// Prints rows. JSON has the fields of `envelope` beside `rows`; a table shows times in `zone`.
     pub fn print<R: Serialize>(
         &self,
         columns: &[Column],
@@ -156,7 +156,7 @@ impl View {
         Ok(())
     }
 
-    /// The columns that were chosen, or those that there are.
+    /// Returns the columns that the user chose, or all columns if the user chose none.
     fn chosen(&self, columns: &[Column]) -> Result<Vec<Column>, ViewError> {
         if self.columns.is_empty() {
             Ok(columns.to_vec())
@@ -185,7 +185,7 @@ impl View {
         let width = page_width();
         loop {
             let table = self.render(&columns, rows, zone, (!is_free).then_some(width));
-            // The row that comes out widest decides; a column that can go makes room.
+            // If the widest line does not fit, drop the column with the largest rank.
             let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
             let last =
                 columns.iter().enumerate().filter(|(_, column)| column.rank > 0).max_by_key(|(_, column)| column.rank);
@@ -198,7 +198,7 @@ impl View {
         }
     }
 
-    /// Whether the columns need more than the width without breaking words apart.
+    /// Returns whether the columns need more than `width` characters to keep words whole.
     fn is_crowded(&self, columns: &[Column], rows: &[Map<String, Value>], zone: &TimeZone, width: usize) -> bool {
         const LONG_TEXT: usize = 24;
         let need = |column: &Column| {
@@ -248,7 +248,7 @@ impl View {
     }
 }
 
-/// A table of texts, the columns in a range right-aligned.
+/// Formats a table of texts. The columns in the range `numbers` are right-aligned.
 pub fn grid(head: &[String], rows: &[Vec<String>], numbers: std::ops::RangeInclusive<usize>) -> String {
     let mut table = framed(head);
     for row in rows {
@@ -263,7 +263,7 @@ pub fn grid(head: &[String], rows: &[Vec<String>], numbers: std::ops::RangeInclu
     trimmed(&table)
 }
 
-/// A table with a line under its heading.
+/// Returns an empty table with a line under its heading.
 fn framed<T: Into<comfy_table::Row>>(head: T) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'))).set_header(head);
@@ -274,7 +274,7 @@ fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Shows the first column in colour: green where it says `ok`, red otherwise.
+/// Colours the first column: green if it says `ok`, red otherwise. `not followed` stays without colour.
 fn coloured(table: &str) -> String {
     let mut lines = table.lines();
     let head: Vec<&str> = lines.by_ref().take(2).collect();
@@ -289,7 +289,7 @@ fn coloured(table: &str) -> String {
     head.into_iter().map(str::to_owned).chain(body).collect::<Vec<_>>().join("\n")
 }
 
-/// The width of the terminal, within bounds; that of a page where there is none.
+/// Returns the width of the terminal, at least 80 characters; 100 if standard output is not a terminal.
 pub fn page_width() -> usize {
     if !std::io::stdout().is_terminal() {
         return WIDEST;
@@ -298,7 +298,7 @@ pub fn page_width() -> usize {
     columns.max(NARROWEST)
 }
 
-/// Whether standard output is a terminal that wants colours.
+/// Returns whether standard output is a terminal that wants colours.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
 }
@@ -324,7 +324,7 @@ fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-/// A value in one cell of CSV: absent is empty, a list is joined by semicolons.
+/// Formats a value as a CSV cell. Null becomes empty; the items of a list are joined by semicolons.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -337,7 +337,7 @@ fn plain(value: &Value) -> String {
 fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a.and_then(Value::as_f64), b.and_then(Value::as_f64)) {
         (Some(a), Some(b)) => a.total_cmp(&b),
-        // What is absent comes first.
+        // Absent values come first.
         (a, b) if a.is_some() != b.is_some() => a.is_some().cmp(&b.is_some()),
         _ => a.map(plain).unwrap_or_default().to_lowercase().cmp(&b.map(plain).unwrap_or_default().to_lowercase()),
     }

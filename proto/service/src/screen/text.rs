@@ -1,9 +1,9 @@
-//! Numbers, sizes, moments and foreign text, as they appear on a screen.
+//! Formats numbers, sizes, times and foreign text for the screen.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// A number with a comma between each three digits.
+/// Formats a number with thousands separators: `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -16,7 +16,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// A count with its noun: `1 batch`, `2,000 batches`. The plural ends in `s`, or in `es` after a hissing sound.
+/// Formats a count with its noun: `1 batch`, `2,000 batches`. The plural ends in `s`, or in `es` after a hissing sound.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = match noun {
         _ if number == 1 => "",
@@ -26,7 +26,7 @@ pub fn count(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", thousands(number))
 }
 
-/// A size in the largest binary unit of which there is at least one: `17 bytes`, `1.5 KiB`, `1 GiB`.
+/// Formats a size in the largest binary unit of which there is at least one: `17 bytes`, `1.5 KiB`, `1 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| bytes >= *unit) else {
@@ -36,7 +36,7 @@ pub fn size(bytes: u64) -> String {
     if tenths.fract() == 0.0 { format!("{tenths:.0} {name}") } else { format!("{tenths:.1} {name}") }
 }
 
-/// A stretch of time in the largest unit of which there are at least two: `90 s`, `5 min`, `30 h`, `12 days`.
+/// Formats a duration in the largest unit of which there are at least two: `90 s`, `5 min`, `30 h`, `12 days`.
 pub fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -46,12 +46,12 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
-/// A moment (seconds since 1970 UTC) as a person reads it, to the minute, in a time zone that is named elsewhere.
+/// Formats a time (seconds since 1970 UTC) for people, to the minute, in `zone`. The text does not name the zone.
 pub fn minute(seconds: i64, zone: &TimeZone) -> String {
     in_zone(seconds, zone, "%Y-%m-%d %H:%M")
 }
 
-/// A moment (seconds since 1970 UTC) as a person reads it, to the second, in UTC, and saying so.
+/// Formats a time (seconds since 1970 UTC) for people, to the second, in UTC. The text ends in `UTC`.
 pub fn utc(seconds: i64) -> String {
     in_zone(seconds, &TimeZone::UTC, "%Y-%m-%d %H:%M:%S UTC")
 }
@@ -63,13 +63,13 @@ fn in_zone(seconds: i64, zone: &TimeZone, form: &str) -> String {
     }
 }
 
-/// A moment (seconds since 1970 UTC) as a program reads it: RFC 3339. `None` for a moment that no calendar has.
+/// Formats a time (seconds since 1970 UTC) for programs, as RFC 3339. `None` if no calendar has the time.
 pub fn rfc3339(seconds: i64) -> Option<String> {
     Timestamp::from_second(seconds).ok().map(|moment| moment.to_string())
 }
 
-/// Foreign text, safe on a terminal: control characters, bidirectional marks and invisible characters are replaced by
-/// U+FFFD, so that no log line can move the cursor, change colours or reorder what stands beside it.
+/// Makes foreign text safe on a terminal. Replaces control characters, bidirectional marks and invisible characters by
+/// U+FFFD, so that no log line can move the cursor, change colours or reorder the text beside it.
 pub fn visible(text: &str) -> String {
     text.chars().map(|char| if is_hidden(char) { '\u{fffd}' } else { char }).collect()
 }
@@ -80,7 +80,7 @@ fn is_hidden(char: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The names as a sentence lists them: `a, b, c and 4 more`; at most ten are named.
+/// Lists names as a sentence does: `a, b, c and 4 more`. Names at most ten.
 pub fn list(names: &[String]) -> String {
     const MOST: usize = 10;
     let named = names.iter().take(MOST).map(|name| visible(name)).collect::<Vec<_>>().join(", ");
