@@ -1,6 +1,6 @@
 //! SQL that every engine understands, and the dialects where engines differ.
 //!
-//! Statements are written once, in the common ground of SQLite and PostgreSQL, and listed by [`statements!`] in the
+//! Statements are written once, in the common ground of SQLite and PostgreSQL, and listed by `statements!` in the
 //! module of their table, so that a test can prepare each of them on each engine. Nothing sends a statement that is not
 //! listed; builds with debug assertions refuse to.
 

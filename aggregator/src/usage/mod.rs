@@ -10,7 +10,7 @@
 //! | [`peak`] | the most seats in use at once |
 //! | [`users`] | the people behind a number of unique users |
 //! | [`activity`] | the figures of the logs, without any rule |
-//! | [`completeness`] | what is known to be missing |
+//! | [`mod@completeness`] | what is known to be missing |
 //! | [`open_sessions`] | usage that no fact contains yet |
 
 pub mod activity;
