@@ -66,8 +66,7 @@ impl Batcher {
     /// Adds the event of the line at a position.
     pub fn event(&mut self, position: u64, dated: &Dated<'_>) {
         let usage = &dated.usage;
-        let has_feature = usage.kind != Kind::ManagerStart;
-        let feature = if has_feature { self.feature(dated.daemon, usage.feature) } else { 0 };
+        let feature = if usage.kind.has_feature() { self.feature(dated.daemon, usage.feature) } else { 0 };
         let event =
             Event { kind: usage.kind, at: dated.at.utc, feature, client: 0, seats: usage.seats, detail: usage.detail };
         if usage.kind.has_client() {

@@ -93,7 +93,7 @@ impl Capture {
     pub fn stop(self) {
         self.wake(|| Wake::Stop);
         for thread in self.threads {
-            // A thread that panicked has already reported it; its log resumes from the last checkpoint.
+            // A thread that panics ends the process.
             let _ = thread.join();
         }
     }
@@ -152,7 +152,7 @@ fn follow(mut tailer: LogTailer, log: &str, woken: &Receiver<Wake>, changes: &wa
             state = tailer.state();
             changes.send_modify(|count| *count += 1);
         }
-        reporter.report(log, outcome.err().map(|error| (error.to_string(), tailer.state())));
+        reporter.report(log, outcome.err().map(|error| error.to_string()), state);
         match wait(woken, pause, tailer.deadline()) {
             Some(all) => scan_files = all,
             None => break,
@@ -182,20 +182,34 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
     }
 }
 
-/// Reports a log's problem when it begins, changes or ends, not each time it occurs.
+/// Reports what a log does when it begins, changes or ends, not each time it is polled.
 #[derive(Default)]
 struct ProblemReporter {
-    problem: Option<String>,
+    told: Option<Told>,
+}
+
+#[derive(PartialEq)]
+enum Told {
+    Followed,
+    /// How much of the disk or of the quota is used changes all the time, so the reason is no part of it.
+    BufferFull,
+    Unreadable(String),
 }
 
 impl ProblemReporter {
-    fn report(&mut self, log: &str, problem: Option<(String, LogState)>) {
-        let text = problem.as_ref().map(|(text, _)| text.clone());
-        if text == self.problem {
+    fn report(&mut self, log: &str, problem: Option<String>, state: LogState) {
+        let reason = problem.clone().unwrap_or_default();
+        let now = match (problem, state) {
+            (None, _) => Told::Followed,
+            (Some(_), LogState::BufferFull) => Told::BufferFull,
+            (Some(reason), _) => Told::Unreadable(reason),
+        };
+        if self.told.as_ref() == Some(&now) {
             return;
         }
-        match problem {
-            Some((reason, LogState::BufferFull)) => {
+        match now {
+            Told::Followed => tracing::info!(code = codes::LOG_READABLE, log, %state, "the log is followed"),
+            Told::BufferFull => {
                 tracing::error!(
                     code = codes::BUFFER_FULL,
                     log,
@@ -203,11 +217,10 @@ impl ProblemReporter {
                     "reading waits; the log keeps what is not read"
                 );
             }
-            Some((reason, _)) => {
-                tracing::error!(code = codes::LOG_UNREADABLE, log, reason, "the log cannot be read; trying again")
+            Told::Unreadable(_) => {
+                tracing::error!(code = codes::LOG_UNREADABLE, log, reason, "the log cannot be read; trying again");
             }
-            None => tracing::info!(code = codes::LOG_READABLE, log, "the log is followed"),
         }
-        self.problem = text;
+        self.told = Some(now);
     }
 }

@@ -7,6 +7,7 @@ seatmeter_service::codes! {
     4 STATE_UNAVAILABLE "state_unavailable" error "The state folder cannot be opened; it is tried again.", "Free disk space, or grant access to the folder.";
     5 STATUS_UNSAVED "status_unsaved" warn "The file that `status` reads cannot be written.", "Free disk space, or grant access to the state folder.";
     6 FAILED "failed" error "The agent ends: it cannot work with this configuration or state.", "The reason says what is wrong; correct it and start the service.";
+    7 PANICKED "panicked" error "A part of the agent failed because of a bug. The agent ends, and the service manager starts it again.", "Send the reason to the maintainers.";
     10 LOG_READABLE "log_readable" info "A log is followed, for the first time or again.", "";
     11 LOG_UNREADABLE "log_unreadable" error "A log cannot be read; it is tried again every second.", "Grant the service's account access to the file, or correct its path.";
     12 LOG_TRUNCATED "log_truncated" error "A log was emptied or deleted before all of it was read: these bytes are lost.", "Rotate by renaming, or copy less often than the agent reads.";

@@ -126,7 +126,8 @@ impl Config {
         Self::parse(path, &config::read(path)?)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Checks the text of a configuration file. Errors name the file as `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let file: File = config::parse(path, text)?;
         let mut problems = Vec::new();
         let mut note = |problem: String| problems.push(problem);
@@ -159,8 +160,8 @@ impl Config {
                 license_server,
                 realm: file.license_server.realm,
                 aggregator,
-                quota: file.buffer.quota_mib << 20,
-                alarm_after: file.buffer.alarm_after_hours * 3600,
+                quota: file.buffer.quota_mib.saturating_mul(1 << 20),
+                alarm_after: file.buffer.alarm_after_hours.saturating_mul(3600),
                 health_log: file.health_log,
                 sources,
             }),

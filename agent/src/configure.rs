@@ -81,7 +81,12 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
 pub fn is_untouched(text: &str) -> bool {
     let text = text.replace("\r\n", "\n");
     let is_own = text.strip_prefix(MARK).and_then(|rest| rest.split_once('\n'));
-    is_own.is_some_and(|(sum, body)| sum == checksum(body)) || text.lines().eq(TEMPLATE.lines())
+    is_own.is_some_and(|(sum, body)| sum == checksum(body)) || is_template(&text)
+}
+
+/// Whether a configuration file is the delivered template, which names no aggregator and no log yet.
+pub fn is_template(text: &str) -> bool {
+    text.lines().eq(TEMPLATE.lines())
 }
 
 fn source(log: &Path, time_zone: Option<&str>) -> Table {

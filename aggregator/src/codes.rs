@@ -4,6 +4,7 @@ seatmeter_service::codes! {
     101 STARTED "started" info "The aggregator has started: its version, addresses, state and time zone.", "";
     102 STOPPED "stopped" info "The aggregator has stopped because it was told to.", "";
     103 FAILED "failed" error "The aggregator ends: it cannot work with this configuration or state.", "The reason says what is wrong; correct it and start the service.";
+    104 PANICKED "panicked" error "A part of the aggregator failed because of a bug. If nothing can be stored without it, the aggregator ends, and the service manager starts it again.", "Send the reason to the maintainers.";
     110 AGENT_CONNECTED "agent_connected" info "An agent has connected.", "";
     111 BATCH_INVALID "batch_invalid" warn "The aggregator refused an invalid batch from an agent.", "Update the older of agent and aggregator, and tell the maintainers.";
     120 STORE_FAILED "store_failed" error "The database failed. Nothing is acknowledged; agents keep what they have.", "Free disk space, or check the disk.";

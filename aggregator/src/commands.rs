@@ -9,7 +9,7 @@ use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
 use seatmeter_aggregator::ingest::verify;
 use seatmeter_aggregator::ingest::writer::Writer;
-use seatmeter_aggregator::serve::{self, Listening};
+use seatmeter_aggregator::serve::{self, Listening, WRITER};
 use seatmeter_aggregator::store::Store;
 use seatmeter_aggregator::store::backup::{self, database};
 use seatmeter_service::answer;
@@ -31,6 +31,8 @@ pub(crate) fn serve(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let service = Service { name: "seatmeter-aggregator", codes: codes::ALL };
     health::start(&service, &config.health_log, &config.state)?;
+    // Without the writer nothing is stored. A question that panics harms no other.
+    health::report_panics(codes::PANICKED, |thread| thread == Some(WRITER));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(async {
         let (stopper, stop) = watch::channel(false);
@@ -173,13 +175,9 @@ pub(crate) fn restore(config: &Path, file: &Path) -> Result<ExitCode> {
 pub(crate) fn rebuild(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let _lock = state::lock(&config.state)?;
-    let mut writer = Writer::open(Store::open_embedded(&config.state)?, config.calendar)?;
-    let mut logs = 0;
-    writer.rebuild_all(|done, all| {
-        logs = all as u64;
-        eprintln!("log {} of {all}", done + 1);
-    })?;
-    answer!("The figures of {} were rebuilt.", count(logs, "log"));
+    let store = Store::open_embedded(&config.state)?;
+    let logs = Writer::rebuild_all(store, config.calendar, &mut |done, all| eprintln!("log {} of {all}", done + 1))?;
+    answer!("The figures of {} were rebuilt.", count(logs as u64, "log"));
     Ok(ExitCode::SUCCESS)
 }
 

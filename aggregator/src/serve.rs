@@ -40,6 +40,9 @@ const MAX_REQUESTS: usize = 64;
 /// The most commands that wait for the writer: enough to keep it busy, few enough to take little memory.
 const MAX_COMMANDS: usize = 32;
 
+/// The name of the writer's thread.
+pub const WRITER: &str = "writer";
+
 /// How long a stopping aggregator waits for answers under way. The limit is needed since an agent's stream can last for
 /// ever.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -83,6 +86,8 @@ pub enum ServeError {
 /// Serves agents and operators until `stop` becomes true.
 pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), ServeError> {
     let _lock = state::lock(&config.state)?;
+    // What an earlier process listened on is no answer to where this one does. If it stays, it is overwritten later.
+    let _ = std::fs::remove_file(Listening::file(&config.state));
     let agents = listen(&config.agents).await?;
     let operators = listen(&config.operators).await?;
     let listening = Listening::of(&agents, &operators)?;
@@ -122,7 +127,7 @@ impl WriterThread {
         let writer = Writer::open(store.clone(), config.calendar.clone())?;
         let timers = Handle::current();
         let thread = std::thread::Builder::new()
-            .name("writer".into())
+            .name(WRITER.into())
             .spawn(move || writer.run(&timers, received))
             .map_err(ServeError::Writer)?;
         Ok(Self { commands, thread })

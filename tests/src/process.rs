@@ -52,7 +52,8 @@ pub(crate) fn wrapped(wrapper: &[&str], name: &str) -> Command {
 
 pub(crate) fn kill_children(parent: u32) {
     let killed = Command::new("pkill").args(["-KILL", "-P", &parent.to_string()]).status().unwrap();
-    assert!(killed.success());
+    // With exit code 1, there was no child any more.
+    assert!(matches!(killed.code(), Some(0 | 1)), "{killed}");
 }
 
 /// Returns a command for one of the programs, for a test to complete.

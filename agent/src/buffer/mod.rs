@@ -116,11 +116,20 @@ impl Buffer {
     /// Returns the batches after a sequence number, in order, as many as fit into `bytes`; at least one if there is
     /// any.
     pub fn batches_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
+        self.kept_after(sequence, bytes, false)
+    }
+
+    /// Like [`Self::batches_after`], but returns the batches that the aggregator refused.
+    pub fn refused_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
+        self.kept_after(sequence, bytes, true)
+    }
+
+    fn kept_after(&self, sequence: u64, bytes: usize, is_refused: bool) -> Result<Vec<Batch>, BufferError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT sequence, body FROM batch WHERE sequence > ?1 AND NOT refused ORDER BY sequence",
+                "SELECT sequence, body FROM batch WHERE sequence > ?1 AND refused = ?2 ORDER BY sequence",
             )?;
-            let mut rows = statement.query([sequence as i64])?;
+            let mut rows = statement.query(params![sequence as i64, is_refused])?;
             let (mut batches, mut size) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
                 let body: Vec<u8> = row.get(1)?;
@@ -202,11 +211,11 @@ impl Buffer {
         Ok(())
     }
 
-    /// Returns the fill level of the buffer.
+    /// Returns how many batches wait for delivery. Refused batches do not.
     pub fn depth(&self) -> Result<Depth, BufferError> {
         self.read(|connection| {
             connection.query_row(
-                "SELECT count(*), coalesce(sum(length(body)), 0), min(created_at) FROM batch",
+                "SELECT count(*), coalesce(sum(length(body)), 0), min(created_at) FROM batch WHERE NOT refused",
                 [],
                 |row| {
                     let oldest: Option<i64> = row.get(2)?;

@@ -50,19 +50,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn check_source(source: &LogSource) -> bool {
     let zone = source.zone.iana_name().unwrap_or("the machine's own zone");
-    let parts =
-        candidates(&source.path, &source.archives).map_or(0, |found| found.iter().filter(|c| !c.is_current).count());
+    let (parts, unlisted) = match candidates(&source.path, &source.archives) {
+        Ok(found) => (found.files.iter().filter(|file| !file.is_current).count(), found.problem),
+        Err(problem) => (0, Some(problem)),
+    };
     answer!("source          {} ({zone}, {})", source.path.display(), count(parts as u64, "rotated or archived part"));
-    match read_head(&source.path, source.format, false) {
-        Ok(found) => {
-            answer!("                {}", found.format.map_or("empty; nothing to count yet", Format::name));
-            true
-        }
-        Err(error) => {
-            answer!("                {error}");
-            false
-        }
+    let head = read_head(&source.path, source.format, false);
+    if let Ok(found) = &head {
+        answer!("                {}", found.format.map_or("empty; nothing to count yet", Format::name));
     }
+    let problems = unlisted.into_iter().chain(head.err());
+    let printed = problems.map(|problem| answer!("                {problem}")).count();
+    printed == 0
 }
 
 fn check_aggregator(dialer: &Dialer) -> Result<bool> {

@@ -41,14 +41,20 @@ pub(crate) struct Arguments {
     pub(crate) force: bool,
 }
 
+/// Whether the configuration exists and names an aggregator and logs, so that the agent can start.
+#[cfg(windows)]
+pub(crate) fn is_filled_in(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| !seatmeter_agent::configure::is_template(&text))
+}
+
 /// Whether the configuration exists and somebody has edited it.
-pub(crate) fn is_written(path: &Path) -> bool {
+pub(crate) fn is_edited(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| !is_untouched(&text))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let path = &arguments.configured.config;
-    if is_written(path) && !arguments.force {
+    if is_edited(path) && !arguments.force {
         bail!("{} was edited: edit it further, or overwrite it with --force", path.display());
     }
     let answers = Answers {
@@ -71,14 +77,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the file and checks it.
-pub(crate) fn write(path: &Path, answers: &Answers) -> Result<()> {
+/// Checks the new configuration, and writes it if it is right.
+fn write(path: &Path, answers: &Answers) -> Result<()> {
     let folder = path.parent().context("the configuration is a file in a folder")?;
+    let text = render(answers, folder)?;
+    Config::parse(path, &text).context("nothing is written")?;
     let failed = || format!("{} cannot be written", path.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
-    std::fs::write(path, render(answers, folder)?).with_context(failed)?;
-    Config::load(path)?;
-    Ok(())
+    std::fs::write(path, text).with_context(failed)
 }
 
 /// Makes a path absolute, because a service runs in another folder than the person who configures it.

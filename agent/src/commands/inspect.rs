@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
-use seatmeter_agent::buffer::Buffer;
+use seatmeter_agent::buffer::{Buffer, BufferError};
 use seatmeter_agent::config::Config;
+use seatmeter_count::{Event, Kind as EventKind};
 use seatmeter_proto::batch;
+use seatmeter_proto::v1::{Batch, Columns};
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::rfc3339;
@@ -44,7 +46,7 @@ const STREAMS: &[Column] = &[
     Column::new("position", "Read to byte", Kind::Number, 0),
 ];
 
-/// A batch that waits for delivery.
+/// A batch that waits for delivery, or that the aggregator refused.
 #[derive(Serialize)]
 struct BatchRow {
     batch: u64,
@@ -53,6 +55,7 @@ struct BatchRow {
     end_position: u64,
     events: u32,
     bytes: usize,
+    refused: bool,
 }
 
 const BATCHES: &[Column] = &[
@@ -62,6 +65,7 @@ const BATCHES: &[Column] = &[
     Column::new("end_position", "To byte", Kind::Number, 0),
     Column::new("events", "Events", Kind::Number, 0),
     Column::new("bytes", "Bytes", Kind::Number, 0),
+    Column::new("refused", "Refused", Kind::Text, 0),
 ];
 
 /// An event of a batch.
@@ -76,6 +80,8 @@ struct EventRow {
     host: String,
     seats: u32,
     detail: i64,
+    /// The text of an unrecognised line; empty for other events.
+    text: String,
 }
 
 const EVENTS: &[Column] = &[
@@ -88,9 +94,10 @@ const EVENTS: &[Column] = &[
     Column::new("host", "Host", Kind::Text, 1),
     Column::new("seats", "Seats", Kind::Number, 3),
     Column::new("detail", "Detail", Kind::Number, 4),
+    Column::new("text", "Text", Kind::Text, 5),
 ];
 
-/// The JSON fields beside the rows: the batches that wait, if the whole buffer is shown.
+/// The JSON fields beside the rows: the batches in the buffer, if the whole buffer is shown.
 #[derive(Serialize)]
 struct Waiting<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +141,8 @@ fn show_all(buffer: &Buffer, view: &View) -> Result<()> {
             log: stream.log,
         })
         .collect();
-    let batches = waiting(buffer)?;
+    let mut batches = rows(false, |after| buffer.batches_after(after, PAGE))?;
+    batches.extend(rows(true, |after| buffer.refused_after(after, PAGE))?);
     view.print(STREAMS, &streams, &Waiting { batches: Some(&batches) }, &TimeZone::UTC)?;
     if view.is_for_people() {
         answer!("");
@@ -143,10 +151,14 @@ fn show_all(buffer: &Buffer, view: &View) -> Result<()> {
     Ok(())
 }
 
-fn waiting(buffer: &Buffer) -> Result<Vec<BatchRow>> {
+/// How many bytes of batches are read at a time.
+const PAGE: usize = 1 << 20;
+
+/// Returns the rows of all batches that `next` gives, page by page.
+fn rows(refused: bool, next: impl Fn(u64) -> Result<Vec<Batch>, BufferError>) -> Result<Vec<BatchRow>> {
     let (mut rows, mut after) = (Vec::new(), 0);
     loop {
-        let batches = buffer.batches_after(after, 1 << 20)?;
+        let batches = next(after)?;
         let Some(last) = batches.last() else { return Ok(rows) };
         after = last.sequence;
         rows.extend(batches.iter().map(|batch| BatchRow {
@@ -156,31 +168,42 @@ fn waiting(buffer: &Buffer) -> Result<Vec<BatchRow>> {
             end_position: batch.end_position,
             events: batch.event_count,
             bytes: batch.columns.len(),
+            refused,
         }));
     }
 }
 
 fn show_batch(buffer: &Buffer, sequence: u64, view: &View) -> Result<()> {
-    let found = buffer.batches_after(sequence.saturating_sub(1), 1)?;
-    let batch = found.first().filter(|batch| batch.sequence == sequence);
+    let before = sequence.saturating_sub(1);
+    let found = [buffer.batches_after(before, 1)?, buffer.refused_after(before, 1)?].concat();
+    let batch = found.iter().find(|batch| batch.sequence == sequence);
     let batch =
         batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never existed"))?;
     let columns = batch::open(batch)?;
-    let name = |index: u32| columns.strings.get(index as usize).cloned().unwrap_or_default();
-    let named = |table: &[u32], index: u32| name(table.get(index as usize).copied().unwrap_or(0));
-    let rows: Vec<EventRow> = batch::events(&columns, batch.start_position)
-        .map(|(position, event)| EventRow {
-            position,
-            at: rfc3339(event.at),
-            kind: format!("{:?}", event.kind).to_lowercase(),
-            daemon: named(&columns.feature_daemons, event.feature),
-            feature: named(&columns.feature_names, event.feature),
-            user: named(&columns.client_users, event.client),
-            host: named(&columns.client_hosts, event.client),
-            seats: event.seats,
-            detail: event.detail,
-        })
-        .collect();
+    let rows: Vec<EventRow> =
+        batch::events(&columns, batch.start_position).map(|(position, event)| row(&columns, position, event)).collect();
     view.print(EVENTS, &rows, &Waiting { batches: None }, &TimeZone::UTC)?;
     Ok(())
+}
+
+/// Returns the row of an event, with the names that an event of its kind has.
+fn row(columns: &Columns, position: u64, event: Event) -> EventRow {
+    let name = |index: u32| columns.strings.get(index as usize).cloned().unwrap_or_default();
+    let named = |table: &[u32], index: u32, is_there: bool| match table.get(index as usize) {
+        Some(index) if is_there => name(*index),
+        _ => String::new(),
+    };
+    let (has_feature, has_client) = (event.kind.has_feature(), event.kind.has_client());
+    EventRow {
+        position,
+        at: rfc3339(event.at),
+        kind: format!("{:?}", event.kind).to_lowercase(),
+        daemon: named(&columns.feature_daemons, event.feature, has_feature),
+        feature: named(&columns.feature_names, event.feature, has_feature),
+        user: named(&columns.client_users, event.client, has_client),
+        host: named(&columns.client_hosts, event.client, has_client),
+        seats: event.seats,
+        detail: event.detail,
+        text: if event.kind == EventKind::Unrecognised { name(event.client) } else { String::new() },
+    }
 }

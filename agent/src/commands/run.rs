@@ -24,6 +24,8 @@ pub(crate) fn run(configured: &Configured) -> Result<ExitCode> {
 /// Follows the logs until `stop` completes.
 pub(crate) fn work(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     health::start(&SERVICE, &config.health_log, &config.state)?;
+    // Every thread is vital: one captures a log, another delivers.
+    health::report_panics(codes::PANICKED, |_| true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let done = runtime.block_on(async {
         let (stopper, stopped) = watch::channel(false);

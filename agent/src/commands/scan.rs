@@ -41,6 +41,7 @@ struct Envelope {
     complete: bool,
     lines: Lines,
     not_counted: Vec<String>,
+    counted_in_part: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         complete: found.is_complete(),
         lines: Lines { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised },
         not_counted: not_counted(&found),
+        counted_in_part: found.cut.iter().map(ToString::to_string).collect(),
     };
     arguments.view.print(COLUMNS, &found.rows, &envelope, &TimeZone::UTC)?;
     report(&found);
@@ -97,5 +99,8 @@ fn report(found: &Scan) {
     }
     for reason in not_counted(found) {
         eprintln!("not counted: {reason}");
+    }
+    for reason in &found.cut {
+        eprintln!("counted only up to this error: {reason}");
     }
 }

@@ -45,6 +45,7 @@ impl Reporter {
         often.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changes = self.capture.changes();
         let (mut ticks, mut told_at, mut alarmed_at) = (0u32, 0, None);
+        let mut is_saved = true;
         loop {
             tokio::select! {
                 _ = often.tick() => ticks = ticks.wrapping_add(1),
@@ -52,7 +53,7 @@ impl Reporter {
                 Ok(()) = changes.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            let Some(status) = self.tell().await else { continue };
+            let Some(status) = self.tell(&mut is_saved).await else { continue };
             if ticks.wrapping_sub(told_at) >= SELDOM {
                 told_at = ticks;
                 to_health_log(&status);
@@ -72,25 +73,28 @@ impl Reporter {
         }
     }
 
-    async fn tell(&self) -> Option<Status> {
+    /// Publishes the current state. That it cannot be saved is reported once; everything else goes on.
+    async fn tell(&self, was_saved: &mut bool) -> Option<Status> {
         let (buffer, capture, state) = (self.buffer.clone(), self.capture.clone(), self.state.clone());
         let (url, uplink) = (self.aggregator.clone(), self.uplink.borrow().clone());
         let told = spawn_blocking(move || {
-            let status = Status::now(&buffer, &capture, &url, &uplink).map_err(|error| error.to_string())?;
-            status.save(&state).map_err(|error| error.to_string()).map(|()| status)
+            let status = Status::now(&buffer, &capture, &url, &uplink);
+            let saved = status.as_ref().map_or_else(
+                |error| Err(error.to_string()),
+                |status| status.save(&state).map_err(|error| error.to_string()),
+            );
+            (status.ok(), saved)
         });
-        match told.await {
-            Ok(Ok(status)) => {
-                manager::status(&status.line());
-                Some(status)
-            }
-            Ok(Err(reason)) => {
-                tracing::warn!(code = codes::STATUS_UNSAVED, reason, "`seatmeter-agent status` shows an older status");
-                None
-            }
-            // The runtime is shutting down.
-            Err(_) => None,
+        // An error means that the runtime is shutting down.
+        let (status, saved) = told.await.ok()?;
+        if let (Err(reason), true) = (&saved, *was_saved) {
+            tracing::warn!(code = codes::STATUS_UNSAVED, reason, "`seatmeter-agent status` shows an older status");
         }
+        *was_saved = saved.is_ok();
+        if let Some(status) = &status {
+            manager::status(&status.line());
+        }
+        status
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Scan {
     pub undated: Vec<(PathBuf, u64)>,
     /// The errors of files that were not counted because they cannot be read.
     pub unreadable: Vec<ContentError>,
+    /// The errors of files that were counted up to a place from which they cannot be read.
+    pub cut: Vec<ContentError>,
     /// The first unrecognised lines, at most 10.
     pub samples: Vec<Sample>,
 }
@@ -57,7 +59,8 @@ pub struct Sample {
 impl Scan {
     /// Whether every line of every file was dated, read and recognised.
     pub fn is_complete(&self) -> bool {
-        self.undated.is_empty() && self.unreadable.is_empty() && self.lines.unrecognised == 0
+        let are_read = self.unreadable.is_empty() && self.cut.is_empty();
+        are_read && self.undated.is_empty() && self.lines.unrecognised == 0
     }
 }
 
@@ -69,6 +72,7 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
         empty: Vec::new(),
         undated: Vec::new(),
         unreadable: Vec::new(),
+        cut: Vec::new(),
         samples: Vec::new(),
     };
     let mut dated = Vec::new();
@@ -88,8 +92,13 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let progress = progress(&dated);
     let mut counts = ScanCounts::default();
     for (identity, format, path) in dated {
-        if let Err(error) = read((path, format), &identity, &mut counts, &mut scan, &progress) {
-            scan.unreadable.push(error);
+        match Content::open(path) {
+            Ok((content, _)) => {
+                let lines = Lines::new(Watched { content, progress: &progress }, 0);
+                let outcome = read(lines, (path, format), &identity, &mut counts, &mut scan);
+                scan.cut.extend(outcome.err());
+            }
+            Err(error) => scan.unreadable.push(error),
         }
     }
     progress.finish_and_clear();
@@ -103,26 +112,25 @@ fn without_uses(head: &Head) -> Option<Identity> {
     (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
 }
 
+/// Counts lines to their end, or up to where they cannot be read.
 fn read(
+    mut lines: Lines<Watched<'_>>,
     (path, format): (&Path, Format),
     identity: &Identity,
     counts: &mut ScanCounts,
     scan: &mut Scan,
-    progress: &ProgressBar,
 ) -> Result<(), ContentError> {
-    let failed = |source| ContentError::of(path, source);
-    let (content, _) = Content::open(path)?;
-    let mut lines = Lines::new(Watched { content, progress }, 0);
     // Months follow the log's own clock, so its local time is read as if it were UTC.
     let mut interpreter = LineInterpreter::new(Timeline::starting(TimeZone::UTC, identity.first_day));
-    loop {
+    let outcome = loop {
         let number = interpreter.counts().total() + 1;
-        let next = match lines.next_line().map_err(failed)? {
-            Some(line) => line,
-            None => match lines.last_line() {
+        let next = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => match lines.last_line() {
                 Some(line) => line,
-                None => break,
+                None => break Ok(()),
             },
+            Err(source) => break Err(ContentError::of(path, source)),
         };
         match next {
             Line::Whole(line) => match interpreter.line(&format.parse(line)) {
@@ -135,12 +143,12 @@ fn read(
                 sample(scan, path, number, "a line of more than a megabyte", b"");
             }
         }
-    }
+    };
     if let Some(last) = interpreter.last_line() {
         counts.seen_through(last.local);
     }
     scan.lines += interpreter.counts();
-    Ok(())
+    outcome
 }
 
 fn sample(scan: &mut Scan, path: &Path, line: u64, reason: &'static str, text: &[u8]) {

@@ -25,8 +25,13 @@ pub(super) enum Ended {
     #[error("the aggregator has not answered for {} seconds", ANSWER_TIMEOUT.as_secs())]
     Silent,
     /// The aggregator cannot store batches now.
-    #[error("the aggregator cannot store batches now: {}", reason_in_words(*.0))]
-    Unavailable(RefusalReason),
+    #[error("the aggregator cannot store batches now: {}", reason_in_words(*.reason))]
+    Unavailable {
+        /// Why, as the contract has it.
+        reason: RefusalReason,
+        /// The aggregator's own words.
+        detail: String,
+    },
     /// Batches that are not acknowledged must be sent again.
     #[error("batches are sent again from where the aggregator asked for")]
     Resend,
@@ -39,11 +44,13 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Returns the whole chain of causes, including the messages of libraries; empty if it adds nothing to the reason.
+    /// Returns the whole chain of causes, including the messages of libraries and of the aggregator; empty if it adds
+    /// nothing to the reason.
     pub(super) fn chain(&self) -> String {
         match self {
             Self::Connect(TransportError::Connect { chain, .. }) => chain.clone(),
             Self::Status(status) if status.source().is_some() => with_causes(status),
+            Self::Unavailable { detail, .. } => detail.clone(),
             _ => String::new(),
         }
     }

@@ -104,19 +104,20 @@ impl Uplink {
         self.status.borrow().acknowledged_at
     }
 
-    /// Reports once that delivery fails, and records since when.
+    /// Reports that delivery fails, once for each reason, and records since when.
     fn report_down(&self, ended: &Ended) {
-        if matches!(self.status.borrow().state, UplinkState::Down { .. }) {
-            return;
-        }
         let reason = ended.to_string();
+        let since = match &self.status.borrow().state {
+            UplinkState::Down { reason: told, .. } if *told == reason => return,
+            UplinkState::Down { since, .. } => *since,
+            _ => Timestamp::now().as_second(),
+        };
         tracing::error!(
             code = codes::UPLINK_DOWN,
             reason,
             cause = ended.chain(),
             "batches wait in the buffer; trying again"
         );
-        let since = Timestamp::now().as_second();
         self.status.send_modify(|status| status.state = UplinkState::Down { since, reason });
     }
 
@@ -259,7 +260,8 @@ impl Uplink {
                     trouble = Some(Ended::Resend);
                 }
                 BatchOutcome::Unavailable | BatchOutcome::Unspecified => {
-                    trouble = Some(Ended::Unavailable(result.reason()));
+                    let detail = result.detail.clone();
+                    trouble = Some(Ended::Unavailable { reason: result.reason(), detail });
                 }
             }
         }

@@ -189,7 +189,7 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
     view.print(LOG_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
     if view.is_for_people() {
         match troubled {
-            0 if rows.is_empty() => answer!("No license server has reported yet."),
+            0 if rows.is_empty() && !asked.problems => answer!("No license server has reported yet."),
             0 => answer!("Every log reports."),
             troubled => answer!("Attention: {} of {}.", thousands(troubled), count(rows.len() as u64, "log")),
         }

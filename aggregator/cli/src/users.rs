@@ -1,6 +1,6 @@
 //! `seatmeter users`.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
 use seatmeter_proto::v1::{Basis, Completeness, ExportUsersRequest, UserUsage};
 use seatmeter_service::answer;
@@ -102,6 +102,7 @@ pub(crate) async fn users(channel: &Channel, asked: Users, view: &View) -> Resul
             break;
         }
     }
+    ensure!(rows.len() as u64 >= total.min(limit as u64), "the answer was cut short: ask again");
     rows.truncate(limit);
     let zone = zone(&basis.time_zone);
     let envelope = Envelope { total, basis: basis.clone().into(), completeness: CompletenessJson::new(&completeness) };

@@ -48,6 +48,8 @@ pub enum ApiError {
     Protocol(&'static str),
     /// Too many requests are being answered.
     TooMany,
+    /// The client of an export has not read it for too long.
+    NotRead,
     /// The aggregator is stopping.
     Stopping,
     /// A question about usage has no answer.
@@ -90,6 +92,10 @@ impl From<ApiError> for Status {
                 let text = "too many requests are being answered: ask again in a moment";
                 retryable(Code::ResourceExhausted, ErrorReason::TooManyRequests, text)
             }
+            ApiError::NotRead => {
+                let text = "the export was not read for too long, and is cut short: ask again";
+                with_reason(Code::Aborted, ErrorReason::NotRead, text)
+            }
             ApiError::Stopping => retryable(Code::Unavailable, ErrorReason::Stopping, "the aggregator is stopping"),
             ApiError::Usage(UsageError::Store(error)) | ApiError::Fleet(FleetError::Store(error)) => store(&error),
             ApiError::Usage(UsageError::UnknownServer(error)) | ApiError::Fleet(FleetError::UnknownServer(error)) => {
@@ -119,8 +125,12 @@ fn unknown_server(UnknownServer { name, known }: &UnknownServer) -> Status {
 
 /// Returns details with the reason, named as in the contract but without the prefix `ERROR_REASON_`.
 fn details(reason: ErrorReason) -> ErrorDetails {
+    details_with(reason, [])
+}
+
+fn details_with<const N: usize>(reason: ErrorReason, metadata: [(String, String); N]) -> ErrorDetails {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, []);
+    details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, metadata);
     details
 }
 
@@ -142,7 +152,6 @@ fn wrong_field(reason: ErrorReason, field: &str, description: &str) -> Status {
 
 /// Returns the status for an unknown name. Lists some of the known names.
 fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, known: &[String]) -> Status {
-    let mut details = ErrorDetails::new();
     let listed = known.iter().take(MAX_KNOWN).cloned().collect::<Vec<_>>().join(", ");
     let more = known.len().saturating_sub(MAX_KNOWN);
     let remedy = match (known.is_empty(), more) {
@@ -150,8 +159,7 @@ fn unknown(reason: ErrorReason, field: &str, kind: &str, name: &str, known: &[St
         (false, 0) => format!("known: {listed}"),
         (false, more) => format!("known: {listed} and {more} more"),
     };
-    let metadata = [("known".to_owned(), listed)];
-    details.set_error_info(reason.as_str_name().trim_start_matches("ERROR_REASON_"), DOMAIN, metadata);
+    let mut details = details_with(reason, [("known".to_owned(), listed)]);
     details.add_bad_request_violation(field, remedy.clone());
     details.set_resource_info(kind, name, "", remedy.clone());
     Status::with_error_details(Code::NotFound, format!("there is no {kind} {name:?}; {remedy}"), details)

@@ -180,10 +180,11 @@ impl UsageService for UsageApi {
         let (parts, stream) = mpsc::channel(2);
         let (usage, timers) = (self.usage.clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            if let Err(error) = export(&usage, month, &filter, &timers, &parts) {
-                // The client may have disconnected.
-                let _ = parts.try_send(Err(ApiError::from(error).into()));
+            let outcome = export(&usage, month, &filter, &timers, &parts);
+            drop(permit);
+            if let Err(error) = outcome {
+                // A stream that just ended would look whole. The send fails if the client has disconnected.
+                timers.spawn(async move { parts.send(Err(error.into())).await });
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -236,10 +237,12 @@ fn export(
     filter: &Filter,
     timers: &Handle,
     parts: &mpsc::Sender<Result<ExportUsersResponse, Status>>,
-) -> Result<(), UsageError> {
-    let send = |part: ExportUsersResponse| {
+) -> Result<(), ApiError> {
+    let mut is_read = true;
+    let mut send = |part: ExportUsersResponse| {
         let sent = timers.block_on(async { tokio::time::timeout(EXPORT_PATIENCE, parts.send(Ok(part))).await });
-        matches!(sent, Ok(Ok(())))
+        is_read = matches!(sent, Ok(Ok(())));
+        is_read
     };
     let mut is_first = true;
     usage.each_page_of_users(month, filter, EXPORT_PORTION, &mut |page| {
@@ -262,5 +265,6 @@ fn export(
             }
         }
         (part.users.is_empty() && part.basis.is_none()) || send(part)
-    })
+    })?;
+    if is_read { Ok(()) } else { Err(ApiError::NotRead) }
 }

@@ -6,6 +6,7 @@ pub mod snapshot;
 use jiff::Timestamp;
 use seatmeter_proto::v1::Heartbeat;
 
+use crate::store::engine::Connection;
 use crate::store::{Store, StoreError, received};
 use report::{LogReport, ReportState, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
@@ -136,45 +137,54 @@ impl Fleet {
 
     /// Returns samples of lines that no parser recognises, beginning after a place. Also returns the place after which
     /// the next page begins; `None` on the last page.
-    pub fn unrecognised(
-        &self,
-        license_server: &str,
-        after: Place,
-        limit: usize,
-    ) -> Result<(Vec<UnrecognisedSample>, Option<Place>), FleetError> {
-        let (fleet, named) = self.store.read(|connection| {
+    pub fn unrecognised(&self, license_server: &str, after: Place, limit: usize) -> Result<Samples, FleetError> {
+        // One state for both: a sample of a stream that the fleet did not know yet would be passed over.
+        let samples = self.store.read(|connection| {
             let fleet = FleetSnapshot::read(connection)?;
-            let named = fleet.named(license_server).map(|server| server.map(|server| server.id));
-            Ok((fleet, named))
+            match fleet.named(license_server) {
+                Ok(named) => samples(connection, &fleet, named.map(|server| server.id), after, limit).map(Ok),
+                Err(unknown) => Ok(Err(unknown)),
+            }
         })?;
-        let named = named?;
-        let log_of: hashbrown::HashMap<i64, &received::Log> =
-            fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, log))).collect();
-        let (mut samples, mut after) = (Vec::new(), after);
-        loop {
-            let page = self.store.read(|connection| received::unrecognised(connection, after, limit as i64))?;
-            let is_last = page.len() < limit;
-            for sample in page {
-                after = (sample.stream_id, sample.position as i64);
-                let Some(log) = log_of.get(&sample.stream_id) else { continue };
-                let Some(server) = fleet.server_of(log.id).filter(|server| named.is_none_or(|id| id == server.id))
-                else {
-                    continue;
-                };
-                samples.push(UnrecognisedSample {
-                    license_server: server.name.clone(),
-                    log: log.name.clone(),
-                    position: sample.position,
-                    previous_line_at: (sample.previous_line_at != 0).then_some(sample.previous_line_at),
-                    text: sample.line,
-                });
-                if samples.len() == limit {
-                    return Ok((samples, Some(after)));
-                }
+        Ok(samples?)
+    }
+}
+
+type Samples = (Vec<UnrecognisedSample>, Option<Place>);
+
+/// Returns samples of unrecognised lines, of all license servers or of `only` one.
+fn samples(
+    connection: &mut dyn Connection,
+    fleet: &FleetSnapshot,
+    only: Option<i64>,
+    after: Place,
+    limit: usize,
+) -> Result<Samples, StoreError> {
+    let log_of: hashbrown::HashMap<i64, &received::Log> =
+        fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, log))).collect();
+    let (mut samples, mut after) = (Vec::new(), after);
+    loop {
+        let page = received::unrecognised(connection, after, limit as i64)?;
+        let is_last = page.len() < limit;
+        for sample in page {
+            after = (sample.stream_id, sample.position as i64);
+            let Some(log) = log_of.get(&sample.stream_id) else { continue };
+            let Some(server) = fleet.server_of(log.id).filter(|server| only.is_none_or(|id| id == server.id)) else {
+                continue;
+            };
+            samples.push(UnrecognisedSample {
+                license_server: server.name.clone(),
+                log: log.name.clone(),
+                position: sample.position,
+                previous_line_at: (sample.previous_line_at != 0).then_some(sample.previous_line_at),
+                text: sample.line,
+            });
+            if samples.len() == limit {
+                return Ok((samples, Some(after)));
             }
-            if is_last {
-                return Ok((samples, None));
-            }
+        }
+        if is_last {
+            return Ok((samples, None));
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum ReportState {
     CannotRead,
     /// An agent reports that the file is no license log.
     NotALog,
-    /// No agent has reported for [`SILENT_AFTER`] seconds.
+    /// No agent that lists the log has reported for [`SILENT_AFTER`] seconds.
     Silent,
 }
 
@@ -55,24 +55,18 @@ pub struct LogReport {
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
 pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<LogReport> {
-    let mut agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
-    agents.sort_by_key(|agent| std::cmp::Reverse(agent.last_report));
-    let source_of = |log: &str| {
-        let speaking = agents.iter().filter(|agent| !is_silent(agent, now));
-        speaking.flat_map(|agent| &agent.heartbeat.sources).find(|source| source.log == log)
-    };
-    let last_report = agents.iter().map(|agent| agent.last_report).max();
+    let voices = Voices::of(fleet, server, now);
     let mut reports: Vec<LogReport> = fleet
         .logs_of(server.id)
         .map(|log| {
             let last_line = (log.last_line_at > 0).then_some(log.last_line_at);
-            let report = report(log.name.clone(), last_line, source_of(&log.name), last_report, now);
+            let report = report(log.name.clone(), last_line, voices.of_log(&log.name), now);
             LogReport { streams: fleet.streams_of(log.id).count() as u64, gaps: fleet.gaps_of(log.id), ..report }
         })
         .collect();
-    for source in heard_agents(fleet, server, now).into_iter().flat_map(|agent| &agent.heartbeat.sources) {
+    for (source, _) in voices.sources() {
         if !reports.iter().any(|report| report.name == source.log) {
-            reports.push(report(source.log.clone(), None, source_of(&source.log), last_report, now));
+            reports.push(report(source.log.clone(), None, voices.of_log(&source.log), now));
         }
     }
     reports.sort_by(|a, b| b.state.cmp(&a.state).then_with(|| a.name.cmp(&b.name)));
@@ -82,8 +76,8 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
 /// Returns the state of a license server: the state of its worst log. Without any log, the state is `Never` if an agent
 /// reports for the server, and `Silent` if none does.
 pub fn server_state(reports: &[LogReport], fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> ReportState {
-    let is_spoken_for = fleet.agents_of(server.id).any(|agent| !is_silent(agent, now));
-    let without_logs = if is_spoken_for { ReportState::Never } else { ReportState::Silent };
+    let is_silent = Voices::of(fleet, server, now).are_silent();
+    let without_logs = if is_silent { ReportState::Silent } else { ReportState::Never };
     reports.iter().map(|report| report.state).max().unwrap_or(without_logs)
 }
 
@@ -94,11 +88,59 @@ impl ReportState {
     }
 }
 
-/// Returns the agents whose reports count for a license server: those that are not silent, or all if all are silent.
-pub fn heard_agents<'a>(fleet: &'a FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<&'a Agent> {
-    let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
-    let speaking: Vec<&Agent> = agents.iter().copied().filter(|agent| !is_silent(agent, now)).collect();
-    if speaking.is_empty() { agents } else { speaking }
+/// The agents of a license server, and what they say of its logs.
+pub struct Voices<'a> {
+    /// The agents, the latest report first. Those that are not silent therefore come first.
+    agents: Vec<&'a Agent>,
+    now: i64,
+}
+
+/// What the agents of a license server say of a log.
+#[derive(Clone, Copy)]
+enum Voice<'a> {
+    /// An agent that is not silent lists the log.
+    Listed(&'a SourceStatus),
+    /// Agents report, and none lists the log.
+    Unlisted,
+    /// No agent speaks for the log since this moment, in seconds since 1970 UTC; `None` if none ever did.
+    Silent(Option<i64>),
+}
+
+impl<'a> Voices<'a> {
+    /// Collects the agents of a license server at the moment `now`, in seconds since 1970 UTC.
+    pub fn of(fleet: &'a FleetSnapshot, server: &LicenseServer, now: i64) -> Self {
+        let mut agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
+        agents.sort_by_key(|agent| std::cmp::Reverse(agent.last_report));
+        Self { agents, now }
+    }
+
+    /// Returns whether no agent has reported for [`SILENT_AFTER`] seconds.
+    pub fn are_silent(&self) -> bool {
+        self.agents.iter().all(|agent| is_silent(agent, self.now))
+    }
+
+    /// Returns the agents that are not silent; all of them if all are.
+    pub fn heard(&self) -> impl Iterator<Item = &'a Agent> {
+        let are_silent = self.are_silent();
+        self.agents.iter().copied().filter(move |agent| are_silent || !is_silent(agent, self.now))
+    }
+
+    /// Returns each log that any agent lists, as the agent that lists it and reported last does, with that agent.
+    pub fn sources(&self) -> impl Iterator<Item = (&'a SourceStatus, &'a Agent)> {
+        let mut seen = hashbrown::HashSet::new();
+        let all =
+            self.agents.iter().flat_map(|agent| agent.heartbeat.sources.iter().map(move |source| (source, *agent)));
+        all.filter(move |(source, _)| seen.insert(source.log.as_str()))
+    }
+
+    fn of_log(&self, log: &str) -> Voice<'a> {
+        match self.sources().find(|(source, _)| source.log == log) {
+            Some((_, agent)) if is_silent(agent, self.now) => Voice::Silent(Some(agent.last_report)),
+            Some((source, _)) => Voice::Listed(source),
+            None if self.are_silent() => Voice::Silent(self.agents.first().map(|agent| agent.last_report)),
+            None => Voice::Unlisted,
+        }
+    }
 }
 
 /// Returns whether an agent has not reported for more than [`SILENT_AFTER`] seconds.
@@ -106,28 +148,26 @@ pub fn is_silent(agent: &Agent, now: i64) -> bool {
     now - agent.last_report > SILENT_AFTER
 }
 
-fn report(
-    name: String,
-    last_line: Option<i64>,
-    source: Option<&SourceStatus>,
-    last_report: Option<i64>,
-    now: i64,
-) -> LogReport {
+fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> LogReport {
     let by_lines = match last_line {
         None => (ReportState::Never, None),
         Some(at) if now - at > LATE_AFTER => (ReportState::Late, Some(at)),
         Some(_) => (ReportState::Ok, None),
     };
-    let is_spoken_for = last_report.is_some_and(|at| now - at <= SILENT_AFTER);
-    let (state, since) = match source.map(SourceStatus::state) {
-        None if is_spoken_for => (ReportState::NotFollowed, last_line),
-        None => (ReportState::Silent, last_report),
-        Some(SourceState::Missing | SourceState::Unreadable | SourceState::PermissionDenied) => {
-            (ReportState::CannotRead, None)
-        }
-        Some(SourceState::NotALog) => (ReportState::NotALog, None),
-        Some(SourceState::Undated | SourceState::BufferFull) => (ReportState::Waiting, None),
-        Some(SourceState::Following | SourceState::Empty | SourceState::Unspecified) => by_lines,
+    let (source, (state, since)) = match voice {
+        Voice::Unlisted => (None, (ReportState::NotFollowed, last_line)),
+        Voice::Silent(since) => (None, (ReportState::Silent, since)),
+        Voice::Listed(source) => (
+            Some(source),
+            match source.state() {
+                SourceState::Missing | SourceState::Unreadable | SourceState::PermissionDenied => {
+                    (ReportState::CannotRead, None)
+                }
+                SourceState::NotALog => (ReportState::NotALog, None),
+                SourceState::Undated | SourceState::BufferFull => (ReportState::Waiting, None),
+                SourceState::Following | SourceState::Empty | SourceState::Unspecified => by_lines,
+            },
+        ),
     };
     LogReport {
         name,
@@ -143,12 +183,45 @@ fn report(
 
 #[cfg(test)]
 mod tests {
+    use seatmeter_proto::v1::Heartbeat;
+
     use super::*;
 
     fn state(last_line: Option<i64>, source: Option<SourceState>) -> (ReportState, Option<i64>) {
         let source = source.map(|state| SourceStatus { state: state.into(), ..SourceStatus::default() });
-        let report = report("log".into(), last_line, source.as_ref(), Some(9_000_000), 10_000_000);
+        let voice = source.as_ref().map_or(Voice::Silent(Some(9_000_000)), Voice::Listed);
+        let report = report("log".into(), last_line, voice, 10_000_000);
         (report.state, report.since)
+    }
+
+    #[test]
+    fn a_dead_agent_beside_a_living_one_leaves_its_logs_silent() {
+        let agent = |last_report, logs: &[&str]| Agent {
+            id: String::new(),
+            server_id: 1,
+            host: String::new(),
+            version: String::new(),
+            last_report,
+            clock_ahead: 0,
+            heartbeat: Heartbeat {
+                sources: logs
+                    .iter()
+                    .map(|log| SourceStatus { log: (*log).into(), ..SourceStatus::default() })
+                    .collect(),
+                ..Heartbeat::default()
+            },
+        };
+        let (living, dead) = (agent(9_999_990, &["a", "shared"]), agent(9_000_000, &["b", "shared"]));
+        let voices = Voices { agents: vec![&living, &dead], now: 10_000_000 };
+        let state = |log: &str| {
+            let report = report(log.into(), Some(9_999_000), voices.of_log(log), 10_000_000);
+            (report.state, report.since)
+        };
+        assert_eq!(state("a"), (ReportState::Ok, None));
+        assert_eq!(state("shared"), (ReportState::Ok, None));
+        assert_eq!(state("b"), (ReportState::Silent, Some(9_000_000)));
+        assert_eq!(state("c"), (ReportState::NotFollowed, Some(9_999_000)));
+        assert!(!voices.are_silent());
     }
 
     #[test]
@@ -162,7 +235,7 @@ mod tests {
         assert_eq!(state(None, Some(SourceState::NotALog)), (ReportState::NotALog, None));
         assert_eq!(state(None, Some(SourceState::Undated)), (ReportState::Waiting, None));
         assert_eq!(state(Some(9_999_000), None), (ReportState::Silent, Some(9_000_000)));
-        let gone = report("log".into(), Some(5), None, Some(9_999_990), 10_000_000);
+        let gone = report("log".into(), Some(5), Voice::Unlisted, 10_000_000);
         assert_eq!((gone.state, gone.since, gone.state.is_well()), (ReportState::NotFollowed, Some(5), true));
     }
 }

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::batch;
-use seatmeter_proto::v1::{self, Batch, Columns, Hello};
+use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
 use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
@@ -179,11 +179,18 @@ impl StreamRegistry {
         stream: &mut Stream,
         batch: &Batch,
     ) -> Result<(), StoreError> {
-        let tail = (batch.start_position, stream.mark);
         // The same batch sent again ends at the mark: it is known, and replaces nothing.
         let is_longer = batch.replaces_tail && batch.end_position > stream.mark;
-        if is_longer && received::last_batch(connection, stream.id)? == Some(tail) {
+        if !is_longer {
+            return Ok(());
+        }
+        let last = received::last_batch(connection, stream.id)?;
+        if let Some(tail) = last.filter(|last| (last.start, last.end) == (batch.start_position, stream.mark)) {
             received::drop_batches_from(connection, stream.id, batch.start_position)?;
+            // Its lines are read again, and counted then.
+            for (sum, count) in stream.lines.iter_mut().zip(by_outcome(&tail.lines)) {
+                *sum = sum.saturating_sub_unsigned(count).max(0);
+            }
             stream.mark = batch.start_position;
             self.request_rebuild(connection, stream.log_id)?;
         }
@@ -221,10 +228,14 @@ fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
     stream.mark = batch.end_position;
     stream.last_line_at = stream.last_line_at.max(batch.last_line_at);
     if let (Some(lines), true) = (&batch.lines, is_whole) {
-        for (sum, count) in stream.lines.iter_mut().zip([lines.events, lines.ignored, lines.unrecognised]) {
+        for (sum, count) in stream.lines.iter_mut().zip(by_outcome(lines)) {
             *sum = sum.saturating_add_unsigned(count);
         }
     }
+}
+
+fn by_outcome(lines: &LineCounts) -> [u64; 3] {
+    [lines.events, lines.ignored, lines.unrecognised]
 }
 
 /// Saves the samples of unrecognised lines in a batch.

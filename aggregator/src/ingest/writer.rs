@@ -34,6 +34,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The longest that a fact waits before it is written. Facts are written earlier if there are [`MANY_FACTS`].
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the writer waits before it tries again to use a database that failed, if no command comes.
+const RECOVERY: Duration = Duration::from_secs(1);
+
 /// How long no batch of a log must come before the log is rebuilt.
 const REBUILD_QUIET: Duration = Duration::from_secs(1);
 /// The longest that a log waits for its rebuild.
@@ -61,6 +64,8 @@ pub struct Writer {
     calendar: Calendar,
     streams: StreamRegistry,
     projection: Projection,
+    /// Whether the state in memory is that of the database; false after a failure, until the state is reloaded.
+    is_sound: bool,
 }
 
 impl Writer {
@@ -71,9 +76,7 @@ impl Writer {
         let stored = setting(connection.as_mut(), "time_zone")?;
         if stored.as_deref() != Some(zone.as_str()) {
             in_transaction(connection.as_mut(), |connection| {
-                for log in received::logs(connection)? {
-                    received::request_rebuild(connection, log.id)?;
-                }
+                request_rebuilds(connection)?;
                 set_setting(connection, "time_zone", &zone)
             })?;
             if let Some(before) = stored {
@@ -86,18 +89,39 @@ impl Writer {
             }
         }
         let projection = Projection::new(calendar.clone(), NameRegistry::default());
-        let mut writer = Self { store, connection, calendar, streams: StreamRegistry::default(), projection };
-        writer.reload()?;
+        let streams = StreamRegistry::default();
+        let mut writer = Self { store, connection, calendar, streams, projection, is_sound: true };
+        writer.reload(&mut |_, _| {})?;
         Ok(writer)
+    }
+
+    /// Rebuilds the facts of all logs, whatever state they are in. Returns the number of logs.
+    pub fn rebuild_all(
+        store: Store,
+        calendar: Calendar,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<usize, StoreError> {
+        let mut connection = store.writer()?;
+        in_transaction(connection.as_mut(), request_rebuilds)?;
+        let projection = Projection::new(calendar.clone(), NameRegistry::default());
+        let streams = StreamRegistry::default();
+        let mut writer = Self { store, connection, calendar, streams, projection, is_sound: true };
+        writer.reload(progress)?;
+        Ok(writer.streams.logs.len())
     }
 
     /// Executes commands until [`Command::Stop`] comes or all senders are gone. Then writes the pending facts.
     pub fn run(mut self, timers: &Handle, mut commands: mpsc::Receiver<Command>) {
         while let Some(group) = self.next_group(timers, &mut commands) {
-            let stops = group.iter().any(|order| matches!(order, Command::Stop));
-            if let Err(error) = self.work(group) {
+            let stops = group.iter().any(|command| matches!(command, Command::Stop));
+            if !self.is_sound
+                && let Err(error) = self.recover()
+            {
+                tracing::error!(code = codes::STORE_FAILED, reason = %error, "the database cannot be used; trying again");
+                refuse(&group, &error);
+            } else if let Err(error) = self.work(group) {
                 tracing::error!(code = codes::STORE_FAILED, reason = %error, "nothing is acknowledged; trying again with the next batch");
-                self.recover();
+                self.is_sound = false;
             }
             if stops {
                 break;
@@ -122,17 +146,18 @@ impl Writer {
         };
         group.push(first?);
         while group.len() < GROUP
-            && let Ok(order) = commands.try_recv()
+            && let Ok(command) = commands.try_recv()
         {
-            group.push(order);
+            group.push(command);
         }
         Some(group)
     }
 
     fn patience(&self) -> Option<Duration> {
+        let recovery = (!self.is_sound).then_some(RECOVERY);
         let rebuild = (!self.projection.rebuilds.is_empty()).then_some(REBUILD_QUIET / 4);
         let flush = self.projection.waiting_since.map(|_| IDLE);
-        [rebuild, flush].into_iter().flatten().min()
+        [recovery, rebuild, flush].into_iter().flatten().min()
     }
 
     fn work(&mut self, group: Vec<Command>) -> Result<(), StoreError> {
@@ -245,34 +270,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Rebuilds the facts of all logs.
-    pub fn rebuild_all(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<(), StoreError> {
-        let ids: Vec<i64> = self.streams.logs.keys().copied().collect();
-        for (index, id) in ids.iter().enumerate() {
-            progress(index, ids.len());
-            self.rebuild(*id)?;
-        }
+    /// Reloads the state in memory, which can be ahead of the database after a failure.
+    fn recover(&mut self) -> Result<(), StoreError> {
+        self.connection.rollback();
+        self.connection = self.store.writer()?;
+        self.reload(&mut |_, _| {})?;
+        self.is_sound = true;
         Ok(())
     }
 
-    /// Reloads the state in memory, which can be ahead of the database after a failure. If the reload fails too, tries
-    /// again every second, before the next command.
-    fn recover(&mut self) {
-        self.connection.rollback();
-        while let Err(error) =
-            self.store.writer().map(|connection| self.connection = connection).and_then(|()| self.reload())
-        {
-            tracing::error!(code = codes::STORE_FAILED, reason = %error, "the database cannot be opened; trying again");
-            std::thread::sleep(Duration::from_secs(1));
-        }
-    }
-
-    fn reload(&mut self) -> Result<(), StoreError> {
+    /// Reads the state from the database, and brings the facts up to date. `progress` gets the number of logs that are
+    /// done, and of all.
+    fn reload(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
         let connection = self.connection.as_mut();
         self.streams = StreamRegistry::load(connection)?;
         self.projection = Projection::new(self.calendar.clone(), NameRegistry::load(connection)?);
         let logs: Vec<Log> = self.streams.logs.values().cloned().collect();
-        for log in logs {
+        let all = logs.len();
+        for (done, log) in logs.into_iter().enumerate() {
+            progress(done, all);
             if log.needs_rebuild {
                 self.rebuild(log.id)?;
             } else {
@@ -292,6 +308,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Requests that the facts of every log be rebuilt.
+fn request_rebuilds(connection: &mut dyn Connection) -> Result<(), StoreError> {
+    received::logs(connection)?.iter().try_for_each(|log| received::request_rebuild(connection, log.id))
 }
 
 fn is_due((since, last): (Instant, Instant)) -> bool {

@@ -64,7 +64,7 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
         beside(&current, &format!(".before-restore-{now}"))
     });
     if let Some(kept) = &kept {
-        for suffix in ["-wal", "-shm", ""] {
+        for suffix in FILES {
             let part = beside(&current, suffix);
             if part.exists() {
                 fs::rename(&part, beside(kept, suffix)).map_err(|error| failed("set aside", &part, &error))?;
@@ -81,11 +81,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// The files of a database: its own, and those that SQLite keeps beside it.
+const FILES: [&str; 3] = ["-wal", "-shm", ""];
+
+/// Removes a database that an earlier attempt may have left, with the files beside it: SQLite would take an old
+/// write-ahead log for that of the new database.
 fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, &error)),
+    FILES.iter().map(|suffix| beside(path, suffix)).try_for_each(|part| match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &part, &error)),
         _ => Ok(()),
-    }
+    })
 }
 
 fn refused(reason: String) -> StoreError {

@@ -78,7 +78,12 @@ impl Store {
     /// Opens the embedded database in a folder for reading only. Does not migrate the tables, since an aggregator of
     /// another version can be using them, and refuses tables of another version.
     pub fn open_current(folder: &Path) -> Result<Self, StoreError> {
-        let engine = sqlite::Sqlite::new(&backup::database(folder))?;
+        let path = backup::database(folder);
+        if !path.exists() {
+            let reason = format!("there is no database in {}: no aggregator has run there yet", folder.display());
+            return Err(StoreError::new(Failure::Permanent, reason));
+        }
+        let engine = sqlite::Sqlite::new(&path)?;
         let mut connection = engine.connect(false)?;
         schema::must_be_current(connection.as_mut())?;
         Ok(Self { engine: Arc::new(engine), readers: Arc::default() })

@@ -1,6 +1,6 @@
 //! The data received from agents: license servers, agents, logs, streams with their marks, and every batch.
 
-use seatmeter_proto::v1::{Batch, Heartbeat, Hello};
+use seatmeter_proto::v1::{Batch, Heartbeat, Hello, LineCounts};
 
 use prost::Message;
 
@@ -35,7 +35,7 @@ statements! {
          ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, last_line_at = excluded.last_line_at,
          events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised";
     INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
-    SELECT_LAST_BATCH = "SELECT start_position, end_position FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
+    SELECT_LAST_BATCH = "SELECT start_position, end_position, body FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
     DELETE_BATCHES = "DELETE FROM batch WHERE stream_id = $1 AND start_position >= $2";
     DELETE_UNRECOGNISED = "DELETE FROM unrecognised WHERE stream_id = $1 AND position >= $2";
     UPSERT_GAP = "INSERT INTO gap (stream_id, start_position, end_position, noticed_at) VALUES ($1, $2, $3, $4)
@@ -313,11 +313,22 @@ pub fn archive(
     connection.execute(INSERT_BATCH, &values).map(drop)
 }
 
-/// Returns the start and end positions of a stream's last batch; `None` if there is none.
-pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Option<(u64, u64)>, StoreError> {
+/// The last batch of a stream.
+pub struct LastBatch {
+    /// The position at which the batch starts.
+    pub start: u64,
+    /// The position at which the batch ends.
+    pub end: u64,
+    /// The lines that the batch was made of; zeros if it is damaged.
+    pub lines: LineCounts,
+}
+
+/// Returns a stream's last batch; `None` if there is none.
+pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Option<LastBatch>, StoreError> {
     let mut found = None;
     connection.query(SELECT_LAST_BATCH, &[stream_id.into()], &mut |row| {
-        found = Some((row.int(0)? as u64, row.int(1)? as u64));
+        let lines = Batch::decode(row.blob(2)?).ok().and_then(|batch| batch.lines).unwrap_or_default();
+        found = Some(LastBatch { start: row.int(0)? as u64, end: row.int(1)? as u64, lines });
         Ok(())
     })?;
     Ok(found)

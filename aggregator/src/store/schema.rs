@@ -263,7 +263,8 @@ mod tests {
         let log = &received::logs(connection).unwrap()[0];
         assert_eq!((log.projected_through, log.needs_rebuild), (7, false));
         assert_eq!(received::streams(connection).unwrap()[0].lines, [10, 11, 12]);
-        assert_eq!(received::last_batch(connection, 2).unwrap(), Some((30, 40)));
+        let last = received::last_batch(connection, 2).unwrap().unwrap();
+        assert_eq!((last.start, last.end), (30, 40));
         assert_eq!(received::gaps(connection).unwrap(), [(2, 1)]);
         assert_eq!(received::unrecognised(connection, (0, 0), 9).unwrap()[0].previous_line_at, 5);
     }

@@ -3,9 +3,9 @@
 use seatmeter_count::{Calendar, Month};
 use seatmeter_proto::v1::SourceState;
 
-use crate::fleet::report::{LATE_AFTER, heard_agents};
+use crate::fleet::report::{LATE_AFTER, Voices, is_silent};
 use crate::fleet::snapshot::FleetSnapshot;
-use crate::store::received::{Agent, LicenseServer};
+use crate::store::received::LicenseServer;
 
 /// How complete a month is, for all license servers that a question selects.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +117,7 @@ fn of_server(
     if gaps > 0 {
         reasons.push(Reason::Gaps(gaps));
     }
-    reasons.extend(heard_agents(fleet, server, now).into_iter().flat_map(of_agent));
+    reasons.extend(told_by_agents(fleet, server, needed, now));
     ServerCompleteness {
         server_id: server.id,
         license_server: server.name.clone(),
@@ -127,19 +127,24 @@ fn of_server(
     }
 }
 
-/// Returns the reasons that an agent gives in its heartbeat.
-fn of_agent(agent: &Agent) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    if agent.heartbeat.undated_lines > 0 {
-        reasons.push(Reason::UndatedLines(agent.heartbeat.undated_lines));
-    }
-    for source in &agent.heartbeat.sources {
+/// Returns the reasons in the agents' heartbeats. A log that only an agent lists which is silent, beside others that
+/// are not, ends where it was last read: the others' logs do not make up for it.
+fn told_by_agents(fleet: &FleetSnapshot, server: &LicenseServer, needed: i64, now: i64) -> Vec<Reason> {
+    let voices = Voices::of(fleet, server, now);
+    let undated = voices.heard().map(|agent| agent.heartbeat.undated_lines).filter(|lines| *lines > 0);
+    let mut reasons: Vec<Reason> = undated.map(Reason::UndatedLines).collect();
+    for (source, agent) in voices.sources() {
         let state = source.state();
         if !matches!(
             state,
             SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty
         ) {
             reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });
+        }
+        if is_silent(agent, now) && !voices.are_silent() {
+            let log = fleet.logs_of(server.id).find(|log| log.name == source.log);
+            let last_line = log.map(|log| log.last_line_at).filter(|last_line| *last_line < needed);
+            reasons.extend(last_line.map(Reason::EndsEarly));
         }
     }
     reasons

@@ -36,9 +36,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns whether an event of this kind has a client. The start of a manager or daemon has no user and no host.
+    /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        !matches!(self, Self::ManagerStart | Self::DaemonStart)
+        !matches!(self, Self::ManagerStart | Self::DaemonStart | Self::Unrecognised)
+    }
+
+    /// Returns whether an event of this kind has a feature. The start of a daemon has an unnamed one, of that daemon.
+    pub fn has_feature(self) -> bool {
+        !matches!(self, Self::ManagerStart | Self::Unrecognised)
     }
 
     /// Returns the kind with this number on the wire; `None` if the number is unknown.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +48,28 @@ pub fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// Parses the text of a configuration file. Errors name the file as `path`.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let document = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
+    if let Some(offset) = document.get_ref().values().find_map(control_character) {
+        let (line, column) = place(text, offset);
+        let message = format!("a text holds a control character; {SINGLE_QUOTES}");
+        return Err(ConfigError::Syntax { path: path.to_owned(), line, column, message });
+    }
     toml::from_str(text).map_err(|error| syntax(path, text, &error))
+}
+
+/// Returns the offset of the first text that holds a control character: `"C:\temp"` holds a tab. No setting needs one.
+fn control_character(value: &Spanned<DeValue<'_>>) -> Option<usize> {
+    match value.get_ref() {
+        DeValue::String(text) => text.contains(char::is_control).then_some(value.span().start),
+        DeValue::Array(values) => values.iter().find_map(control_character),
+        DeValue::Table(table) => table.values().find_map(control_character),
+        _ => None,
+    }
 }
 
 /// Converts an error of the TOML parser, adding its place and a remedy.
 pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let offset = error.span().map_or(0, |span| span.start).min(text.len());
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    let (line, column) = place(text, error.span().map_or(0, |span| span.start));
     let mut message = error.message().to_owned();
     if let Some(meant) = closest(&message) {
         message.push_str(&format!("; did you mean `{meant}`?"));
@@ -64,10 +79,20 @@ pub fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Syntax { path: path.to_owned(), line, column, message }
 }
 
+/// Returns the line and the column of an offset, both counted from 1.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// The remedy for backslashes in double quotes.
+const SINGLE_QUOTES: &str = "write Windows paths in single quotes, as in 'C:\\flexlm\\debug.log'";
+
 /// Returns the remedy for a common mistake. `line` is the text of the line with the mistake.
 fn hint(message: &str, line: &str) -> Option<String> {
     if message.contains("escape") && line.contains('"') {
-        return Some("write Windows paths in single quotes, as in 'C:\\flexlm\\debug.log'".into());
+        return Some(SINGLE_QUOTES.into());
     }
     let header = line.trim().trim_matches(['[', ']']);
     if message.contains("expected a sequence") && line.trim_start().starts_with('[') && !line.contains("[[") {
@@ -141,7 +166,9 @@ mod tests {
     #[test]
     fn mistakes_that_people_make_get_their_remedy() {
         for (text, place, remedy) in [
-            ("path = \"C:\\temp\\new\"\n", "f:1:", "single quotes"),
+            ("path = \"C:\\temp\\new\"\n", "f:1:8:", "single quotes"),
+            ("path = \"C:\\lmgrd\\debug.log\"\n", "f:1:", "single quotes"),
+            ("path = 'x'\nsource = ['a', \"C:\\new\"]", "f:2:16:", "single quotes"),
             ("path = 'x'\n[source]\nkind = 'file'\n", "f:2:", "write [[source]]"),
             ("path = 'x'\n[[log]]\n", "f:2:", "is [[source]] now"),
             ("path = 'x'\n", "f:1:", "add `source = ...`"),

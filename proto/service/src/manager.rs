@@ -30,6 +30,8 @@ pub fn stopping() {
 pub async fn keep_alive() {
     let Some(patience) = watchdog() else { return };
     let mut pulse = tokio::time::interval(patience / 3);
+    // After a stall, one report is enough.
+    pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         pulse.tick().await;
         alive();

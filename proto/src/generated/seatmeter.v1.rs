@@ -33,6 +33,8 @@ pub enum ErrorReason {
     Protocol = 12,
     /// INTERNAL: a bug in the aggregator.
     Internal = 13,
+    /// ABORTED: the client did not read the export for 30 seconds. Ask again.
+    NotRead = 14,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -55,6 +57,7 @@ impl ErrorReason {
             Self::DatabaseUnusable => "ERROR_REASON_DATABASE_UNUSABLE",
             Self::Protocol => "ERROR_REASON_PROTOCOL",
             Self::Internal => "ERROR_REASON_INTERNAL",
+            Self::NotRead => "ERROR_REASON_NOT_READ",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -74,6 +77,7 @@ impl ErrorReason {
             "ERROR_REASON_DATABASE_UNUSABLE" => Some(Self::DatabaseUnusable),
             "ERROR_REASON_PROTOCOL" => Some(Self::Protocol),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
+            "ERROR_REASON_NOT_READ" => Some(Self::NotRead),
             _ => None,
         }
     }
@@ -308,7 +312,8 @@ pub struct BatchResult {
     /// Why a batch was refused; unspecified for the other outcomes.
     #[prost(enumeration = "RefusalReason", tag = "5")]
     pub reason: i32,
-    /// For an invalid batch: the field and its value. For the maintainers, not for a program.
+    /// For an invalid batch, the field and its value; for an unavailable aggregator, what failed. For people, not for a
+    /// program.
     #[prost(string, tag = "6")]
     pub detail: ::prost::alloc::string::String,
 }
@@ -1007,7 +1012,7 @@ pub struct ListUnrecognisedLinesRequest {
 /// A page of samples.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListUnrecognisedLinesResponse {
-    /// Oldest first.
+    /// By log file in the order in which they were first received, then by position.
     #[prost(message, repeated, tag = "1")]
     pub lines: ::prost::alloc::vec::Vec<UnrecognisedLine>,
     /// Empty on the last page.
@@ -1054,7 +1059,7 @@ pub enum ReportState {
     CannotRead = 5,
     /// An agent reports that the file is no license log.
     NotALog = 6,
-    /// No agent has reported for five minutes.
+    /// No agent that names the log has reported for five minutes.
     Silent = 7,
     /// An agent reports, and does not name the log any more.
     NotFollowed = 8,
@@ -1867,7 +1872,8 @@ pub struct ExportUsersRequest {
     #[prost(string, tag = "3")]
     pub license_server: ::prost::alloc::string::String,
 }
-/// A part of the people. All parts together are one consistent state only where no batch came in between.
+/// A part of the people. All parts together are one consistent state, and whole: a stream that ends without an error
+/// before total_size people came was cut short.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportUsersResponse {
     /// By realm, then by person; at most 1000.

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use seatmeter_agent::config::Config;
 use seatmeter_service::answer;
-use seatmeter_service::screen::stdout;
 use windows_service::service::{Service, ServiceAccess, ServiceState};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
@@ -101,7 +100,7 @@ fn install(arguments: &Install) -> Result<()> {
     // The installer passes every argument, and passes an empty one if it was not given a value.
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
-        && !configure::is_written(config)
+        && !configure::is_edited(config)
     {
         let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
         ensure!(!logs.is_empty(), "--aggregator is given without --log: name a log of the license server, too");
@@ -122,7 +121,7 @@ fn install(arguments: &Install) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     answer!("{NAME} is registered");
-    if !configure::is_written(config) {
+    if !configure::is_filled_in(config) {
         answer!("there is no configuration yet: see `seatmeter-agent configure --help`, then `service start`");
     } else if !arguments.no_start {
         start()?;

@@ -33,6 +33,14 @@ pub enum ContentError {
         /// What the administrator can do about it.
         remedy: &'static str,
     },
+    /// A folder that may hold parts of the log cannot be listed.
+    #[error("the folder {path} cannot be listed: {source}; correct `archives`, or give the account access to it")]
+    Folder {
+        /// Path of the folder.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
     /// Reading the file failed.
     #[error("reading {path} failed: {source}")]
     Io {

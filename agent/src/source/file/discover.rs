@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobBuilder};
 
+use super::content::ContentError;
 use crate::checkpoint::FileMark;
 
 /// A file that may be a part of a log.
@@ -42,24 +43,46 @@ pub fn mark(path: &Path, metadata: &Metadata) -> io::Result<FileMark> {
 /// The maximum number of listings per scan. If files are still being renamed after that, the next scan tries again.
 const LISTINGS: usize = 10;
 
+/// The files of a log.
+pub struct Listing {
+    /// The files, in the order of their last write.
+    pub files: Vec<Candidate>,
+    /// The error of a folder that cannot be listed, whose files are missing; `None` if there is none.
+    pub problem: Option<ContentError>,
+}
+
 /// Returns the files of a log in the order of their last write, oldest first; the file being written comes last.
 ///
 /// A file that is renamed during a listing can be missed under both names. The current file is missed if it is rotated
 /// after the parts are listed and before its own path is checked. The folder is therefore listed until two listings
 /// agree.
-pub fn candidates(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
-    let mut found = listed(path, archives)?;
+pub fn candidates(path: &Path, archives: &[PathBuf]) -> Result<Listing, ContentError> {
+    let mut found = listed(path, archives);
     for _ in 1..LISTINGS {
-        let before = std::mem::replace(&mut found, listed(path, archives)?);
+        let before = std::mem::replace(&mut found, listed(path, archives)).files;
         let are_same = |(a, b): (&Candidate, &Candidate)| a.path == b.path && a.mark.is_same_file(&b.mark);
-        if before.len() == found.len() && before.iter().zip(&found).all(are_same) {
+        if before.len() == found.files.len() && before.iter().zip(&found.files).all(are_same) {
             return Ok(found);
         }
     }
-    Err(io::Error::other("its files are renamed faster than they can be listed; trying again"))
+    let source = io::Error::other("its files are renamed faster than they can be listed; trying again");
+    Err(ContentError::of(path, source))
 }
 
-fn listed(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
+fn listed(path: &Path, archives: &[PathBuf]) -> Listing {
+    let mut problem = None;
+    let mut note = |folder: &Path, source| {
+        problem.get_or_insert(ContentError::Folder { path: folder.to_owned(), source });
+        Vec::new()
+    };
+    let parts = match siblings(path) {
+        // The log itself is missing too, and reported as that.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        parts => parts.unwrap_or_else(|error| note(folder_of(path), error)),
+    };
+    let archived =
+        archives.iter().flat_map(|pattern| matches(pattern).unwrap_or_else(|error| note(folder_of(pattern), error)));
+    let archived: Vec<PathBuf> = archived.collect();
     let mut found = Vec::new();
     let mut add = |path: PathBuf, is_current| {
         if let Ok(metadata) = fs::metadata(&path)
@@ -69,13 +92,8 @@ fn listed(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
             found.push(Candidate { path, mark, is_current });
         }
     };
-    for sibling in siblings(path)? {
-        add(sibling, false);
-    }
-    for pattern in archives {
-        for file in matches(pattern)? {
-            add(file, false);
-        }
+    for part in parts.into_iter().chain(archived) {
+        add(part, false);
     }
     add(path.to_owned(), true);
     // If two paths lead to one file, the current path is kept.
@@ -84,7 +102,7 @@ fn listed(path: &Path, archives: &[PathBuf]) -> io::Result<Vec<Candidate>> {
     found.reverse();
     found.retain(|candidate| seen.insert((candidate.mark.device, candidate.mark.inode)));
     found.reverse();
-    Ok(found)
+    Listing { files: found, problem }
 }
 
 fn order(candidate: &Candidate) -> (bool, i64) {
@@ -212,7 +230,7 @@ mod tests {
             for number in 0..ROTATIONS {
                 listed.store(number, Ordering::SeqCst);
                 let there = rotated.load(Ordering::SeqCst);
-                let found = candidates(&path, &[]).unwrap();
+                let found = candidates(&path, &[]).unwrap().files;
                 missed += usize::from(found.len() <= there);
                 while rotated.load(Ordering::SeqCst) < number + 1 {
                     std::hint::spin_loop();
@@ -220,6 +238,20 @@ mod tests {
             }
         });
         assert_eq!(missed, 0, "of {ROTATIONS} listings");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_hides_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("debug.log");
+        fs::write(&path, "").unwrap();
+        fs::write(folder.path().join("debug.log.1"), "").unwrap();
+        let found = candidates(&path, &[folder.path().join("unmounted/*.gz")]).unwrap();
+        assert_eq!(found.files.len(), 2);
+        let problem = found.problem.unwrap().to_string();
+        assert!(problem.contains("unmounted cannot be listed"), "{problem}");
+        // A log that is not there yet is no problem of its folder.
+        assert!(candidates(&folder.path().join("nowhere/debug.log"), &[]).unwrap().problem.is_none());
     }
 
     #[test]
@@ -231,7 +263,7 @@ mod tests {
             file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 - age)).unwrap();
         }
         let archives = [folder.path().join("*.1")];
-        let found = candidates(&path, &archives).unwrap();
+        let found = candidates(&path, &archives).unwrap().files;
         assert_eq!(names(found.into_iter().map(|c| c.path).collect()), ["debug.log.2", "debug.log.1", "debug.log"]);
     }
 }

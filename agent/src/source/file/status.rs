@@ -50,6 +50,23 @@ pub struct LogStatus {
     pub undated_lines: u64,
 }
 
+impl LogStatus {
+    /// Sets the state of a log that can be read: `Undated` for as long as some lines have no date.
+    pub fn set_followed(&mut self) {
+        (self.message, self.detail) = (String::new(), String::new());
+        self.state = match (self.undated_lines, self.size) {
+            (0, 0) => LogState::Empty,
+            (0, _) => LogState::Following,
+            (undated, _) => {
+                self.message = format!(
+                    "{undated} lines wait for a line that tells their date, or for `date` in the configuration"
+                );
+                LogState::Undated
+            }
+        };
+    }
+}
+
 /// Whether a log can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

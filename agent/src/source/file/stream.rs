@@ -9,7 +9,7 @@ use seatmeter_count::Day;
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::content::{Content, ContentError};
-use super::discover::Candidate;
+use super::discover::{Candidate, mark};
 use super::head::read_head;
 use super::identity::Identity;
 use super::lines::{Line, Lines};
@@ -22,7 +22,7 @@ use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome, ParserSta
 use crate::format::timeline::{ClockPosition, Timeline};
 
 /// The longest time between the first line of a batch and its commit.
-pub const BATCH_DELAY: Duration = Duration::from_secs(1);
+const BATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// A batch of this many events is committed as soon as there is nothing more to read, without waiting for
 /// [`BATCH_DELAY`]. A busy log writes about as many events within that delay.
@@ -147,7 +147,7 @@ impl OpenStream {
     ) -> Result<Self, StreamError> {
         let path = &candidate.path;
         let (content, metadata) = Content::open(path)?;
-        let mark = super::discover::mark(path, &metadata).map_err(|source| ContentError::of(path, source))?;
+        let mark = mark(path, &metadata).map_err(|source| ContentError::of(path, source))?;
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(path.clone()));
         }
@@ -181,8 +181,8 @@ impl OpenStream {
         }
     }
 
-    /// Reads all available lines, and commits every batch that is full. Returns whether the file had new bytes.
-    pub fn read(&mut self, buffer: &Buffer) -> Result<bool, StreamError> {
+    /// Reads all available lines, and commits every batch that is full.
+    pub fn read(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         self.hand_over(buffer)?;
         let before = self.lines.position() + self.lines.unfinished();
         self.continue_tail()?;
@@ -200,13 +200,11 @@ impl OpenStream {
                 self.pending_since = Some(Instant::now());
             }
         }
-        let grew = self.lines.position() + self.lines.unfinished() > before;
-        if grew {
+        if self.lines.position() + self.lines.unfinished() > before {
             self.grew_at = self.lines.reader().written_at();
         }
         self.seen_size = self.seen_size.max(self.read_through()).max(self.lines.reader().size());
-        self.settle(buffer)?;
-        Ok(grew)
+        self.settle(buffer)
     }
 
     /// Checks what follows a last line that had no line feed. A line feed completes the line; if more text follows, the
@@ -296,11 +294,21 @@ impl OpenStream {
     /// and written anew after it was identified and before it was read.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
         if self.is_unproven {
-            let found = read_head(&self.path, Some(self.format), false)?;
-            // If the file was renamed meanwhile, the open file is still the identified one, and cannot be truncated by
-            // its old name.
-            if found.mark.is_same_file(&self.mark) && found.head.head() != Some(self.stream.head) {
-                return Err(StreamError::Replaced(self.path.clone()));
+            // If the file was renamed or removed meanwhile, the open file is still the identified one, and cannot be
+            // truncated by its old name.
+            let is_at_path = std::fs::metadata(&self.path)
+                .and_then(|metadata| mark(&self.path, &metadata))
+                .is_ok_and(|mark| mark.is_same_file(&self.mark));
+            if is_at_path {
+                match read_head(&self.path, Some(self.format), false) {
+                    Ok(found) if !found.mark.is_same_file(&self.mark) => {}
+                    Ok(found) if found.head.head() == Some(self.stream.head) => {}
+                    Err(ContentError::Missing(_)) => {}
+                    Ok(_) | Err(ContentError::NotALog { .. }) => {
+                        return Err(StreamError::Replaced(self.path.clone()));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             self.is_unproven = false;
         }
@@ -335,11 +343,6 @@ impl OpenStream {
     /// Returns the file's identity, size and modification time when it was opened.
     pub fn mark(&self) -> &FileMark {
         &self.mark
-    }
-
-    /// Returns the time of the stream's first line, in seconds since 1970 UTC.
-    pub fn begins_at(&self) -> i64 {
-        self.stream.begins_at
     }
 
     /// Returns the position of the next line, in bytes.

@@ -11,7 +11,7 @@
 
 mod identify;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::content::{Content, ContentError};
-use super::discover::{candidates, mark};
+use super::discover::{Listing, candidates, mark};
 use super::status::{LogSource, LogState, SharedStatus};
 use super::stream::{OpenStream, Start, StreamError};
 use crate::buffer::Buffer;
-use crate::checkpoint::Fingerprint;
+use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
 use crate::format::timeline::ClockPosition;
@@ -44,7 +44,20 @@ pub struct LogTailer {
     rewinds: Arc<Mutex<Vec<Fingerprint>>>,
     /// Files beside the log that were already reported as not being a part of it.
     reported: HashSet<PathBuf>,
+    /// Streams whose file was closed, and may be gone, before all of it was committed.
+    cuts: HashMap<Fingerprint, Cut>,
 }
+
+/// A file that was closed and is not at the log's path any more.
+struct Cut {
+    /// The largest size seen of the file, in bytes.
+    size: u64,
+    /// When the file was closed.
+    at: Instant,
+}
+
+/// How long a file that cannot be read may be a copy that is still being made.
+const BEING_COPIED: Duration = Duration::from_secs(60);
 
 impl LogTailer {
     /// Creates a tailer that reads a log into a buffer.
@@ -63,6 +76,7 @@ impl LogTailer {
             counted: LineCounts::default(),
             rewinds,
             reported: HashSet::new(),
+            cuts: HashMap::new(),
         }
     }
 
@@ -80,8 +94,11 @@ impl LogTailer {
             // Reading resumes from the checkpoint that the buffer holds.
             Err(error) => {
                 // The lines read of the current file are valid even if another file has a problem, so they are
-                // committed if possible.
-                let _ = self.commit();
+                // committed if possible. After an error of the buffer, its checkpoint alone tells what it holds.
+                if !matches!(error, StreamError::Buffer(_)) {
+                    let _ = self.commit();
+                }
+                self.note_cut();
                 self.open = None;
                 self.set_state(state_of(error), error.to_string(), detail_of(error));
             }
@@ -111,7 +128,7 @@ impl LogTailer {
     fn poll_current(&mut self, scan_files: bool) -> Result<(), StreamError> {
         let mut is_replaced = false;
         if let Some(open) = &mut self.open {
-            let outcome = open.read(&self.buffer).and_then(|_| {
+            let outcome = open.read(&self.buffer).and_then(|()| {
                 let is_due = open.deadline().is_some_and(|deadline| deadline <= Instant::now());
                 if is_due { open.commit(&self.buffer) } else { Ok(()) }
             });
@@ -126,9 +143,11 @@ impl LogTailer {
         if !scan_files && !is_gone {
             return Ok(());
         }
-        let cut = if is_gone { self.close()? } else { None };
+        if is_gone {
+            self.close()?;
+        }
         // A part without a date is dated by its predecessor, once the predecessor is read.
-        while self.scan_files(cut)? && lock(&self.status).undated_lines > 0 {}
+        while self.scan_files()? && lock(&self.status).undated_lines > 0 {}
         Ok(())
     }
 
@@ -141,17 +160,19 @@ impl LogTailer {
     }
 
     /// Reads new lines of all files except the open one. Returns whether there was a file to read.
-    fn scan_files(&mut self, cut: Option<(Fingerprint, u64)>) -> Result<bool, StreamError> {
-        let failed = |source| ContentError::of(&self.source.path, source);
-        let mut found = candidates(&self.source.path, &self.source.archives).map_err(failed)?;
+    fn scan_files(&mut self) -> Result<bool, StreamError> {
+        let Listing { files: mut found, problem: unlisted } = candidates(&self.source.path, &self.source.archives)?;
         if let Some(open) = &self.open {
             found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
         }
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
         let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);
-        let Identified { parts, mut problem, foreign } = self.identify_files(found)?;
+        let Identified { parts, problem, is_complete, foreign } = self.identify_files(found)?;
+        let mut problem = problem.or(unlisted.map(StreamError::from));
         self.report_foreign(foreign);
-        self.report_lost(cut, &parts)?;
+        if is_complete {
+            self.report_lost(&parts, problem.is_some())?;
+        }
         let has_parts = !parts.is_empty();
         for part in parts {
             match self.read_part(part) {
@@ -197,49 +218,59 @@ impl LogTailer {
     /// Records the state of a current file that has no complete line yet, and therefore no stream.
     fn note_unopened(&self, size: u64) {
         let mut status = lock(&self.status);
-        if status.undated_lines > 0 {
-            return;
-        }
-        status.state = if size == 0 { LogState::Empty } else { LogState::Following };
-        (status.message, status.detail) = (String::new(), String::new());
         (status.position, status.size) = (0, size);
+        status.set_followed();
     }
 
-    /// Closes the open file after committing what was read. If bytes of it may be lost, returns the stream and the
-    /// largest size seen.
-    fn close(&mut self) -> Result<Option<(Fingerprint, u64)>, StreamError> {
+    /// Closes the open file after committing what was read.
+    fn close(&mut self) -> Result<(), StreamError> {
         match self.commit() {
             // The lines read belong to another stream; none of them are kept.
             Ok(()) | Err(StreamError::Replaced(_)) => {}
             Err(error) => return Err(error),
         }
-        let Some(open) = self.open.take() else { return Ok(None) };
-        let is_cut = open.seen_size() > open.position();
+        self.note_cut();
+        let Some(open) = self.open.take() else { return Ok(()) };
         // Only a stream that was read to its end can date the next one.
-        self.before = open.clock().filter(|_| !is_cut);
-        Ok(is_cut.then(|| (*open.fingerprint(), open.seen_size())))
+        self.before = open.clock().filter(|_| open.seen_size() <= open.position());
+        Ok(())
     }
 
-    /// Reports lost bytes, if a stream was truncated before all of it was read and no other file holds a copy.
-    fn report_lost(&self, cut: Option<(Fingerprint, u64)>, parts: &[Part]) -> Result<(), StreamError> {
-        let Some((fingerprint, known_size)) = cut else { return Ok(()) };
-        if parts.iter().any(|part| part.fingerprint == fingerprint) {
-            return Ok(());
+    /// Notes how large the open file was, before it is closed.
+    fn note_cut(&mut self) {
+        if let Some(open) = &self.open {
+            let cut = self.cuts.entry(*open.fingerprint()).or_insert(Cut { size: 0, at: Instant::now() });
+            cut.size = cut.size.max(open.seen_size());
         }
-        let Some(mut checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok(()) };
-        let lost = known_size.saturating_sub(checkpoint.position);
-        if lost == 0 {
-            return Ok(());
+    }
+
+    /// Reports the bytes of closed files that were not committed, if no file holds a copy of them.
+    fn report_lost(&mut self, parts: &[Part], has_problem: bool) -> Result<(), StreamError> {
+        for (fingerprint, cut) in std::mem::take(&mut self.cuts) {
+            let checkpoint = self.buffer.checkpoint(&fingerprint)?;
+            let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.position < cut.size) else { continue };
+            // The file that cannot be read may be the copy.
+            let may_be_copied = has_problem && cut.at.elapsed() < BEING_COPIED;
+            if may_be_copied || parts.iter().any(|part| part.fingerprint == fingerprint) {
+                self.cuts.insert(fingerprint, cut);
+            } else {
+                self.report_gap(checkpoint, cut.size)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Reports that a stream's bytes from its checkpoint to `known_size` are lost.
+    fn report_gap(&self, mut checkpoint: Checkpoint, known_size: u64) -> Result<(), StreamError> {
         tracing::error!(
             code = codes::LOG_TRUNCATED,
             log = %self.source.name,
-            lost_bytes = lost,
+            lost_bytes = known_size - checkpoint.position,
             "the log was truncated before these bytes could be read; copy it before truncating it, or rename it"
         );
         let batch = Batch {
             stream: Some(Stream {
-                fingerprint: fingerprint.to_vec(),
+                fingerprint: checkpoint.fingerprint.to_vec(),
                 log: self.source.name.clone(),
                 begins_at: checkpoint.begins_at,
             }),
@@ -250,15 +281,16 @@ impl LogTailer {
             ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
         };
         checkpoint.position = known_size;
+        // What stands before this position is not known.
+        checkpoint.file_mut().window = Vec::new();
         Ok(self.buffer.append(&batch, &checkpoint)?)
     }
 
     fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
         let Part { candidate, fingerprint, format, identity, checkpoint, .. } = part;
-        let start = match (checkpoint, &identity) {
-            (Some(checkpoint), _) => Start::Resume(Box::new(checkpoint)),
-            (None, Some(identity)) => Start::New(identity),
-            (None, None) => return Ok(()),
+        let start = match checkpoint {
+            Some(checkpoint) => Start::Resume(Box::new(checkpoint)),
+            None => Start::New(&identity),
         };
         let opened = OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start);
         let mut stream = match opened {
@@ -273,7 +305,7 @@ impl LogTailer {
             self.note_progress();
             return match outcome {
                 // The file was replaced meanwhile; the next scan identifies the new one.
-                Ok(_) | Err(StreamError::Replaced(_)) => Ok(()),
+                Ok(()) | Err(StreamError::Replaced(_)) => Ok(()),
                 Err(error) => Err(error),
             };
         }
@@ -318,8 +350,11 @@ impl LogTailer {
     }
 
     fn is_on_disk(&self, fingerprint: &Fingerprint) -> Result<bool, StreamError> {
-        let failed = |source| ContentError::of(&self.source.path, source);
-        for candidate in candidates(&self.source.path, &self.source.archives).map_err(failed)? {
+        let found = candidates(&self.source.path, &self.source.archives)?;
+        if let Some(unlisted) = found.problem {
+            return Err(unlisted.into());
+        }
+        for candidate in found.files {
             if self.buffer.known_file(&candidate.mark)?.as_ref() == Some(fingerprint) {
                 return Ok(true);
             }
@@ -339,8 +374,7 @@ impl LogTailer {
         status.position = open.position();
         status.last_line_at = Some(open.last_line_at()).filter(|at| *at != 0).or(status.last_line_at);
         status.size = open.seen_size();
-        status.state = if status.size == 0 { LogState::Empty } else { LogState::Following };
-        (status.message, status.detail) = (String::new(), String::new());
+        status.set_followed();
         drop(status);
         self.open = Some(open);
     }
@@ -379,6 +413,7 @@ fn detail_of(error: &StreamError) -> String {
         StreamError::Content(ContentError::NotALog { what, .. }) => (*what).to_owned(),
         StreamError::Content(ContentError::NotAFile(_)) => "not a file".to_owned(),
         StreamError::Content(ContentError::Io { source, .. }) => source.to_string(),
+        StreamError::Content(ContentError::Folder { path, source }) => format!("{}: {source}", path.display()),
         StreamError::Buffer(error) => error.to_string(),
         _ => String::new(),
     }

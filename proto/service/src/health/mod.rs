@@ -87,6 +87,20 @@ pub fn start(service: &Service, settings: &Settings, state: &Path) -> Result<(),
     Ok(())
 }
 
+/// Reports each panic in the health log under `code`, and ends the process if `is_vital` says so of the name of the
+/// thread: without it, the service would only seem to work. The service manager starts it again.
+pub fn report_panics(code: &'static str, is_vital: fn(Option<&str>) -> bool) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let thread = std::thread::current();
+        tracing::error!(code, thread = thread.name(), reason = %panic, "a bug: please report it");
+        if is_vital(thread.name()) {
+            std::process::abort();
+        }
+    }));
+}
+
 fn json<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(writer: W) -> Box<dyn Layer<Filtered> + Send + Sync> {
     Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
 }

@@ -16,7 +16,6 @@ use crate::source::file::content::{Content, ContentError};
 use crate::source::file::discover::Candidate;
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::{Head, Identity};
-use crate::source::file::status::LogState;
 use crate::source::file::stream::StreamError;
 
 /// A file whose lines cannot be dated.
@@ -32,7 +31,7 @@ pub(super) struct Part {
     pub(super) candidate: Candidate,
     pub(super) fingerprint: Fingerprint,
     pub(super) format: Format,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Identity,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) begins: i64,
 }
@@ -65,6 +64,8 @@ pub(super) struct Identified {
     pub(super) parts: Vec<Part>,
     /// The error of a file that could not be read; `None` if there is none.
     pub(super) problem: Option<StreamError>,
+    /// Whether all files were identified; false if some must wait for another one.
+    pub(super) is_complete: bool,
     /// Files that are not a part of the log, each with the reason.
     pub(super) foreign: Vec<(PathBuf, String)>,
 }
@@ -84,8 +85,10 @@ impl LogTailer {
             problem: None,
             foreign: Vec::new(),
         };
+        let mut is_complete = true;
         for candidate in found {
             if files.take(candidate)?.is_break() {
+                is_complete = false;
                 break;
             }
         }
@@ -94,11 +97,9 @@ impl LogTailer {
         let mut status = lock(&self.status);
         status.undated_lines = undated;
         if undated > 0 {
-            status.state = LogState::Undated;
-            status.message =
-                format!("{undated} lines wait for a line that tells their date, or for `date` in the configuration");
+            status.set_followed();
         }
-        Ok(Identified { parts, problem, foreign })
+        Ok(Identified { parts, problem, is_complete, foreign })
     }
 
     /// Returns the clock position of a stream if it is the last one of this log; `None` if it is not.
@@ -133,7 +134,7 @@ impl LogTailer {
             fingerprint,
             format,
             begins: identity.begins,
-            identity: Some(identity),
+            identity,
             checkpoint,
         }))
     }
