@@ -88,6 +88,6 @@ fn write(path: &Path, answers: &Answers) -> Result<()> {
 }
 
 /// Makes a path absolute, because a service runs in another folder than the person who configures it.
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} is not a valid path", path.display()))
 }

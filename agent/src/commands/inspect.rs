@@ -1,10 +1,8 @@
 //! `seatmeter-agent inspect`.
 
-use std::io::ErrorKind;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
 use seatmeter_agent::buffer::{Buffer, BufferError};
@@ -106,27 +104,15 @@ struct Waiting<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
-    must_exist(&config.state.join("buffer.db"))?;
+    // Opening a buffer makes it where there is none.
+    let path = config.state.join("buffer.db");
+    std::fs::File::open(&path).map_err(|error| super::unreadable(&path, &error, "there is no buffer yet"))?;
     let buffer = Buffer::open(&config.state, config.quota)?;
     match arguments.batch {
         Some(sequence) => show_batch(&buffer, sequence, &arguments.view)?,
         None => show_all(&buffer, &arguments.view)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Fails if there is no buffer, or, with another message, if this account may not read it.
-fn must_exist(path: &Path) -> Result<()> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("there is no buffer yet: {} does not exist", path.display())
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            bail!("this account may not read {}: ask as root or as the agent's own account", path.display())
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
 }
 
 fn show_all(buffer: &Buffer, view: &View) -> Result<()> {

@@ -1,10 +1,8 @@
 //! `seatmeter-agent status`.
 
-use std::io::ErrorKind;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::health::{LogReport, Status, UplinkState, at, status_file};
 use seatmeter_service::answer;
@@ -37,7 +35,8 @@ struct Seen<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
     let path = status_file(&config.state);
-    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| super::unreadable(&path, &error, "the agent has not run with this configuration"))?;
     let status: Status = serde_json::from_str(&text)
         .with_context(|| format!("{} is from another version: has the agent run since its update?", path.display()))?;
     let is_running = state::is_locked(&config.state);
@@ -64,19 +63,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     answer!("buffer      {}", buffer(&status));
     status.logs.iter().for_each(show_log);
     Ok(super::exit(is_well))
-}
-
-/// Explains why the status file cannot be read: the account may not read it, or the agent never wrote it.
-fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
-            anyhow!("this account may not read {}: ask as root or as the agent's own account", path.display())
-        }
-        ErrorKind::NotFound => {
-            anyhow!("{} does not exist: the agent has not run with this configuration", path.display())
-        }
-        _ => anyhow!("cannot read {}: {error}", path.display()),
-    }
 }
 
 fn buffer(status: &Status) -> String {

@@ -139,14 +139,11 @@ impl Fleet {
     /// the next page begins; `None` on the last page.
     pub fn unrecognised(&self, license_server: &str, after: Place, limit: usize) -> Result<Samples, FleetError> {
         // One state for both: a sample of a stream that the fleet did not know yet would be passed over.
-        let samples = self.store.read(|connection| {
+        self.store.read(|connection| {
             let fleet = FleetSnapshot::read(connection)?;
-            match fleet.named(license_server) {
-                Ok(named) => samples(connection, &fleet, named.map(|server| server.id), after, limit).map(Ok),
-                Err(unknown) => Ok(Err(unknown)),
-            }
-        })?;
-        Ok(samples?)
+            let only = fleet.named(license_server)?.map(|server| server.id);
+            Ok(samples(connection, &fleet, only, after, limit)?)
+        })
     }
 }
 

@@ -51,7 +51,7 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
             let mut report = Report { log: &log.name, verification: &mut verification, told: 0 };
             compare(archive, writer.as_mut(), log, &logs[id], &mut report)?;
         }
-        Ok(())
+        Ok::<_, StoreError>(())
     })?;
     Ok(verification)
 }

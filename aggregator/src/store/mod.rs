@@ -105,7 +105,7 @@ impl Store {
     }
 
     /// Runs a task that reads one consistent state of the database.
-    pub fn read<T>(&self, task: impl FnOnce(&mut dyn Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn read<T, E: From<StoreError>>(&self, task: impl FnOnce(&mut dyn Connection) -> Result<T, E>) -> Result<T, E> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
             Some(connection) => connection,
@@ -114,7 +114,7 @@ impl Store {
         connection.begin(false)?;
         let result = task(connection.as_mut());
         connection.rollback();
-        // A connection that failed is not used again.
+        // A connection that may have failed is not used again.
         if result.is_ok() {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
             if readers.len() < IDLE_READERS {

@@ -44,12 +44,9 @@ impl UsageQuestions {
         }
         self.store.read(|connection| {
             let fleet = FleetSnapshot::read(connection)?;
-            let named = match fleet.named(license_server) {
-                Ok(server) => server.map(|server| server.id),
-                Err(error) => return Ok(Err(error.into())),
-            };
+            let named = fleet.named(license_server)?.map(|server| server.id);
             let Some((from, through)) = self.range(&fleet, month, usage::months(connection)?) else {
-                return Ok(Ok(Vec::new()));
+                return Ok(Vec::new());
             };
             let mut sums: BTreeMap<(&str, Month, u32), Usage> = BTreeMap::new();
             for ((log, number, feature), usage) in usages(connection, &fleet, &self.calendar, from, through)? {
@@ -71,8 +68,8 @@ impl UsageQuestions {
                 .filter(|row| row.users_held + row.checkouts + row.checkins + row.denial_lines > 0)
                 .collect();
             rows.sort_by(|a, b| a.key().cmp(&b.key()));
-            Ok(Ok(rows))
-        })?
+            Ok(rows)
+        })
     }
 
     /// Returns the first and the last month to read: the month asked for, or all months with facts or open sessions.

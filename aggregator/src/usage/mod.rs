@@ -102,6 +102,13 @@ impl Selection {
 /// The SKU of each feature, by the feature's id. A feature that never counts has none.
 type Skus = HashMap<u32, Sku>;
 
+/// What a question about usage is about.
+struct Scope {
+    fleet: FleetSnapshot,
+    skus: Skus,
+    selection: Selection,
+}
+
 /// Answers questions about usage.
 #[derive(Clone)]
 pub struct UsageQuestions {
@@ -144,6 +151,15 @@ impl UsageQuestions {
     fn refuse_future(&self, month: Month) -> Result<(), UsageError> {
         let current = self.current_month();
         if month > current { Err(UsageError::FutureMonth { month, current }) } else { Ok(()) }
+    }
+
+    /// Reads what every question about usage begins with.
+    fn scope(&self, connection: &mut dyn Connection, filter: &Filter) -> Result<Scope, UsageError> {
+        self.refresh_people(connection)?;
+        let fleet = FleetSnapshot::read(connection)?;
+        let skus = self.skus(connection)?;
+        let selection = self.select(&fleet, &skus, filter)?;
+        Ok(Scope { fleet, skus, selection })
     }
 
     /// Adds the identities that are new in the database to the people.

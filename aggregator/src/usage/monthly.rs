@@ -12,7 +12,7 @@ use super::completeness::{Completeness, completeness};
 use super::open_sessions::usages;
 use super::peak::{Peak, peak};
 use super::rules::PersonRule;
-use super::{Filter, Selection, Skus, UsageError, UsageQuestions, now};
+use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
@@ -64,13 +64,7 @@ impl UsageQuestions {
     pub fn monthly(&self, month: Month, filter: &Filter, by_server: bool) -> Result<MonthlyUsage, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
-            self.refresh_people(connection)?;
-            let fleet = FleetSnapshot::read(connection)?;
-            let skus = self.skus(connection)?;
-            let selection = match self.select(&fleet, &skus, filter) {
-                Ok(selection) => selection,
-                Err(error) => return Ok(Err(error)),
-            };
+            let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
             let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
             let groups = self.groups(connection, &fleet, &skus, (month, month), &selection, by_server)?;
             let total_users = self.count(groups.values().map(|group| group.who(self.rules.person)));
@@ -78,8 +72,8 @@ impl UsageQuestions {
             let judgement = Judgement::of(&completeness);
             rows.iter_mut().for_each(|row| judgement.pass_on(row));
             let latest_month = usage::months(connection)?.and_then(|(_, last)| Month::from_number(last));
-            Ok(Ok(MonthlyUsage { rows, total_users, completeness, latest_month }))
-        })?
+            Ok(MonthlyUsage { rows, total_users, completeness, latest_month })
+        })
     }
 
     /// Returns the usage of a range of months, both included, ordered by SKU, then by month. Every SKU has a row for
@@ -87,13 +81,7 @@ impl UsageQuestions {
     pub fn trend(&self, from: Month, through: Month, filter: &Filter) -> Result<Vec<SkuUsage>, UsageError> {
         self.refuse_future(through)?;
         self.store.read(|connection| {
-            self.refresh_people(connection)?;
-            let fleet = FleetSnapshot::read(connection)?;
-            let skus = self.skus(connection)?;
-            let selection = match self.select(&fleet, &skus, filter) {
-                Ok(selection) => selection,
-                Err(error) => return Ok(Err(error)),
-            };
+            let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
             let groups = self.groups(connection, &fleet, &skus, (from, through), &selection, false)?;
             let mut rows = with_every_month(self.rows(connection, groups)?, from, through);
             let months = std::iter::successors(Some(from), |month| (*month < through).then(|| month.next()));
@@ -108,8 +96,8 @@ impl UsageQuestions {
                     judgement.pass_on(row);
                 }
             }
-            Ok(Ok(rows))
-        })?
+            Ok(rows)
+        })
     }
 
     /// Returns the number of people in any of these sets of identities, each person counted once.

@@ -11,7 +11,7 @@ use super::completeness::{Completeness, completeness};
 use super::open_sessions::{OpenPart, open_in, usages};
 use super::people::People;
 use super::rules::PersonRule;
-use super::{Filter, Selection, Skus, UsageError, UsageQuestions, now};
+use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
@@ -81,10 +81,7 @@ impl UsageQuestions {
     ) -> Result<UsersPage, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
-            let list = match self.user_list(connection, month, filter)? {
-                Ok(list) => list,
-                Err(error) => return Ok(Err(error)),
-            };
+            let list = self.user_list(connection, month, filter)?;
             let from = match after {
                 None => 0,
                 Some((realm, name)) => {
@@ -96,8 +93,8 @@ impl UsageQuestions {
             let users = self.users_of(connection, &list, from..until)?;
             let is_last = until == list.order.len();
             let next = users.last().filter(|_| !is_last).map(|user| (user.realm.clone(), user.person.clone()));
-            Ok(Ok(UsersPage { users, next, total: list.order.len() as u64, completeness: list.completeness }))
-        })?
+            Ok(UsersPage { users, next, total: list.order.len() as u64, completeness: list.completeness })
+        })
     }
 
     /// Calls `wants_more` with all people who used SKUs in a month, page by page, from one consistent state. Stops when
@@ -111,10 +108,7 @@ impl UsageQuestions {
     ) -> Result<(), UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
-            let list = match self.user_list(connection, month, filter)? {
-                Ok(list) => list,
-                Err(error) => return Ok(Err(error)),
-            };
+            let list = self.user_list(connection, month, filter)?;
             let total = list.order.len();
             let mut from = 0;
             loop {
@@ -123,11 +117,11 @@ impl UsageQuestions {
                 let completeness = list.completeness.clone();
                 let page = UsersPage { users, next: None, total: total as u64, completeness };
                 if !wants_more(page) || until == total {
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
                 from = until;
             }
-        })?
+        })
     }
 
     /// Finds the people who used SKUs in a month.
@@ -136,14 +130,8 @@ impl UsageQuestions {
         connection: &mut dyn Connection,
         month: Month,
         filter: &Filter,
-    ) -> Result<Result<UserList, UsageError>, StoreError> {
-        self.refresh_people(connection)?;
-        let fleet = FleetSnapshot::read(connection)?;
-        let skus = self.skus(connection)?;
-        let selection = match self.select(&fleet, &skus, filter) {
-            Ok(selection) => selection,
-            Err(error) => return Ok(Err(error)),
-        };
+    ) -> Result<UserList, UsageError> {
+        let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
         let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
         let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
         let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
@@ -151,7 +139,7 @@ impl UsageQuestions {
         let mut order: Vec<u32> = people.of(&who).iter().collect();
         order.sort_by_key(|person| key(&people, *person));
         let open = open_by_identity(&wanted, open_in(&fleet, month, &self.calendar));
-        Ok(Ok(UserList { wanted, who, order, open, completeness }))
+        Ok(UserList { wanted, who, order, open, completeness })
     }
 
     /// Returns the usage of the people in a range of the list.

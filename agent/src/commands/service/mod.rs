@@ -173,8 +173,7 @@ fn status(configured: &Configured) -> Result<ExitCode> {
 
 /// Makes the path of the configuration absolute, because Windows starts the service in a system folder.
 fn absolute(Configured { config }: &Configured) -> Result<Configured> {
-    let absolute = std::path::absolute(config);
-    Ok(Configured { config: absolute.with_context(|| format!("{} is not a valid path", config.display()))? })
+    Ok(Configured { config: configure::absolute(config)? })
 }
 
 fn manager(access: ServiceManagerAccess) -> Result<ServiceManager> {
