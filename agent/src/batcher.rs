@@ -1,6 +1,7 @@
 //! Gathers consecutive events of one stream into batches.
 
 use seatmeter_count::interner::{Interned, MAX_WAITING};
+use seatmeter_count::name::decode;
 use seatmeter_count::{Event, InternQueue, Interner, Kind};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
@@ -82,7 +83,7 @@ impl Batcher {
     /// Adds the unrecognised line at a position, written after the moment `previous_line_at` (seconds since 1970 UTC).
     pub fn unrecognised(&mut self, position: u64, previous_line_at: i64, text: &[u8]) {
         self.samples += 1;
-        let text = if self.samples > SAMPLES { &b""[..] } else { &text[..text.len().min(MAX_SAMPLE)] };
+        let text = if self.samples > SAMPLES { &b""[..] } else { within(text, MAX_SAMPLE) };
         let text = self.string(text);
         self.push(
             position,
@@ -112,7 +113,7 @@ impl Batcher {
     pub fn seal(&mut self, end: u64, last_line_at: i64, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
         self.number_clients();
         for number in 0..self.strings.len() as u32 {
-            let name = String::from_utf8_lossy(self.strings.get(number).0).into_owned();
+            let name = decode(self.strings.get(number).0).into_owned();
             self.columns.strings.push(name);
         }
         let (columns, columns_size) = batch::seal(&self.columns)?;
@@ -199,7 +200,18 @@ impl Batcher {
     }
 }
 
-/// Truncates a name for sending. Replacing invalid UTF-8 can triple its length.
+/// Truncates a name for sending. Decoding can triple its length.
 fn cut(name: &[u8]) -> &[u8] {
-    &name[..name.len().min(MAX_NAME / 3)]
+    within(name, MAX_NAME / 3)
+}
+
+/// Returns the beginning of a text, of at most `length` bytes and whole characters: a character of UTF-8 that is cut
+/// would make the text look like another encoding.
+fn within(text: &[u8], length: usize) -> &[u8] {
+    if text.len() <= length {
+        return text;
+    }
+    let is_continuation = |byte: &u8| byte & 0xc0 == 0x80;
+    let cut = text[..=length].iter().rev().take(4).take_while(|byte| is_continuation(byte)).count();
+    &text[..length - if cut < 4 { cut } else { 0 }]
 }

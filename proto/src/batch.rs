@@ -231,12 +231,8 @@ struct Needs {
 
 impl Needs {
     fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::ManagerStart => Self { feature: false, client: false },
-            Kind::DaemonStart => Self { feature: true, client: false },
-            Kind::Unrecognised => Self { feature: false, client: true },
-            _ => Self { feature: true, client: true },
-        }
+        // The client column of an unrecognised line holds its text.
+        Self { feature: kind.has_feature(), client: kind.has_client() || kind == Kind::Unrecognised }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 
 use prost::Message;
-use seatmeter_count::Event;
+use seatmeter_count::{Event, Kind};
 
 use crate::batch::{InvalidBatch, events, open, push, seal};
 use crate::v1::{Batch, Columns, Limits, LineCounts};
@@ -140,15 +140,13 @@ struct Made<'a> {
 
 impl Made<'_> {
     fn event(&mut self, mut event: Event) -> Event {
-        use seatmeter_count::Kind;
-        match event.kind {
-            Kind::ManagerStart => {}
-            Kind::DaemonStart => event.feature = self.feature(event.feature),
-            Kind::Unrecognised => event.client = self.string(event.client),
-            _ => {
-                event.feature = self.feature(event.feature);
-                event.client = self.client(event.client);
-            }
+        if event.kind.has_feature() {
+            event.feature = self.feature(event.feature);
+        }
+        if event.kind.has_client() {
+            event.client = self.client(event.client);
+        } else if event.kind == Kind::Unrecognised {
+            event.client = self.string(event.client);
         }
         event
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_agent::config::day;
-use seatmeter_agent::scan::{Scan, scan};
+use seatmeter_agent::scan::{Alike, Scan, scan};
 use seatmeter_count::Day;
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::{count, thousands, visible};
@@ -42,6 +42,7 @@ struct Envelope {
     lines: Lines,
     not_counted: Vec<String>,
     counted_in_part: Vec<String>,
+    alike: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         lines: Lines { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised },
         not_counted: not_counted(&found),
         counted_in_part: found.cut.iter().map(ToString::to_string).collect(),
+        alike: found.alike.iter().map(alike).collect(),
     };
     arguments.view.print(COLUMNS, &found.rows, &envelope, &TimeZone::UTC)?;
     report(&found);
@@ -75,6 +77,18 @@ fn not_counted(found: &Scan) -> Vec<String> {
         )
     });
     undated.chain(found.unreadable.iter().map(ToString::to_string)).collect()
+}
+
+/// Says how two files that begin alike were counted.
+fn alike(Alike { path, other, differ_at }: &Alike) -> String {
+    let (path, other) = (path.display(), other.display());
+    match differ_at {
+        None => format!("{path} is a copy of {other}, or of its beginning: counted once"),
+        Some(position) => {
+            let position = thousands(*position);
+            format!("{path} and {other} are the same up to byte {position}: what they share is counted twice")
+        }
+    }
 }
 
 /// Prints the lines by outcome on standard error, so that they do not mix with the result.
@@ -99,6 +113,9 @@ fn report(found: &Scan) {
     }
     for reason in not_counted(found) {
         eprintln!("not counted: {reason}");
+    }
+    for files in &found.alike {
+        eprintln!("{}", alike(files));
     }
     for reason in &found.cut {
         eprintln!("counted only up to this error: {reason}");

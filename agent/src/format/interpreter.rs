@@ -1,6 +1,6 @@
 //! Interprets the records of one stream, one after the other: dates them, and accounts for every line.
 
-use seatmeter_count::Kind;
+use seatmeter_count::{Kind, NO_LINE_BEFORE};
 use serde::{Deserialize, Serialize};
 
 use super::timeline::{ClockPosition, Moment, Timeline};
@@ -43,7 +43,7 @@ pub struct Dated<'a> {
     pub at: Moment,
     /// The vendor daemon; empty if the license manager started.
     pub daemon: &'a [u8],
-    /// The usage. For starts, all names are empty.
+    /// The usage. For starts and exits, all names are empty.
     pub usage: Use<'a>,
 }
 
@@ -104,6 +104,12 @@ impl LineInterpreter {
         }
     }
 
+    /// Goes on with the next stream of the same log, whose timeline begins anew. What stood before its first line stays
+    /// known.
+    pub fn next_stream(&mut self, timeline: Timeline) {
+        self.timeline = timeline;
+    }
+
     /// Returns the state after the last line; `None` before the first dated line.
     pub fn state(&self) -> Option<ParserState> {
         Some(ParserState {
@@ -157,6 +163,11 @@ impl LineInterpreter {
                 let last = self.daemons.iter().find(|(known, _)| known == daemon).map(|(_, moment)| *moment);
                 self.start(Kind::DaemonStart, at, last, daemon)
             }
+            Message::ManagerExit => self.lifecycle(Kind::ManagerExit, at, 0, b""),
+            Message::DaemonExit(name) => {
+                let daemon = if name.is_empty() { record.daemon } else { name };
+                self.lifecycle(Kind::DaemonExit, at, 0, daemon)
+            }
             Message::Anchor(_) | Message::Ignored => Outcome::Ignored,
             Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
         };
@@ -166,7 +177,10 @@ impl LineInterpreter {
     }
 
     fn start<'a>(&self, kind: Kind, at: Moment, last: Option<Moment>, daemon: &'a [u8]) -> Outcome<'a> {
-        let detail = last.map_or(0, |last| at.utc - last.utc);
+        self.lifecycle(kind, at, last.map_or(NO_LINE_BEFORE, |last| at.utc - last.utc), daemon)
+    }
+
+    fn lifecycle<'a>(&self, kind: Kind, at: Moment, detail: i64, daemon: &'a [u8]) -> Outcome<'a> {
         let usage = Use { kind, feature: b"", user: b"", host: b"", seats: 1, detail };
         Outcome::Event(Dated { at, daemon, usage })
     }

@@ -41,6 +41,22 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.parse(line).stamp.is_some())
     }
 
+    /// Parses one line, without its line feed, and each line that was glued to its end. Calls `each` with where each of
+    /// them begins, its text, and its record.
+    #[inline(always)]
+    pub fn each_record<'a>(self, line: &'a [u8], mut each: impl FnMut(usize, &'a [u8], &Record<'a>)) {
+        let mut start = 0;
+        loop {
+            let record = self.parse(&line[start..]);
+            let end = line.len() - record.rest.len();
+            each(start, &line[start..end], &record);
+            if record.rest.is_empty() {
+                return;
+            }
+            start = end;
+        }
+    }
+
     /// Parses one line, without its line feed.
     // A match and not a function pointer, so that the parser can be inlined into the loop over lines.
     #[inline(always)]
@@ -60,6 +76,8 @@ pub struct Record<'a> {
     pub daemon: &'a [u8],
     /// The message of the line.
     pub message: Message<'a>,
+    /// Another line that was glued to the end of this one, beginning with its stamp; empty if there is none.
+    pub rest: &'a [u8],
 }
 
 impl Record<'_> {
@@ -98,6 +116,10 @@ pub enum Message<'a> {
     ManagerStart(Option<Day>),
     /// The vendor daemon with this name started; empty means the process that wrote the line.
     DaemonStart(&'a [u8]),
+    /// The license manager ended.
+    ManagerExit,
+    /// The vendor daemon with this name ended; empty means the process that wrote the line.
+    DaemonExit(&'a [u8]),
     /// A line that tells its date.
     Anchor(Anchor),
     /// A line that reports no usage.
@@ -120,7 +142,8 @@ pub struct Use<'a> {
     /// The number of seats.
     pub seats: u32,
     /// For an upgrade, the seats before; for a denial or an unsupported feature, the license manager's error code; for
-    /// a start, the seconds since the last line of the log or of the vendor daemon; otherwise 0.
+    /// a start, the seconds since the last line of the stream or of the vendor daemon, or
+    /// [`seatmeter_count::NO_LINE_BEFORE`]; otherwise 0.
     pub detail: i64,
 }
 

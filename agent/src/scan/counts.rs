@@ -1,7 +1,7 @@
 //! The counts of a scan: sets of people per month and feature, stored as bits.
 
 use seatmeter_count::interner::Interned;
-use seatmeter_count::name::fold_case;
+use seatmeter_count::name::{decode, fold_case};
 use seatmeter_count::{
     Calendar, ClientId, Ending, Event, FeatureId, InternQueue, Interner, Month, Sessions, UsageSink,
 };
@@ -33,12 +33,20 @@ pub struct Row {
 /// Counts the events of a scan, in their order.
 #[derive(Default)]
 pub struct ScanCounts {
-    sessions: Sessions,
+    /// The sessions of each sequence of files.
+    sequences: Vec<Sequence>,
+    current: usize,
     names: Names,
     counts: Counts,
     /// Events whose clients wait to be looked up together; only their client is not set yet.
     waiting: Vec<Event>,
     queue: InternQueue,
+}
+
+/// The sessions of the files that follow one another.
+#[derive(Default)]
+struct Sequence {
+    sessions: Sessions,
     last_line: Option<i64>,
 }
 
@@ -70,7 +78,7 @@ impl Names {
     fn folded(&mut self, counts: &mut Counts, written: Interned) -> ClientId {
         if written.is_new {
             let (user, host) = self.written.get(written.number);
-            let (user, host) = (String::from_utf8_lossy(user), String::from_utf8_lossy(host));
+            let (user, host) = (decode(user), decode(host));
             let (user, host) = (fold_case(&user), fold_case(&host));
             let folded = self.folded.intern(user.as_bytes(), host.as_bytes());
             if folded.is_new {
@@ -83,6 +91,15 @@ impl Names {
 }
 
 impl ScanCounts {
+    /// The events that follow are those of the sequence with this number, from 0.
+    pub fn of_sequence(&mut self, number: usize) {
+        self.count_waiting();
+        self.current = number;
+        if self.sequences.len() <= number {
+            self.sequences.resize_with(number + 1, Sequence::default);
+        }
+    }
+
     /// Counts an event.
     pub fn take(&mut self, dated: &Dated<'_>) {
         let usage = &dated.usage;
@@ -108,21 +125,24 @@ impl ScanCounts {
         for (event, written) in self.waiting.iter_mut().zip(written) {
             event.client = self.names.folded(&mut self.counts, *written);
         }
+        let Some(sequence) = self.sequences.get_mut(self.current) else { return };
         for event in self.waiting.drain(..) {
-            self.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
+            sequence.sessions.apply(&event, &self.names.daemon_of, &mut self.counts);
         }
     }
 
-    /// Records that the log has lines through this moment.
+    /// Records that the sequence has lines through this moment.
     pub fn seen_through(&mut self, at: i64) {
-        self.last_line = Some(at);
+        self.sequences[self.current].last_line = Some(at);
     }
 
-    /// Ends the open sessions at the last line, and returns the rows.
+    /// Ends the open sessions of each sequence at its last line, and returns the rows.
     pub fn finish(mut self) -> Vec<Row> {
         self.count_waiting();
-        if let Some(last) = self.last_line {
-            self.sessions.end_all(last, Ending::StillOpen, &mut self.counts);
+        for Sequence { sessions, last_line } in &mut self.sequences {
+            if let Some(last) = *last_line {
+                sessions.end_all(last, Ending::StillOpen, &mut self.counts);
+            }
         }
         let mut rows: Vec<Row> = Vec::new();
         for (month, cells) in &self.counts.months {
@@ -130,8 +150,8 @@ impl ScanCounts {
                 let (daemon, feature) = self.names.features.get(number as u32);
                 rows.push(Row {
                     month: month.to_string(),
-                    daemon: String::from_utf8_lossy(daemon).into_owned(),
-                    feature: String::from_utf8_lossy(feature).into_owned(),
+                    daemon: decode(daemon).into_owned(),
+                    feature: decode(feature).into_owned(),
                     users_checked_out: cell.users.count(CHECKED_OUT),
                     users_held: cell.users.count(HELD),
                     outs: cell.outs,

@@ -1,9 +1,11 @@
 //! `seatmeter-agent scan`: the monthly counts of logs, without an aggregator.
 //!
-//! All files given belong to one license server's log. They are read in the order of their first lines, each in one
-//! pass and in constant memory. The scan keeps only names, open sessions, and a bit for each person, feature and month.
+//! All files given belong to one license server. They are read in the order of their first lines, each in one pass and
+//! in constant memory. The scan keeps only names, open sessions, and a bit for each person, feature and month.
 
+mod copies;
 mod counts;
+mod sequences;
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
+use seatmeter_count::name::decode;
 
+pub use copies::Alike;
 pub use counts::{Row, ScanCounts};
 
 use crate::format::Format;
@@ -42,6 +46,8 @@ pub struct Scan {
     pub cut: Vec<ContentError>,
     /// The first unrecognised lines, at most 10.
     pub samples: Vec<Sample>,
+    /// Files that begin as other files do. Copies are not counted.
+    pub alike: Vec<Alike>,
 }
 
 /// A line that the parser does not recognise.
@@ -52,15 +58,16 @@ pub struct Sample {
     pub line: u64,
     /// Why the parser does not recognise the line.
     pub reason: &'static str,
-    /// The beginning of the line, at most 120 bytes.
+    /// The beginning of the line, at most 120 characters.
     pub text: String,
 }
 
 impl Scan {
-    /// Whether every line of every file was dated, read and recognised.
+    /// Whether every line of every file was dated, read and recognised, and none was counted twice.
     pub fn is_complete(&self) -> bool {
         let are_read = self.unreadable.is_empty() && self.cut.is_empty();
-        are_read && self.undated.is_empty() && self.lines.unrecognised == 0
+        let are_counted_once = self.alike.iter().all(|alike| alike.differ_at.is_none());
+        are_read && are_counted_once && self.undated.is_empty() && self.lines.unrecognised == 0
     }
 }
 
@@ -74,6 +81,7 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
         unreadable: Vec::new(),
         cut: Vec::new(),
         samples: Vec::new(),
+        alike: Vec::new(),
     };
     let mut dated = Vec::new();
     for path in paths {
@@ -89,21 +97,57 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
         }
     }
     dated.sort_by_key(|(identity, _, path)| (identity.begins, *path));
+    leave_out_copies(&mut dated, &mut scan);
     let progress = progress(&dated);
-    let mut counts = ScanCounts::default();
+    let (mut counts, mut sequences) = (ScanCounts::default(), Vec::new());
     for (identity, format, path) in dated {
         match Content::open(path) {
             Ok((content, _)) => {
                 let lines = Lines::new(Watched { content, progress: &progress }, 0);
-                let outcome = read(lines, (path, format), &identity, &mut counts, &mut scan);
-                scan.cut.extend(outcome.err());
+                // Months follow the log's own clock, so its local time is read as if it were UTC.
+                let timeline = Timeline::starting(TimeZone::UTC, identity.first_day);
+                let number = sequences::continue_with(&mut sequences, path, identity.begins, timeline);
+                counts.of_sequence(number);
+                let interpreter = &mut sequences[number].interpreter;
+                scan.cut.extend(read(lines, (path, format), interpreter, &mut counts, &mut scan.samples).err());
             }
             Err(error) => scan.unreadable.push(error),
         }
     }
     progress.finish_and_clear();
+    for sequence in &sequences {
+        scan.lines += sequence.interpreter.counts();
+    }
     scan.rows = counts.finish();
     scan
+}
+
+/// Removes the files that are copies of others.
+fn leave_out_copies(files: &mut Vec<(Identity, Format, &PathBuf)>, scan: &mut Scan) {
+    let mut index = 1;
+    while index < files.len() {
+        let (identity, _, path) = files[index];
+        let before = files[..index]
+            .iter()
+            .position(|(other, _, _)| identity.begins != i64::MIN && other.fingerprint == identity.fingerprint);
+        let Some(before) = before else {
+            index += 1;
+            continue;
+        };
+        match copies::compare(files[before].2, path) {
+            Ok(alike) => {
+                match alike.differ_at {
+                    Some(_) => index += 1,
+                    None if alike.path == **path => _ = files.remove(index),
+                    // The later one goes on where the earlier one ends.
+                    None => _ = files.remove(before),
+                }
+                scan.alike.push(alike);
+            }
+            // The file is reported when it is read.
+            Err(_) => index += 1,
+        }
+    }
 }
 
 /// Returns a placeholder identity for a file that reports no use and tells no date. Such a file is read only to count
@@ -116,14 +160,13 @@ fn without_uses(head: &Head) -> Option<Identity> {
 fn read(
     mut lines: Lines<Watched<'_>>,
     (path, format): (&Path, Format),
-    identity: &Identity,
+    interpreter: &mut LineInterpreter,
     counts: &mut ScanCounts,
-    scan: &mut Scan,
+    samples: &mut Vec<Sample>,
 ) -> Result<(), ContentError> {
-    // Months follow the log's own clock, so its local time is read as if it were UTC.
-    let mut interpreter = LineInterpreter::new(Timeline::starting(TimeZone::UTC, identity.first_day));
+    let mut number = 0;
     let outcome = loop {
-        let number = interpreter.counts().total() + 1;
+        number += 1;
         let next = match lines.next_line() {
             Ok(Some(line)) => line,
             Ok(None) => match lines.last_line() {
@@ -133,28 +176,27 @@ fn read(
             Err(source) => break Err(ContentError::of(path, source)),
         };
         match next {
-            Line::Whole(line) => match interpreter.line(&format.parse(line)) {
+            Line::Whole(line) => format.each_record(line, |_, text, record| match interpreter.line(record) {
                 Outcome::Event(event) => counts.take(&event),
                 Outcome::Ignored => {}
-                Outcome::Unrecognised(reason) => sample(scan, path, number, reason, line),
-            },
+                Outcome::Unrecognised(reason) => sample(samples, path, number, reason, text),
+            }),
             Line::Overlong => {
                 interpreter.overlong();
-                sample(scan, path, number, "a line of more than a megabyte", b"");
+                sample(samples, path, number, "a line of more than a megabyte", b"");
             }
         }
     };
     if let Some(last) = interpreter.last_line() {
         counts.seen_through(last.local);
     }
-    scan.lines += interpreter.counts();
     outcome
 }
 
-fn sample(scan: &mut Scan, path: &Path, line: u64, reason: &'static str, text: &[u8]) {
-    if scan.samples.len() < SAMPLES {
-        let text = String::from_utf8_lossy(&text[..text.len().min(120)]).into_owned();
-        scan.samples.push(Sample { path: path.to_owned(), line, reason, text });
+fn sample(samples: &mut Vec<Sample>, path: &Path, line: u64, reason: &'static str, text: &[u8]) {
+    if samples.len() < SAMPLES {
+        let text = decode(text).chars().take(120).collect();
+        samples.push(Sample { path: path.to_owned(), line, reason, text });
     }
 }
 

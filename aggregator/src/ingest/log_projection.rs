@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use prost::Message;
 use seatmeter_count::retries::Retries;
 use seatmeter_count::sessions::OpenSession;
-use seatmeter_count::{ClientId, Ending, FeatureId, Kind, Sessions, UsageSink};
+use seatmeter_count::{ClientId, Ending, FeatureId, Kind, NO_LINE_BEFORE, Sessions, UsageSink};
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
@@ -13,6 +13,7 @@ use super::pending_facts::{PendingFacts, Stretch};
 use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{LogState, StoredDenial, StoredSession};
 use crate::store::names::Client;
+use crate::store::received::Stream;
 
 /// The state of a log's projection: its open sessions, and the denials that can still be retried.
 #[derive(Default)]
@@ -22,6 +23,10 @@ pub struct LogProjection {
     levels: HashMap<FeatureId, Level>,
     /// The moment of the last dated line, in seconds since 1970 UTC.
     pub last_line_at: i64,
+    /// The stream of the last batch; 0 before the first one.
+    stream_id: i64,
+    /// The last line of the stream before it, in seconds since 1970 UTC; 0 if there is none.
+    previous_end: i64,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -47,6 +52,7 @@ impl LogProjection {
                 client: registry.client(seat.client),
                 from: seat.from,
                 seats: seat.seats,
+                exited_after: seat.exited_after,
             })
             .collect();
         let mut levels: HashMap<FeatureId, Level> = HashMap::new();
@@ -59,19 +65,20 @@ impl LogProjection {
         let denied: Vec<_> =
             saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
         let retries = Retries::restore(denied);
-        Self { sessions: Sessions::restore(open), retries, levels, last_line_at }
+        let (stream_id, previous_end) = (saved.stream_id, saved.previous_end);
+        Self { sessions: Sessions::restore(open), retries, levels, last_line_at, stream_id, previous_end }
     }
 
     /// Returns the encoded state, to be saved. The same state gives the same bytes.
     pub fn save(&self, registry: &NameRegistry) -> Vec<u8> {
-        let mut saved = LogState::default();
+        let mut saved = LogState::new(self.stream_id, self.previous_end);
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
         open.sort_by_key(|session| (session.feature, client(session.client)));
         for session in open {
-            let OpenSession { feature, from, seats, .. } = session;
-            saved.push_session(StoredSession { feature, client: client(session.client), from, seats });
+            let OpenSession { feature, from, seats, exited_after, .. } = session;
+            saved.push_session(StoredSession { feature, client: client(session.client), from, seats, exited_after });
         }
         let mut denied = self.retries.pending(self.last_line_at);
         denied.sort_by_key(|(feature, id, _)| (*feature, client(*id)));
@@ -86,11 +93,15 @@ impl LogProjection {
         &mut self,
         (batch, columns): (&Batch, &Columns),
         from: u64,
-        (log_id, realm): (i64, &str),
+        stream: &Stream,
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
-        let resolved = registry.resolve(columns, realm);
+        if self.stream_id != stream.id {
+            (self.stream_id, self.previous_end) = (stream.id, self.last_line_at);
+        }
+        let log_id = stream.log_id;
+        let resolved = registry.resolve(columns, &stream.realm);
         let mut recorder = FactRecorder {
             log_id,
             clients: registry.clients(),
@@ -102,14 +113,18 @@ impl LogProjection {
             if position < from {
                 continue;
             }
-            match event.kind {
-                Kind::Unrecognised => continue,
-                Kind::ManagerStart => {}
-                Kind::DaemonStart => event.feature = resolved.features[event.feature as usize],
-                _ => {
-                    event.feature = resolved.features[event.feature as usize];
-                    event.client = resolved.clients[event.client as usize];
-                }
+            if event.kind == Kind::Unrecognised {
+                continue;
+            }
+            if event.kind.has_feature() {
+                event.feature = resolved.features[event.feature as usize];
+            }
+            if event.kind.has_client() {
+                event.client = resolved.clients[event.client as usize];
+            }
+            if event.detail == NO_LINE_BEFORE && self.previous_end != 0 {
+                // What was open at the end of the stream before is known to have been held no longer.
+                event.detail = event.at - self.previous_end;
             }
             self.sessions.apply(&event, registry.daemon_of(), &mut recorder);
         }

@@ -44,7 +44,7 @@ impl Projection {
 
     pub(super) fn take(&mut self, id: i64, stream: &Stream, from: u64, batch: &Batch, columns: &Columns) {
         let log = self.logs.entry(stream.log_id).or_default();
-        log.take((batch, columns), from, (stream.log_id, &stream.realm), &mut self.names, &mut self.pending);
+        log.take((batch, columns), from, stream, &mut self.names, &mut self.pending);
         self.ahead.insert(stream.log_id, id);
     }
 

@@ -21,6 +21,10 @@ pub struct LogState {
     from: Vec<i64>,
     #[prost(uint32, repeated, tag = "5")]
     seats: Vec<u32>,
+    /// For each session, 0, or 1 more than the seconds from its start to the exit of its daemon. Empty in states from
+    /// before exits were stored.
+    #[prost(uint32, repeated, tag = "10")]
+    exited_after: Vec<u32>,
     /// The features of the denials. The three columns that follow belong to the same denials.
     #[prost(uint32, repeated, tag = "6")]
     denied_features: Vec<u32>,
@@ -30,6 +34,12 @@ pub struct LogState {
     denied_devices: Vec<u32>,
     #[prost(sint64, repeated, tag = "9")]
     denied_at: Vec<i64>,
+    /// The stream that was projected last; 0 if there is none.
+    #[prost(int64, tag = "11")]
+    pub stream_id: i64,
+    /// The last line of the stream before it, in seconds since 1970 UTC; 0 if there is none.
+    #[prost(sint64, tag = "12")]
+    pub previous_end: i64,
 }
 
 /// An open session.
@@ -43,6 +53,17 @@ pub struct StoredSession {
     pub from: i64,
     /// The seats held.
     pub seats: u32,
+    /// The seconds from the checkout to the exit of the daemon; `None` if the daemon has not ended.
+    pub exited_after: Option<u32>,
+}
+
+impl StoredSession {
+    /// Returns the last moment through which the session is known to be held, in seconds since 1970 UTC, if the log has
+    /// lines through `last_line_at`.
+    pub fn known_through(&self, last_line_at: i64) -> i64 {
+        let exit = self.exited_after.map(|seconds| self.from.saturating_add(seconds.into()));
+        exit.unwrap_or(last_line_at).max(self.from)
+    }
 }
 
 /// A denial that can still be retried.
@@ -68,9 +89,16 @@ impl LogState {
         let saved = Self::decode(bytes).map_err(|error| failed(error.to_string()))?;
         let open = [saved.identities.len(), saved.devices.len(), saved.from.len(), saved.seats.len()];
         let denied = [saved.denied_identities.len(), saved.denied_devices.len(), saved.denied_at.len()];
-        let is_whole = open.iter().all(|length| *length == saved.features.len())
+        let exits = saved.exited_after.len();
+        let is_whole = (exits == 0 || exits == saved.features.len())
+            && open.iter().all(|length| *length == saved.features.len())
             && denied.iter().all(|length| *length == saved.denied_features.len());
         if is_whole { Ok(saved) } else { Err(failed("its columns differ in length".into())) }
+    }
+
+    /// Creates the state of a log without open sessions.
+    pub fn new(stream_id: i64, previous_end: i64) -> Self {
+        Self { stream_id, previous_end, ..Self::default() }
     }
 
     /// Adds an open session.
@@ -80,6 +108,7 @@ impl LogState {
         self.devices.push(session.client.device);
         self.from.push(session.from);
         self.seats.push(session.seats);
+        self.exited_after.push(session.exited_after.map_or(0, |seconds| seconds.saturating_add(1)));
     }
 
     /// Adds a denial that can still be retried.
@@ -106,6 +135,7 @@ impl LogState {
             client: Client { identity: self.identities[index], device: self.devices[index] },
             from: self.from[index],
             seats: self.seats[index],
+            exited_after: self.exited_after.get(index).and_then(|stored| stored.checked_sub(1)),
         })
     }
 }

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 4] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -164,6 +164,9 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [&[
     "ALTER TABLE gap RENAME COLUMN end_at TO end_position",
     "ALTER TABLE unrecognised RENAME COLUMN near TO previous_line_at",
     "CREATE INDEX stream_log ON stream (log_id)",
+], &[
+    // The states of logs know exits, and where the stream before ended. The facts are rebuilt from the batches.
+    "UPDATE log SET needs_rebuild = 1",
 ]];
 
 /// Migrates the tables to this version.
@@ -261,7 +264,7 @@ mod tests {
         let (_folder, mut connection) = brought_forward(2, data);
         let connection = connection.as_mut();
         let log = &received::logs(connection).unwrap()[0];
-        assert_eq!((log.projected_through, log.needs_rebuild), (7, false));
+        assert_eq!(log.projected_through, 7);
         assert_eq!(received::streams(connection).unwrap()[0].lines, [10, 11, 12]);
         let last = received::last_batch(connection, 2).unwrap().unwrap();
         assert_eq!((last.start, last.end), (30, 40));
@@ -270,7 +273,14 @@ mod tests {
     }
 
     #[test]
+    fn facts_of_version_3_are_rebuilt() {
+        let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'')";
+        let (_folder, mut connection) = brought_forward(3, data);
+        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 3, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 4, "a new migration needs a test with data of the version before it");
     }
 }

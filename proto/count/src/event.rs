@@ -33,17 +33,27 @@ pub enum Kind {
     DaemonStart = 10,
     /// A line that no parser rule recognises. It has a position; a sample of such lines also has its text.
     Unrecognised = 11,
+    /// The license manager ended, and its vendor daemons with it. Checkins may follow.
+    ManagerExit = 12,
+    /// A vendor daemon ended. Its checkins may follow.
+    DaemonExit = 13,
 }
 
 impl Kind {
     /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        !matches!(self, Self::ManagerStart | Self::DaemonStart | Self::Unrecognised)
+        !self.is_lifecycle() && self != Self::Unrecognised
     }
 
-    /// Returns whether an event of this kind has a feature. The start of a daemon has an unnamed one, of that daemon.
+    /// Returns whether an event of this kind has a feature. The start or the end of a daemon has an unnamed one, of that
+    /// daemon.
     pub fn has_feature(self) -> bool {
-        !matches!(self, Self::ManagerStart | Self::Unrecognised)
+        !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised)
+    }
+
+    /// Returns whether an event of this kind is the start or the end of a process.
+    pub fn is_lifecycle(self) -> bool {
+        matches!(self, Self::ManagerStart | Self::DaemonStart | Self::ManagerExit | Self::DaemonExit)
     }
 
     /// Returns the kind with this number on the wire; `None` if the number is unknown.
@@ -60,10 +70,15 @@ impl Kind {
             9 => Self::ManagerStart,
             10 => Self::DaemonStart,
             11 => Self::Unrecognised,
+            12 => Self::ManagerExit,
+            13 => Self::DaemonExit,
             _ => return None,
         })
     }
 }
+
+/// The detail of a start before which its stream has no line: sessions of the stream before end at that one's last line.
+pub const NO_LINE_BEFORE: i64 = i64::MIN;
 
 /// One event, with indexes in place of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,6 @@ pub mod retries;
 pub mod sessions;
 
 pub use calendar::{Calendar, Day, Month};
-pub use event::{ClientId, Event, FeatureId, Kind};
+pub use event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE};
 pub use interner::{InternQueue, Interner};
 pub use sessions::{Ending, Sessions, UsageSink};

@@ -1,4 +1,4 @@
-//! Folds the case of names, so that spellings of the same name compare equal.
+//! Reads the bytes of names, and folds their case, so that spellings of the same name compare equal.
 
 use std::borrow::Cow;
 
@@ -14,9 +14,40 @@ pub fn fold_case(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// Reads a name that a license server wrote: UTF-8, or Windows-1252 if it is not valid UTF-8. Servers write names in the
+/// encoding of their system. Different bytes give different names.
+pub fn decode(name: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(name) {
+        Ok(name) => Cow::Borrowed(name),
+        Err(_) => Cow::Owned(name.iter().map(|byte| windows_1252(*byte)).collect()),
+    }
+}
+
+/// Returns a character of Windows-1252, as the WHATWG's Encoding Standard maps it: five bytes without a character stand
+/// for control characters.
+fn windows_1252(byte: u8) -> char {
+    const HIGH: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
+        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    ];
+    match byte {
+        0x80..=0x9f => HIGH[usize::from(byte - 0x80)],
+        other => char::from(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_no_utf_8_are_windows_1252() {
+        assert_eq!(decode("J\u{f6}rg".as_bytes()), "Jörg");
+        assert_eq!(decode(b"J\xf6rg"), "Jörg");
+        assert_eq!(decode(b"J\xfcrg \x80\x9f\x81"), "Jürg €Ÿ\u{81}");
+        let all: std::collections::HashSet<char> = (0..=255).map(windows_1252).collect();
+        assert_eq!(all.len(), 256, "different bytes give different characters");
+    }
 
     #[test]
     fn case_is_ignored_and_nothing_else() {

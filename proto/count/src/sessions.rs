@@ -7,15 +7,16 @@
 //! - A checkin without an open session proves only that its user held a seat at that moment.
 //! - An upgrade also proves that its user held seats at that moment. It changes the seats of the newest open session.
 //! - The start of the license manager ends all open sessions; the start of a vendor daemon ends those of that daemon.
-//!   They end at the time of the last line before the start, since nothing later is known. Exit messages end no
-//!   session, because checkins may follow them.
+//!   They end at the time of the last line before the start, since nothing later is known.
+//! - An exit ends no session, because checkins may follow it. But what is still open when the daemon starts again, or at
+//!   the end of the log, ended at the exit.
 //! - No session ends before it begins: if the clock was set back, the session ends at the moment it began.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use crate::event::{ClientId, Event, FeatureId, Kind};
+use crate::event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE};
 
 /// How a session ended. [`Ending::Moment`] is use without a known session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +56,31 @@ pub struct OpenSession {
     pub from: i64,
     /// The number of seats that the session holds now.
     pub seats: u32,
+    /// The seconds from the start to the first exit of the daemon since; `None` if it has not ended.
+    pub exited_after: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
     from: i64,
     seats: u32,
+    /// The seconds from the start to the first exit of the daemon since; [`RUNS`] if it has not ended.
+    exited_after: u32,
+}
+
+/// The daemon of a session has not ended since it began.
+const RUNS: u32 = u32::MAX;
+
+impl Held {
+    fn new(from: i64, seats: u32) -> Self {
+        Self { from, seats, exited_after: RUNS }
+    }
+
+    /// Returns the end of a session that nothing is known of after `through`.
+    fn ends_at(&self, through: i64) -> i64 {
+        let exit = if self.exited_after == RUNS { i64::MAX } else { self.from + i64::from(self.exited_after) };
+        through.min(exit).max(self.from)
+    }
 }
 
 /// The open sessions of one (feature, client). There is nearly always only one, which needs no queue.
@@ -87,7 +107,7 @@ impl Sessions {
         match kind {
             Kind::Checkout => {
                 sink.checkout(feature, client, at, seats);
-                self.push(OpenSession { feature, client, from: at, seats });
+                self.push(feature, client, Held::new(at, seats));
                 self.change_in_use(feature, at, i64::from(seats), sink);
             }
             Kind::Checkin => {
@@ -110,11 +130,16 @@ impl Sessions {
                 }
             }
             Kind::Denial => sink.denial(feature, client, at),
-            Kind::ManagerStart => self.end_all(at.saturating_sub(detail), Ending::Implicit, sink),
+            Kind::ManagerStart => self.end_all(last_line_before(at, detail), Ending::Implicit, sink),
             Kind::DaemonStart => {
                 let daemon = daemon_of.get(feature as usize).copied();
-                let through = at.saturating_sub(detail);
+                let through = last_line_before(at, detail);
                 self.end_where(through, Ending::Implicit, sink, |f| daemon_of.get(f as usize).copied() == daemon);
+            }
+            Kind::ManagerExit => self.note_exit(at, |_| true),
+            Kind::DaemonExit => {
+                let daemon = daemon_of.get(feature as usize).copied();
+                self.note_exit(at, |f| daemon_of.get(f as usize).copied() == daemon);
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
         }
@@ -135,6 +160,7 @@ impl Sessions {
                 client,
                 from: held.from,
                 seats: held.seats,
+                exited_after: Some(held.exited_after).filter(|seconds| *seconds != RUNS),
             }));
         }
         // A stable sort by key alone: sessions of one key keep their order, which may differ from the order of their
@@ -146,9 +172,9 @@ impl Sessions {
     /// Recreates the state from sessions that [`Sessions::open`] returned.
     pub fn restore(open: impl IntoIterator<Item = OpenSession>) -> Self {
         let mut sessions = Self::default();
-        for session in open {
-            sessions.push(session);
-            *sessions.in_use_of(session.feature) += u64::from(session.seats);
+        for OpenSession { feature, client, from, seats, exited_after } in open {
+            sessions.push(feature, client, Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) });
+            *sessions.in_use_of(feature) += u64::from(seats);
         }
         sessions
     }
@@ -163,10 +189,9 @@ impl Sessions {
         self.open.is_empty()
     }
 
-    fn push(&mut self, session: OpenSession) {
-        let held = Held { from: session.from, seats: session.seats };
+    fn push(&mut self, feature: FeatureId, client: ClientId, held: Held) {
         self.open
-            .entry((session.feature, session.client))
+            .entry((feature, client))
             .and_modify(|queue| queue.later.get_or_insert_default().push_back(held))
             .or_insert(Queue { oldest: held, later: None });
     }
@@ -189,7 +214,7 @@ impl Sessions {
         for ((feature, client), queue) in self.open.extract_if(|(feature, _), _| ends(*feature)) {
             let later = queue.later.iter().flat_map(|later| later.iter());
             for held in std::iter::once(&queue.oldest).chain(later) {
-                sink.held(feature, client, held.from, through.max(held.from), held.seats, ending);
+                sink.held(feature, client, held.from, held.ends_at(through), held.seats, ending);
             }
         }
         for feature in 0..self.in_use.len() as FeatureId {
@@ -197,6 +222,17 @@ impl Sessions {
             if *seats > 0 && ends(feature) {
                 *seats = 0;
                 sink.in_use(feature, through, 0);
+            }
+        }
+    }
+
+    /// Notes the exit of the daemons of some features, for the sessions that are open now.
+    fn note_exit(&mut self, at: i64, ends: impl Fn(FeatureId) -> bool) {
+        for (_, queue) in self.open.iter_mut().filter(|((feature, _), _)| ends(*feature)) {
+            let later = queue.later.iter_mut().flat_map(|later| later.iter_mut());
+            for held in std::iter::once(&mut queue.oldest).chain(later).filter(|held| held.exited_after == RUNS) {
+                // An exit 136 years after the checkout is as good as none.
+                held.exited_after = u32::try_from((at - held.from).max(0)).unwrap_or(RUNS);
             }
         }
     }
@@ -214,6 +250,11 @@ impl Sessions {
         }
         &mut self.in_use[index]
     }
+}
+
+/// Returns the moment of the last line before a start.
+fn last_line_before(at: i64, detail: i64) -> i64 {
+    if detail == NO_LINE_BEFORE { at } else { at.saturating_sub(detail) }
 }
 
 impl Queue {
@@ -297,7 +338,8 @@ mod tests {
             event(Kind::Upgrade, 20, 0, 1, 6),
             event(Kind::Upgrade, 25, 1, 1, 6),
         ]);
-        assert_eq!(sessions.open(), [OpenSession { feature: 0, client: 1, from: 10, seats: 6 }]);
+        let open = OpenSession { feature: 0, client: 1, from: 10, seats: 6, exited_after: None };
+        assert_eq!(sessions.open(), [open]);
         assert_eq!(notes.levels, [(0, 10, 5), (0, 20, 6)]);
         assert_eq!(notes.held, [(0, 1, 20, 20, 6), (1, 1, 25, 25, 6)]);
     }
@@ -323,8 +365,29 @@ mod tests {
         assert!(sessions.is_empty());
     }
 
+    #[test]
+    fn what_is_open_after_an_exit_ended_there_and_checkins_may_follow() {
+        let mut restart = event(Kind::DaemonStart, 1000, 1, 0, 0);
+        restart.detail = 100;
+        let (sessions, notes) = count(&[
+            event(Kind::Checkout, 10, 0, 1, 1),
+            event(Kind::Checkout, 20, 0, 2, 1),
+            event(Kind::Checkout, 30, 2, 3, 1),
+            event(Kind::DaemonExit, 500, 1, 0, 0),
+            event(Kind::Checkin, 501, 0, 2, 1),
+            // A second exit, of the manager, changes nothing for those that have ended.
+            event(Kind::ManagerExit, 600, 0, 0, 0),
+            restart,
+        ]);
+        assert_eq!(notes.held, [(0, 2, 20, 501, 1), (0, 1, 10, 500, 1)]);
+        let mut notes = Notes::default();
+        sessions.clone().end_all(2000, Ending::StillOpen, &mut notes);
+        assert_eq!(notes.held, [(2, 3, 30, 600, 1)]);
+        assert_eq!(Sessions::restore(sessions.open()).open(), sessions.open());
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
-        (1u32..=10, 0i64..1000, 0u32..4, 0u32..3, 1u32..4, 0i64..50).prop_map(
+        (1u32..=13, 0i64..1000, 0u32..4, 0u32..3, 1u32..4, 0i64..50).prop_map(
             |(kind, at, feature, client, seats, detail)| Event {
                 kind: Kind::from_number(kind).unwrap(),
                 at,

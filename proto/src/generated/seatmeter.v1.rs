@@ -254,7 +254,8 @@ pub struct Columns {
     #[prost(int64, tag = "6")]
     pub base_time: i64,
     /// What happened: 1 checkout, 2 checkin, 3 denial, 4 upgrade, 5 queued, 6 dequeued, 7 in use, 8 unsupported,
-    /// 9 license manager started, 10 vendor daemon started, 11 unrecognised line.
+    /// 9 license manager started, 10 vendor daemon started, 11 unrecognised line, 12 license manager ended, 13 vendor daemon
+    /// ended.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.
@@ -273,11 +274,12 @@ pub struct Columns {
     #[prost(uint32, repeated, tag = "12")]
     pub seats: ::prost::alloc::vec::Vec<u32>,
     /// A number by kind: for an upgrade the seats before, for a denial the license manager's error code, for a start the
-    /// seconds since the last line before it. Empty where every entry is 0.
+    /// seconds since the last line before it (the lowest number if the stream has no such line). Empty where every entry
+    /// is 0.
     #[prost(sint64, repeated, tag = "13")]
     pub details: ::prost::alloc::vec::Vec<i64>,
 }
-/// Lines by outcome. The three add up to the lines read.
+/// Lines by outcome. The three add up to the lines read. A line that is glued to the end of another one counts by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LineCounts {
     /// Lines that became events.

@@ -24,18 +24,24 @@ fuzz_target!(|bytes: &[u8]| {
     loop {
         let position = lines.position();
         let Ok(Some(line)) = lines.next_line() else { break };
-        read += 1;
         let Line::Whole(line) = line else {
+            read += 1;
             interpreter.overlong();
             continue;
         };
-        let record = Format::ALL[0].parse(line);
-        head.follow(line, &record);
-        match interpreter.line(&record) {
-            Outcome::Event(event) => batcher.event(position, &event),
-            Outcome::Ignored => {}
-            Outcome::Unrecognised(_) => batcher.unrecognised(position, 0, line),
-        }
+        let mut end = 0;
+        Format::ALL[0].each_record(line, |start, text, record| {
+            assert_eq!(start, end);
+            end = start + text.len();
+            read += 1;
+            head.follow(text, record);
+            match interpreter.line(record) {
+                Outcome::Event(event) => batcher.event(position + start as u64, &event),
+                Outcome::Ignored => {}
+                Outcome::Unrecognised(_) => batcher.unrecognised(position + start as u64, 0, text),
+            }
+        });
+        assert_eq!(end, line.len());
     }
     assert_eq!(interpreter.counts().total(), read);
     head.identity(None);

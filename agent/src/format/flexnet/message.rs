@@ -2,18 +2,26 @@
 
 use std::ops::Range;
 
-use jiff::civil::Date;
 use memchr::{memchr, memchr2, memmem};
-use seatmeter_count::calendar::day_of;
 use seatmeter_count::{Day, Kind};
 
 use super::is_manager;
-use super::stamp::{number, time};
+use super::stamp::{civil, number, time};
 use crate::format::{Anchor, Message, Use};
 
+/// Parses a message. Blanks before it change nothing, but indented prose has no verbs.
 pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
+    match message {
+        [b' ' | b'\t', ..] => known(daemon, message.trim_ascii_start()).unwrap_or(Message::Ignored),
+        _ => known(daemon, message).unwrap_or_else(|| other(message)),
+    }
+}
+
+/// Parses a message whose beginning is known; returns `None` for any other.
+#[inline(always)]
+fn known<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
     let (kind, rest) = match message {
-        [b'(', b'@', ..] => return statistics(message),
+        [b'(', b'@', ..] => return Some(statistics(message)),
         [b'O', b'U', b'T', b':', rest @ ..] => (Kind::Checkout, rest),
         [b'I', b'N', b':', rest @ ..] => (Kind::Checkin, rest),
         [b'D', b'E', b'N', b'I', b'E', b'D', b':', rest @ ..] => (Kind::Denial, rest),
@@ -24,16 +32,16 @@ pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
         [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', rest @ ..] => {
             (Kind::Unsupported, rest)
         }
-        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ', date @ ..] => {
-            let anchor = us_date(date.trim_ascii()).map(|day| Message::Anchor(Anchor::Day(day)));
-            return anchor.unwrap_or(Message::Unrecognised("a TIMESTAMP without a date"));
+        [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ' | b'\t', date @ ..] => {
+            let anchor = first_word(date).and_then(us_date).map(|day| Message::Anchor(Anchor::Day(day)));
+            return Some(anchor.unwrap_or(Message::Unrecognised("a TIMESTAMP without a date")));
         }
-        _ => return lifecycle(daemon, message).unwrap_or_else(|| other(message)),
+        _ => return lifecycle(daemon, message),
     };
-    match event(kind, daemon, rest) {
+    Some(match event(kind, daemon, rest) {
         Ok(usage) => Message::Use(usage),
         Err(reason) => Message::Unrecognised(reason),
-    }
+    })
 }
 
 /// Recognises starts, and the date and the banner that a license manager writes.
@@ -48,11 +56,42 @@ fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
             let starts = matches!(name.get(end..end + 2), Some(b" (")) && end > 0;
             return starts.then(|| Message::DaemonStart(&name[..end]));
         }
-        let is_banner = message.get(..17).is_some_and(|text| text.eq_ignore_ascii_case(b"FlexNet Licensing"))
-            && memmem::find(message, b") started on ").is_some();
-        return is_banner.then(|| Message::ManagerStart(last_parenthesis(message).and_then(us_date)));
+        if let Some(end) = memmem::find(message, b" exited with status ") {
+            return Some(Message::DaemonExit(&message[..end])).filter(|_| memchr(b' ', &message[..end]).is_none());
+        }
+        if after(EXITING).is_some() {
+            return Some(Message::ManagerExit);
+        }
+        return is_banner(message).then(|| Message::ManagerStart(last_date(message)));
     }
-    after(b"Server started on ").map(|_| Message::DaemonStart(b""))
+    if after(EXITING).is_some() {
+        return Some(Message::DaemonExit(b""));
+    }
+    after(b"Server started on ").or_else(|| after(SYSTEM_STARTED)).map(|_| Message::DaemonStart(b""))
+}
+
+/// What every process writes at its end; the number of the signal follows.
+const EXITING: &[u8] = b"EXITING DUE TO SIGNAL";
+
+/// What newer vendor daemons and managers write at their start.
+const SYSTEM_STARTED: &[u8] = b"License server system started on ";
+
+/// Whether this is a license manager's first line: `FlexNet Licensing (v11.19) started on`, `FlexNet Publisher (v...)
+/// started on`, `FLEXlm (v7.0f) started on`, `FLEXlm v8.0d`.
+fn is_banner(message: &[u8]) -> bool {
+    if message.starts_with(SYSTEM_STARTED) {
+        return true;
+    }
+    let flex = [&b"FlexNet Licensing "[..], b"FlexNet Publisher ", b"FLEXlm "];
+    let version = flex.iter().find_map(|name| {
+        let begins = message.get(..name.len())?.eq_ignore_ascii_case(name);
+        begins.then(|| &message[name.len()..])
+    });
+    match version {
+        Some([b'(', b'v', b'0'..=b'9', ..]) => memmem::find(message, b") started on ").is_some(),
+        Some([b'v', b'0'..=b'9', ..]) => true,
+        _ => false,
+    }
 }
 
 /// Parses a statistics line, `(@adskflex-SLOG@) ...`. Three kinds tell the time at which they were written. The time in
@@ -95,7 +134,7 @@ fn other(message: &[u8]) -> Message<'_> {
     }
 }
 
-/// Parses `"feature" user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
+/// Parses `"feature" (key) user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
 fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'static str> {
     if is_manager(daemon) {
         return Err("an event that is not a vendor daemon's");
@@ -103,17 +142,11 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     let quoted = rest.strip_prefix(b" \"").or_else(|| rest.trim_ascii_start().strip_prefix(b"\""));
     let quoted = quoted.ok_or("an event without a quoted feature")?;
     let end = memchr(b'"', quoted).ok_or("a feature without a closing quote")?;
-    let (feature, mut rest) = (&quoted[..end], &quoted[end + 1..]);
+    let (feature, rest) = (&quoted[..end], &quoted[end + 1..]);
     if feature.is_empty() {
         return Err("an event with an empty feature");
     }
-    if kind == Kind::Unsupported {
-        rest = after_key(rest);
-    }
-    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
-    let at = memchr(b'@', rest).ok_or("an event without user@host")?;
-    let Range { start, end } = host_in(rest, at + 1);
-    let (user, host, tail) = (rest[..start - 1].trim_ascii(), rest[start..end].trim_ascii(), &rest[end..]);
+    let (user, host, tail) = client(after_key(rest))?;
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
     // Most lines end in two blanks: they have nothing more to read.
@@ -121,6 +154,35 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
         read_tail(tail, &mut usage);
     }
     Ok(usage)
+}
+
+/// Splits `user@host tail`, or `user tail` where the server does not tell the host.
+fn client(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+    let text = text.strip_prefix(b" ").unwrap_or(text);
+    // An `@` behind the end of the names belongs to a bracket or to a message.
+    let at = memchr(b'@', text).filter(|at| names_end(&text[..*at]).is_none());
+    let Some(at) = at else {
+        // A name to which nothing follows can be the beginning of a longer one, in a line that was cut.
+        let end = names_end(text).ok_or("an event without user@host")?;
+        let user = text[..end].trim_ascii();
+        return if user.is_empty() { Err("an event without a user") } else { Ok((user, b"", &text[end..])) };
+    };
+    let Range { start, end } = host_in(text, at + 1);
+    Ok((text[..start - 1].trim_ascii(), text[start..end].trim_ascii(), &text[end..]))
+}
+
+/// Returns where a user without a host ends: before a double blank, a last blank, a bracket, a number of licenses, or
+/// `^^^`; `None` if none follows.
+fn names_end(text: &[u8]) -> Option<usize> {
+    let text_start = text.len() - text.trim_ascii_start().len();
+    memchr::memchr2_iter(b' ', b'\t', text).find(|blank| {
+        *blank >= text_start
+            && match text.get(blank + 1..) {
+                Some([] | [b' ' | b'\t' | b'[' | b'^', ..]) => true,
+                Some([b'(', inside @ ..]) => licenses(inside).is_some() || error_code(inside).is_some(),
+                _ => false,
+            }
+    })
 }
 
 /// Returns the range of the host in a `user@host` whose first `@` is just before `from`. The host ends before a double
@@ -186,28 +248,53 @@ fn error_code(text: &[u8]) -> Option<i64> {
     Some(sign * i64::from(number(&text[..comma])?))
 }
 
-/// Skips the parenthesis with a key that an UNSUPPORTED line has between feature and user.
+/// Skips the parenthesis with a key that some servers write between feature and user: `(00F2 6F5A 8ADE F6BD )`,
+/// `(BF04C1B183DD400E147F)`, `(PORT_AT_HOST_PLUS   )`. A parenthesis with small letters is a part of the user's name.
 fn after_key(rest: &[u8]) -> &[u8] {
-    match rest.strip_prefix(b" (").and_then(|key| memchr(b')', key).map(|end| &key[end + 1..])) {
-        Some(after) => after,
-        None => rest,
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let Some(inside) = rest[blanks..].strip_prefix(b"(") else { return rest };
+    let is_of_key = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" _-.".contains(byte);
+    match memchr(b')', inside) {
+        Some(end) if inside[..end].iter().all(is_of_key) => &inside[end + 1..],
+        _ => rest,
     }
 }
 
-/// Returns the user from `^^^ ver user ip pid ...`, for a verbose line that has no user before its host.
+/// Returns the user from `^^^ ver user ip pid ...`, for a verbose line that has no user before its host. The user can
+/// consist of several words: it ends before the address.
 fn verbose_user(tail: &[u8]) -> Option<&[u8]> {
     let start = memmem::find(tail, b"^^^ ")? + 4;
-    tail[start..].split(|byte| *byte == b' ').nth(1).filter(|user| !user.is_empty())
+    let text = &tail[start..];
+    let user = &text[memchr(b' ', text)? + 1..];
+    let end = memchr::memchr_iter(b' ', user).find(|blank| is_address(&user[blank + 1..]))?;
+    Some(&user[..end]).filter(|user| !user.is_empty())
 }
 
-/// Parses `m/d/yyyy`. Servers of every language write the US order.
+/// Whether a text begins with an IP address and a process number.
+fn is_address(text: &[u8]) -> bool {
+    let mut words = text.split(|byte| *byte == b' ');
+    let address = words.next().and_then(|word| std::str::from_utf8(word).ok());
+    address.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok())
+        && words.next().is_some_and(|process| number(process).is_some())
+}
+
+fn first_word(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())
+}
+
+/// Parses `m/d/yyyy` or `m/d/yy`. Servers of every language write the US order.
 fn us_date(text: &[u8]) -> Option<Day> {
     let mut parts = text.split(|byte| *byte == b'/');
     let (month, day, year) = (number(parts.next()?)?, number(parts.next()?)?, number(parts.next()?)?);
     if parts.next().is_some() {
         return None;
     }
-    civil(year, month, day)
+    let century = match year {
+        0..=79 => 2000,
+        80..=99 => 1900,
+        _ => 0,
+    };
+    civil(century + year, month, day)
 }
 
 /// Parses `Fri Jul 27 2018 15:49:07 Eastern Daylight Time`. The zone is ignored, because it is in the language of the
@@ -225,14 +312,10 @@ fn moment(text: &[u8]) -> Option<Anchor> {
     Some(Anchor::Moment { day: civil(number(year)?, month, number(day)?)?, time })
 }
 
-fn civil(year: i32, month: i32, day: i32) -> Option<Day> {
-    // FlexNet did not exist before 1988, and a year of five digits is garbage.
-    let year = i16::try_from(year).ok().filter(|year| (1980..=9000).contains(year))?;
-    Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(day_of)
-}
-
-fn last_parenthesis(message: &[u8]) -> Option<&[u8]> {
-    let end = memchr::memrchr(b')', message)?;
-    let start = memchr::memrchr(b'(', &message[..end])?;
-    Some(&message[start + 1..end])
+/// Returns the last date in parentheses.
+fn last_date(message: &[u8]) -> Option<Day> {
+    memchr::memrchr_iter(b'(', message).find_map(|start| {
+        let inside = &message[start + 1..];
+        us_date(&inside[..memchr(b')', inside)?])
+    })
 }

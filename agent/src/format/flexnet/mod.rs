@@ -5,20 +5,30 @@
 //!
 //! - `stamp`: the head of a line, `15:49:22 (adskflex) `, after any prefix that a container or a shell added
 //! - `message`: the rest of the line
+//! - `glued`: a line that follows in the same line, because its predecessor had no line feed
 //!
 //! The parser allocates nothing and examines no byte more often than needed. Statistics lines, which make up most of a
 //! modern log, are skipped after their first few bytes.
 
+mod glued;
 mod message;
 mod stamp;
 
 use super::{Message, Record};
+use glued::Glued;
+use stamp::Head;
 
 /// Parses one line, without its line feed.
 pub(super) fn parse(line: &[u8]) -> Record<'_> {
+    let whole = line;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let Some(head) = stamp::head(line) else { return unstamped(line) };
-    Record { stamp: Some(head.stamp), daemon: head.daemon, message: message::parse(head.daemon, head.message) }
+    let Some(Head { stamp, daemon, message: text }) = stamp::head(line) else { return unstamped(line) };
+    let (message, rest) = match glued::split(text) {
+        Glued::None => (message::parse(daemon, text), &b""[..]),
+        Glued::Line { own, rest } => (message::parse(daemon, own), &whole[line.len() - rest.len()..]),
+        Glued::Event => (Message::Unrecognised("another event in the same line, without a time of its own"), &b""[..]),
+    };
+    Record { stamp: Some(stamp), daemon, message, rest }
 }
 
 /// Whether this process is a license manager, not a vendor daemon.
@@ -29,10 +39,12 @@ fn is_manager(daemon: &[u8]) -> bool {
 /// Parses a line without a head. Such lines are continuations: names of vendor daemons, shutdown sentences, blank
 /// lines. A line that contains an event's verb is a broken event, and is reported as unrecognised.
 fn unstamped(line: &[u8]) -> Record<'_> {
-    const VERBS: [&[u8]; 8] =
-        [b"OUT:", b"IN:", b"DENIED:", b"UPGRADE:", b"QUEUED:", b"DEQUEUED:", b"INUSE:", b"UNSUPPORTED:"];
     let message = if VERBS.iter().any(|verb| memchr::memmem::find(line, verb).is_some()) {
-        Message::Unrecognised("an event without a valid time stamp")
+        Message::Unrecognised(if stamp::has_time(line) {
+            "an event whose beginning is not `hh:mm:ss (daemon) `"
+        } else {
+            "an event without a valid time stamp"
+        })
     } else if stamp::has_broken_time(line) {
         Message::Unrecognised("a time stamp that is not a time")
     } else if line.iter().filter(|byte| **byte < b' ' && **byte != b'\t').count() > line.len() / 8 {
@@ -40,8 +52,12 @@ fn unstamped(line: &[u8]) -> Record<'_> {
     } else {
         Message::Ignored
     };
-    Record { stamp: None, daemon: b"", message }
+    Record { stamp: None, daemon: b"", message, rest: b"" }
 }
+
+/// The verbs of events.
+const VERBS: [&[u8]; 8] =
+    [b"OUT:", b"IN:", b"DENIED:", b"UPGRADE:", b"DEQUEUED:", b"QUEUED:", b"INUSE:", b"UNSUPPORTED:"];
 
 #[cfg(test)]
 mod tests;

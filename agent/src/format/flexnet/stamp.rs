@@ -1,6 +1,7 @@
-//! The head of a line: its time and the process that wrote it.
+//! The head of a line: its time, a date in front of it where there is one, and the process that wrote it.
 
 use jiff::civil::Date;
+use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
 
 use crate::format::Stamp;
@@ -39,20 +40,86 @@ fn head_at(line: &[u8]) -> Option<Head<'_>> {
     Some(Head { stamp, daemon: without_fork(daemon), message: message.strip_prefix(b" ").unwrap_or(message) })
 }
 
-/// Finds a head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, or a line that was cut
-/// before its end.
+/// Finds a head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, a line that was cut
+/// before its end, or a date.
 fn head_within(line: &[u8]) -> Option<Head<'_>> {
     let searched = &line[..line.len().min(MAX_PREFIX)];
     // Every head contains `:mm:ss (`, so each such parenthesis is examined.
     memchr::memmem::find_iter(searched, b" (").find_map(|parenthesis| {
         let before = &line[..parenthesis];
-        // The longest form of a stamp is tried first, so that no stamp is cut.
-        [28, 25, 24, 20, 19, 8, 7].into_iter().find_map(|length| {
+        LENGTHS.into_iter().find_map(|length| {
             let start = before.len().checked_sub(length)?;
             let boundary = start == 0 || !line[start - 1].is_ascii_alphanumeric();
-            if boundary { head_at(&line[start..]) } else { None }
+            let head = head_at(&line[start..]).filter(|_| boundary)?;
+            Some(Head { stamp: with_date(head.stamp, &line[..start]), ..head })
         })
     })
+}
+
+/// Returns where the stamp of the head begins that ends before the verb at `verb`; `None` if there is no head. What
+/// stands before the stamp can be glued to it, so the longest valid stamp is taken.
+pub(super) fn start_before(text: &[u8], verb: usize) -> Option<usize> {
+    let before = text[..verb].trim_ascii_end();
+    let parenthesis = memchr::memmem::rfind(before, b" (").filter(|_| before.ends_with(b")"))?;
+    LENGTHS.into_iter().find_map(|length| {
+        let start = parenthesis.checked_sub(length)?;
+        head_at(&text[start..]).map(|_| start)
+    })
+}
+
+/// The lengths of stamps, the longest first, so that no stamp is cut: `yyyy-mm-ddThh:mm:ss+hh:mm` with and without its
+/// offset, `hh:mm:ss`, and `h:mm:ss`.
+const LENGTHS: [usize; 7] = [28, 25, 24, 20, 19, 8, 7];
+
+/// Adds to a time of day the last date in the text before it.
+fn with_date(stamp: Stamp, before: &[u8]) -> Stamp {
+    let Stamp::Time(time) = stamp else { return stamp };
+    let words = before.rsplit(|byte| matches!(byte, b' ' | b'\t' | b'[' | b']' | b'|'));
+    match words.filter(|word| word.len() >= MIN_DATE).find_map(|word| day_in(word, time)) {
+        Some(day) => Stamp::DateTime { day, time, offset: None },
+        None => stamp,
+    }
+}
+
+/// The length of the shortest date, `1/2/2026`.
+const MIN_DATE: usize = 8;
+
+/// Returns the day of a line that was written at this time of day, from a date before its stamp.
+///
+/// A date alone is the line's own: `2013-03-14`, `2013/03/14`, `14.03.2013`, or `3/14/2013` in US order, as FlexNet
+/// writes all dates. A stamp of another program's (`2013-03-14T11:55:52.003Z`) can be of another zone: the line was
+/// written on the day on which its own time is nearest to that stamp.
+fn day_in(word: &[u8], time: u32) -> Option<Day> {
+    let (date, other) = match memchr::memchr(b'T', word) {
+        Some(at) => (&word[..at], Some(self::time(&word[at + 1..])?.0)),
+        None => (word, None),
+    };
+    let numbers = |separator: u8| {
+        let mut parts = date.split(|byte| *byte == separator);
+        let numbers = (number(parts.next()?)?, number(parts.next()?)?, number(parts.next()?)?);
+        parts.next().is_none().then_some(numbers)
+    };
+    let day = if let Some((year, month, day)) = numbers(b'-') {
+        civil(year, month, day)
+    } else if let Some((day, month, year)) = numbers(b'.') {
+        civil(year, month, day)
+    } else {
+        let (first, second, third) = numbers(b'/')?;
+        if first > 31 { civil(first, second, third) } else { civil(third, first, second) }
+    }?;
+    const HALF_A_DAY: i64 = 43_200;
+    Some(match other.map(|other| i64::from(time) - i64::from(other)) {
+        Some(later) if later > HALF_A_DAY => day - 1,
+        Some(later) if later < -HALF_A_DAY => day + 1,
+        _ => day,
+    })
+}
+
+/// Returns the day with this year, month and day of the month. Years outside those in which FlexNet can have written
+/// are garbage.
+pub(super) fn civil(year: i32, month: i32, day: i32) -> Option<Day> {
+    let year = i16::try_from(year).ok().filter(|year| (1980..=9000).contains(year))?;
+    Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(day_of)
 }
 
 /// Removes the suffix `_N` of a forked daemon, which is not part of its name.
@@ -84,17 +151,12 @@ fn clock(h1: u8, h2: u8, m1: u8, m2: u8, s1: u8, s2: u8) -> Option<u32> {
     (hours < 24 && minutes < 60 && seconds <= 60).then(|| hours * 3600 + minutes * 60 + seconds.min(59))
 }
 
-/// Parses `yyyy-mm-ddThh:mm:ss`, followed by nothing, `Z`, `+hhmm` or `+hh:mm`.
+/// Parses `yyyy-mm-ddThh:mm:ss` or `yyyy-mm-dd hh:mm:ss`, followed by nothing, `Z`, `+hhmm` or `+hh:mm`.
 fn date_time(line: &[u8]) -> Option<(Stamp, &[u8])> {
-    if !matches!(line.get(..11)?, [_, _, _, _, b'-', _, _, b'-', _, _, b'T']) {
+    if !matches!(line.get(..11)?, [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b' ']) {
         return None;
     }
-    let date = Date::new(
-        i16::try_from(number(&line[..4])?).ok()?,
-        i8::try_from(number(&line[5..7])?).ok()?,
-        i8::try_from(number(&line[8..10])?).ok()?,
-    )
-    .ok()?;
+    let day = civil(number(&line[..4])?, number(&line[5..7])?, number(&line[8..10])?)?;
     let (time, rest) = time(&line[11..])?;
     let (offset, rest) = match rest {
         [b'Z', rest @ ..] => (Some(0), rest),
@@ -104,7 +166,7 @@ fn date_time(line: &[u8]) -> Option<(Stamp, &[u8])> {
         }
         rest => (None, rest),
     };
-    Some((Stamp::DateTime { day: day_of(date), time, offset }, rest))
+    Some((Stamp::DateTime { day, time, offset }, rest))
 }
 
 /// Parses a number that consists of 1 to 9 digits and nothing else.
@@ -113,6 +175,17 @@ pub(super) fn number(digits: &[u8]) -> Option<i32> {
         return None;
     }
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
+}
+
+/// Whether a line begins with a time of day, after a date or blanks.
+pub(super) fn has_time(line: &[u8]) -> bool {
+    let searched = &line[..line.len().min(32)];
+    memchr::memchr_iter(b':', searched).any(|colon| {
+        [2, 1].into_iter().any(|digits| {
+            let start = colon.checked_sub(digits);
+            start.is_some_and(|start| time(&line[start..]).is_some())
+        })
+    })
 }
 
 /// Whether a line begins like a head, but with an invalid time, such as `12:49:3a9 (ugslmd) `.

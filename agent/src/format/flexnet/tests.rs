@@ -213,11 +213,28 @@ fn lifecycles() {
     );
     assert_eq!(message(b"18:17:38 (lmgrd) REStarted parteklm (pid 34452)"), Message::DaemonStart(b"parteklm"));
     assert_eq!(message(b"15:49:19 (adskflex) Server started on SOME-SERVER for:\t"), Message::DaemonStart(b""));
+    for older in [
+        "18:05:20 (lmgrd) FLEXlm (v7.0f) started on licsrv (linux) (7/27/2018)",
+        "18:05:20 (lmgrd) FLEXlm (v7.0f) started on licsrv (linux) (7/27/18)  // by hand (twice)",
+        "18:05:20 (lmgrd)  FLEXlm v8.0d started on licsrv (Solaris) (7/27/2018)",
+        "18:05:20 (lmgrd) FlexNet Publisher (v11.18.0) started on S (IBM PC) (7/27/2018)",
+        "18:05:20 (lmadmin) License server system started on S (7/27/2018)",
+    ] {
+        assert_eq!(banner(older), day, "{older}");
+    }
+    assert_eq!(banner("18:05:20 (lmgrd) FLEXlm v8.0d"), None);
+    assert_eq!(message(b" 8:00:00 (orcina) License server system started on SRV"), Message::DaemonStart(b""));
+    assert_eq!(message(b"18:17:11 (parteklm) EXITING DUE TO SIGNAL 28 Exit reason 5"), Message::DaemonExit(b""));
+    assert_eq!(message(b"17:38:32 (lmgrd) EXITING DUE TO SIGNAL 1"), Message::ManagerExit);
+    assert_eq!(
+        message(b"18:17:30 (lmgrd) parteklm exited with status 28 (Communications error)"),
+        Message::DaemonExit(b"parteklm")
+    );
     for ignored in [
-        "18:17:11 (parteklm) EXITING DUE TO SIGNAL 28 Exit reason 5",
-        "18:17:30 (lmgrd) parteklm exited with status 28 (Communications error)",
         "18:17:11 (parteklm) Lost connection to lmgrd, heartbeat timeout expired, exiting.",
         "15:49:10 (adskflex) FlexNet Licensing version v11.14.1.3 build 212549 x64_n6",
+        "18:05:20 (lmgrd) FLEXlm Copyright 1988-1999, Globetrotter Software, Inc.",
+        "18:05:20 (intelpto) FLEXlm version 7.0f",
         " 8:42:31 (lmgrd) Rereading license file... Requested from upm@flexlm02",
         "0:00:11 (parteklm) base expired -- rereading to update",
         "11:30:45 (cdslmd) REMOVING user10@server1.xyz.local from Virtuoso_Schematic_Editor_L",
@@ -251,5 +268,114 @@ fn what_no_rule_understands_is_seen() {
         "\u{1}\u{2}\u{3}\u{0}",
     ] {
         assert!(matches!(message(unrecognised.as_bytes()), Message::Unrecognised(_)), "{unrecognised}");
+    }
+}
+
+#[test]
+fn a_key_before_the_user_is_no_part_of_the_name() {
+    for key in ["00F2 6F5A 8ADE F6BD ", "BF04C1B183DD400E147F", "PORT_AT_HOST_PLUS   "] {
+        for verb in ["OUT", "IN", "UPGRADE", "DENIED", "UNSUPPORTED"] {
+            let line = format!("10:02:00 (orcina) {verb}: \"Flex\" ({key}) ann lee@ws-a  (2 licenses)");
+            let found = usage(&line);
+            assert_eq!((found.user, found.host, found.seats), (&b"ann lee"[..], &b"ws-a"[..], 2), "{line}");
+        }
+    }
+    assert_eq!(usage("10:02:00 (o) OUT: \"F\" (Ext) ann@ws  ").user, b"(Ext) ann");
+}
+
+#[test]
+fn blanks_before_a_verb_change_nothing() {
+    for blanks in ["", " ", "\t", "  \t "] {
+        let line = format!("9:00:00 (altair) {blanks}OUT: \"o\" ada@cae  ");
+        assert_eq!(usage(&line).user, b"ada", "{line:?}");
+        assert_eq!(anchor(&format!("9:00:00 (altair) {blanks}TIMESTAMP\t6/1/2025")), "2025-06-01");
+    }
+}
+
+#[test]
+fn a_user_without_a_host_is_a_user() {
+    let without_host = usage("8:01:00 (vendor) OUT: \"editor\" ada (2 licenses)");
+    assert_eq!((without_host.user, without_host.host, without_host.seats), (&b"ada"[..], &b""[..], 2));
+    assert_eq!(usage("8:01:00 (v) IN: \"e\" ada lee  ").user, b"ada lee");
+    assert_eq!(usage("8:01:00 (v) OUT: \"e\" ada [x@y] (3 licenses)").user, b"ada");
+    assert_eq!(usage("8:01:00 (v) DENIED: \"e\" ada  (No such feature exists. (-5,346))").detail, -5);
+}
+
+#[test]
+fn a_verbose_user_can_have_several_words() {
+    let verbose =
+        "1:00:00 (a) OUT: \"f\" @n (2 licenses) ^^^ 2025.0521 LOCAL SERVICE 10.1.2.4 18300 0x12CF 3 25 proj a ^^^";
+    assert_eq!(usage(verbose).user, b"LOCAL SERVICE");
+    let of_six = "1:00:00 (a) OUT: \"f\" @n ^^^ 1.0 ann lee fe80::1 18300 0x12CF ^^^";
+    assert_eq!(usage(of_six).user, b"ann lee");
+}
+
+#[test]
+fn what_follows_the_date_of_a_timestamp_is_ignored() {
+    for remark in ["", " // Timestamp. By default every 6 hrs.", " 23:28:44", "\tx", "\r"] {
+        assert_eq!(anchor(&format!("23:28:44 (lmgrd) TIMESTAMP 9/11/2013{remark}")), "2013-09-11", "{remark:?}");
+    }
+    assert_eq!(anchor("23:28:44 (lmgrd) TIMESTAMP 9/11/13"), "2013-09-11");
+    assert_eq!(anchor("23:28:44 (lmgrd) TIMESTAMP 9/11/97 x"), "1997-09-11");
+}
+
+#[test]
+fn a_date_before_the_stamp_dates_the_line() {
+    let of = |prefix: &str, time: &str| {
+        let line = format!("{prefix}{time} (MLM) OUT: \"MATLAB\" ada@blerg  ");
+        match parse(line.as_bytes()).stamp {
+            Some(Stamp::DateTime { day, offset: None, .. }) => date_of(day).to_string(),
+            other => panic!("{line}: {other:?}"),
+        }
+    };
+    for date in
+        ["2013-03-14", "2013/03/14", "14.03.2013", "3/14/2013", "[2013-03-14]", "host 2013-03-14", "2013-03-14\t"]
+    {
+        let blank = if date.ends_with('\t') { "" } else { " " };
+        assert_eq!(of(&format!("{date}{blank}"), "11:55:52"), "2013-03-14", "{date}");
+        assert_eq!(of(&format!("{date}{blank}"), " 1:55:52"), "2013-03-14", "{date}");
+    }
+    // Another program's stamp, in UTC, of a line that a server in New York wrote.
+    assert_eq!(of("2013-03-15T02:10:00.003Z ", "22:10:00"), "2013-03-14");
+    assert_eq!(of("<34>1 2013-03-14T22:10:00.003+00:00 host app - - - ", " 7:10:00"), "2013-03-15");
+    assert_eq!(of("2013-03-14T11:55:52Z | ", "11:55:52"), "2013-03-14");
+    // A date that is none dates nothing.
+    assert!(matches!(parse(b"2013-13-14 11:55:52 (MLM) OUT: \"M\" a@b").stamp, Some(Stamp::Time(_))));
+}
+
+#[test]
+fn a_line_glued_to_another_one_is_read_as_well() {
+    let parts = |line: &'static str| {
+        let mut users = Vec::new();
+        crate::format::Format::FlexNet.each_record(line.as_bytes(), |start, text, record| {
+            assert_eq!(&line.as_bytes()[start..start + text.len()], text);
+            users.push(match record.message {
+                Message::Use(usage) => String::from_utf8_lossy(usage.user).into_owned(),
+                Message::Unrecognised(_) => "?".into(),
+                _ => "-".into(),
+            });
+        });
+        users
+    };
+    assert_eq!(parts("1:00:00 (d) OUT: \"f\" ada@pc110:00:05 (d) IN: \"f\" bob@pc2  \r"), ["ada", "bob"]);
+    assert_eq!(parts("1:00:00 (lmgrd) TIMESTAMP 3/4/2026 1:00:01 (d) OUT: \"f\" ada@h  "), ["-", "ada"]);
+    assert_eq!(
+        parts("1:00:00 (d) some text 1:00:01 (d) OUT: \"f\" ada@h 1:00:02 (e) IN: \"g\" bob@h"),
+        ["-", "ada", "bob"]
+    );
+    assert_eq!(parts("1:00:00 (d) (@d-SLOG@) Clients 1:00:01 (d) OUT: \"f\" ada@h  "), ["-", "ada"]);
+    assert_eq!(parts("1:00:00 (d) OUT: \"f\" ada@pcIN: \"f\" bob@pc2  "), ["?"], "where the host ends is not certain");
+    assert_eq!(parts("1:00:00 (d) the text OUT: \"f\" ada@h  "), ["?"]);
+    assert_eq!(parts("1:00:00 (d) SERVER-OUT: \"f\" ada@h  "), ["-"]);
+    assert_eq!(parts("1:00:00 (d) DENIED: \"f\" ada@h  (x (-18,327:10054 \"\"))"), ["ada"]);
+}
+
+#[test]
+fn a_head_of_another_shape_gets_the_true_reason() {
+    for line in
+        ["11:55:52 [MLM] OUT: \"M\" a@b", "11:55:52 (app name) OUT: \"M\" a@b", "11:55:52\t(MLM)\tOUT: \"M\" a@b"]
+    {
+        let Message::Unrecognised(reason) = message(line.as_bytes()) else { panic!("{line}") };
+        assert!(reason.contains("hh:mm:ss (daemon)"), "{reason}");
     }
 }

@@ -142,7 +142,8 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 fn foreign(magic: &[u8]) -> Option<(&'static str, &'static str)> {
     const UNPACK: &str = "unpack it, or pack it with gzip or zstd";
     Some(match magic {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+        // With its mark, or without: every second byte of plain text is zero.
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0] | [0, 1..=255, 0, 1..=255] => {
             ("UTF-16 text", "have the license server write it anew, or convert it to UTF-8")
         }
         [0xfd, b'7', b'z', b'X', ..] => ("packed with xz", UNPACK),

@@ -83,7 +83,7 @@ impl HeadReader {
             };
         }
         match self.format {
-            Some(format) => self.head.follow(line, &format.parse(line)),
+            Some(format) => format.each_record(line, |_, text, record| self.head.follow(text, record)),
             None => {
                 // A blank line does not count against the file: `echo > debug.log` is a common way to empty a log.
                 if !line.trim_ascii().is_empty() {
@@ -93,7 +93,7 @@ impl HeadReader {
                     self.sample.extend_from_slice(&line[..line.len().min(SAMPLE)]);
                     self.sample.push(b'\n');
                 }
-                self.head.follow(line, &Record { stamp: None, daemon: b"", message: Message::Ignored });
+                self.head.follow(line, &Record { stamp: None, daemon: b"", message: Message::Ignored, rest: b"" });
             }
         }
     }

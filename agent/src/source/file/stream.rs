@@ -385,12 +385,12 @@ fn take(format: Format, interpreter: &mut LineInterpreter, batcher: &mut Batcher
             return batcher.unrecognised(position, previous_line_at, b"(a line of more than a megabyte)");
         }
     };
-    match interpreter.line(&format.parse(text)) {
-        Outcome::Event(event) => batcher.event(position, &event),
+    format.each_record(text, |start, text, record| match interpreter.line(record) {
+        Outcome::Event(event) => batcher.event(position + start as u64, &event),
         Outcome::Ignored => {}
         Outcome::Unrecognised(_) => {
             let previous_line_at = interpreter.last_line().map_or(0, |moment| moment.utc);
-            batcher.unrecognised(position, previous_line_at, text);
+            batcher.unrecognised(position + start as u64, previous_line_at, text);
         }
-    }
+    });
 }

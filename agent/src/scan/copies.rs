@@ -1,0 +1,58 @@
+//! Finds files that are copies of others, whose lines would count twice.
+
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use crate::source::file::content::{Content, ContentError};
+
+/// Two files that begin alike.
+pub struct Alike {
+    /// The file that has no line of its own, or the later one of two that differ.
+    pub path: PathBuf,
+    /// The other file.
+    pub other: PathBuf,
+    /// The byte from which the two differ, counted from 0; `None` if `path` is a copy of `other` or of its beginning.
+    pub differ_at: Option<u64>,
+}
+
+/// Compares two files. If one is a copy of the other, or of its beginning, it is `path` in the result.
+pub(super) fn compare(first: &Path, second: &Path) -> Result<Alike, ContentError> {
+    let (mut one, mut two) = (Reader::open(first)?, Reader::open(second)?);
+    let mut position = 0;
+    let alike = |path: &Path, other: &Path, differ_at| Alike { path: path.into(), other: other.into(), differ_at };
+    loop {
+        let (a, b) = (one.fill()?, two.fill()?);
+        let common = a.len().min(b.len());
+        if let Some(different) = a[..common].iter().zip(&b[..common]).position(|(a, b)| a != b) {
+            return Ok(alike(second, first, Some(position + different as u64)));
+        }
+        if common == 0 {
+            // The longer one is kept; of two that are the same, the first one.
+            return Ok(if b.is_empty() { alike(second, first, None) } else { alike(first, second, None) });
+        }
+        one.consume(common);
+        two.consume(common);
+        position += common as u64;
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    content: BufReader<Content>,
+}
+
+impl<'a> Reader<'a> {
+    fn open(path: &'a Path) -> Result<Self, ContentError> {
+        let (content, _) = Content::open(path)?;
+        Ok(Self { path, content: BufReader::with_capacity(1 << 16, content) })
+    }
+
+    /// Returns the next bytes; none at the end of the file.
+    fn fill(&mut self) -> Result<&[u8], ContentError> {
+        io::BufRead::fill_buf(&mut self.content).map_err(|source| ContentError::of(self.path, source))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        io::BufRead::consume(&mut self.content, bytes);
+    }
+}
