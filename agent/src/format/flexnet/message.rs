@@ -146,7 +146,7 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     if feature.is_empty() {
         return Err("an event with an empty feature");
     }
-    let (user, host, tail) = client(after_key(rest))?;
+    let Client { user, host, tail } = client(after_key(rest))?;
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
     // Most lines end in two blanks: they have nothing more to read.
@@ -156,8 +156,16 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     Ok(usage)
 }
 
+/// Who is named after a feature, and what follows.
+struct Client<'a> {
+    user: &'a [u8],
+    host: &'a [u8],
+    tail: &'a [u8],
+}
+
 /// Splits `user@host tail`, or `user tail` where the server does not tell the host.
-fn client(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+#[inline(always)]
+fn client(text: &[u8]) -> Result<Client<'_>, &'static str> {
     let text = text.strip_prefix(b" ").unwrap_or(text);
     // An `@` behind the end of the names belongs to a bracket or to a message.
     let at = memchr(b'@', text).filter(|at| names_end(&text[..*at]).is_none());
@@ -165,10 +173,11 @@ fn client(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
         // A name to which nothing follows can be the beginning of a longer one, in a line that was cut.
         let end = names_end(text).ok_or("an event without user@host")?;
         let user = text[..end].trim_ascii();
-        return if user.is_empty() { Err("an event without a user") } else { Ok((user, b"", &text[end..])) };
+        let client = Client { user, host: b"", tail: &text[end..] };
+        return if user.is_empty() { Err("an event without a user") } else { Ok(client) };
     };
     let Range { start, end } = host_in(text, at + 1);
-    Ok((text[..start - 1].trim_ascii(), text[start..end].trim_ascii(), &text[end..]))
+    Ok(Client { user: text[..start - 1].trim_ascii(), host: text[start..end].trim_ascii(), tail: &text[end..] })
 }
 
 /// Returns where a user without a host ends: before a double blank, a last blank, a bracket, a number of licenses, or
@@ -274,7 +283,7 @@ fn verbose_user(tail: &[u8]) -> Option<&[u8]> {
 fn is_address(text: &[u8]) -> bool {
     let mut words = text.split(|byte| *byte == b' ');
     let address = words.next().and_then(|word| std::str::from_utf8(word).ok());
-    address.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok())
+    address.is_some_and(|address| address.parse::<core::net::IpAddr>().is_ok())
         && words.next().is_some_and(|process| number(process).is_some())
 }
 
