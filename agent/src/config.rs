@@ -11,8 +11,8 @@ use seatmeter_service::health;
 use serde::Deserialize;
 
 use crate::format::Format;
-use crate::source::file::discover::glob;
-use crate::source::file::status::LogSource;
+use crate::source::file::parts::glob;
+use crate::source::file::status::{LogSource, OtherSource};
 
 /// The configuration file as written, before validation.
 #[derive(Debug, Deserialize)]
@@ -151,6 +151,7 @@ impl Config {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             note(format!("two sources are named {:?}: give each a `name` of its own", twice[0]));
         }
+        introduce(&mut sources);
         if file.buffer.quota_mib == 0 {
             note("buffer.quota_mib must be at least 1".into());
         }
@@ -198,7 +199,19 @@ fn source(settings: Source) -> Result<LogSource, String> {
     for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
         glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
     }
-    Ok(LogSource { name, path, archives, format, zone, date })
+    Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date })
+}
+
+/// Tells each source of the others.
+fn introduce(sources: &mut [LogSource]) {
+    let all: Vec<OtherSource> = sources
+        .iter()
+        .map(|source| OtherSource { path: source.path.clone(), archives: source.archives.clone() })
+        .collect();
+    for (index, source) in sources.iter_mut().enumerate() {
+        let others = all.iter().enumerate().filter(|(other, _)| *other != index);
+        source.others = others.map(|(_, other)| other.clone()).collect();
+    }
 }
 
 fn unknown_format(name: &str) -> String {

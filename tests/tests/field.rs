@@ -145,3 +145,31 @@ fn copies_of_a_log_are_counted_once() {
     assert_eq!(output.status.code(), Some(3), "some lines are counted twice");
     assert!(text(&output.stderr).contains("are the same up to byte"), "{}", text(&output.stderr));
 }
+
+/// Two logs with names that begin alike are two logs, whether both are configured or one.
+#[test]
+fn logs_beside_each_other_are_logs_of_their_own() {
+    let cluster = TestCluster::running();
+    let content = |minute: u32, users: [&str; 4]| {
+        let line = |(second, user): (usize, &&str)| format!(" 8:{minute:02}:{second:02} (d) OUT: \"f\" {user}@pc  \n");
+        let uses: String = users.iter().enumerate().map(line).collect();
+        format!(" 8:00:{minute:02} (lmgrd) TIMESTAMP 1/5/2026\n{uses}")
+    };
+    let (first, second, third) =
+        (cluster.path("debug.log"), cluster.path("debug_2.log"), cluster.path("debug-27010.log"));
+    fs::write(&first, content(1, ["a", "b", "c", "d"])).unwrap();
+    fs::write(&second, content(2, ["e", "f", "g", "h"])).unwrap();
+    fs::write(&third, content(3, ["i", "j", "k", "l"])).unwrap();
+    let mut both = cluster.agent("both", &[&first, &second]);
+    let mut one = cluster.agent("one", &[&first]);
+    both.start();
+    one.start();
+    cluster.wait_for_activity("both", &format!("{HEADER}2026-01,d,f,8,8,8,0,0\n"));
+    cluster.wait_for_activity("one", &format!("{HEADER}2026-01,d,f,4,4,4,0,0\n"));
+    // What a file is taken for is said, with the reason.
+    fs::write(cluster.path("debug_2.log.1"), "").unwrap();
+    let said = text(&both.command(&["check-config"]).stdout);
+    assert!(said.contains("debug_2.log.1 (rotated: a number in its name)"), "{said}");
+    assert!(!said.contains("27010"), "{said}");
+    cluster.assert_verified();
+}

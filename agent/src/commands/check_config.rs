@@ -11,7 +11,7 @@ use seatmeter_agent::source::file::head::read_head;
 use seatmeter_agent::source::file::status::LogSource;
 use seatmeter_proto::transport::{Dialer, with_causes};
 use seatmeter_service::answer;
-use seatmeter_service::screen::text::{count, size};
+use seatmeter_service::screen::text::size;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -50,14 +50,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn check_source(source: &LogSource) -> bool {
     let zone = source.zone.iana_name().unwrap_or("the machine's own zone");
-    let (parts, unlisted) = match candidates(&source.path, &source.archives) {
-        Ok(found) => (found.files.iter().filter(|file| !file.is_current).count(), found.problem),
-        Err(problem) => (0, Some(problem)),
+    let (files, unlisted) = match candidates(source) {
+        Ok(found) => (found.files, found.problem),
+        Err(problem) => (Vec::new(), Some(problem)),
     };
-    answer!("source          {} ({zone}, {})", source.path.display(), count(parts as u64, "rotated or archived part"));
+    answer!("source          {} ({zone})", source.path.display());
     let head = read_head(&source.path, source.format, false);
     if let Ok(found) = &head {
         answer!("                {}", found.format.map_or("empty; nothing to count yet", Format::name));
+    }
+    for (file, claim) in files.iter().filter_map(|file| Some((file, file.claim.as_ref()?))) {
+        answer!("  with          {} ({claim})", file.path.display());
     }
     let problems = unlisted.into_iter().chain(head.err());
     let printed = problems.map(|problem| answer!("                {problem}")).count();

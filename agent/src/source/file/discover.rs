@@ -4,9 +4,9 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use globset::{Glob, GlobBuilder};
-
 use super::content::ContentError;
+use super::parts::{self, Claim, claim, matches};
+use super::status::{LogSource, OtherSource};
 use crate::checkpoint::FileMark;
 
 /// A file that may be a part of a log.
@@ -18,6 +18,8 @@ pub struct Candidate {
     pub mark: FileMark,
     /// Whether this is the file being written.
     pub is_current: bool,
+    /// Why the file is taken as a part of the log; `None` for the file being written.
+    pub claim: Option<Claim>,
 }
 
 /// Returns the identity, size and modification time of an open file.
@@ -56,46 +58,54 @@ pub struct Listing {
 /// A file that is renamed during a listing can be missed under both names. The current file is missed if it is rotated
 /// after the parts are listed and before its own path is checked. The folder is therefore listed until two listings
 /// agree.
-pub fn candidates(path: &Path, archives: &[PathBuf]) -> Result<Listing, ContentError> {
-    let mut found = listed(path, archives);
+pub fn candidates(log: &LogSource) -> Result<Listing, ContentError> {
+    let mut found = listed(log);
     for _ in 1..LISTINGS {
-        let before = std::mem::replace(&mut found, listed(path, archives)).files;
+        let before = std::mem::replace(&mut found, listed(log)).files;
         let are_same = |(a, b): (&Candidate, &Candidate)| a.path == b.path && a.mark.is_same_file(&b.mark);
         if before.len() == found.files.len() && before.iter().zip(&found.files).all(are_same) {
             return Ok(found);
         }
     }
     let source = io::Error::other("its files are renamed faster than they can be listed; trying again");
-    Err(ContentError::of(path, source))
+    Err(ContentError::of(&log.path, source))
 }
 
-fn listed(path: &Path, archives: &[PathBuf]) -> Listing {
-    let mut problem = None;
-    let mut note = |folder: &Path, source| {
-        problem.get_or_insert(ContentError::Folder { path: folder.to_owned(), source });
-        Vec::new()
-    };
-    let parts = match siblings(path) {
-        // The log itself is missing too, and reported as that.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        parts => parts.unwrap_or_else(|error| note(folder_of(path), error)),
-    };
-    let archived =
-        archives.iter().flat_map(|pattern| matches(pattern).unwrap_or_else(|error| note(folder_of(pattern), error)));
-    let archived: Vec<PathBuf> = archived.collect();
-    let mut found = Vec::new();
-    let mut add = |path: PathBuf, is_current| {
+fn listed(source: &LogSource) -> Listing {
+    let (mut found, mut problem) = (Vec::new(), None);
+    let mut add = |path: PathBuf, claim: Option<Claim>| {
         if let Ok(metadata) = fs::metadata(&path)
             && metadata.is_file()
             && let Ok(mark) = mark(&path, &metadata)
         {
-            found.push(Candidate { path, mark, is_current });
+            let is_current = claim.is_none();
+            found.push(Candidate { path, mark, is_current, claim });
         }
     };
-    for part in parts.into_iter().chain(archived) {
-        add(part, false);
+    let (mut folders, names) = places(&source.path);
+    let own = folders.len();
+    for folder in source.archives.iter().map(|pattern| folder_of(pattern)) {
+        if !folders.iter().any(|known| known == folder) {
+            folders.push(folder.to_owned());
+        }
     }
-    add(path.to_owned(), true);
+    for (index, folder) in folders.iter().enumerate() {
+        match list(folder) {
+            Ok(files) => {
+                for file in files {
+                    // Parts of archives' folders are those that the patterns name.
+                    let names = if index < own { &names[..] } else { &[] };
+                    if let Some(claim) = claim_of(source, names, folder, &file) {
+                        add(folder.join(&file), Some(claim));
+                    }
+                }
+            }
+            // The log itself is missing too, and reported as that.
+            Err(error) if index < own && error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => _ = problem.get_or_insert(ContentError::Folder { path: folder.clone(), source }),
+        }
+    }
+    add(source.path.clone(), None);
     // If two paths lead to one file, the current path is kept.
     found.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| b.path.cmp(&a.path)));
     let mut seen = std::collections::HashSet::new();
@@ -109,44 +119,36 @@ fn order(candidate: &Candidate) -> (bool, i64) {
     (candidate.is_current, candidate.mark.modified)
 }
 
-/// Returns the files beside a log whose names derive from its own: `debug.log.1`, `debug.log-20260101.gz`,
-/// `debug.2026_T1200.log`.
-fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let (Some(name), Some(stem)) = (path.file_name(), path.file_stem()) else { return Ok(Vec::new()) };
-    let (name, stem) = (name.to_string_lossy(), stem.to_string_lossy());
-    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
-    let is_part = |other: &str| {
-        let rest = other.strip_prefix(name.as_ref()).or_else(|| {
-            let rest = other.strip_prefix(stem.as_ref())?;
-            let rest = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
-            rest.strip_suffix(extension.as_deref()?)
-        });
-        rest.is_some_and(|rest| {
-            rest.starts_with(['.', '-', '_']) && (rest.bytes().any(|byte| byte.is_ascii_digit()) || is_old(rest))
-        })
-    };
-    list(folder_of(path), |other| is_part(other))
+/// Returns the folders and names by which parts of a log are found: its own, and, for a symbolic link, its target's too.
+fn places(path: &Path) -> (Vec<PathBuf>, Vec<String>) {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folder = folder_of(path).to_owned();
+    let target = fs::canonicalize(path).or_else(|_| fs::read_link(path).map(|target| folder.join(target)));
+    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let target = target.ok().filter(|_| is_link);
+    let mut folders = vec![folder];
+    folders.extend(target.as_deref().map(|target| folder_of(target).to_owned()).filter(|target| *target != folders[0]));
+    let names = name(path).into_iter().chain(target.as_deref().and_then(name)).collect();
+    (folders, names)
 }
 
-/// Whether the suffix is `.old`, `.bak` or `.prev`, compressed or not.
-fn is_old(rest: &str) -> bool {
-    let rest = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst")).unwrap_or(rest);
-    matches!(rest, ".old" | ".bak" | ".prev")
-}
-
-/// Returns the files that match a pattern. In the last component of its path, `*` matches any characters, `?` one
-/// character, `[a-z]` one of several, and `{a,b}` either.
-pub fn matches(pattern: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-        return Ok(Vec::new());
-    };
-    let glob = glob(&name).map_err(io::Error::other)?.compile_matcher();
-    list(folder_of(pattern), |other| glob.is_match(other))
-}
-
-/// Parses the pattern of a file name. A backslash does not escape, because it separates folders on Windows.
-pub fn glob(name: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(name).backslash_escape(false).build()
+/// Returns why a file is a part of this log; `None` if it is none, or if another configured log claims it more closely.
+fn claim_of(source: &LogSource, names: &[String], folder: &Path, file: &str) -> Option<Claim> {
+    let is_other = |other: &&OtherSource| folder_of(&other.path) == folder;
+    let others = || source.others.iter().filter(is_other).filter_map(|other| other.path.file_name()?.to_str());
+    let claimed = |pattern: &&PathBuf| folder_of(pattern) == folder && matches(pattern, file);
+    if others().any(|other| other == file) {
+        return None;
+    }
+    if let Some(pattern) = source.archives.iter().find(claimed) {
+        return Some(Claim::Archive(pattern.clone()));
+    }
+    if source.others.iter().any(|other| other.archives.iter().any(|pattern| claimed(&pattern))) {
+        return None;
+    }
+    let (claim, length) = names.iter().filter_map(|name| claim(name, file)).max_by_key(|(_, length)| *length)?;
+    let is_closer = |other: &str| parts::claim(other, file).is_some_and(|(_, other)| other > length);
+    (!others().any(is_closer)).then_some(claim)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -156,16 +158,14 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn list(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// Returns the names of the files in a folder, in order.
+fn list(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if is_wanted(&entry.file_name().to_string_lossy()) {
-            found.push(entry.path());
-        }
+        names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    found.sort();
-    Ok(found)
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -176,31 +176,65 @@ mod tests {
         list.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
+    fn log(path: &Path, archives: Vec<PathBuf>) -> LogSource {
+        LogSource {
+            name: "log".into(),
+            path: path.to_owned(),
+            archives,
+            others: Vec::new(),
+            format: None,
+            zone: jiff::tz::TimeZone::UTC,
+            date: None,
+        }
+    }
+
     #[test]
-    fn rotated_parts_are_found_by_their_names_and_nothing_else_is() {
+    fn a_file_belongs_to_the_log_that_claims_it_most_closely() {
         let folder = tempfile::tempdir().unwrap();
-        let parts = [
-            "debug.log-20260101.gz",
+        for name in [
+            "debug.log",
             "debug.log.1",
-            "debug.log.2.gz",
-            "debug.log.old",
-            "debug.20230921_080723.log",
-            "debug.2026_T1200.log.gz",
-        ];
-        let others = ["debug.log.swp", "other.log.1", "debug.logs", "debugger.1.log", "debug.txt", "debug.log"];
-        for name in parts.iter().chain(&others) {
+            "debug_2.log",
+            "debug_2.log.1",
+            "debug_2.20260101.log",
+            "debug.20260101.log",
+            "debug.77.log",
+            "special-20260101.log",
+        ] {
             fs::write(folder.path().join(name), name).unwrap();
         }
-        let mut expected = parts.map(String::from).to_vec();
-        expected.sort();
-        assert_eq!(names(siblings(&folder.path().join("debug.log")).unwrap()), expected);
-        assert_eq!(
-            names(matches(&folder.path().join("debug.log.*")).unwrap()),
-            ["debug.log.1", "debug.log.2.gz", "debug.log.old", "debug.log.swp"]
-        );
-        assert_eq!(names(matches(&folder.path().join("*.1")).unwrap()), ["debug.log.1", "other.log.1"]);
-        assert_eq!(names(matches(&folder.path().join("o*r.l*1")).unwrap()), ["other.log.1"]);
-        assert_eq!(names(matches(&folder.path().join("debug.log")).unwrap()), ["debug.log"]);
+        let at = |name: &str| folder.path().join(name);
+        let (mut first, mut second) = (log(&at("debug.log"), vec![]), log(&at("debug_2.log"), vec![at("special-*")]));
+        let mut third = log(&at("debug.77.log"), vec![]);
+        let other = |log: &LogSource| OtherSource { path: log.path.clone(), archives: log.archives.clone() };
+        first.others = vec![other(&second), other(&third)];
+        second.others = vec![other(&first), other(&third)];
+        third.others = vec![other(&first), other(&second)];
+        let found = |log: &LogSource| {
+            let mut found = names(candidates(log).unwrap().files.into_iter().map(|file| file.path).collect());
+            found.sort();
+            found
+        };
+        assert_eq!(found(&first), ["debug.20260101.log", "debug.log", "debug.log.1"]);
+        assert_eq!(found(&second), ["debug_2.20260101.log", "debug_2.log", "debug_2.log.1", "special-20260101.log"]);
+        assert_eq!(found(&third), ["debug.77.log"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_parts_beside_the_target_of_a_link_are_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("debug.log"));
+        fs::create_dir(&real).unwrap();
+        for name in ["vendor.log", "vendor.log.1", "debug.log.2", "other.log.1"] {
+            fs::write(real.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("real/vendor.log", &link).unwrap();
+        let found = names(candidates(&log(&link, vec![])).unwrap().files.into_iter().map(|file| file.path).collect());
+        assert_eq!(found.len(), 3, "{found:?}");
+        // While its target is away, its parts are still known.
+        fs::remove_file(real.join("vendor.log")).unwrap();
+        assert_eq!(candidates(&log(&link, vec![])).unwrap().files.len(), 2);
     }
 
     /// A part that a listing misses is read after its successors, and then its date may be unknown.
@@ -230,7 +264,7 @@ mod tests {
             for number in 0..ROTATIONS {
                 listed.store(number, Ordering::SeqCst);
                 let there = rotated.load(Ordering::SeqCst);
-                let found = candidates(&path, &[]).unwrap().files;
+                let found = candidates(&log(&path, vec![])).unwrap().files;
                 missed += usize::from(found.len() <= there);
                 while rotated.load(Ordering::SeqCst) < number + 1 {
                     std::hint::spin_loop();
@@ -246,12 +280,12 @@ mod tests {
         let path = folder.path().join("debug.log");
         fs::write(&path, "").unwrap();
         fs::write(folder.path().join("debug.log.1"), "").unwrap();
-        let found = candidates(&path, &[folder.path().join("unmounted/*.gz")]).unwrap();
+        let found = candidates(&log(&path, vec![folder.path().join("unmounted/*.gz")])).unwrap();
         assert_eq!(found.files.len(), 2);
         let problem = found.problem.unwrap().to_string();
         assert!(problem.contains("unmounted cannot be listed"), "{problem}");
         // A log that is not there yet is no problem of its folder.
-        assert!(candidates(&folder.path().join("nowhere/debug.log"), &[]).unwrap().problem.is_none());
+        assert!(candidates(&log(&folder.path().join("nowhere/debug.log"), vec![])).unwrap().problem.is_none());
     }
 
     #[test]
@@ -262,8 +296,7 @@ mod tests {
             let file = fs::File::create(folder.path().join(name)).unwrap();
             file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 - age)).unwrap();
         }
-        let archives = [folder.path().join("*.1")];
-        let found = candidates(&path, &archives).unwrap().files;
+        let found = candidates(&log(&path, vec![folder.path().join("*.1")])).unwrap().files;
         assert_eq!(names(found.into_iter().map(|c| c.path).collect()), ["debug.log.2", "debug.log.1", "debug.log"]);
     }
 }

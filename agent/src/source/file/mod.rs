@@ -15,6 +15,7 @@ pub mod discover;
 pub mod head;
 pub mod identity;
 pub mod lines;
+pub mod parts;
 pub mod status;
 pub mod stream;
 pub mod tailer;

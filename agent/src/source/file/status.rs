@@ -19,12 +19,23 @@ pub struct LogSource {
     pub path: PathBuf,
     /// Patterns of further files that are parts of the log.
     pub archives: Vec<PathBuf>,
+    /// The other configured logs, whose files are no parts of this one.
+    pub others: Vec<OtherSource>,
     /// The format; `None` means that the content determines it.
     pub format: Option<Format>,
     /// The time zone of the license server's clock.
     pub zone: TimeZone,
     /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
     pub date: Option<Day>,
+}
+
+/// What is known of another configured log.
+#[derive(Clone, Debug)]
+pub struct OtherSource {
+    /// Path of the file being written.
+    pub path: PathBuf,
+    /// Patterns of further files that are its parts.
+    pub archives: Vec<PathBuf>,
 }
 
 /// The state of a log, for heartbeats and for display.

@@ -161,7 +161,7 @@ impl LogTailer {
 
     /// Reads new lines of all files except the open one. Returns whether there was a file to read.
     fn scan_files(&mut self) -> Result<bool, StreamError> {
-        let Listing { files: mut found, problem: unlisted } = candidates(&self.source.path, &self.source.archives)?;
+        let Listing { files: mut found, problem: unlisted } = candidates(&self.source)?;
         if let Some(open) = &self.open {
             found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
         }
@@ -350,7 +350,7 @@ impl LogTailer {
     }
 
     fn is_on_disk(&self, fingerprint: &Fingerprint) -> Result<bool, StreamError> {
-        let found = candidates(&self.source.path, &self.source.archives)?;
+        let found = candidates(&self.source)?;
         if let Some(unlisted) = found.problem {
             return Err(unlisted.into());
         }
