@@ -135,13 +135,16 @@ impl Config {
         if license_server.trim().is_empty() || license_server.len() > 255 {
             note("license_server.name must have 1 to 255 bytes".into());
         }
-        let aggregator = dialer(&file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
+        if file.state.as_ref().is_some_and(|state| state.as_os_str().is_empty()) {
+            note("state is empty: name a folder, or leave it out".into());
+        }
+        let aggregator = dialer(path, &file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
         let mut sources = Vec::new();
         if file.source.is_empty() {
             note("there is no [[source]]: add one, with the `path` of a log".into());
         }
         for (index, settings) in file.source.into_iter().enumerate() {
-            match source(settings) {
+            match source(path, settings) {
                 Ok(source) => sources.push(source),
                 Err(problem) => note(format!("source {}: {problem}", index + 1)),
             }
@@ -157,7 +160,7 @@ impl Config {
         }
         match aggregator {
             Some(aggregator) if problems.is_empty() => Ok(Self {
-                state: file.state.unwrap_or_else(|| state_folder("agent", path)),
+                state: file.state.map_or_else(|| state_folder("agent", path), |state| config::beside(path, &state)),
                 license_server,
                 realm: file.license_server.realm,
                 aggregator,
@@ -171,9 +174,10 @@ impl Config {
     }
 }
 
-fn dialer(settings: &Aggregator) -> Result<Dialer, TransportError> {
+fn dialer(config: &Path, settings: &Aggregator) -> Result<Dialer, TransportError> {
+    let beside = |file: &Path| config::beside(config, file);
     let identity = match (&settings.certificate, &settings.key) {
-        (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
+        (Some(certificate), Some(key)) => Some(Identity { certificate: beside(certificate), key: beside(key) }),
         (None, None) => None,
         (Some(_), None) => {
             return Err(TransportError::Tls("`certificate` is set and `key` is not: set both or none".into()));
@@ -182,13 +186,17 @@ fn dialer(settings: &Aggregator) -> Result<Dialer, TransportError> {
             return Err(TransportError::Tls("`key` is set and `certificate` is not: set both or none".into()));
         }
     };
-    let tls = settings.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
+    Dialer::check(&settings.url)?;
+    let authority = settings.authority.as_deref().map(beside);
+    let tls = authority.map(|authority| client_tls(&authority, identity.as_ref())).transpose()?;
     Dialer::new(&settings.url, tls)
 }
 
-fn source(settings: Source) -> Result<LogSource, String> {
+fn source(config: &Path, settings: Source) -> Result<LogSource, String> {
     let Source { kind: SourceKind::File, path, name, archives, format, time_zone, date } = settings;
-    let path = path.ok_or("`path` is missing: the log file to follow")?;
+    let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("`path` is missing: the log file to follow")?;
+    let path = config::beside(config, &path);
+    let archives: Vec<PathBuf> = archives.iter().map(|pattern| config::beside(config, pattern)).collect();
     let zone = config::time_zone(time_zone.as_deref())?;
     let date = date.as_deref().map(day).transpose()?;
     let format = format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name))).transpose()?;

@@ -158,7 +158,9 @@ mod tests {
         std::fs::write(&path, render(&answers, folder.path()).unwrap()).unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!((config.license_server.as_str(), config.realm.as_str()), ("lic'01", "site"));
-        assert_eq!(config.sources.iter().map(|source| source.path.clone()).collect::<Vec<_>>(), answers.logs);
+        // On other systems, a path of Windows is a relative one.
+        let logs: Vec<PathBuf> = answers.logs.iter().map(|log| folder.path().join(log)).collect();
+        assert_eq!(config.sources.iter().map(|source| source.path.clone()).collect::<Vec<_>>(), logs);
         assert!(config.sources.iter().all(|source| source.zone.iana_name() == Some("Europe/Berlin")));
         assert_eq!(config.aggregator.url(), "http://127.0.0.1:7470");
         assert_eq!(Some(config.state), answers.state);

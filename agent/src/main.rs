@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use seatmeter_proto::transport::with_causes;
 use seatmeter_service::VERSION;
 
 #[derive(Parser)]
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", with_causes(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -86,18 +86,17 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = config::read(path)?;
         let file: File = config::parse(path, &text)?;
-        let catalogue = match &file.catalogue {
+        let catalogue_file = file.catalogue.as_deref().map(|file| config::beside(path, file));
+        let catalogue = match &catalogue_file {
             None => String::new(),
             Some(path) => config::read(path)?,
         };
         let parsed = Catalogue::with(&catalogue);
         let parsed = parsed.map_err(|error| {
-            let path = file.catalogue.as_deref().unwrap_or(path);
+            let path = catalogue_file.as_deref().unwrap_or(path);
             match error {
                 CatalogueError::Syntax(error) => config::syntax(path, &catalogue, &error),
-                twice @ CatalogueError::MappedTwice { .. } => {
-                    ConfigError::Values { path: path.to_owned(), problems: vec![twice.to_string()] }
-                }
+                wrong => ConfigError::Values { path: path.to_owned(), problems: vec![wrong.to_string()] },
             }
         })?;
         let mut problems = Vec::new();
@@ -110,13 +109,23 @@ impl Config {
         };
         let agents = endpoint("agents", &file.agents, "127.0.0.1:7470");
         let operators = endpoint("operators", &file.operators, "127.0.0.1:7471");
+        if let (Some(agents), Some(operators)) = (&agents, &operators)
+            && agents.address == operators.address
+            && agents.address.port() != 0
+        {
+            problems
+                .push(format!("agents and operators both listen on {}: give each a port of its own", agents.address));
+        }
+        if file.state.as_ref().is_some_and(|state| state.as_os_str().is_empty()) {
+            problems.push("state is empty: name a folder, or leave it out".into());
+        }
         let (Some(agents), Some(operators), true) = (agents, operators, problems.is_empty()) else {
             return Err(ConfigError::Values { path: path.to_owned(), problems });
         };
         let settings = file.people;
         let version = version_of(&settings, &catalogue);
         Ok(Self {
-            state: file.state.unwrap_or_else(|| state_folder("aggregator", path)),
+            state: file.state.map_or_else(|| state_folder("aggregator", path), |state| config::beside(path, &state)),
             calendar: Calendar::new(zone),
             agents,
             operators,
@@ -182,6 +191,16 @@ mod tests {
         assert!(load("").err().unwrap().contains("plaintext = true"));
         let everywhere = load(&PLAIN.replacen("plaintext = true", "plaintext = true\nlisten = '0.0.0.0:7470'", 1));
         assert!(everywhere.err().unwrap().contains("not a loopback address"));
+    }
+
+    #[test]
+    fn what_serve_would_refuse_is_refused() {
+        let same = "[agents]\nplaintext = true\nlisten = '127.0.0.1:7471'\n[operators]\nplaintext = true\n";
+        assert!(load(same).err().unwrap().contains("a port of its own"));
+        assert!(load(&same.replace("7471", "0")).is_ok());
+        assert!(load(&format!("state = ''\n{PLAIN}")).err().unwrap().contains("state is empty"));
+        let missing = load(&format!("catalogue = 'skus.toml'\n{PLAIN}")).err().unwrap();
+        assert!(missing.starts_with("cannot read ") && missing.contains("skus.toml"), "{missing}");
     }
 
     #[test]

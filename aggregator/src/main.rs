@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use seatmeter_aggregator::config;
+use seatmeter_proto::transport::with_causes;
 use seatmeter_service::VERSION;
 
 #[derive(Parser)]
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
         Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", with_causes(error.as_ref()));
         ExitCode::FAILURE
     })
 }

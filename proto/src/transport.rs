@@ -174,20 +174,38 @@ pub struct Dialer {
     tls: Option<Arc<ClientConfig>>,
 }
 
+/// Returns the host and the port of an aggregator's URL, and whether the URL asks for TLS.
+fn address(url: &str) -> Result<(String, u16, bool), TransportError> {
+    let wrong = || TransportError::Url { url: url.to_owned() };
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().ok_or_else(wrong)?;
+    if uri.path_and_query().is_some_and(|rest| !matches!(rest.as_str(), "" | "/")) {
+        return Err(wrong());
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok((host, port, true)),
+        Some("http") if is_loopback(&host) => Ok((host, port, false)),
+        Some("http") => Err(TransportError::PlainText { url: url.to_owned() }),
+        _ => Err(wrong()),
+    }
+}
+
 impl Dialer {
     /// Checks the URL: `https://` requires `tls`, and `http://` requires a loopback address.
     pub fn new(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, TransportError> {
-        let wrong = || TransportError::Url { url: url.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().ok_or_else(wrong)?;
-        let tls = match uri.scheme_str() {
-            Some("https") => Some(tls.ok_or_else(|| TransportError::NoAuthority { url: url.to_owned() })?),
-            Some("http") if is_loopback(&host) => None,
-            Some("http") => return Err(TransportError::PlainText { url: url.to_owned() }),
-            _ => return Err(wrong()),
+        let (host, port, is_encrypted) = address(url)?;
+        let tls = if is_encrypted {
+            Some(tls.ok_or_else(|| TransportError::NoAuthority { url: url.to_owned() })?)
+        } else {
+            None
         };
         Ok(Self { url: url.to_owned(), host, port, tls })
+    }
+
+    /// Checks the text of a URL, before any file is read for it.
+    pub fn check(url: &str) -> Result<(), TransportError> {
+        address(url).map(drop)
     }
 
     /// Returns the aggregator's URL.
@@ -254,7 +272,7 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let reason = error.to_string();
-        if !text.ends_with(&reason) {
+        if !text.contains(&reason) {
             text = format!("{text}: {reason}");
         }
         cause = error.source();
@@ -360,6 +378,20 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x: {source}")]
+        struct Telling {
+            source: std::io::Error,
+        }
+        #[derive(Debug, thiserror::Error)]
+        #[error("nothing is written")]
+        struct Silent(#[source] Telling);
+        let error = Silent(Telling { source: std::io::Error::other("no such file") });
+        assert_eq!(with_causes(&error), "nothing is written: cannot read x: no such file");
+    }
 
     #[test]
     fn plain_text_goes_to_loopback_alone() {

@@ -61,8 +61,17 @@ impl Agent {
 
     /// Asks the agent to stop, and waits until it has stopped.
     pub fn stop(&mut self) {
+        self.end("-TERM");
+    }
+
+    /// Closes the terminal in which the agent runs, and waits until it has stopped.
+    pub fn hang_up(&mut self) {
+        self.end("-HUP");
+    }
+
+    fn end(&mut self, signal: &str) {
         let mut child = self.child.take().unwrap();
-        terminate(&child);
+        terminate(&child, signal);
         assert!(end_of(&mut child).success(), "{}", self.errors());
     }
 

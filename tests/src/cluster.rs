@@ -186,7 +186,7 @@ impl TestCluster {
     pub fn stop_aggregator(&mut self) {
         self.forget_ports();
         let mut child = self.aggregator.take().unwrap();
-        terminate(&child);
+        terminate(&child, "-TERM");
         assert!(end_of(&mut child).success(), "{}", self.read("aggregator.err"));
     }
 

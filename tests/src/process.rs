@@ -81,7 +81,7 @@ pub(crate) fn end_of(child: &mut Child) -> std::process::ExitStatus {
     ended.unwrap()
 }
 
-pub(crate) fn terminate(child: &Child) {
-    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+pub(crate) fn terminate(child: &Child, signal: &str) {
+    let done = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(done.success());
 }

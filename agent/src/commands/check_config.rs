@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use seatmeter_agent::checkpoint::FileMark;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Format;
-use seatmeter_agent::source::file::discover::candidates;
+use seatmeter_agent::source::file::discover::{candidates, mark};
 use seatmeter_agent::source::file::head::read_head;
 use seatmeter_agent::source::file::status::LogSource;
 use seatmeter_proto::transport::{Dialer, with_causes};
@@ -37,8 +38,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     answer!("state folder    {}", config.state.display());
     answer!("buffer quota    {}", size(config.quota));
     let mut is_well = true;
+    let mut known: Vec<(&LogSource, FileMark)> = Vec::new();
     for source in &config.sources {
         is_well &= check_source(source);
+        let Ok(mark) = std::fs::metadata(&source.path).and_then(|metadata| mark(&source.path, &metadata)) else {
+            continue;
+        };
+        if let Some((twin, _)) = known.iter().find(|(_, other)| other.is_same_file(&mark)) {
+            answer!("                the same file as {}: leave one of them out", twin.path.display());
+            is_well = false;
+        }
+        known.push((source, mark));
     }
     if arguments.offline {
         answer!("aggregator      {} (not tried)", config.aggregator.url());

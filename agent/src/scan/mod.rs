@@ -183,7 +183,7 @@ fn read(
             }),
             Line::Overlong => {
                 interpreter.overlong();
-                sample(samples, path, number, "a line of more than a megabyte", b"");
+                sample(samples, path, number, "a line of more than a megabyte", b"(not shown)");
             }
         }
     };

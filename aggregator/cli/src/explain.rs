@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use seatmeter_proto::transport::with_causes;
 use seatmeter_service::screen::text::visible;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -10,7 +11,7 @@ use tonic_types::StatusExt;
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Status>() {
         Some(status) => of_status(status),
-        None => format!("{error:#}"),
+        None => with_causes(error.as_ref()),
     }
 }
 

@@ -18,9 +18,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use seatmeter_service::VERSION;
-use seatmeter_service::screen::table::View;
+use seatmeter_service::screen::table::{View, ViewError};
 
 use connect::{Connection, Unreachable};
+use seatmeter_proto::transport::TransportError;
 
 #[derive(Parser)]
 #[command(
@@ -70,6 +71,9 @@ enum Command {
     Generate(seatmeter_service::manual::Generate),
 }
 
+/// Exit code: an argument is wrong. The parser of the command line uses it, too.
+const WRONG_ARGUMENTS: u8 = 2;
+
 /// Exit code: the aggregator has answered, but something needs attention.
 const ATTENTION: u8 = 3;
 
@@ -82,8 +86,19 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(ATTENTION),
         Err(error) => {
             anstream::eprintln!("{}: {}", notes::red("error"), explain::explain(&error));
-            if error.is::<Unreachable>() { ExitCode::from(UNREACHABLE) } else { ExitCode::FAILURE }
+            exit_code(&error)
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let is_refused = |status: &tonic::Status| status.code() == tonic::Code::InvalidArgument;
+    if error.is::<Unreachable>() {
+        ExitCode::from(UNREACHABLE)
+    } else if error.is::<ViewError>() || error.is::<TransportError>() || error.downcast_ref().is_some_and(is_refused) {
+        ExitCode::from(WRONG_ARGUMENTS)
+    } else {
+        ExitCode::FAILURE
     }
 }
 

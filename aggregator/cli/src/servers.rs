@@ -78,8 +78,8 @@ const LOG_COLUMNS: &[Column] = &[
 impl LogRow {
     /// Returns the rows of a license server: one for each log, or a single one if it has no log.
     fn all_of(server: LicenseServer, zone: &TimeZone) -> Vec<(ReportState, Self)> {
-        let lines = server.lines.unwrap_or_default();
         let row = |state: ReportState, log: Option<&Log>| {
+            let lines = log.map_or(server.lines, |log| log.lines).unwrap_or_default();
             let since =
                 log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
             let (source, detail) = log.map_or((SourceState::Unspecified, ""), |log| (log.source_state(), &log.detail));
@@ -94,7 +94,7 @@ impl LogRow {
                 last_report: stamp(server.last_report.as_ref()),
                 files: log.map(|log| log.streams),
                 gaps: log.map(|log| log.gaps),
-                open_sessions: server.open_sessions,
+                open_sessions: log.map_or(server.open_sessions, |log| log.open_sessions),
                 events: lines.events,
                 ignored_lines: lines.ignored,
                 unrecognised_lines: lines.unrecognised,

@@ -5,7 +5,7 @@ use seatmeter_proto::v1::GetTrendRequest;
 use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{View, grid, page_width};
-use seatmeter_service::screen::text::{thousands, visible};
+use seatmeter_service::screen::text::{count, thousands, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -56,9 +56,16 @@ pub(crate) async fn trend(channel: &Channel, asked: Trend, view: &View) -> Resul
     }
     let basis = basis.unwrap_or_default();
     if view.is_for_people() && view.columns.is_empty() && view.sort.is_none() {
-        answer!("{}", matrix(&rows, view));
+        let Matrix { table, hidden } = matrix(&rows, view);
+        answer!("{table}");
+        if hidden > 0 {
+            answer!("{} before these: see them with --wide.", count(hidden as u64, "month"));
+        }
         tell_basis(&basis);
         answer!("A month marked - has no report. Users are unique by SKU and month.");
+        if rows.iter().any(|row| !row.complete && row.unique_users.is_some()) {
+            answer!("A month marked * is not complete: `seatmeter usage MONTH` says why.");
+        }
     } else {
         let zone = zone(&basis.time_zone);
         view.print(COLUMNS, &rows, &Envelope { basis: Some(basis.into()) }, &zone)?;
@@ -66,33 +73,49 @@ pub(crate) async fn trend(channel: &Channel, asked: Trend, view: &View) -> Resul
     Ok(true)
 }
 
-/// Returns a table with a row for each SKU and a column of users for each month: as many of the newest months as fit.
-fn matrix(rows: &[SkuRow], view: &View) -> String {
+/// A table with a row for each SKU and a column of users for each month.
+struct Matrix {
+    table: String,
+    /// The number of older months that do not fit.
+    hidden: usize,
+}
+
+/// Makes the table of as many of the newest months as fit.
+fn matrix(rows: &[SkuRow], view: &View) -> Matrix {
     let mut months: Vec<&str> = rows.iter().map(|row| row.month.as_str()).collect();
     months.sort_unstable();
     months.dedup();
     let skus: Vec<&[SkuRow]> = rows.chunk_by(|a, b| a.sku == b.sku).collect();
     let widest = skus.iter().map(|rows| rows[0].sku.chars().count()).max().unwrap_or(0).clamp(3, 28);
-    let cell = rows.iter().filter_map(|row| row.unique_users).max().map_or(5, |users| thousands(users).len().max(5));
+    let most = rows.iter().filter_map(|row| row.unique_users).max();
+    // A heading takes five characters, and a mark of an incomplete month one behind its number.
+    let cell = most.map_or(5, |users| (thousands(users).len() + 1).max(5));
     // Each month takes its cell, two blanks and one character in the column of bars.
     let room = page_width().saturating_sub(widest + 4) / (cell + 3);
     let shown = if view.wide { months.len() } else { months.len().min(room.max(1)) };
-    let months = &months[months.len() - shown..];
+    let hidden = months.len() - shown;
+    let months = &months[hidden..];
     let mut head = vec!["SKU".to_owned()];
     head.extend(months.iter().map(|month| month.get(2..).unwrap_or(month).to_owned()));
     head.push("Trend".into());
     let mut table = Vec::new();
     for rows in skus {
-        let users: Vec<Option<u64>> = months
-            .iter()
-            .map(|month| rows.iter().find(|row| row.month == *month).and_then(|row| row.unique_users))
-            .collect();
+        let of_month = |month: &&str| rows.iter().find(|row| row.month == *month);
+        let found: Vec<Option<&SkuRow>> = months.iter().map(of_month).collect();
         let mut line = vec![visible(&rows[0].sku)];
-        line.extend(users.iter().map(|users| users.map_or_else(|| "-".into(), thousands)));
-        line.push(bars(&users));
+        line.extend(found.iter().map(|row| row.map_or_else(|| "-".into(), users)));
+        line.push(bars(&found.iter().map(|row| row.and_then(|row| row.unique_users)).collect::<Vec<_>>()));
         table.push(line);
     }
-    grid(&head, &table, 1..=shown)
+    Matrix { table: grid(&head, &table, 1..=shown), hidden }
+}
+
+/// Returns the users of a month, marked if the month is not complete.
+fn users(row: &SkuRow) -> String {
+    match row.unique_users {
+        None => "-".into(),
+        Some(users) => format!("{}{}", thousands(users), if row.complete { "" } else { "*" }),
+    }
 }
 
 /// Returns a bar for each month, its height relative to the highest month; a blank if the month's users are unknown.

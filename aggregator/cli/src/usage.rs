@@ -49,7 +49,7 @@ pub(crate) struct SkuRow {
     peak_exact: Option<bool>,
     catalogued: Option<bool>,
     concurrent_model: Option<bool>,
-    complete: bool,
+    pub(crate) complete: bool,
 }
 
 pub(crate) const COLUMNS: &[Column] = &[

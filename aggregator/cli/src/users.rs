@@ -98,17 +98,19 @@ pub(crate) async fn users(channel: &Channel, asked: Users, view: &View) -> Resul
         basis = part.basis.unwrap_or(basis);
         completeness = part.completeness.unwrap_or(completeness);
         rows.extend(part.users.into_iter().map(|user| UserRow::new(user, completeness.complete)));
-        if rows.len() >= limit {
+        if rows.len() >= limit && view.sort.is_none() {
             break;
         }
     }
-    ensure!(rows.len() as u64 >= total.min(limit as u64), "the answer was cut short: ask again");
-    rows.truncate(limit);
+    let expected = if view.sort.is_some() { total } else { total.min(limit as u64) };
+    ensure!(rows.len() as u64 >= expected, "the answer was cut short: ask again");
+    view.limit(COLUMNS, &mut rows, limit)?;
     let zone = zone(&basis.time_zone);
     let envelope = Envelope { total, basis: basis.clone().into(), completeness: CompletenessJson::new(&completeness) };
     view.print(COLUMNS, &rows, &envelope, &zone)?;
     if view.is_for_people() {
         match rows.len() as u64 {
+            1 if total == 1 => answer!("1 person."),
             shown if shown == total => answer!("{} people.", thousands(total)),
             shown => answer!("{} of {} people.", thousands(shown), thousands(total)),
         }

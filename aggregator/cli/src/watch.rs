@@ -1,25 +1,37 @@
-//! Repeats a command in place.
+//! Repeats a command: in place on a terminal, one answer after the other elsewhere.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Result;
 use seatmeter_service::screen::stdout;
 
+use crate::explain::explain;
+
 /// The argument `--watch`, for commands whose answer changes over time.
 #[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Watch {
     /// Repeat every SECONDS seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
     watch: Option<u64>,
 }
 
-/// Runs a command once, or repeatedly with `--watch`. Returns whether all is well.
+fn seconds(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "write the seconds, or put other arguments before --watch".into())
+}
+
+/// Runs a command once, or repeatedly with `--watch`, whatever fails between. Returns whether all is well.
 pub(crate) async fn repeat(watch: Watch, command: impl AsyncFn() -> Result<bool>) -> Result<bool> {
     let Some(seconds) = watch.watch else { return command().await };
     loop {
-        // Moves the cursor home and clears the screen, so that an unchanged answer stands still.
-        stdout::bytes(b"\x1b[H\x1b[2J");
-        command().await?;
+        if std::io::stdout().is_terminal() {
+            // Moves the cursor home and clears the screen, so that an unchanged answer stands still.
+            stdout::bytes(b"\x1b[H\x1b[2J");
+        }
+        if let Err(error) = command().await {
+            eprintln!("error: {}; asking again", explain(&error));
+        }
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }

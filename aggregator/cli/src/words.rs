@@ -10,12 +10,15 @@ checkout         a client takes seats; a checkin returns them
 denial           a checkout that was refused; repeats within five minutes count as one
 session          one checkout with its checkin, or its implicit end
 seat             one unit of a feature; a checkout can take several
-identity         a user name as a log wrote it
+identity         a user name as a log first wrote it; case does not matter
 person           one or more identities that are the same by the rules; a person counts
                  once per month and SKU
+held             a seat is held in every month that a session touches: one that is
+                 returned at midnight on the first counts in the new month, too
 realm            where the same bare user name means the same person; one by default
 device           a host on which seats were held
 log              what a license server writes to one place, over all rotations
 complete         every license server has reported through the end of the month, and
                  nothing is known to be missing; silence is never zero
-peak             the most seats in use at once; <= marks an upper bound";
+peak             the most seats in use at once; where several features or servers add
+                 up, an upper bound, which a note below the table says";

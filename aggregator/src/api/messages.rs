@@ -168,7 +168,7 @@ impl From<ReportState> for v1::ReportState {
 
 impl From<ServerReport> for v1::LicenseServer {
     fn from(server: ServerReport) -> Self {
-        let [events, ignored, unrecognised] = server.lines;
+        let [_, _, unrecognised] = server.lines;
         let mut warnings = Vec::new();
         if server.agents > 1 {
             warnings.push(v1::Warning { kind: v1::WarningKind::SeveralAgents.into(), count: server.agents });
@@ -181,13 +181,17 @@ impl From<ServerReport> for v1::LicenseServer {
             realm: server.realm,
             last_report: moment(server.last_report),
             last_line: moment(server.last_line),
-            lines: Some(v1::LineCounts { events, ignored, unrecognised }),
+            lines: Some(line_counts(server.lines)),
             open_sessions: server.open_sessions,
             logs: server.logs.into_iter().take(MAX_LIST).map(v1::Log::from).collect(),
             warnings,
             state: v1::ReportState::from(server.state).into(),
         }
     }
+}
+
+fn line_counts([events, ignored, unrecognised]: [u64; 3]) -> v1::LineCounts {
+    v1::LineCounts { events, ignored, unrecognised }
 }
 
 impl From<LogReport> for v1::Log {
@@ -201,6 +205,8 @@ impl From<LogReport> for v1::Log {
             since: moment(log.since),
             source_state: log.source.into(),
             detail: log.detail,
+            lines: Some(line_counts(log.lines)),
+            open_sessions: log.open_sessions,
         }
     }
 }

@@ -188,20 +188,15 @@ fn samples(
 
 fn server_report(fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
     let logs = log_reports(fleet, server, now);
-    let mut lines = [0; 3];
-    for stream in fleet.logs_of(server.id).flat_map(|log| fleet.streams_of(log.id)) {
-        for (sum, count) in lines.iter_mut().zip(stream.lines) {
-            *sum += count as u64;
-        }
-    }
+    let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
     ServerReport {
         name: server.name.clone(),
         key: server.key.clone(),
         realm: server.realm.clone(),
         last_report: fleet.agents_of(server.id).map(|agent| agent.last_report).max(),
         last_line: logs.iter().filter_map(|log| log.last_line).max(),
-        lines,
-        open_sessions: fleet.logs_of(server.id).map(|log| fleet.open(log.id).len() as u64).sum(),
+        lines: [lines(0), lines(1), lines(2)],
+        open_sessions: logs.iter().map(|log| log.open_sessions).sum(),
         agents: fleet.agents_of(server.id).count() as u64,
         state: server_state(&logs, fleet, server, now),
         logs,

@@ -43,6 +43,10 @@ pub struct LogReport {
     pub streams: u64,
     /// The number of known gaps.
     pub gaps: u64,
+    /// The numbers of lines that became events, that were ignored, and that were not recognised.
+    pub lines: [u64; 3],
+    /// The number of sessions open at the last line.
+    pub open_sessions: u64,
     /// Whether the log reports, and if not, why not.
     pub state: ReportState,
     /// When the state began, in seconds since 1970 UTC; `None` if that is unknown.
@@ -61,7 +65,19 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
         .map(|log| {
             let last_line = (log.last_line_at > 0).then_some(log.last_line_at);
             let report = report(log.name.clone(), last_line, voices.of_log(&log.name), now);
-            LogReport { streams: fleet.streams_of(log.id).count() as u64, gaps: fleet.gaps_of(log.id), ..report }
+            let mut lines = [0; 3];
+            for stream in fleet.streams_of(log.id) {
+                for (sum, count) in lines.iter_mut().zip(stream.lines) {
+                    *sum += count.max(0) as u64;
+                }
+            }
+            LogReport {
+                streams: fleet.streams_of(log.id).count() as u64,
+                gaps: fleet.gaps_of(log.id),
+                lines,
+                open_sessions: fleet.open(log.id).len() as u64,
+                ..report
+            }
         })
         .collect();
     for (source, _) in voices.sources() {
@@ -174,6 +190,8 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         last_line,
         streams: 0,
         gaps: 0,
+        lines: [0; 3],
+        open_sessions: 0,
         state,
         since,
         source: source.map_or(SourceState::Unspecified, SourceStatus::state),

@@ -9,8 +9,9 @@ use super::name_registry::NameRegistry;
 use super::projection::Projection;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, Fact};
+use crate::store::settings::setting;
 use crate::store::usage::{self, UsageKey};
-use crate::store::{Store, StoreError, in_transaction, received};
+use crate::store::{Failure, Store, StoreError, in_transaction, received};
 
 /// The result of a verification.
 #[derive(Debug, Default)]
@@ -33,6 +34,16 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
     let mut writer = beside.writer()?;
     let mut verification = Verification::default();
     store.read(|archive| {
+        let zone = calendar.zone().iana_name().unwrap_or("UTC");
+        let stored_zone = setting(archive, "time_zone")?;
+        if stored_zone.as_deref().is_some_and(|stored| stored != zone) {
+            let reason = format!(
+                "the figures are of the time zone {}, and the configuration says {zone}: restart the aggregator, which \
+                 rebuilds them, then verify",
+                stored_zone.unwrap_or_default()
+            );
+            return Err(StoreError::new(Failure::Permanent, reason));
+        }
         let registry = NameRegistry::load(archive)?;
         let mut again = Projection::new(calendar.clone(), registry);
         let stored: BTreeMap<i64, received::Log> =

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::engine::Engine;
 use super::sqlite::Sqlite;
-use super::{Failure, Store, StoreError};
+use super::{Failure, Store, StoreError, schema};
 
 /// Returns the path of the embedded database in a state folder.
 pub fn database(folder: &Path) -> PathBuf {
@@ -48,6 +49,7 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
     remove(&fresh)?;
     fs::copy(from, &fresh).map_err(|error| failed("copy", from, &error))?;
     let checked = Sqlite::new(&fresh)?.check().and_then(|()| {
+        schema::must_be_an_aggregators(Sqlite::new(&fresh)?.connect(false)?.as_mut())?;
         // Brings an older schema to this version's, and refuses a newer one.
         Store::open_at(&fresh).map(drop)
     });
@@ -59,10 +61,7 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
         ));
     }
     let current = database(folder);
-    let kept = current.exists().then(|| {
-        let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-        beside(&current, &format!(".before-restore-{now}"))
-    });
+    let kept = current.exists().then(|| unused(&current));
     if let Some(kept) = &kept {
         for suffix in FILES {
             let part = beside(&current, suffix);
@@ -73,6 +72,15 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
     }
     fs::rename(&fresh, &current).map_err(|error| failed("replace", &current, &error))?;
     Ok(kept)
+}
+
+/// Returns the path under which the current database is kept, which no earlier one has.
+fn unused(current: &Path) -> PathBuf {
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let names = std::iter::once(String::new()).chain((2..).map(|number| format!("-{number}")));
+    let mut paths = names.map(|number| beside(current, &format!(".before-restore-{now}{number}")));
+    // The names never end, so there is one that is not used.
+    paths.find(|path| !path.exists()).unwrap_or_else(|| beside(current, ".before-restore"))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -134,6 +142,9 @@ mod tests {
         assert!(backup(folder.path(), &copy).unwrap_err().reason.contains("already"));
         set(folder.path(), "after");
         let kept = restore(folder.path(), &copy).unwrap().unwrap();
+        // Within the same second, too, each database that was there is kept.
+        let again = restore(folder.path(), &copy).unwrap().unwrap();
+        assert_ne!(kept, again);
         assert_eq!(get(folder.path()).as_deref(), Some("before"));
         let again = tempfile::tempdir().unwrap();
         fs::copy(kept, database(again.path())).unwrap();
@@ -152,6 +163,13 @@ mod tests {
         .unwrap();
         assert!(restore(folder.path(), &garbage).unwrap_err().reason.contains("no usable backup"));
         assert!(restore(folder.path(), &folder.path().join("missing")).unwrap_err().reason.contains("missing"));
+        let (empty, foreign) = (folder.path().join("empty"), folder.path().join("foreign.db"));
+        fs::write(&empty, "").unwrap();
+        rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        for wrong in [empty, foreign] {
+            let reason = restore(folder.path(), &wrong).unwrap_err().reason;
+            assert!(reason.contains("no database of an aggregator"), "{reason}");
+        }
         assert_eq!(get(folder.path()).as_deref(), Some("here"));
         assert!(!folder.path().join("aggregator.db.restoring").exists());
     }

@@ -44,7 +44,7 @@ pub enum Failure {
 
 /// A failure of the database.
 #[derive(Debug, thiserror::Error)]
-#[error("the database failed: {reason}")]
+#[error("{}{reason}", if *failure == Failure::Permanent { "" } else { "the database failed: " })]
 pub struct StoreError {
     /// The kind of the failure.
     pub failure: Failure,

@@ -183,6 +183,14 @@ fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Conne
     if found > known { Err(newer(found, known)) } else { Ok(()) }
 }
 
+/// Refuses a database that no aggregator has made: an empty file is a valid database, too.
+pub(super) fn must_be_an_aggregators(connection: &mut dyn Connection) -> Result<(), StoreError> {
+    match version(connection) {
+        Ok(1..) => Ok(()),
+        _ => Err(StoreError::new(Failure::Permanent, "it is no database of an aggregator")),
+    }
+}
+
 fn newer(found: usize, known: usize) -> StoreError {
     let reason = format!(
         "the database was written by a newer version (schema {found}, this version knows {known}): install that version again"

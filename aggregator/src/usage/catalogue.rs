@@ -1,6 +1,9 @@
 //! The catalogue: which features make up which SKU.
 
+use std::borrow::Cow;
+
 use hashbrown::{HashMap, HashSet};
+use seatmeter_count::name::fold_case;
 use serde::Deserialize;
 
 use crate::store::names::Feature;
@@ -67,6 +70,34 @@ pub enum CatalogueError {
         /// The id of the SKU that lists the feature again.
         second: String,
     },
+    /// Two entries name one SKU differently, so that one of the names would never be shown.
+    #[error("SKU {id:?} has two products, {first:?} and {second:?}: name it the same in both entries")]
+    NamedTwice {
+        /// The id of the SKU.
+        id: String,
+        /// The product in the first entry.
+        first: String,
+        /// The product in the later entry.
+        second: String,
+    },
+    /// Two SKUs cannot be told apart when somebody asks for one of them.
+    #[error("SKUs {first:?} and {second:?} differ in case alone: write the id in one way")]
+    Alike {
+        /// The id in the first entry.
+        first: String,
+        /// The id in the later entry.
+        second: String,
+    },
+    /// An entry has no id or no features.
+    #[error("the SKU {id:?} of product {product:?} has no {missing}")]
+    Incomplete {
+        /// The id of the SKU.
+        id: String,
+        /// The product.
+        product: String,
+        /// What is missing.
+        missing: &'static str,
+    },
 }
 
 /// Maps features to SKUs.
@@ -87,6 +118,7 @@ impl Catalogue {
 
     fn add(&mut self, text: &str) -> Result<(), CatalogueError> {
         let file: File = toml::from_str(text)?;
+        check(&file.sku)?;
         let mut mapped: HashMap<(String, String), String> = HashMap::new();
         for entry in file.sku {
             for feature in entry.features {
@@ -118,9 +150,10 @@ impl Catalogue {
 
     /// Returns the SKU of each feature, by the feature's id. A feature that never counts has none. A feature without an
     /// entry is its own SKU: the id is the feature's code, followed by the vendor daemon if an earlier daemon has a
-    /// feature of the same code.
+    /// feature of the same code, or if a SKU of the catalogue has that id.
     pub fn assign(&self, features: &[Feature]) -> HashMap<u32, Sku> {
         let mut first_daemon: HashMap<&str, &str> = HashMap::new();
+        let taken: HashSet<Cow<'_, str>> = self.ids().map(fold_case).collect();
         features
             .iter()
             .filter_map(|feature| {
@@ -132,7 +165,7 @@ impl Catalogue {
                     return Some((feature.id, sku.clone()));
                 }
                 let first = *first_daemon.entry(&feature.name).or_insert(&feature.daemon);
-                let id = if first == feature.daemon {
+                let id = if first == feature.daemon && !taken.contains(&fold_case(&feature.name)) {
                     feature.name.clone()
                 } else {
                     format!("{} ({})", feature.name, feature.daemon)
@@ -141,6 +174,30 @@ impl Catalogue {
             })
             .collect()
     }
+}
+
+/// Checks what the entries of a file say of their SKUs.
+fn check(entries: &[Entry]) -> Result<(), CatalogueError> {
+    let mut known: HashMap<Cow<'_, str>, &Entry> = HashMap::new();
+    for entry in entries {
+        let missing = match entry {
+            Entry { id, .. } if id.trim().is_empty() => Some("id"),
+            Entry { features, .. } if features.is_empty() => Some("features"),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return Err(CatalogueError::Incomplete { id: entry.id.clone(), product: entry.product.clone(), missing });
+        }
+        let first = *known.entry(fold_case(&entry.id)).or_insert(entry);
+        if first.id != entry.id {
+            return Err(CatalogueError::Alike { first: first.id.clone(), second: entry.id.clone() });
+        }
+        if first.product != entry.product {
+            let (id, first, second) = (entry.id.clone(), first.product.clone(), entry.product.clone());
+            return Err(CatalogueError::NamedTwice { id, first, second });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -164,6 +221,32 @@ mod tests {
                     [[sku]]\nid = 'B'\nproduct = 'B'\ndaemon = 'd'\nfeatures = ['g', 'f']\n";
         let refused = Catalogue::with(text).unwrap_err().to_string();
         assert_eq!(refused, "feature \"f\" of daemon \"d\" is in two SKUs, \"A\" and \"B\": leave it in one");
+    }
+
+    #[test]
+    fn entries_that_contradict_each_other_are_refused() {
+        let entry = |id: &str, product: &str, features: &str| {
+            format!("[[sku]]\nid = '{id}'\nproduct = '{product}'\ndaemon = 'd'\nfeatures = [{features}]\n")
+        };
+        for (second, reason) in [
+            (entry("A", "Other", "'g'"), "has two products, \"One\" and \"Other\""),
+            (entry("a", "One", "'g'"), "differ in case alone"),
+            (entry(" ", "One", "'g'"), "has no id"),
+            (entry("B", "Two", ""), "has no features"),
+        ] {
+            let refused = Catalogue::with(&format!("{}{second}", entry("A", "One", "'f'"))).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        // Two entries of one SKU, for two daemons, are fine.
+        assert!(Catalogue::with(&format!("{}{}", entry("A", "One", "'f'"), entry("A", "One", "'g'"))).is_ok());
+    }
+
+    #[test]
+    fn a_feature_that_is_called_like_a_sku_is_another_sku() {
+        let text = "[[sku]]\nid = 'S1'\nproduct = 'P'\ndaemon = 'd'\nfeatures = ['f']\n";
+        let features = [feature("d", "f"), feature("g", "S1"), feature("g", "s1")];
+        let expected = [Some("S1".into()), Some("S1 (g)".into()), Some("s1 (g)".into())];
+        assert_eq!(ids(&Catalogue::with(text).unwrap(), &features), expected);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read {path}: {source}")]
     Read {
         /// The path of the file.
         path: PathBuf,
@@ -43,7 +43,16 @@ pub enum ConfigError {
 
 /// Reads the text of a configuration file.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+    let text = std::fs::metadata(path).and_then(|metadata| {
+        // A device, such as /dev/full, may have no end.
+        if metadata.is_file() { std::fs::read_to_string(path) } else { Err(std::io::Error::other("it is not a file")) }
+    });
+    text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// Returns a path that a configuration file names. A relative one begins in the folder of that file.
+pub fn beside(config: &Path, named: &Path) -> PathBuf {
+    config.parent().map_or_else(|| named.to_owned(), |folder| folder.join(named))
 }
 
 /// Parses the text of a configuration file. Errors name the file as `path`.
@@ -108,7 +117,9 @@ fn hint(message: &str, line: &str) -> Option<String> {
 /// Returns the time zone with this name, or this machine's if there is no name.
 pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     match name {
-        None => Ok(TimeZone::system()),
+        None => TimeZone::try_system().map_err(|error| {
+            format!("this machine's time zone is not known ({error}): correct it or TZ, or set `time_zone`")
+        }),
         Some(name) => TimeZone::get(name).map_err(|_| {
             format!(
                 "time_zone {name:?} is not known: write an IANA name, for example \"Europe/Berlin\" or \"UTC\"; on \

@@ -84,14 +84,16 @@ fn restrict(_folder: &Path) -> io::Result<()> {
 #[cfg(unix)]
 pub async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
+    // The system hangs up when the terminal is closed in which a person started the program.
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hangup)) => {
             tokio::select! {
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             }
         }
-        Err(_) => _ = tokio::signal::ctrl_c().await,
+        _ => _ = tokio::signal::ctrl_c().await,
     }
 }
 

@@ -940,6 +940,12 @@ pub struct Log {
     /// What the agent's system said, where the source state alone does not tell: for people.
     #[prost(string, tag = "8")]
     pub detail: ::prost::alloc::string::String,
+    /// The lines read.
+    #[prost(message, optional, tag = "9")]
+    pub lines: ::core::option::Option<LineCounts>,
+    /// Sessions open at the last line.
+    #[prost(uint64, tag = "10")]
+    pub open_sessions: u64,
 }
 /// Filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -44,6 +44,10 @@ pub struct View {
     /// Show all columns of a table, however wide it becomes, and ids in full
     #[arg(long, global = true)]
     pub wide: bool,
+    /// In CSV, leave texts as they are: without it, a text that a spreadsheet would run begins with ' and control
+    /// characters are replaced
+    #[arg(long, global = true)]
+    pub raw: bool,
 }
 
 /// How a table shows the values of a field.
@@ -108,6 +112,9 @@ pub enum ViewError {
 const WIDEST: usize = 100;
 const NARROWEST: usize = 80;
 
+/// The field in which [`View::limit`] keeps the place of a row.
+const INDEX: &str = "#";
+
 /// The number of characters of an identifier that a table shows.
 const SHORT_ID: usize = 8;
 
@@ -145,6 +152,28 @@ impl View {
         Ok(())
     }
 
+    /// Keeps the first `limit` rows, in the order in which they are shown.
+    pub fn limit<R: Serialize>(&self, columns: &[Column], rows: &mut Vec<R>, limit: usize) -> Result<(), ViewError> {
+        if self.sort.is_some() && rows.len() > limit {
+            let mut keyed = Vec::with_capacity(rows.len());
+            for (index, row) in rows.iter().enumerate() {
+                let mut values = object(row)?;
+                values.insert(INDEX.into(), index.into());
+                keyed.push(values);
+            }
+            self.sort(columns, &mut keyed)?;
+            let shown = keyed.iter().take(limit).filter_map(|row| row.get(INDEX)?.as_u64());
+            let shown: std::collections::HashSet<u64> = shown.collect();
+            let mut index = 0;
+            rows.retain(|_| {
+                index += 1;
+                shown.contains(&(index - 1))
+            });
+        }
+        rows.truncate(limit);
+        Ok(())
+    }
+
     fn sort(&self, columns: &[Column], rows: &mut [Map<String, Value>]) -> Result<(), ViewError> {
         let Some(sort) = &self.sort else { return Ok(()) };
         let (name, descends) = sort.strip_prefix('-').map_or((sort.as_str(), false), |name| (name, true));
@@ -170,7 +199,11 @@ impl View {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(columns.iter().map(|column| column.field))?;
         for row in rows {
-            csv.write_record(columns.iter().map(|column| row.get(column.field).map(plain).unwrap_or_default()))?;
+            csv.write_record(columns.iter().map(|column| {
+                let cell = row.get(column.field).map(plain).unwrap_or_default();
+                let is_text = matches!(column.kind, Kind::Text | Kind::Id | Kind::State);
+                if is_text && !self.raw { defused(&cell) } else { cell }
+            }))?;
         }
         csv.into_inner().map_err(|error| ViewError::Csv(error.into_error().into()))
     }
@@ -334,6 +367,12 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// Makes a text harmless for a spreadsheet, which runs a cell that begins like a formula, and for a terminal.
+fn defused(cell: &str) -> String {
+    let text = visible(cell);
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
+}
+
 fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     match (a.and_then(Value::as_f64), b.and_then(Value::as_f64)) {
         (Some(a), Some(b)) => a.total_cmp(&b),
@@ -366,7 +405,7 @@ mod tests {
     }
 
     fn view() -> View {
-        View { output: Output::Table, columns: Vec::new(), sort: None, wide: false }
+        View { output: Output::Table, columns: Vec::new(), sort: None, wide: false, raw: false }
     }
 
     #[test]
@@ -378,6 +417,19 @@ mod tests {
         assert!(table.contains("1,234") && table.contains("2026-01-01 00:00") && !table.contains("Hidden"), "{table}");
         let wide = View { wide: true, ..view() }.table(COLUMNS, &rows("a"), &TimeZone::UTC).unwrap();
         assert!(wide.contains("0123456789abcdef") && wide.contains("x; y"), "{wide}");
+    }
+
+    #[test]
+    fn a_spreadsheet_runs_nothing() {
+        let csv = |name: &str, raw| {
+            let view = View { columns: vec!["name".into(), "users".into()], raw, ..view() };
+            String::from_utf8(view.csv(COLUMNS, &rows(name)[1..]).unwrap()).unwrap()
+        };
+        for name in ["=cmd()", "+1", "-x", "@sum"] {
+            assert_eq!(csv(name, false), format!("name,users\n'{name},\n"));
+            assert_eq!(csv(name, true), format!("name,users\n{name},\n"));
+        }
+        assert_eq!(csv("a\u{1b}[2Jb", false), "name,users\na\u{fffd}[2Jb,\n");
     }
 
     #[test]
