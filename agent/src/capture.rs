@@ -89,6 +89,11 @@ impl Capture {
         self.wake(|| Wake::Listed);
     }
 
+    /// Whether every stream that was to be read again has been, or is known to be gone.
+    pub fn has_rewound(&self) -> bool {
+        self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Commits what was read and stops all threads.
     pub fn stop(self) {
         self.wake(|| Wake::Stop);

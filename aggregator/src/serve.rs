@@ -27,7 +27,7 @@ use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::ingest::writer::{Command, Writer};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, settings};
 use crate::usage::UsageQuestions;
 
 /// The most connections of agents, and of operators, at a time.
@@ -97,7 +97,8 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
     report_start(&config, &listening);
-    let for_agents = agents_server(writer.commands.clone()).await;
+    let incarnation = store.read(settings::incarnation)?;
+    let for_agents = agents_server(writer.commands.clone(), incarnation).await;
     let for_operators = operators_server(&store, &config).await?;
     let for_agents =
         for_agents.serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
@@ -160,8 +161,8 @@ fn time_zone(config: &Config) -> &str {
 
 /// Builds the services on the agents' port. Each port has its own health service, so that a client that asks about its
 /// service learns whether it has connected to the right port.
-async fn agents_server(commands: mpsc::Sender<Command>) -> Router {
-    let ingest = IngestServiceServer::new(IngestApi::new(commands))
+async fn agents_server(commands: mpsc::Sender<Command>, incarnation: String) -> Router {
+    let ingest = IngestServiceServer::new(IngestApi::new(commands, incarnation))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let (reporter, health) = tonic_health::server::health_reporter();

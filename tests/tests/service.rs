@@ -158,6 +158,61 @@ fn a_restored_backup_catches_up() {
     scenario.assert_truth();
 }
 
+/// An aggregator that comes back from an older backup, or from nothing, gets all that the logs still have, also from
+/// files to which nothing is written any more. What they do not have is a gap.
+#[test]
+fn an_aggregator_that_goes_back_is_filled_again() {
+    let mut cluster = TestCluster::running();
+    let (path, part) = (cluster.path("debug.log"), cluster.path("debug.log.1"));
+    let day = |date: &str, user: &str| {
+        format!(
+            " 8:00:00 (lmgrd) TIMESTAMP {date}\n 8:00:01 (d) OUT: \"f\" {user}@h  \n 9:00:00 (d) IN: \"f\" {user}@h  \n"
+        )
+    };
+    fs::write(&path, day("1/5/2026", "ann")).unwrap();
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+    let january = |users: u32| format!("2026-01,d,f,{users},{users},{users},{users},0\n");
+    let february = "2026-02,d,f,1,1,1,1,0\n";
+    cluster.wait_for_activity("LIC01", &format!("{header}{}", january(1)));
+    let backup = cluster.path("backup.db");
+    assert!(cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]).status.success());
+    // After the backup, the log grows, is rotated, and goes on.
+    fs::write(&path, [day("1/5/2026", "ann"), day("1/20/2026", "bob")].concat()).unwrap();
+    cluster.wait_for_activity("LIC01", &format!("{header}{}", january(2)));
+    fs::rename(&path, &part).unwrap();
+    fs::write(&path, day("2/2/2026", "carl")).unwrap();
+    let all = format!("{header}{}{february}", january(2));
+    cluster.wait_for_activity("LIC01", &all);
+    let restore = |cluster: &mut TestCluster| {
+        cluster.stop_aggregator();
+        let restored = cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+        assert!(restored.status.success(), "{}", text(&restored.stderr));
+        cluster.start_aggregator();
+    };
+    // Nothing is written to the logs meanwhile, and the agent runs on.
+    restore(&mut cluster);
+    cluster.wait_for_activity("LIC01", &all);
+    assert!(agent.has_said("aggregator_restored"), "{}", agent.errors());
+    // From nothing.
+    cluster.stop_aggregator();
+    for file in ["aggregator.db", "aggregator.db-wal", "aggregator.db-shm"] {
+        let _ = fs::remove_file(cluster.path("aggregator").join(file));
+    }
+    cluster.start_aggregator();
+    cluster.wait_for_activity("LIC01", &all);
+    // What is gone is a gap, and the month is not complete.
+    agent.stop();
+    fs::remove_file(&part).unwrap();
+    restore(&mut cluster);
+    agent.start();
+    cluster.wait_for_activity("LIC01", &format!("{header}{}{february}", january(1)));
+    wait_until("the gap is known", || cluster.ask(&["servers"])["rows"][0]["gaps"] == 1);
+    assert_eq!(cluster.ask(&["usage", "2026-01"])["completeness"]["complete"], false);
+    cluster.assert_verified();
+}
+
 /// A database as version 0.1 wrote it, with the batches of an agent of that version.
 #[test]
 fn fault_24_a_database_of_the_first_version_is_understood() {

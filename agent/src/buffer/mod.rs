@@ -16,6 +16,7 @@ mod error;
 mod open;
 mod schema;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -187,9 +188,45 @@ impl Buffer {
     }
 
     /// Marks the first remaining batch of a stream as following a gap: the aggregator lacks the lines before it, and
-    /// the stream cannot be read again.
-    pub fn accept_gap(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+    /// the stream cannot be read again. Returns whether there is such a batch.
+    pub fn accept_gap(&self, fingerprint: &Fingerprint) -> Result<bool, BufferError> {
         self.write(&mut lock(&self.writer), |connection| mark_gap(connection, fingerprint, 0))
+    }
+
+    /// Returns the incarnation of the aggregator's database that has everything that was acknowledged; empty if there is
+    /// none yet.
+    pub fn incarnation(&self) -> Result<String, BufferError> {
+        self.read(|connection| {
+            let found = connection.query_row("SELECT incarnation FROM delivered_to", [], |row| row.get(0)).optional();
+            found.map(Option::unwrap_or_default)
+        })
+    }
+
+    /// Records the incarnation of the aggregator's database that has everything that was acknowledged.
+    pub fn set_incarnation(&self, incarnation: &str) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM delivered_to", [])?;
+            transaction.execute("INSERT INTO delivered_to VALUES (?1)", [incarnation])?;
+            transaction.commit()
+        })
+    }
+
+    /// Returns the position from which on each stream waits for delivery, for those streams that do.
+    pub fn waiting_from(&self) -> Result<HashMap<Fingerprint, u64>, BufferError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT fingerprint, body FROM batch WHERE sequence IN
+                 (SELECT min(sequence) FROM batch WHERE NOT refused GROUP BY fingerprint)",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut found = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let body: Vec<u8> = row.get(1)?;
+                found.insert(row.get(0)?, decode(0, &body)?.start_position);
+            }
+            Ok(found)
+        })
     }
 
     /// Deletes the batches of a stream, except refused ones, and resets its checkpoint. The stream is read again from
@@ -334,8 +371,8 @@ fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {
     Ok(batch)
 }
 
-/// Sets `lost_before` on the first batch of a stream after a sequence.
-fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> rusqlite::Result<()> {
+/// Sets `lost_before` on the first batch of a stream after a sequence. Returns whether there is one.
+fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> rusqlite::Result<bool> {
     let first = connection
         .query_row(
             "SELECT sequence, body FROM batch WHERE fingerprint = ?1 AND sequence > ?2 AND NOT refused
@@ -344,12 +381,12 @@ fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> r
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
         )
         .optional()?;
-    let Some((sequence, body)) = first else { return Ok(()) };
+    let Some((sequence, body)) = first else { return Ok(false) };
     let mut batch = decode(0, &body)?;
     batch.lost_before = true;
     connection
         .execute("UPDATE batch SET body = ?2 WHERE sequence = ?1", params![sequence, batch.encode_to_vec()])
-        .map(drop)
+        .map(|changed| changed > 0)
 }
 
 fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {

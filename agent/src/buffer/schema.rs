@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
          fingerprint BLOB NOT NULL,
@@ -45,6 +45,8 @@ const MIGRATIONS: [&str; 2] = [
          'first_day', json_extract(state, '$.first_day'),
          'head', json_extract(state, '$.head')))
      WHERE json_valid(state);",
+    // Adds the aggregator's database that has all that was acknowledged.
+    "CREATE TABLE delivered_to (incarnation TEXT NOT NULL);",
 ];
 
 /// The newest version of the schema that this program knows.

@@ -11,6 +11,7 @@
 mod backoff;
 mod ended;
 mod flight;
+mod offer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,10 @@ struct Session {
     limits: Limits,
     /// The buffer's epoch when the stream was opened.
     epoch: String,
+    /// The incarnation of the aggregator's database.
+    incarnation: String,
+    /// Whether the aggregator's database has all that was acknowledged.
+    is_delivered: bool,
     flight: Flight,
 }
 
@@ -153,7 +158,10 @@ impl Uplink {
                 }
                 () = self.buffer.appended() => {}
                 () = tokio::time::sleep_until(due), if !session.flight.is_empty() => return Err(Ended::Silent),
-                _ = heartbeat.tick() => self.send_heartbeat(&session).await?,
+                _ = heartbeat.tick() => {
+                    self.note_delivered(&mut session).await?;
+                    self.send_heartbeat(&session).await?;
+                }
                 Ok(()) = changes.changed() => self.send_heartbeat(&session).await?,
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
@@ -170,9 +178,19 @@ impl Uplink {
         send(&requests, Up::Hello(hello)).await?;
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(stream)));
         let answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
-        let mut session = Session { requests, answers, limits: Limits::default(), epoch, flight: Flight::default() };
+        let mut session = Session {
+            requests,
+            answers,
+            limits: Limits::default(),
+            epoch,
+            incarnation: String::new(),
+            is_delivered: false,
+            flight: Flight::default(),
+        };
         let Down::Welcome(welcome) = session.answer().await? else { return Err(Ended::Closed) };
         session.limits = welcome.limits.unwrap_or_default();
+        session.incarnation.clone_from(&welcome.incarnation);
+        self.offer(&mut session).await?;
         self.report_up(&welcome);
         Ok(session)
     }

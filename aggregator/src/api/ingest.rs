@@ -10,10 +10,10 @@ use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_server::IngestService;
 use seatmeter_proto::v1::{
-    Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, RefusalReason,
-    Welcome,
+    Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, Marks, Offer,
+    RefusalReason, Welcome,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -26,6 +26,9 @@ use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
 /// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
 
+/// The most streams in an Offer.
+const MAX_OFFER: usize = 1000;
+
 /// The longest text of a Hello, in bytes.
 const MAX_TEXT: usize = 255;
 
@@ -35,12 +38,14 @@ const MAX_ANSWERS: usize = 256;
 /// Serves the streams of agents.
 pub struct IngestApi {
     commands: mpsc::Sender<Command>,
+    incarnation: String,
 }
 
 impl IngestApi {
-    /// Creates the service. It passes the messages of agents to a writer as commands.
-    pub fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    /// Creates the service. It passes the messages of agents to a writer as commands. `incarnation` is that of the
+    /// database.
+    pub fn new(commands: mpsc::Sender<Command>, incarnation: String) -> Self {
+        Self { commands, incarnation }
     }
 }
 
@@ -55,9 +60,9 @@ impl IngestService for IngestApi {
         let mut requests = request.into_inner();
         let (answers, answered) = mpsc::channel(MAX_ANSWERS);
         let (control, controlled) = mpsc::channel(2);
-        let commands = self.commands.clone();
+        let (commands, incarnation) = (self.commands.clone(), self.incarnation.clone());
         tokio::spawn(async move {
-            let mut conversation = Conversation { commands, answers, control: control.clone() };
+            let mut conversation = Conversation { commands, incarnation, answers, control: control.clone() };
             if let Err(status) = conversation.run(&mut requests).await {
                 // The agent may have disconnected already.
                 let _ = control.send(Err(status)).await;
@@ -70,6 +75,7 @@ impl IngestService for IngestApi {
 
 struct Conversation {
     commands: mpsc::Sender<Command>,
+    incarnation: String,
     answers: Answers,
     control: Control,
 }
@@ -93,6 +99,7 @@ impl Conversation {
                     let ahead = clock_ahead(heartbeat.clock.as_ref().map(|clock| clock.seconds));
                     self.enqueue(Command::Heartbeat(hello.clone(), Box::new(heartbeat), ahead)).await?;
                 }
+                Some(Up::Offer(offer)) => self.answer_offer(offer, &hello).await?,
                 Some(Up::Hello(_)) => {
                     return Err(ApiError::Protocol("only the first message of a stream may be a Hello").into());
                 }
@@ -117,8 +124,21 @@ impl Conversation {
             aggregator_version: env!("CARGO_PKG_VERSION").into(),
             clock: Some(seatmeter_proto::timestamp(Timestamp::now().as_second())),
             limits: Some(batch::limits(MAX_IN_FLIGHT)),
+            incarnation: self.incarnation.clone(),
         };
         let response = IngestResponse { message: Some(Down::Welcome(welcome)) };
+        self.control.send(Ok(response)).await.map_err(|_| gone())
+    }
+
+    async fn answer_offer(&self, offer: Offer, hello: &Arc<Hello>) -> Result<(), Status> {
+        if offer.fingerprints.len() > MAX_OFFER || offer.fingerprints.iter().any(|name| name.len() != 32) {
+            return Err(ApiError::Protocol("an Offer has at most 1000 fingerprints, of 32 bytes each").into());
+        }
+        let (answer, marks) = oneshot::channel();
+        self.enqueue(Command::Marks(hello.clone(), offer.fingerprints, answer)).await?;
+        // Without an answer, the database failed: the agent offers its streams again.
+        let positions = marks.await.map_err(|_| Status::from(ApiError::Stopping))?;
+        let response = IngestResponse { message: Some(Down::Marks(Marks { positions })) };
         self.control.send(Ok(response)).await.map_err(|_| gone())
     }
 

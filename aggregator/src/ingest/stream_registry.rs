@@ -89,6 +89,13 @@ impl StreamRegistry {
         Ok(self.next_server)
     }
 
+    /// Returns the marks of an agent's streams; 0 for those that are not known.
+    pub(super) fn marks(&self, hello: &Hello, fingerprints: &[Vec<u8>]) -> Vec<u64> {
+        let server = self.servers.get(fold_case(&hello.license_server).as_ref()).map(|server| server.id);
+        let mark = |fingerprint: &Vec<u8>| self.streams.get(&(server?, fingerprint.clone())).map(|stream| stream.mark);
+        fingerprints.iter().map(|fingerprint| mark(fingerprint).unwrap_or(0)).collect()
+    }
+
     fn log(&mut self, connection: &mut dyn Connection, server_id: i64, name: &str) -> Result<i64, StoreError> {
         if let Some(id) = self.log_ids.get(&(server_id, name.to_owned())) {
             return Ok(*id);

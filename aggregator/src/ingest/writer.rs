@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use seatmeter_count::Calendar;
 use seatmeter_proto::v1::{Heartbeat, Hello};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::log_projection::LogProjection;
@@ -26,7 +26,7 @@ use crate::codes;
 use crate::store::engine::Connection;
 use crate::store::log_state::LogState;
 use crate::store::received::{self, Log};
-use crate::store::settings::{set_setting, setting};
+use crate::store::settings::{self, set_setting, setting};
 use crate::store::{Failure, Store, StoreError, facts, in_transaction, usage};
 
 /// How long no command must come before facts are written.
@@ -53,6 +53,8 @@ pub enum Command {
     Heartbeat(Arc<Hello>, Box<Heartbeat>, i64),
     /// Archive a batch and answer it.
     Batch(Box<Delivery>),
+    /// Answer with the marks of these streams of an agent.
+    Marks(Arc<Hello>, Vec<Vec<u8>>, oneshot::Sender<Vec<u64>>),
     /// Stop. Streams of agents that are still open do not keep the writer alive.
     Stop,
 }
@@ -73,6 +75,7 @@ impl Writer {
     pub fn open(store: Store, calendar: Calendar) -> Result<Self, StoreError> {
         let mut connection = store.writer()?;
         let zone = calendar.zone().iana_name().unwrap_or("UTC").to_owned();
+        settings::incarnation(connection.as_mut())?;
         let stored = setting(connection.as_mut(), "time_zone")?;
         if stored.as_deref() != Some(zone.as_str()) {
             in_transaction(connection.as_mut(), |connection| {
@@ -182,13 +185,19 @@ impl Writer {
                 return Err(error);
             }
         };
-        let deliveries = group.iter().filter_map(|command| match command {
-            Command::Batch(delivery) => Some(&**delivery),
-            _ => None,
-        });
-        let placed: Vec<(&Delivery, Placed)> = deliveries.zip(placed).collect();
-        let new = answer_all(placed);
-        for (delivery, part) in new {
+        let mut deliveries = Vec::new();
+        for command in group {
+            match command {
+                Command::Batch(delivery) => deliveries.push(delivery),
+                Command::Marks(hello, fingerprints, answer) => {
+                    // The agent may have disconnected.
+                    let _ = answer.send(self.streams.marks(&hello, &fingerprints));
+                }
+                _ => {}
+            }
+        }
+        let placed: Vec<(&Delivery, Placed)> = deliveries.iter().map(|delivery| &**delivery).zip(placed).collect();
+        for (delivery, part) in answer_all(placed) {
             self.project_new(delivery, part);
             if self.projection.pending.facts() > MANY_FACTS {
                 self.flush()?;
@@ -214,7 +223,7 @@ impl Writer {
                         received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
                     }
                     Command::Batch(delivery) => placed.push(streams.place(connection, delivery, now)?),
-                    Command::Stop => {}
+                    Command::Marks(..) | Command::Stop => {}
                 }
             }
             Ok(placed)

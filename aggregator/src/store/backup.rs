@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::engine::Engine;
 use super::sqlite::Sqlite;
-use super::{Failure, Store, StoreError, schema};
+use super::{Failure, Store, StoreError, schema, settings};
 
 /// Returns the path of the embedded database in a state folder.
 pub fn database(folder: &Path) -> PathBuf {
@@ -51,7 +51,8 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
     let checked = Sqlite::new(&fresh)?.check().and_then(|()| {
         schema::must_be_an_aggregators(Sqlite::new(&fresh)?.connect(false)?.as_mut())?;
         // Brings an older schema to this version's, and refuses a newer one.
-        Store::open_at(&fresh).map(drop)
+        let restored = Store::open_at(&fresh)?;
+        settings::renew_incarnation(restored.writer()?.as_mut()).map(drop)
     });
     if let Err(error) = checked {
         remove(&fresh)?;

@@ -23,3 +23,20 @@ pub fn setting(connection: &mut dyn Connection, name: &str) -> Result<Option<Str
 pub fn set_setting(connection: &mut dyn Connection, name: &str, value: &str) -> Result<(), StoreError> {
     connection.execute(UPSERT_SETTING, &[name.into(), value.into()]).map(drop)
 }
+
+/// Returns the database's incarnation. Makes one if the database has none yet.
+pub fn incarnation(connection: &mut dyn Connection) -> Result<String, StoreError> {
+    match setting(connection, INCARNATION)? {
+        Some(incarnation) => Ok(incarnation),
+        None => renew_incarnation(connection),
+    }
+}
+
+/// Makes a new incarnation, by which agents notice that the database is not the one that they have delivered to.
+pub fn renew_incarnation(connection: &mut dyn Connection) -> Result<String, StoreError> {
+    let incarnation = uuid::Uuid::new_v4().to_string();
+    set_setting(connection, INCARNATION, &incarnation)?;
+    Ok(incarnation)
+}
+
+const INCARNATION: &str = "incarnation";

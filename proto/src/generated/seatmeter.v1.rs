@@ -86,7 +86,7 @@ impl ErrorReason {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IngestRequest {
     /// The first message of a stream is a Hello; no later one is.
-    #[prost(oneof = "ingest_request::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "ingest_request::Message", tags = "1, 2, 3, 4")]
     pub message: ::core::option::Option<ingest_request::Message>,
 }
 /// Nested message and enum types in `IngestRequest`.
@@ -103,13 +103,16 @@ pub mod ingest_request {
         /// The state of the agent.
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
+        /// The streams that the agent knows, for an aggregator whose database is another one than before.
+        #[prost(message, tag = "4")]
+        Offer(super::Offer),
     }
 }
 /// A message of the aggregator.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IngestResponse {
     /// One of them is set.
-    #[prost(oneof = "ingest_response::Message", tags = "1, 2")]
+    #[prost(oneof = "ingest_response::Message", tags = "1, 2, 3")]
     pub message: ::core::option::Option<ingest_response::Message>,
 }
 /// Nested message and enum types in `IngestResponse`.
@@ -123,6 +126,9 @@ pub mod ingest_response {
         /// The outcome of one or several batches.
         #[prost(message, tag = "2")]
         Acknowledgement(super::Acknowledgement),
+        /// The answer to an Offer.
+        #[prost(message, tag = "3")]
+        Marks(super::Marks),
     }
 }
 /// The agent, and the license server it speaks for. Each text has at most 255 bytes.
@@ -162,6 +168,25 @@ pub struct Welcome {
     /// What the aggregator takes. An agent splits a batch that exceeds a limit; it never drops one.
     #[prost(message, optional, tag = "4")]
     pub limits: ::core::option::Option<Limits>,
+    /// A UUID made with each database, and at each restore. An agent that meets another one than at its last delivery offers
+    /// its streams, and sends again what the aggregator lacks.
+    #[prost(string, tag = "5")]
+    pub incarnation: ::prost::alloc::string::String,
+}
+/// Streams that an agent can perhaps read again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Offer {
+    /// The fingerprint of each stream; at most 1000.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub fingerprints: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// The marks of the streams of an Offer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Marks {
+    /// For each fingerprint of the Offer, in its order: everything before this position is durable; 0 if the stream is not
+    /// known.
+    #[prost(uint64, repeated, tag = "1")]
+    pub positions: ::prost::alloc::vec::Vec<u64>,
 }
 /// The limits of an aggregator. 0 means that the agent's own limit holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

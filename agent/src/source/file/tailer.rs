@@ -261,26 +261,31 @@ impl LogTailer {
     }
 
     /// Reports that a stream's bytes from its checkpoint to `known_size` are lost.
-    fn report_gap(&self, mut checkpoint: Checkpoint, known_size: u64) -> Result<(), StreamError> {
+    fn report_gap(&self, checkpoint: Checkpoint, known_size: u64) -> Result<(), StreamError> {
         tracing::error!(
             code = codes::LOG_TRUNCATED,
             log = %self.source.name,
             lost_bytes = known_size - checkpoint.position,
             "the log was truncated before these bytes could be read; copy it before truncating it, or rename it"
         );
+        self.append_gap(checkpoint, known_size)
+    }
+
+    /// Appends an empty batch at `end`, which says that the bytes before it cannot be read any more.
+    fn append_gap(&self, mut checkpoint: Checkpoint, end: u64) -> Result<(), StreamError> {
         let batch = Batch {
             stream: Some(Stream {
                 fingerprint: checkpoint.fingerprint.to_vec(),
                 log: self.source.name.clone(),
                 begins_at: checkpoint.begins_at,
             }),
-            start_position: known_size,
-            end_position: known_size,
+            start_position: end,
+            end_position: end,
             lost_before: true,
             last_line_at: checkpoint.file().parser_state.last_line().utc,
             ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
         };
-        checkpoint.position = known_size;
+        checkpoint.position = end;
         // What stands before this position is not known.
         checkpoint.file_mut().window = Vec::new();
         Ok(self.buffer.append(&batch, &checkpoint)?)
@@ -326,45 +331,49 @@ impl LogTailer {
     /// Rewinds the streams of which the aggregator lacks a part, so that they are read again from the beginning.
     /// Accepts the gap of a stream that is no longer on disk. Returns whether there were any such streams.
     fn rewind(&mut self) -> Result<bool, StreamError> {
-        let mine: Vec<Fingerprint> = {
-            let mut rewinds = lock(&self.rewinds);
-            let (mut mine, mut others) = (Vec::new(), Vec::new());
-            for fingerprint in rewinds.drain(..) {
-                match self.buffer.checkpoint(&fingerprint)? {
-                    Some(checkpoint) if checkpoint.log != self.source.name => others.push(fingerprint),
-                    _ => mine.push(fingerprint),
-                }
-            }
-            *rewinds = others;
-            mine
-        };
-        for fingerprint in &mine {
-            (self.open, self.before) = (None, None);
-            if self.is_on_disk(fingerprint)? {
-                self.buffer.rewind(fingerprint)?;
-            } else {
-                self.buffer.accept_gap(fingerprint)?;
+        let mut mine = Vec::new();
+        for fingerprint in lock(&self.rewinds).iter() {
+            match self.buffer.checkpoint(fingerprint)? {
+                Some(checkpoint) if checkpoint.log != self.source.name => {}
+                checkpoint => mine.push((*fingerprint, checkpoint)),
             }
         }
-        Ok(!mine.is_empty())
+        if mine.is_empty() {
+            return Ok(false);
+        }
+        let Some(on_disk) = self.streams_on_disk()? else { return Ok(false) };
+        (self.open, self.before) = (None, None);
+        for (fingerprint, checkpoint) in mine {
+            if on_disk.contains(&fingerprint) {
+                self.buffer.rewind(&fingerprint)?;
+            } else if !self.buffer.accept_gap(&fingerprint)?
+                && let Some(checkpoint) = checkpoint
+            {
+                let end = checkpoint.position;
+                self.append_gap(checkpoint, end)?;
+            }
+            // Only now is the request fulfilled, even if the process ends here.
+            lock(&self.rewinds).retain(|wanted| *wanted != fingerprint);
+        }
+        Ok(true)
     }
 
-    fn is_on_disk(&self, fingerprint: &Fingerprint) -> Result<bool, StreamError> {
+    /// Returns the streams that can be read; `None` while a folder cannot be listed, since nothing in it is known to be
+    /// gone.
+    fn streams_on_disk(&self) -> Result<Option<HashSet<Fingerprint>>, StreamError> {
         let found = candidates(&self.source)?;
-        if let Some(unlisted) = found.problem {
-            return Err(unlisted.into());
+        if found.problem.is_some() {
+            return Ok(None);
         }
+        let mut streams = HashSet::new();
         for candidate in found.files {
-            if self.buffer.known_file(&candidate.mark)?.as_ref() == Some(fingerprint) {
-                return Ok(true);
-            }
-            if let Ok(Ok(part)) = self.identify(&candidate, None, &[])
-                && part.fingerprint == *fingerprint
-            {
-                return Ok(true);
+            if let Some(known) = self.buffer.known_file(&candidate.mark)? {
+                streams.insert(known);
+            } else if let Ok(Ok(part)) = self.identify(&candidate, None, &[]) {
+                streams.insert(part.fingerprint);
             }
         }
-        Ok(false)
+        Ok(Some(streams))
     }
 
     fn note_progress(&mut self) {

@@ -1,0 +1,87 @@
+//! Finds out what an aggregator lacks whose database is another one than before: it was restored from a backup, or begun
+//! anew. What it lacks is read again from the logs.
+
+use seatmeter_proto::v1::Offer;
+use seatmeter_proto::v1::ingest_request::Message as Up;
+use seatmeter_proto::v1::ingest_response::Message as Down;
+
+use super::{ANSWER_TIMEOUT, Ended, Session, Uplink, blocking, send};
+use crate::checkpoint::Fingerprint;
+use crate::codes;
+
+/// The most streams in an Offer.
+const MAX_OFFER: usize = 1000;
+
+impl Uplink {
+    /// Offers all streams to an aggregator with another database, and requests that those which it lacks a part of be
+    /// read again.
+    pub(super) async fn offer(&self, session: &mut Session) -> Result<(), Ended> {
+        let buffer = self.buffer.clone();
+        let known = blocking(move || buffer.incarnation()).await?;
+        if session.incarnation.is_empty() || session.incarnation == known {
+            session.is_delivered = true;
+            return Ok(());
+        }
+        let sent = self.acknowledged_streams().await?;
+        let mut lacking = 0u64;
+        for offered in sent.chunks(MAX_OFFER) {
+            let marks = session.marks_of(offered).await?;
+            for ((fingerprint, through), mark) in offered.iter().zip(marks) {
+                if mark < *through {
+                    lacking += 1;
+                    self.capture.rewind(*fingerprint);
+                }
+            }
+        }
+        if lacking > 0 {
+            tracing::warn!(
+                code = codes::AGGREGATOR_RESTORED,
+                streams = lacking,
+                "the aggregator lacks what it had acknowledged: it is read again from the logs, where it is still there"
+            );
+        }
+        self.note_delivered(session).await
+    }
+
+    /// Returns the streams of the configured logs, each with the position through which it was acknowledged.
+    async fn acknowledged_streams(&self) -> Result<Vec<(Fingerprint, u64)>, Ended> {
+        let (buffer, capture) = (self.buffer.clone(), self.capture.clone());
+        blocking(move || {
+            let waiting = buffer.waiting_from()?;
+            let streams = buffer.streams()?.into_iter();
+            let streams = streams.filter(|stream| capture.logs.iter().any(|(log, _)| *log == stream.log));
+            Ok(streams
+                .map(|stream| {
+                    let through = waiting.get(&stream.fingerprint).copied().unwrap_or(stream.position);
+                    (stream.fingerprint, through)
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Once nothing has to be read again, records that the aggregator's database has all that was acknowledged. Until
+    /// then, a new connection offers all streams again.
+    pub(super) async fn note_delivered(&self, session: &mut Session) -> Result<(), Ended> {
+        if session.is_delivered || !self.capture.has_rewound() {
+            return Ok(());
+        }
+        let (buffer, incarnation) = (self.buffer.clone(), session.incarnation.clone());
+        blocking(move || buffer.set_incarnation(&incarnation)).await?;
+        session.is_delivered = true;
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Asks for the marks of streams.
+    async fn marks_of(&mut self, streams: &[(Fingerprint, u64)]) -> Result<Vec<u64>, Ended> {
+        let fingerprints = streams.iter().map(|(fingerprint, _)| fingerprint.to_vec()).collect();
+        send(&self.requests, Up::Offer(Offer { fingerprints })).await?;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.answer()).await.map_err(|_| Ended::Silent)??;
+        match answer {
+            Down::Marks(marks) if marks.positions.len() == streams.len() => Ok(marks.positions),
+            _ => Err(Ended::Closed),
+        }
+    }
+}
