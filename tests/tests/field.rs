@@ -173,3 +173,21 @@ fn logs_beside_each_other_are_logs_of_their_own() {
     assert!(!said.contains("27010"), "{said}");
     cluster.assert_verified();
 }
+
+/// A truncation without append leaves NULs: they are skipped and counted, and the line after them is whole.
+#[test]
+fn nuls_of_a_truncation_cost_no_line() {
+    let cluster = TestCluster::running();
+    let path = cluster.path("debug.log");
+    let begin = b" 8:00:00 (lmgrd) TIMESTAMP 1/5/2026\n 8:00:01 (d) OUT: \"f\" ada@pc1  \n";
+    let end = b" 9:00:00 (d) OUT: \"f\" bob@pc2  \n";
+    fs::write(&path, [&begin[..], &vec![0; 3 << 20], end].concat()).unwrap();
+    let expected = format!("{HEADER}2026-01,d,f,2,2,2,0,0\n");
+    assert_eq!(scanned(std::slice::from_ref(&path)), expected);
+    let said = scan(&[path.to_str().unwrap()]);
+    assert!(said.status.success() && text(&said.stderr).contains("3,145,728 NUL bytes"), "{}", text(&said.stderr));
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    cluster.wait_for_activity("LIC01", &expected);
+    cluster.assert_verified();
+}

@@ -50,6 +50,8 @@ struct Lines {
     events: u64,
     ignored: u64,
     unrecognised: u64,
+    /// NUL bytes before lines, which were skipped.
+    nul_bytes: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -57,7 +59,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lines = found.lines;
     let envelope = Envelope {
         complete: found.is_complete(),
-        lines: Lines { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised },
+        lines: Lines {
+            events: lines.events,
+            ignored: lines.ignored,
+            unrecognised: lines.unrecognised,
+            nul_bytes: found.nuls,
+        },
         not_counted: not_counted(&found),
         counted_in_part: found.cut.iter().map(ToString::to_string).collect(),
         alike: found.alike.iter().map(alike).collect(),
@@ -107,6 +114,9 @@ fn report(found: &Scan) {
     let more = lines.unrecognised.saturating_sub(found.samples.len() as u64);
     if more > 0 {
         eprintln!("  and {} more", thousands(more));
+    }
+    if found.nuls > 0 {
+        eprintln!("{} skipped, as a truncation or a crash leaves them", count(found.nuls, "NUL byte"));
     }
     for path in &found.empty {
         eprintln!("{} is empty: nothing to count", path.display());

@@ -46,6 +46,8 @@ pub struct Scan {
     pub cut: Vec<ContentError>,
     /// The first unrecognised lines, at most 10.
     pub samples: Vec<Sample>,
+    /// NULs before lines, which were skipped.
+    pub nuls: u64,
     /// Files that begin as other files do. Copies are not counted.
     pub alike: Vec<Alike>,
 }
@@ -82,6 +84,7 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
         cut: Vec::new(),
         samples: Vec::new(),
         alike: Vec::new(),
+        nuls: 0,
     };
     let mut dated = Vec::new();
     for path in paths {
@@ -103,13 +106,14 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     for (identity, format, path) in dated {
         match Content::open(path) {
             Ok((content, _)) => {
-                let lines = Lines::new(Watched { content, progress: &progress }, 0);
+                let mut lines = Lines::new(Watched { content, progress: &progress }, 0);
                 // Months follow the log's own clock, so its local time is read as if it were UTC.
                 let timeline = Timeline::starting(TimeZone::UTC, identity.first_day);
                 let number = sequences::continue_with(&mut sequences, path, identity.begins, timeline);
                 counts.of_sequence(number);
                 let interpreter = &mut sequences[number].interpreter;
-                scan.cut.extend(read(lines, (path, format), interpreter, &mut counts, &mut scan.samples).err());
+                scan.cut.extend(read(&mut lines, (path, format), interpreter, &mut counts, &mut scan.samples).err());
+                scan.nuls += lines.nuls();
             }
             Err(error) => scan.unreadable.push(error),
         }
@@ -158,7 +162,7 @@ fn without_uses(head: &Head) -> Option<Identity> {
 
 /// Counts lines to their end, or up to where they cannot be read.
 fn read(
-    mut lines: Lines<Watched<'_>>,
+    lines: &mut Lines<Watched<'_>>,
     (path, format): (&Path, Format),
     interpreter: &mut LineInterpreter,
     counts: &mut ScanCounts,

@@ -37,12 +37,7 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
     while !reader.is_done() {
         match lines.next_line().map_err(failed)? {
             Some(Line::Whole(line)) => reader.follow(line),
-            // A truncation without append leaves NULs in front of the next line.
-            Some(Line::Overlong) => {
-                if !lines.overlong_was_nul() {
-                    reader.passed += MAX_LINE;
-                }
-            }
+            Some(Line::Overlong) => reader.passed += MAX_LINE,
             None => {
                 if let (true, Some(Line::Whole(line))) = (is_final, lines.last_line()) {
                     reader.follow(line);

@@ -1,4 +1,7 @@
 //! Splits bytes into lines, in one reused buffer.
+//!
+//! NULs before a line are no part of it: they are left where a log was truncated that is not written in append mode, or
+//! where a machine crashed.
 
 use std::io::{self, Read};
 
@@ -30,14 +33,14 @@ pub struct Lines<R> {
     position: u64,
     /// Whether the current line is too long; its bytes so far are discarded.
     overlong: bool,
-    /// Whether the current line, if too long, contains only NULs so far.
-    is_nul: bool,
+    /// The NULs that were skipped.
+    nuls: u64,
 }
 
 impl<R: Read> Lines<R> {
     /// Starts at the reader's current position. `position` is that position in the stream, where a line begins.
     pub fn new(reader: R, position: u64) -> Self {
-        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false, is_nul: false }
+        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false, nuls: 0 }
     }
 
     /// Returns the position of the next line, in bytes from the beginning of the stream.
@@ -64,10 +67,9 @@ impl<R: Read> Lines<R> {
         self.position += bytes as u64;
     }
 
-    /// Whether the last overlong line contains only NULs, as after the truncation of a log that is not written in
-    /// append mode.
-    pub fn overlong_was_nul(&self) -> bool {
-        self.is_nul
+    /// Returns the number of NULs that were skipped.
+    pub fn nuls(&self) -> u64 {
+        self.nuls
     }
 
     /// Returns the reader.
@@ -78,6 +80,7 @@ impl<R: Read> Lines<R> {
     /// Returns the next line that ends with a line feed; `None` if the reader has no more bytes. The bytes after the
     /// last line feed are kept for a later call.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+        self.skip_nuls();
         let mut searched = self.start;
         loop {
             if let Some(length) = memchr(b'\n', &self.buffer[searched..self.end]) {
@@ -89,17 +92,29 @@ impl<R: Read> Lines<R> {
             }
             searched = self.end;
             if self.end - self.start > MAX_LINE {
-                let is_nul = self.buffer[self.start..self.end].iter().all(|byte| *byte == 0);
-                self.is_nul = is_nul && (self.is_nul || !self.overlong);
                 self.position += (self.end - self.start) as u64;
                 self.start = self.end;
                 self.overlong = true;
             }
-            let before = self.start;
+            let (before, was_empty) = (self.start, self.start == self.end);
             if self.fill()? == 0 {
                 return Ok(None);
             }
             searched -= before - self.start;
+            if was_empty {
+                self.skip_nuls();
+                searched = self.start;
+            }
+        }
+    }
+
+    /// Skips NULs at the beginning of a line.
+    #[inline(always)]
+    fn skip_nuls(&mut self) {
+        if self.buffer.get(self.start) == Some(&0) && !self.overlong {
+            let count = self.buffer[self.start..self.end].iter().take_while(|byte| **byte == 0).count();
+            self.pass(count);
+            self.nuls += count as u64;
         }
     }
 
@@ -174,6 +189,18 @@ mod tests {
             prop_assert_eq!(lines.position(), 7 + bytes.len() as u64);
             prop_assert_eq!(found, bytes);
         }
+    }
+
+    #[test]
+    fn nuls_before_a_line_are_no_part_of_it() {
+        let text = [b"first\n".to_vec(), vec![0; 3 * MAX_LINE], b"second\n\0\0\nth\0rd\n\0".to_vec()].concat();
+        let mut lines = Lines::new(text.as_slice(), 0);
+        for expected in [&b"first"[..], b"second", b"", b"th\0rd"] {
+            assert_eq!(lines.next_line().unwrap(), Some(Line::Whole(expected)));
+        }
+        assert_eq!(lines.next_line().unwrap(), None);
+        assert_eq!((lines.position(), lines.nuls()), (text.len() as u64, 3 * MAX_LINE as u64 + 3));
+        assert_eq!(lines.last_line(), None);
     }
 
     #[test]
