@@ -21,7 +21,7 @@ pub(super) enum Glued<'a> {
 }
 
 /// Looks for an event behind the beginning of a message: a verb before a quote.
-#[inline(always)]
+#[cold]
 pub(super) fn split(message: &[u8]) -> Glued<'_> {
     for quote in memchr_iter(b'"', message) {
         // Nearly every quote is that of the message's own feature, or ends it.

@@ -9,19 +9,36 @@ use super::is_manager;
 use super::stamp::{civil, number, time};
 use crate::format::{Anchor, Message, Use};
 
-/// Parses a message. Blanks before it change nothing, but indented prose has no verbs.
-pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Message<'a> {
-    match message {
-        [b' ' | b'\t', ..] => known(daemon, message.trim_ascii_start()).unwrap_or(Message::Ignored),
-        _ => known(daemon, message).unwrap_or_else(|| other(message)),
-    }
+/// A parsed message.
+pub(super) struct Parsed<'a> {
+    pub(super) message: Message<'a>,
+    /// Whether a quote follows that is not the feature's, so that another event can follow.
+    pub(super) has_quotes: bool,
 }
 
-/// Parses a message whose beginning is known; returns `None` for any other.
+/// Parses a message. Blanks before it change nothing, but indented prose has no verbs.
 #[inline(always)]
-fn known<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
-    let (kind, rest) = match message {
-        [b'(', b'@', ..] => return Some(statistics(message)),
+pub(super) fn parse<'a>(daemon: &[u8], message: &'a [u8]) -> Parsed<'a> {
+    let (is_indented, text) = match message {
+        [b' ' | b'\t', ..] => (true, message.trim_ascii_start()),
+        _ => (false, message),
+    };
+    let Some((kind, rest)) = verb(text) else {
+        let has_quotes = memchr(b'"', text).is_some();
+        let message = without_verb(daemon, text);
+        let message = message.unwrap_or_else(|| if is_indented { Message::Ignored } else { other(text) });
+        return Parsed { message, has_quotes };
+    };
+    event(kind, daemon, rest).unwrap_or_else(|reason| Parsed {
+        message: Message::Unrecognised(reason),
+        has_quotes: memchr(b'"', rest).is_some(),
+    })
+}
+
+/// Splits a message into the kind of its event and what follows its verb; `None` if it has no verb of an event.
+#[inline(always)]
+fn verb(message: &[u8]) -> Option<(Kind, &[u8])> {
+    Some(match message {
         [b'O', b'U', b'T', b':', rest @ ..] => (Kind::Checkout, rest),
         [b'I', b'N', b':', rest @ ..] => (Kind::Checkin, rest),
         [b'D', b'E', b'N', b'I', b'E', b'D', b':', rest @ ..] => (Kind::Denial, rest),
@@ -32,16 +49,20 @@ fn known<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
         [b'U', b'N', b'S', b'U', b'P', b'P', b'O', b'R', b'T', b'E', b'D', b':', rest @ ..] => {
             (Kind::Unsupported, rest)
         }
+        _ => return None,
+    })
+}
+
+/// Parses a message that reports no use; returns `None` if its beginning is not known.
+fn without_verb<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
+    match message {
+        [b'(', b'@', ..] => Some(statistics(message)),
         [b'T', b'I', b'M', b'E', b'S', b'T', b'A', b'M', b'P', b' ' | b'\t', date @ ..] => {
             let anchor = first_word(date).and_then(us_date).map(|day| Message::Anchor(Anchor::Day(day)));
-            return Some(anchor.unwrap_or(Message::Unrecognised("a TIMESTAMP without a date")));
+            Some(anchor.unwrap_or(Message::Unrecognised("a TIMESTAMP without a date")))
         }
-        _ => return lifecycle(daemon, message),
-    };
-    Some(match event(kind, daemon, rest) {
-        Ok(usage) => Message::Use(usage),
-        Err(reason) => Message::Unrecognised(reason),
-    })
+        _ => lifecycle(daemon, message),
+    }
 }
 
 /// Recognises starts, and the date and the banner that a license manager writes.
@@ -135,7 +156,8 @@ fn other(message: &[u8]) -> Message<'_> {
 }
 
 /// Parses `"feature" (key) user@host  [bracket] (2 licenses) (suffix)`, and the verbose form with `^^^`.
-fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'static str> {
+#[inline(always)]
+fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Parsed<'a>, &'static str> {
     if is_manager(daemon) {
         return Err("an event that is not a vendor daemon's");
     }
@@ -146,14 +168,16 @@ fn event<'a>(kind: Kind, daemon: &[u8], rest: &'a [u8]) -> Result<Use<'a>, &'sta
     if feature.is_empty() {
         return Err("an event with an empty feature");
     }
-    let Client { user, host, tail } = client(after_key(rest))?;
+    let Client { user, host, tail, is_plain } = client(after_key(rest))?;
     let user = if user.is_empty() { verbose_user(tail).ok_or("an event without a user")? } else { user };
     let mut usage = Use { kind, feature, user, host, seats: 1, detail: 0 };
     // Most lines end in two blanks: they have nothing more to read.
-    if tail.len() > 2 {
+    let has_more = tail.len() > 2;
+    if has_more {
         read_tail(tail, &mut usage);
     }
-    Ok(usage)
+    let has_quotes = (has_more || !is_plain) && memchr(b'"', rest).is_some();
+    Ok(Parsed { message: Message::Use(usage), has_quotes })
 }
 
 /// Who is named after a feature, and what follows.
@@ -161,6 +185,8 @@ struct Client<'a> {
     user: &'a [u8],
     host: &'a [u8],
     tail: &'a [u8],
+    /// Whether neither name has a blank or an `@`.
+    is_plain: bool,
 }
 
 /// Splits `user@host tail`, or `user tail` where the server does not tell the host.
@@ -173,11 +199,12 @@ fn client(text: &[u8]) -> Result<Client<'_>, &'static str> {
         // A name to which nothing follows can be the beginning of a longer one, in a line that was cut.
         let end = names_end(text).ok_or("an event without user@host")?;
         let user = text[..end].trim_ascii();
-        let client = Client { user, host: b"", tail: &text[end..] };
+        let client = Client { user, host: b"", tail: &text[end..], is_plain: false };
         return if user.is_empty() { Err("an event without a user") } else { Ok(client) };
     };
-    let Range { start, end } = host_in(text, at + 1);
-    Ok(Client { user: text[..start - 1].trim_ascii(), host: text[start..end].trim_ascii(), tail: &text[end..] })
+    let (Range { start, end }, is_plain) = host_in(text, at + 1);
+    let (user, host) = (text[..start - 1].trim_ascii(), text[start..end].trim_ascii());
+    Ok(Client { user, host, tail: &text[end..], is_plain })
 }
 
 /// Returns where a user without a host ends: before a double blank, a last blank, a bracket, a number of licenses, or
@@ -196,19 +223,22 @@ fn names_end(text: &[u8]) -> Option<usize> {
 
 /// Returns the range of the host in a `user@host` whose first `@` is just before `from`. The host ends before a double
 /// blank, or before a blank followed by a bracket, a parenthesis or `^^^`. The user may contain further `@` of a
-/// domain; the host contains none.
-fn host_in(text: &[u8], mut from: usize) -> Range<usize> {
+/// domain; the host contains none. Also returns whether the text had neither a further `@` nor a blank before that end.
+#[inline(always)]
+fn host_in(text: &[u8], mut from: usize) -> (Range<usize>, bool) {
     let mut start = from;
+    let mut is_plain = true;
     while let Some(found) = memchr2(b' ', b'@', &text[from..]) {
         let found = from + found;
         from = found + 1;
         match (text[found], text.get(from)) {
             (b'@', _) => start = from,
-            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return start..found,
+            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return (start..found, is_plain),
             _ => {}
         }
+        is_plain = false;
     }
-    start..text.len()
+    (start..text.len(), is_plain)
 }
 
 /// Reads the seats and the error code from the text after `user@host`. Brackets and suffixes are ignored.

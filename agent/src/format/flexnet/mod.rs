@@ -16,6 +16,7 @@ mod stamp;
 
 use super::{Message, Record};
 use glued::Glued;
+use message::Parsed;
 use stamp::Head;
 
 /// Parses one line, without its line feed.
@@ -23,12 +24,21 @@ pub(super) fn parse(line: &[u8]) -> Record<'_> {
     let whole = line;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(Head { stamp, daemon, message: text }) = stamp::head(line) else { return unstamped(line) };
-    let (message, rest) = match glued::split(text) {
-        Glued::None => (message::parse(daemon, text), &b""[..]),
-        Glued::Line { own, rest } => (message::parse(daemon, own), &whole[line.len() - rest.len()..]),
-        Glued::Event => (Message::Unrecognised("another event in the same line, without a time of its own"), &b""[..]),
-    };
-    Record { stamp: Some(stamp), daemon, message, rest }
+    let Parsed { message, has_quotes } = message::parse(daemon, text);
+    let mut record = Record { stamp: Some(stamp), daemon, message, rest: b"" };
+    if has_quotes {
+        match glued::split(text) {
+            Glued::None => {}
+            Glued::Line { own, rest } => {
+                record.message = message::parse(daemon, own).message;
+                record.rest = &whole[line.len() - rest.len()..];
+            }
+            Glued::Event => {
+                record.message = Message::Unrecognised("another event in the same line, without a time of its own");
+            }
+        }
+    }
+    record
 }
 
 /// Whether this process is a license manager, not a vendor daemon.
