@@ -1,7 +1,5 @@
 //! Parses what follows the head of a line.
 
-use std::ops::Range;
-
 use memchr::{memchr, memchr2, memmem};
 use seatmeter_count::{Day, Kind};
 
@@ -185,60 +183,92 @@ struct Client<'a> {
     user: &'a [u8],
     host: &'a [u8],
     tail: &'a [u8],
-    /// Whether neither name has a blank or an `@`.
+    /// Whether neither name has a blank, a quote or a further `@`.
     is_plain: bool,
 }
 
 /// Splits `user@host tail`, or `user tail` where the server does not tell the host.
+///
+/// A user can consist of several words, and of several names with `@`: the last one divides it from the host. A host ends
+/// before a tab, a double blank, or a blank before a bracket, a parenthesis or `^^^`; a user without a host before the
+/// same, but only before a parenthesis with a number of licenses or an error, since a name can have one, too.
 #[inline(always)]
 fn client(text: &[u8]) -> Result<Client<'_>, &'static str> {
-    let text = text.strip_prefix(b" ").unwrap_or(text);
-    // An `@` behind the end of the names belongs to a bracket or to a message.
-    let at = memchr(b'@', text).filter(|at| names_end(&text[..*at]).is_none());
-    let Some(at) = at else {
-        // A name to which nothing follows can be the beginning of a longer one, in a line that was cut.
-        let end = names_end(text).ok_or("an event without user@host")?;
-        let user = text[..end].trim_ascii();
-        let client = Client { user, host: b"", tail: &text[end..], is_plain: false };
-        return if user.is_empty() { Err("an event without a user") } else { Ok(client) };
-    };
-    let (Range { start, end }, is_plain) = host_in(text, at + 1);
-    let (user, host) = (text[..start - 1].trim_ascii(), text[start..end].trim_ascii());
-    Ok(Client { user, host, tail: &text[end..], is_plain })
+    match plain_client(text) {
+        Some(client) => Ok(client),
+        None => any_client(text.trim_ascii_start()),
+    }
 }
 
-/// Returns where a user without a host ends: before a double blank, a last blank, a bracket, a number of licenses, or
-/// `^^^`; `None` if none follows.
-fn names_end(text: &[u8]) -> Option<usize> {
-    let text_start = text.len() - text.trim_ascii_start().len();
-    memchr::memchr2_iter(b' ', b'\t', text).find(|blank| {
-        *blank >= text_start
-            && match text.get(blank + 1..) {
-                Some([] | [b' ' | b'\t' | b'[' | b'^', ..]) => true,
-                Some([b'(', inside @ ..]) => licenses(inside).is_some() || error_code(inside).is_some(),
-                _ => false,
-            }
-    })
-}
-
-/// Returns the range of the host in a `user@host` whose first `@` is just before `from`. The host ends before a double
-/// blank, or before a blank followed by a bracket, a parenthesis or `^^^`. The user may contain further `@` of a
-/// domain; the host contains none. Also returns whether the text had neither a further `@` nor a blank before that end.
+/// Splits ` user@host  ` where the names have neither a blank nor a quote nor a further `@`, as nearly all have.
 #[inline(always)]
-fn host_in(text: &[u8], mut from: usize) -> (Range<usize>, bool) {
-    let mut start = from;
-    let mut is_plain = true;
-    while let Some(found) = memchr2(b' ', b'@', &text[from..]) {
+fn plain_client(text: &[u8]) -> Option<Client<'_>> {
+    let text = text.strip_prefix(b" ")?;
+    let at = memchr(b'@', text)?;
+    let end = at + 1 + memchr2(b' ', b'@', &text[at + 1..])?;
+    let is_end = text[end] == b' ' && matches!(text.get(end + 1), None | Some(b' ' | b'[' | b'(' | b'^'));
+    // All blanks, and the quote, are among these. Without an early end, this is done for many bytes at a time.
+    let has_dividers = text[..end].iter().fold(false, |has, byte| has | (*byte <= b'"'));
+    let (user, host) = (&text[..at], &text[at + 1..end]);
+    (is_end && !has_dividers).then_some(Client { user, host, tail: &text[end..], is_plain: true })
+}
+
+/// Splits any names.
+#[inline(never)]
+fn any_client(text: &[u8]) -> Result<Client<'_>, &'static str> {
+    let (mut at, mut end, mut is_plain) = (None, None, true);
+    let mut from = 0;
+    while let Some(found) = text[from..].iter().position(|byte| DIVIDES[usize::from(*byte)]) {
         let found = from + found;
         from = found + 1;
-        match (text[found], text.get(from)) {
-            (b'@', _) => start = from,
-            (_, None | Some(b' ' | b'[' | b'(' | b'^')) => return (start..found, is_plain),
-            _ => {}
+        match text[found] {
+            b'@' => {
+                is_plain &= at.is_none();
+                at = Some(found);
+            }
+            b'\t' => end = Some(found),
+            b' ' if at.is_some() && matches!(text.get(from), None | Some(b' ' | b'[' | b'(' | b'^')) => {
+                end = Some(found)
+            }
+            b' ' if at.is_none() && ends_user(&text[from..]) => end = Some(found),
+            _ => is_plain = false,
         }
-        is_plain = false;
+        if end.is_some() {
+            break;
+        }
     }
-    (start..text.len(), is_plain)
+    let names = &text[..end.unwrap_or(text.len())];
+    let tail = &text[names.len()..];
+    let Some(at) = at else {
+        // A name to which nothing follows can be the beginning of a longer one, in a line that was cut.
+        return if end.is_none() {
+            Err("an event without user@host")
+        } else if names.is_empty() {
+            Err("an event without a user")
+        } else {
+            Ok(Client { user: names, host: b"", tail, is_plain })
+        };
+    };
+    Ok(Client { user: names[..at].trim_ascii(), host: names[at + 1..].trim_ascii(), tail, is_plain })
+}
+
+/// The bytes at which names can end or divide, and the quote of another event.
+const DIVIDES: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'@' as usize] = true;
+    table[b' ' as usize] = true;
+    table[b'\t' as usize] = true;
+    table[b'"' as usize] = true;
+    table
+};
+
+/// Whether a user without a host ends before a blank to which this text follows.
+fn ends_user(text: &[u8]) -> bool {
+    match text {
+        [] | [b' ' | b'\t' | b'[' | b'^', ..] => true,
+        [b'(', inside @ ..] => licenses(inside).is_some() || error_code(inside).is_some(),
+        _ => false,
+    }
 }
 
 /// Reads the seats and the error code from the text after `user@host`. Brackets and suffixes are ignored.

@@ -20,6 +20,7 @@ use message::Parsed;
 use stamp::Head;
 
 /// Parses one line, without its line feed.
+#[inline(always)]
 pub(super) fn parse(line: &[u8]) -> Record<'_> {
     let whole = line;
     let line = line.strip_suffix(b"\r").unwrap_or(line);

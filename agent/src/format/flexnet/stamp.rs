@@ -19,6 +19,7 @@ pub(super) struct Head<'a> {
 }
 
 /// Splits a line into its head and its message; `None` if the line has no head.
+#[inline(always)]
 pub(super) fn head(line: &[u8]) -> Option<Head<'_>> {
     head_at(line).or_else(|| head_within(line))
 }
@@ -42,6 +43,7 @@ fn head_at(line: &[u8]) -> Option<Head<'_>> {
 
 /// Finds a head after a byte order mark, `lmgrd_1    | `, `[root@host dir]# `, NULs of a crash, a line that was cut
 /// before its end, or a date.
+#[inline(never)]
 fn head_within(line: &[u8]) -> Option<Head<'_>> {
     let searched = &line[..line.len().min(MAX_PREFIX)];
     // Every head contains `:mm:ss (`, so each such parenthesis is examined.

@@ -289,6 +289,10 @@ fn blanks_before_a_verb_change_nothing() {
         let line = format!("9:00:00 (altair) {blanks}OUT: \"o\" ada@cae  ");
         assert_eq!(usage(&line).user, b"ada", "{line:?}");
         assert_eq!(anchor(&format!("9:00:00 (altair) {blanks}TIMESTAMP\t6/1/2025")), "2025-06-01");
+        // Tabs between fields, too.
+        let line = format!("9:00:00 (altair) {blanks}OUT:\t\"o\"\tada@cae\t(2 licenses)\t");
+        let found = usage(&line);
+        assert_eq!((found.user, found.host, found.seats), (&b"ada"[..], &b"cae"[..], 2), "{line:?}");
     }
 }
 
