@@ -1,7 +1,8 @@
 //! No statement closes the way to PostgreSQL: every migration applies to a real one, and every statement that the program
 //! can send is prepared there.
 
-use seatmeter_aggregator::store::sql::{Dialect, all_statements, migrations};
+use seatmeter_aggregator::store::sql::Dialect;
+use seatmeter_aggregator::store::statements::{all_statements, migrations};
 use seatmeter_tests::postgres::Postgres;
 use seatmeter_tests::process::text;
 

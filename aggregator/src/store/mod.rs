@@ -22,6 +22,7 @@ mod schema;
 pub mod settings;
 pub mod sql;
 pub mod sqlite;
+pub mod statements;
 pub mod usage;
 
 use std::path::Path;

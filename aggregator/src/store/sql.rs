@@ -1,8 +1,7 @@
 //! SQL that every engine understands, and the dialects where engines differ.
 //!
 //! Statements are written once, in the common ground of SQLite and PostgreSQL, and listed by `statements!` in the
-//! module of their table, so that a test can prepare each of them on each engine. Nothing sends a statement that is not
-//! listed; builds with debug assertions refuse to.
+//! module of their table; [`super::statements`] has all of them.
 
 /// Defines a constant for each statement of a module, and lists all of them.
 macro_rules! statements {
@@ -13,11 +12,6 @@ macro_rules! statements {
     };
 }
 pub(super) use statements;
-
-use std::collections::HashSet;
-use std::sync::OnceLock;
-
-use super::{facts, names, received, schema, settings, usage};
 
 /// The dialect of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,32 +34,4 @@ impl Dialect {
             }
         }
     }
-}
-
-/// Returns every migration in a dialect, in order: the statements that create this version's tables from nothing.
-pub fn migrations(dialect: Dialect) -> Vec<String> {
-    schema::MIGRATIONS.iter().flat_map(|migration| migration.iter().map(|sql| dialect.definition(sql))).collect()
-}
-
-/// Returns every statement that the program sends, whatever the engine.
-pub fn all_statements() -> Vec<&'static str> {
-    let modules = [
-        schema::STATEMENTS,
-        settings::STATEMENTS,
-        received::STATEMENTS,
-        names::STATEMENTS,
-        facts::STATEMENTS,
-        usage::STATEMENTS,
-    ];
-    modules.concat()
-}
-
-/// Returns whether a statement is listed, is a definition, or is specific to SQLite.
-pub(super) fn is_known(sql: &str) -> bool {
-    static KNOWN: OnceLock<HashSet<String>> = OnceLock::new();
-    let known = KNOWN.get_or_init(|| {
-        let statements = all_statements().into_iter().map(str::to_owned);
-        statements.chain(migrations(Dialect::Sqlite)).collect()
-    });
-    known.contains(sql) || sql.starts_with("PRAGMA ") || sql.starts_with("VACUUM ")
 }

@@ -9,7 +9,8 @@ use rusqlite::{ErrorCode, Statement};
 use seatmeter_service::state::disk_full;
 
 use super::engine::{Connection, Each, Engine, Row, Value};
-use super::sql::{self, Dialect};
+use super::sql::Dialect;
+use super::statements::is_known;
 use super::{Failure, StoreError};
 
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
@@ -111,7 +112,7 @@ fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> rusqlite::Result
 
 impl Connection for SqliteConnection {
     fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
+        debug_assert!(is_known(sql), "a statement that is not listed: {sql}");
         let run = || -> Result<u64, StoreError> {
             let mut statement = self.connection.prepare_cached(sql)?;
             bind(&mut statement, values)?;
@@ -121,7 +122,7 @@ impl Connection for SqliteConnection {
     }
 
     fn query(&mut self, sql: &str, values: &[Value<'_>], each: &mut Each<'_>) -> Result<(), StoreError> {
-        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
+        debug_assert!(is_known(sql), "a statement that is not listed: {sql}");
         let mut statement = self.connection.prepare_cached(sql)?;
         bind(&mut statement, values)?;
         let mut rows = statement.raw_query();
@@ -132,7 +133,7 @@ impl Connection for SqliteConnection {
     }
 
     fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError> {
-        debug_assert!(sql::is_known(sql), "a statement that is not listed: {sql}");
+        debug_assert!(is_known(sql), "a statement that is not listed: {sql}");
         let run = || -> Result<(), StoreError> {
             let mut statement = self.connection.prepare_cached(sql)?;
             for row in values.chunks_exact(width) {

@@ -1,0 +1,36 @@
+//! The list of all statements, so that a test can prepare each of them on each engine. Nothing sends a statement that is
+//! not listed; builds with debug assertions refuse to.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use super::sql::Dialect;
+use super::{facts, names, received, schema, settings, usage};
+
+/// Returns every migration in a dialect, in order: the statements that create this version's tables from nothing.
+pub fn migrations(dialect: Dialect) -> Vec<String> {
+    schema::MIGRATIONS.iter().flat_map(|migration| migration.iter().map(|sql| dialect.definition(sql))).collect()
+}
+
+/// Returns every statement that the program sends, whatever the engine.
+pub fn all_statements() -> Vec<&'static str> {
+    let modules = [
+        schema::STATEMENTS,
+        settings::STATEMENTS,
+        received::STATEMENTS,
+        names::STATEMENTS,
+        facts::STATEMENTS,
+        usage::STATEMENTS,
+    ];
+    modules.concat()
+}
+
+/// Returns whether a statement is listed, is a definition, or is specific to SQLite.
+pub(super) fn is_known(sql: &str) -> bool {
+    static KNOWN: OnceLock<HashSet<String>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let statements = all_statements().into_iter().map(str::to_owned);
+        statements.chain(migrations(Dialect::Sqlite)).collect()
+    });
+    known.contains(sql) || sql.starts_with("PRAGMA ") || sql.starts_with("VACUUM ")
+}
