@@ -86,19 +86,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = config::read(path)?;
         let file: File = config::parse(path, &text)?;
-        let catalogue_file = file.catalogue.as_deref().map(|file| config::beside(path, file));
-        let catalogue = match &catalogue_file {
-            None => String::new(),
-            Some(path) => config::read(path)?,
-        };
-        let parsed = Catalogue::with(&catalogue);
-        let parsed = parsed.map_err(|error| {
-            let path = catalogue_file.as_deref().unwrap_or(path);
-            match error {
-                CatalogueError::Syntax(error) => config::syntax(path, &catalogue, &error),
-                wrong => ConfigError::Values { path: path.to_owned(), problems: vec![wrong.to_string()] },
-            }
-        })?;
+        let (catalogue, parsed) = catalogue(path, file.catalogue.as_deref())?;
         let mut problems = Vec::new();
         let zone = config::time_zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -138,6 +126,18 @@ impl Config {
             },
         })
     }
+}
+
+/// Reads the catalogue that a configuration file names. Returns its text, and what it says.
+fn catalogue(config: &Path, named: Option<&Path>) -> Result<(String, Catalogue), ConfigError> {
+    let path = named.map(|named| config::beside(config, named));
+    let text = path.as_deref().map_or(Ok(String::new()), config::read)?;
+    let path = path.as_deref().unwrap_or(config);
+    let catalogue = Catalogue::with(&text).map_err(|error| match error {
+        CatalogueError::Syntax(error) => config::syntax(path, &text, &error),
+        wrong => ConfigError::Values { path: path.to_owned(), problems: vec![wrong.to_string()] },
+    })?;
+    Ok((text, catalogue))
 }
 
 fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {

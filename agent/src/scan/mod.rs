@@ -7,7 +7,7 @@ mod copies;
 mod counts;
 mod sequences;
 
-use std::fs::File;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -86,24 +86,10 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
         alike: Vec::new(),
         nuls: 0,
     };
-    let mut dated = Vec::new();
-    for path in paths {
-        match read_head(path, None, true) {
-            Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
-            Ok(FileHead { format: Some(format), head, .. }) => {
-                match head.identity(date).or_else(|| without_uses(&head)) {
-                    Some(identity) => dated.push((identity, format, path)),
-                    None => scan.undated.push((path.clone(), head.stamped_lines())),
-                }
-            }
-            Err(error) => scan.unreadable.push(error),
-        }
-    }
-    dated.sort_by_key(|(identity, _, path)| (identity.begins, *path));
-    leave_out_copies(&mut dated, &mut scan);
-    let progress = progress(&dated);
+    let files = identified(paths, date, &mut scan);
+    let progress = progress(&files);
     let (mut counts, mut sequences) = (ScanCounts::default(), Vec::new());
-    for (identity, format, path) in dated {
+    for (identity, format, path) in files {
         match Content::open(path) {
             Ok((content, _)) => {
                 let mut lines = Lines::new(Watched { content, progress: &progress }, 0);
@@ -126,8 +112,31 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     scan
 }
 
+/// A file to count, with what its beginning tells.
+type File<'a> = (Identity, Format, &'a PathBuf);
+
+/// Returns the files that can be counted, each once, in the order of their first lines. Notes the others.
+fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> Vec<File<'a>> {
+    let mut dated = Vec::new();
+    for path in paths {
+        match read_head(path, None, true) {
+            Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
+            Ok(FileHead { format: Some(format), head, .. }) => {
+                match head.identity(date).or_else(|| without_uses(&head)) {
+                    Some(identity) => dated.push((identity, format, path)),
+                    None => scan.undated.push((path.clone(), head.stamped_lines())),
+                }
+            }
+            Err(error) => scan.unreadable.push(error),
+        }
+    }
+    dated.sort_by_key(|(identity, _, path)| (identity.begins, *path));
+    leave_out_copies(&mut dated, scan);
+    dated
+}
+
 /// Removes the files that are copies of others.
-fn leave_out_copies(files: &mut Vec<(Identity, Format, &PathBuf)>, scan: &mut Scan) {
+fn leave_out_copies(files: &mut Vec<File<'_>>, scan: &mut Scan) {
     let mut index = 1;
     while index < files.len() {
         let (identity, _, path) = files[index];
@@ -221,9 +230,9 @@ impl Read for Watched<'_> {
 }
 
 /// Creates a progress bar on standard error, which shows nothing if standard error is not a terminal.
-fn progress(files: &[(Identity, Format, &PathBuf)]) -> ProgressBar {
+fn progress(files: &[File<'_>]) -> ProgressBar {
     let size =
-        files.iter().filter_map(|(_, _, path)| File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        files.iter().filter_map(|(_, _, path)| fs::File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr_with_hz(5));
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}, {eta} left");
     // The template is a valid constant. With an invalid one, the bar would only fall back to the default style.
