@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use seatmeter_proto::accept::accept;
 use seatmeter_proto::batch::MAX_BATCH;
-use seatmeter_proto::transport::{WINDOW, accept};
+use seatmeter_proto::transport::WINDOW;
 use seatmeter_proto::v1::DESCRIPTOR;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;

@@ -5,9 +5,13 @@
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
 //! | [`batch`] | converts events to columns and back; the only place that validates an incoming batch |
 //! | [`split`] | splits a batch that exceeds the receiver's limits |
-//! | [`transport`] | connections: TLS 1.3, limits, plain text only on loopback |
+//! | [`transport`] | TLS 1.3, plain text only on loopback, dialling |
+//! | [`accept`] | a server's connections, within limits |
+//! | [`connection`] | a connection, and the deadlines for its beginning |
 
+pub mod accept;
 pub mod batch;
+pub mod connection;
 pub mod split;
 pub mod transport;
 

@@ -1,15 +1,9 @@
-//! Connections between agents, the aggregator and operators: TLS 1.3 with certificates from PEM files, plain text only
-//! on loopback.
-//!
-//! rustls is built without TLS 1.2, so nothing older can be negotiated. A peer can tie up only limited resources: a
-//! handshake has a deadline, and a server limits the number of its connections.
+//! How agents, the aggregator and operators find and trust each other: TLS 1.3 with certificates from PEM files, plain text
+//! only on loopback. rustls is built without TLS 1.2, so nothing older can be negotiated.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -17,14 +11,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tonic::transport::server::Connected;
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// The deadline for a TLS handshake. A peer that takes longer is disconnected.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +32,14 @@ pub enum TransportError {
         path: PathBuf,
         /// Why the file cannot be read.
         reason: String,
+    },
+    /// Everybody on the machine can read the key.
+    #[error(
+        "every account of this machine can read the key {path}: run `chmod o= {path}`, and replace it if others may have"
+    )]
+    OpenKey {
+        /// The path of the key.
+        path: PathBuf,
     },
     /// The certificate, the key and the authority do not match.
     #[error("the TLS files do not match: {0}")]
@@ -86,6 +85,7 @@ pub struct Identity {
 
 impl Identity {
     fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TransportError> {
+        refuse_open(&self.key)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TransportError::Pem {
             what: "a private key",
             path: self.key.clone(),
@@ -93,6 +93,21 @@ impl Identity {
         })?;
         Ok((certificates(&self.certificate)?, key))
     }
+}
+
+/// Refuses a key that every account of the machine can read.
+#[cfg(unix)]
+fn refuse_open(key: &Path) -> Result<(), TransportError> {
+    use std::os::unix::fs::PermissionsExt;
+    // A key that is missing is reported when it is read.
+    let is_open = std::fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
+    if is_open { Err(TransportError::OpenKey { path: key.to_owned() }) } else { Ok(()) }
+}
+
+/// On Windows, the access list of the folder decides, which the installer sets.
+#[cfg(not(unix))]
+fn refuse_open(_key: &Path) -> Result<(), TransportError> {
+    Ok(())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
@@ -278,101 +293,6 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-async fn within<T>(limit: Duration, task: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(limit, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// Accepts connections, at most `limit` at a time. A slow handshake does not delay other peers.
-pub fn accept(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    limit: usize,
-) -> impl futures_core::Stream<Item = io::Result<Connection>> {
-    let (ready, connections) = mpsc::channel(16);
-    let places = Arc::new(Semaphore::new(limit));
-    tokio::spawn(async move {
-        while let Ok(place) = places.clone().acquire_owned().await {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = ready.closed() => return,
-            };
-            let Ok((tcp, _)) = accepted else {
-                // The process is probably out of file descriptors: wait for some connections to end.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (tls, ready) = (tls.clone(), ready.clone());
-            tokio::spawn(async move {
-                if let Ok(mut connection) = shake_hands(tcp, tls).await {
-                    connection.place = Some(place);
-                    // Sending fails only if the server has stopped; it does not need the connection any more.
-                    let _ = ready.send(Ok(connection)).await;
-                }
-            });
-        }
-    });
-    tokio_stream::wrappers::ReceiverStream::new(connections)
-}
-
-async fn shake_hands(tcp: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Connection> {
-    tcp.set_nodelay(true)?;
-    let peer = tcp.peer_addr().ok();
-    let mut connection = match tls {
-        None => Connection::new(tcp),
-        Some(tls) => {
-            let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(tcp);
-            Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?)
-        }
-    };
-    connection.peer = peer;
-    Ok(connection)
-}
-
-trait Io: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
-
-/// A connection, with TLS or without.
-pub struct Connection {
-    io: Pin<Box<dyn Io>>,
-    peer: Option<SocketAddr>,
-    /// The connection's place within the limit, released when the connection ends.
-    place: Option<tokio::sync::OwnedSemaphorePermit>,
-}
-
-impl Connection {
-    fn new(io: impl Io + 'static) -> Self {
-        Self { io: Box::pin(io), peer: None, place: None }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Option<SocketAddr>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.peer
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.io.as_mut().poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

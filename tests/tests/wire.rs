@@ -1,4 +1,5 @@
-//! Fault 14, and hostile batches: what an agent sends is placed by its positions, and believed in nothing else.
+//! Faults 14, 19 and 20: what an agent sends is placed by its positions, and believed in nothing else; and peers that say
+//! nothing.
 
 use seatmeter_count::{Event, Kind};
 use seatmeter_proto::batch;
@@ -128,4 +129,34 @@ async fn fault_19_a_batch_over_a_smaller_limit_is_split_and_sent() {
     let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
     cluster.wait_for_activity("LIC01", &format!("{header}2026-01,d,f,1,1,100,0,0\n"));
     cluster.assert_verified();
+}
+
+/// Peers that connect and say nothing are sent away, and one address keeps no other out meanwhile.
+#[tokio::test]
+async fn fault_20_idle_connections_keep_nobody_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let cluster = TestCluster::running();
+    for port in [cluster.listening().unwrap().operators, cluster.agents_port()] {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut idle = Vec::new();
+        for _ in 0..1100 {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        // Another address is answered at once: its preface with the server's settings.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut other = socket.connect(address).await.unwrap();
+        other.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut frame = [0; 9];
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(60), other.read_exact(&mut frame)).await;
+        assert!(answered.is_ok_and(|read| read.is_ok()) && frame[3] == 4, "{frame:?}");
+        // The idle ones are sent away, each by itself.
+        for mut silent in idle {
+            let mut said = Vec::new();
+            let ended = silent.read_to_end(&mut said);
+            assert!(tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.is_ok());
+        }
+    }
+    // Who was kept out by them is served again.
+    seatmeter_tests::wait_until("the operator is answered", || cluster.seatmeter(&["agents"]).status.success());
 }

@@ -42,6 +42,8 @@ pub fn make(folder: &Path) -> Result<Certificates> {
             Identity { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
         fs::write(&identity.certificate, signed.pem())?;
         fs::write(&identity.key, key_pair.serialize_pem())?;
+        #[cfg(unix)]
+        fs::set_permissions(&identity.key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         Ok(identity)
     };
     let server = identity("server", vec!["localhost".into(), "127.0.0.1".into()])?;

@@ -1,0 +1,100 @@
+//! Accepts a server's connections, within limits for all and for each address, so that no peer keeps the others out.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
+
+/// How long a peer may take to send its first bytes. One that says nothing holds a place for no longer.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+
+/// One address may hold this part of all connections: several sites can stand behind one address.
+const PART_OF_AN_ADDRESS: usize = 4;
+
+/// The number of connections of each address.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// The place of a connection within the limits, released when it is dropped.
+pub(crate) struct Place {
+    counts: Counts,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Takes a place for an address; `None` if the address has as many as it may have.
+    fn take(counts: &Counts, address: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let mut taken = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self { counts: counts.clone(), address, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Accepts connections, at most `limit` at a time, and a quarter of them from one address. A slow handshake does not delay
+/// other peers, and a peer that sends nothing is disconnected.
+pub fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    limit: usize,
+) -> impl futures_core::Stream<Item = io::Result<Connection>> {
+    let (ready, connections) = mpsc::channel(16);
+    let (places, counts) = (Arc::new(Semaphore::new(limit)), Counts::default());
+    let most = limit.div_ceil(PART_OF_AN_ADDRESS);
+    tokio::spawn(async move {
+        while let Ok(permit) = places.clone().acquire_owned().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let Ok((tcp, peer)) = accepted else {
+                // The process is probably out of file descriptors: wait for some connections to end.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            // Dropping the connection closes it.
+            let Some(place) = Place::take(&counts, peer.ip(), most, permit) else { continue };
+            let (tls, ready) = (tls.clone(), ready.clone());
+            tokio::spawn(async move {
+                if let Ok(connection) = shake_hands(tcp, tls).await {
+                    // Sending fails only if the server has stopped; it does not need the connection any more.
+                    let _ = ready.send(Ok(connection.accepted(Some(peer), place, FIRST_BYTES))).await;
+                }
+            });
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(connections)
+}
+
+async fn shake_hands(tcp: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Connection> {
+    tcp.set_nodelay(true)?;
+    Ok(match tls {
+        None => Connection::new(tcp),
+        Some(tls) => {
+            let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(tcp);
+            Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?)
+        }
+    })
+}
