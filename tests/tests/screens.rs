@@ -445,3 +445,33 @@ fn a_closed_terminal_ends_the_programs_cleanly() {
     agent.hang_up();
     assert!(agent.has_said("stopped"), "{}", agent.errors());
 }
+
+/// A log that lives does not make up for one that has ended.
+#[test]
+fn one_live_log_hides_no_dead_one() {
+    let cluster = TestCluster::running();
+    let (live, dead) = (cluster.path("live.log"), cluster.path("dead.log"));
+    let day = |date: &str, user: &str| {
+        format!(
+            " 8:00:00 (lmgrd) TIMESTAMP {date}\n 8:00:01 (d) OUT: \"f\" {user}@h  \n 9:00:00 (d) IN: \"f\" {user}@h  \n"
+        )
+    };
+    fs::write(&live, [day("12/31/2025", "ann"), day("1/15/2026", "ann"), day("3/2/2026", "ann")].concat()).unwrap();
+    fs::write(&dead, [day("12/30/2025", "bob"), day("1/3/2026", "bob")].concat()).unwrap();
+    let mut agent = cluster.agent("lic1", &[&live, &dead]);
+    agent.start();
+    wait_until("both are read", || cluster.ask(&["usage", "2026-01"])["rows"][0]["unique_users"] == 2);
+    wait_until("both are followed", || cluster.ask(&["servers"])["rows"].as_array().unwrap().len() == 2);
+    let completeness = cluster.ask(&["usage", "2026-02"])["completeness"].clone();
+    assert_eq!(completeness["complete"], false, "{completeness}");
+    let reasons = completeness["incomplete"][0]["reasons"].to_string();
+    assert!(reasons.contains("dead.log: 2026-01-03") && !reasons.contains("live.log"), "{reasons}");
+    // Before it ended, nothing was missing.
+    let december = cluster.ask(&["usage", "2025-12"])["completeness"]["incomplete"].to_string();
+    assert!(!december.contains("last line read"), "{december}");
+    // A log that is no longer configured blocks nobody.
+    agent.configure(&format!("[[source]]\nkind = \"file\"\npath = {dead:?}\ntime_zone = \"UTC\"\n"), "");
+    agent.stop();
+    agent.start();
+    wait_until("the month is complete", || cluster.ask(&["usage", "2026-02"])["completeness"]["complete"] == true);
+}

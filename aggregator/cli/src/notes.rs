@@ -140,7 +140,8 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
         IncompleteKind::NothingReceived => "nothing has been received yet".into(),
         IncompleteKind::BeginsAfterMonth => "its logs begin after this month".into(),
         IncompleteKind::BeginsLate => format!("its logs begin on {}", at()),
-        IncompleteKind::EndsEarly => format!("last line read: {}", at()),
+        IncompleteKind::EndsEarly if reason.log.is_empty() => format!("last line read: {}", at()),
+        IncompleteKind::EndsEarly => format!("last line read of {}: {}", visible(&reason.log), at()),
         IncompleteKind::Rebuilding => "its figures are being rebuilt".into(),
         IncompleteKind::Gaps => {
             format!("{} in its logs: lines were gone before they could be read", count(reason.count, "known gap"))

@@ -106,7 +106,7 @@ impl From<Reason> for v1::IncompleteReason {
             Reason::NothingReceived => of(Kind::NothingReceived),
             Reason::BeginsAfterMonth => of(Kind::BeginsAfterMonth),
             Reason::BeginsLate(begins) => at(Kind::BeginsLate, begins),
-            Reason::EndsEarly(ends) => at(Kind::EndsEarly, ends),
+            Reason::EndsEarly { log, last_line } => Self { log, ..at(Kind::EndsEarly, last_line) },
             Reason::Rebuilding => of(Kind::Rebuilding),
             Reason::Gaps(count) => Self { count, ..of(Kind::Gaps) },
             Reason::UndatedLines(count) => Self { count, ..of(Kind::UndatedLines) },

@@ -3,9 +3,9 @@
 use seatmeter_count::{Calendar, Month};
 use seatmeter_proto::v1::SourceState;
 
-use crate::fleet::report::{LATE_AFTER, Voices, is_silent};
+use crate::fleet::report::{LATE_AFTER, Voices};
 use crate::fleet::snapshot::FleetSnapshot;
-use crate::store::received::LicenseServer;
+use crate::store::received::{LicenseServer, Log};
 
 /// How complete a month is, for all license servers that a question selects.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +38,13 @@ pub enum Reason {
     BeginsAfterMonth,
     /// The logs begin within the month, at this moment (seconds since 1970 UTC).
     BeginsLate(i64),
-    /// The logs end too early; the last line read has this moment (seconds since 1970 UTC).
-    EndsEarly(i64),
+    /// A log ends too early.
+    EndsEarly {
+        /// The log; empty if all logs of the license server do.
+        log: String,
+        /// The moment of the last line read, in seconds since 1970 UTC.
+        last_line: i64,
+    },
     /// The figures are being rebuilt.
     Rebuilding,
     /// Parts of the logs were gone before they could be read; this is their number.
@@ -108,7 +113,9 @@ fn of_server(
         Some(_) => {}
     }
     if begins.is_some_and(|begins| begins < end) && through < needed {
-        reasons.push(Reason::EndsEarly(through));
+        reasons.push(Reason::EndsEarly { log: String::new(), last_line: through });
+    } else {
+        reasons.extend(ended_logs(fleet, server, end, needed, now));
     }
     if fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
         reasons.push(Reason::Rebuilding);
@@ -117,7 +124,7 @@ fn of_server(
     if gaps > 0 {
         reasons.push(Reason::Gaps(gaps));
     }
-    reasons.extend(told_by_agents(fleet, server, needed, now));
+    reasons.extend(told_by_agents(fleet, server, now));
     ServerCompleteness {
         server_id: server.id,
         license_server: server.name.clone(),
@@ -127,24 +134,32 @@ fn of_server(
     }
 }
 
-/// Returns the reasons in the agents' heartbeats. A log that only an agent lists which is silent, beside others that
-/// are not, ends where it was last read: the others' logs do not make up for it.
-fn told_by_agents(fleet: &FleetSnapshot, server: &LicenseServer, needed: i64, now: i64) -> Vec<Reason> {
+/// Returns the logs that begin before the month ends and end too early, though other logs of the license server do not:
+/// those do not make up for them. A log that no agent lists any more does not count.
+fn ended_logs(fleet: &FleetSnapshot, server: &LicenseServer, end: i64, needed: i64, now: i64) -> Vec<Reason> {
+    let voices = Voices::of(fleet, server, now);
+    let begins_before_end = |log: &&Log| fleet.streams_of(log.id).any(|stream| stream.begins_at < end);
+    let is_listed = |log: &&Log| voices.sources().any(|(source, _)| source.log == log.name);
+    let ended = fleet.logs_of(server.id).filter(|log| log.last_line_at < needed);
+    ended
+        .filter(begins_before_end)
+        .filter(is_listed)
+        .map(|log| Reason::EndsEarly { log: log.name.clone(), last_line: log.last_line_at })
+        .collect()
+}
+
+/// Returns the reasons in the agents' heartbeats.
+fn told_by_agents(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<Reason> {
     let voices = Voices::of(fleet, server, now);
     let undated = voices.heard().map(|agent| agent.heartbeat.undated_lines).filter(|lines| *lines > 0);
     let mut reasons: Vec<Reason> = undated.map(Reason::UndatedLines).collect();
-    for (source, agent) in voices.sources() {
+    for (source, _) in voices.sources() {
         let state = source.state();
         if !matches!(
             state,
             SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty
         ) {
             reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });
-        }
-        if is_silent(agent, now) && !voices.are_silent() {
-            let log = fleet.logs_of(server.id).find(|log| log.name == source.log);
-            let last_line = log.map(|log| log.last_line_at).filter(|last_line| *last_line < needed);
-            reasons.extend(last_line.map(Reason::EndsEarly));
         }
     }
     reasons
