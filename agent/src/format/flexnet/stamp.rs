@@ -117,10 +117,10 @@ fn day_in(word: &[u8], time: u32) -> Option<Day> {
     })
 }
 
-/// Returns the day with this year, month and day of the month. Years outside those in which FlexNet can have written
-/// are garbage.
+/// Returns the day with this year, month and day of the month. FlexNet did not exist before 1988. Years after 2055 are
+/// garbage, too: the times of two events of a batch may differ by 68 years at most.
 pub(super) fn civil(year: i32, month: i32, day: i32) -> Option<Day> {
-    let year = i16::try_from(year).ok().filter(|year| (1980..=9000).contains(year))?;
+    let year = i16::try_from(year).ok().filter(|year| (1988..=2055).contains(year))?;
     Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().map(day_of)
 }
 

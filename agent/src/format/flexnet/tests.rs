@@ -264,6 +264,8 @@ fn what_no_rule_understands_is_seen() {
         "10:00:00 (x) OUT: \"\" u@h",
         "10:00:00 (x) IN:",
         "10:00:00 (x) BORROW: \"f\" u@h",
+        "10:00:00 (lmgrd) TIMESTAMP 9/1/2099",
+        "10:00:00 (lmgrd) TIMESTAMP 1/1/1970",
         "OUT: \"f\" u@h",
         "\u{1}\u{2}\u{3}\u{0}",
     ] {
