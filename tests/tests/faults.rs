@@ -376,7 +376,7 @@ fn bad_input_gets_a_clear_error() {
     assert!(text(&taken.stderr).contains("cannot listen on"), "{}", text(&taken.stderr));
     // A question that is none.
     let wrong = cluster.seatmeter(&["usage", "2026-13"]);
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("write YYYY-MM"), "{}", text(&wrong.stderr));
     let nobody = TestCluster::new().seatmeter(&["usage"]);
     assert_eq!(nobody.status.code(), Some(4));

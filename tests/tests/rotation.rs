@@ -209,3 +209,27 @@ fn fault_06_a_blank_line_is_no_foreign_file() {
     fs::write(&path, "\n 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n").unwrap();
     wait_until("the line is counted", || cluster.activity("LIC01").contains("d,f,1,1,1,"));
 }
+
+/// A part that is just being compressed is no alarm. One that stays damaged is.
+#[test]
+fn fault_06_a_part_that_is_being_compressed_is_no_alarm() {
+    let cluster = TestCluster::running();
+    let (path, packed) = (cluster.path("debug.log"), cluster.path("debug.log.1.gz"));
+    let part = cluster.path("part");
+    fs::write(&part, " 8:00:00 (lmgrd) TIMESTAMP 3/3/2026\n 8:00:01 (d) OUT: \"f\" u0@h  \n").unwrap();
+    xtask::sim::files::gzip(&part, &packed).unwrap();
+    let whole = fs::read(&packed).unwrap();
+    fs::write(&packed, &whole[..whole.len() / 2]).unwrap();
+    fs::write(&path, " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h  \n").unwrap();
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    wait_until("the log is counted", || cluster.activity("LIC01").contains("d,f,1,1,1,"));
+    assert!(!agent.has_said("log_unreadable"), "{}", agent.errors());
+    // Nobody has written to it for some time, and it is still not whole.
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    fs::File::options().write(true).open(&packed).unwrap().set_modified(before).unwrap();
+    wait_until("the agent names it", || agent.has_said("log_unreadable"));
+    fs::write(&packed, &whole).unwrap();
+    wait_until("it is counted", || cluster.activity("LIC01").contains("d,f,2,2,2,"));
+    cluster.assert_verified();
+}

@@ -27,7 +27,7 @@ use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
 use crate::format::timeline::ClockPosition;
-use identify::{Identified, Part, is_moved};
+use identify::{BEING_MADE, Identified, Part, is_being_made, is_moved};
 
 /// Follows one log.
 pub struct LogTailer {
@@ -55,9 +55,6 @@ struct Cut {
     /// When the file was closed.
     at: Instant,
 }
-
-/// How long a file that cannot be read may be a copy that is still being made.
-const BEING_COPIED: Duration = Duration::from_secs(60);
 
 impl LogTailer {
     /// Creates a tailer that reads a log into a buffer.
@@ -175,6 +172,7 @@ impl LogTailer {
         }
         let has_parts = !parts.is_empty();
         for part in parts {
+            let candidate = part.candidate.clone();
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),
@@ -184,6 +182,8 @@ impl LogTailer {
                     problem = Some(error);
                     break;
                 }
+                // It is tried again with the next scan.
+                Err(_) if is_being_made(&candidate) => {}
                 // A file that cannot be read does not delay the others.
                 Err(error) => problem = Some(error),
             }
@@ -250,7 +250,7 @@ impl LogTailer {
             let checkpoint = self.buffer.checkpoint(&fingerprint)?;
             let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.position < cut.size) else { continue };
             // The file that cannot be read may be the copy.
-            let may_be_copied = has_problem && cut.at.elapsed() < BEING_COPIED;
+            let may_be_copied = has_problem && cut.at.elapsed() < BEING_MADE;
             if may_be_copied || parts.iter().any(|part| part.fingerprint == fingerprint) {
                 self.cuts.insert(fingerprint, cut);
             } else {

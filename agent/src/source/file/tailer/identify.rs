@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
@@ -51,6 +52,8 @@ struct Identification<'a> {
     /// The beginnings of files that wait for a date. A copy of such a file that is still being made does not have the
     /// original's modification time yet, so no predecessor may date it.
     waiting: Vec<Fingerprint>,
+    /// Whether no part is still being made.
+    is_settled: bool,
     /// The error of a file that could not be read; `None` if there is none.
     problem: Option<StreamError>,
     /// Files that have the name of a part, but are not a license log, or are compressed in a format that the agent
@@ -64,7 +67,7 @@ pub(super) struct Identified {
     pub(super) parts: Vec<Part>,
     /// The error of a file that could not be read; `None` if there is none.
     pub(super) problem: Option<StreamError>,
-    /// Whether all files were identified; false if some must wait for another one.
+    /// Whether all files were identified; false if some must wait for another one, or are still being made.
     pub(super) is_complete: bool,
     /// Files that are not a part of the log, each with the reason.
     pub(super) foreign: Vec<(PathBuf, String)>,
@@ -82,6 +85,7 @@ impl LogTailer {
             before: None,
             all_are_read: true,
             waiting: Vec::new(),
+            is_settled: true,
             problem: None,
             foreign: Vec::new(),
         };
@@ -92,7 +96,8 @@ impl LogTailer {
                 break;
             }
         }
-        let Identification { mut parts, undated, problem, foreign, .. } = files;
+        let Identification { mut parts, undated, is_settled, problem, foreign, .. } = files;
+        let is_complete = is_complete && is_settled;
         parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
         let mut status = lock(&self.status);
         status.undated_lines = undated;
@@ -216,6 +221,10 @@ impl Identification<'_> {
                 (self.before, self.all_are_read) = (None, false);
                 Ok(ControlFlow::Continue(()))
             }
+            Err(_) if is_being_made(&candidate) => {
+                (self.before, self.all_are_read, self.is_settled) = (None, false, false);
+                Ok(ControlFlow::Continue(()))
+            }
             Err(error) => Ok(self.take_problem(error)),
         }
     }
@@ -259,6 +268,16 @@ impl Identification<'_> {
         (self.before, self.all_are_read) = (None, false);
         ControlFlow::Continue(())
     }
+}
+
+/// How long a part that cannot be read may be a copy that is still being made.
+pub(super) const BEING_MADE: Duration = Duration::from_secs(60);
+
+/// Whether a part was written so recently that a packer may still be at work on it.
+pub(super) fn is_being_made(candidate: &Candidate) -> bool {
+    let written = std::fs::metadata(&candidate.path).and_then(|metadata| metadata.modified());
+    // A time of last write that is ahead of the clock is no sign of work.
+    !candidate.is_current && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEING_MADE))
 }
 
 /// Whether a file was renamed or removed since its folder was listed.
