@@ -20,12 +20,13 @@ pub use copies::Alike;
 pub use counts::{Row, ScanCounts};
 
 use crate::format::Format;
-use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome};
+use crate::format::interpreter::{LineCounts, Outcome};
 use crate::format::timeline::Timeline;
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::{Head, Identity};
 use crate::source::file::lines::{Line, Lines};
+use sequences::Sequence;
 
 /// The maximum number of unrecognised lines that are kept for display.
 const SAMPLES: usize = 10;
@@ -92,14 +93,13 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     for (identity, format, path) in files {
         match Content::open(path) {
             Ok((content, _)) => {
-                let mut lines = Lines::new(Watched { content, progress: &progress }, 0);
+                let lines = Lines::new(Watched { content, progress: &progress }, 0);
                 // Months follow the log's own clock, so its local time is read as if it were UTC.
                 let timeline = Timeline::starting(TimeZone::UTC, identity.first_day);
                 let number = sequences::continue_with(&mut sequences, path, identity.begins, timeline);
                 counts.of_sequence(number);
-                let interpreter = &mut sequences[number].interpreter;
-                scan.cut.extend(read(&mut lines, (path, format), interpreter, &mut counts, &mut scan.samples).err());
-                scan.nuls += lines.nuls();
+                let outcome = read(lines, (path, format), &mut sequences[number], &mut counts, &mut scan);
+                scan.cut.extend(outcome.err());
             }
             Err(error) => scan.unreadable.push(error),
         }
@@ -171,12 +171,14 @@ fn without_uses(head: &Head) -> Option<Identity> {
 
 /// Counts lines to their end, or up to where they cannot be read.
 fn read(
-    lines: &mut Lines<Watched<'_>>,
+    mut lines: Lines<Watched<'_>>,
     (path, format): (&Path, Format),
-    interpreter: &mut LineInterpreter,
+    sequence: &mut Sequence,
     counts: &mut ScanCounts,
-    samples: &mut Vec<Sample>,
+    scan: &mut Scan,
 ) -> Result<(), ContentError> {
+    // The state of the loop is its own, so that the compiler can keep it in registers.
+    let mut interpreter = sequence.interpreter.clone();
     let mut number = 0;
     let outcome = loop {
         number += 1;
@@ -192,17 +194,19 @@ fn read(
             Line::Whole(line) => format.each_record(line, |_, text, record| match interpreter.line(record) {
                 Outcome::Event(event) => counts.take(&event),
                 Outcome::Ignored => {}
-                Outcome::Unrecognised(reason) => sample(samples, path, number, reason, text),
+                Outcome::Unrecognised(reason) => sample(&mut scan.samples, path, number, reason, text),
             }),
             Line::Overlong => {
                 interpreter.overlong();
-                sample(samples, path, number, "a line of more than a megabyte", b"(not shown)");
+                sample(&mut scan.samples, path, number, "a line of more than a megabyte", b"(not shown)");
             }
         }
     };
     if let Some(last) = interpreter.last_line() {
         counts.seen_through(last.local);
     }
+    sequence.interpreter = interpreter;
+    scan.nuls += lines.nuls();
     outcome
 }
 
