@@ -117,8 +117,10 @@ fn hint(message: &str, line: &str) -> Option<String> {
 /// Returns the time zone with this name, or this machine's if there is no name.
 pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     match name {
+        // A small container has neither TZ nor a time zone, and is in UTC.
+        None if std::env::var_os("TZ").is_none_or(|zone| zone.is_empty()) => Ok(TimeZone::system()),
         None => TimeZone::try_system().map_err(|error| {
-            format!("this machine's time zone is not known ({error}): correct it or TZ, or set `time_zone`")
+            format!("the variable TZ names no time zone that is known here ({error}): correct it, or set `time_zone`")
         }),
         Some(name) => TimeZone::get(name).map_err(|_| {
             format!(
