@@ -233,3 +233,31 @@ fn fault_06_a_part_that_is_being_compressed_is_no_alarm() {
     wait_until("it is counted", || cluster.activity("LIC01").contains("d,f,2,2,2,"));
     cluster.assert_verified();
 }
+
+/// A part that stays damaged costs no line of the log beside it, and none of that log is said to be lost.
+#[test]
+fn fault_06_a_damaged_part_costs_the_log_nothing() {
+    let cluster = TestCluster::running();
+    let (path, packed) = (cluster.path("debug.log"), cluster.path("debug.log.1.gz"));
+    fs::write(&packed, b"\x1f\x8b\x08\0\0\0\0\0\0\x03damaged").unwrap();
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    fs::File::options().write(true).open(&packed).unwrap().set_modified(before).unwrap();
+    let write = |text: &str| {
+        let mut log = fs::File::options().create(true).append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut log, text.as_bytes()).unwrap();
+    };
+    write(" 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h  \n 8:00:02 (d) OU");
+    let mut agent = cluster.agent("LIC01", &[&path]);
+    agent.start();
+    wait_until("the first line is counted", || cluster.activity("LIC01").contains("d,f,1,1,1,"));
+    wait_until("the agent names the part", || agent.has_said("log_unreadable"));
+    // The half line stays so for a scan after the log is well again, and less than the ten seconds after which it counts.
+    seatmeter_tests::process::sleep(std::time::Duration::from_secs(1));
+    fs::remove_file(&packed).unwrap();
+    seatmeter_tests::process::sleep(std::time::Duration::from_secs(6));
+    write("T: \"f\" u2@h  \n");
+    wait_until("the other line is counted", || cluster.activity("LIC01").contains("d,f,2,2,2,"));
+    assert!(!agent.has_said("log_truncated"), "{}", agent.errors());
+    assert_eq!(cluster.ask(&["servers"])["rows"][0]["gaps"], 0);
+    cluster.assert_verified();
+}

@@ -144,7 +144,13 @@ impl LogTailer {
             self.close()?;
         }
         // A part without a date is dated by its predecessor, once the predecessor is read.
-        while self.scan_files()? && lock(&self.status).undated_lines > 0 {}
+        let mut undated = u64::MAX;
+        while self.scan_files()? {
+            let before = std::mem::replace(&mut undated, lock(&self.status).undated_lines);
+            if undated == 0 || undated >= before {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -246,16 +252,21 @@ impl LogTailer {
 
     /// Reports the bytes of closed files that were not committed, if no file holds a copy of them.
     fn report_lost(&mut self, parts: &[Part], has_problem: bool) -> Result<(), StreamError> {
-        for (fingerprint, cut) in std::mem::take(&mut self.cuts) {
+        let known: Vec<Fingerprint> = self.cuts.keys().copied().collect();
+        for fingerprint in known {
             let checkpoint = self.buffer.checkpoint(&fingerprint)?;
-            let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.position < cut.size) else { continue };
+            let Some(Cut { size, at }) = self.cuts.get(&fingerprint) else { continue };
+            let checkpoint = checkpoint.filter(|checkpoint| checkpoint.position < *size);
             // The file that cannot be read may be the copy.
-            let may_be_copied = has_problem && cut.at.elapsed() < BEING_MADE;
-            if may_be_copied || parts.iter().any(|part| part.fingerprint == fingerprint) {
-                self.cuts.insert(fingerprint, cut);
-            } else {
-                self.report_gap(checkpoint, cut.size)?;
+            let may_be_copied = has_problem && at.elapsed() < BEING_MADE;
+            let is_open = self.open.as_ref().is_some_and(|open| *open.fingerprint() == fingerprint);
+            let is_there = is_open || parts.iter().any(|part| part.fingerprint == fingerprint);
+            match checkpoint {
+                Some(_) if may_be_copied || is_there => continue,
+                Some(checkpoint) => self.report_gap(checkpoint, *size)?,
+                None => {}
             }
+            self.cuts.remove(&fingerprint);
         }
         Ok(())
     }
