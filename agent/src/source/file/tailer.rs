@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::content::{Content, ContentError};
-use super::discover::{Listing, candidates, mark};
+use super::discover::{Candidate, Listing, candidates, mark};
 use super::status::{LogSource, LogState, SharedStatus};
 use super::stream::{OpenStream, Start, StreamError};
 use crate::buffer::Buffer;
@@ -165,8 +165,16 @@ impl LogTailer {
     /// Reads new lines of all files except the open one. Returns whether there was a file to read.
     fn scan_files(&mut self) -> Result<bool, StreamError> {
         let Listing { files: mut found, problem: unlisted } = candidates(&self.source)?;
+        // If the log was rotated since its path was checked, the open file is a part like the others: the current file
+        // must not be dated by what came before the open one.
+        let is_open = |file: &Candidate, open: &OpenStream| file.mark.is_same_file(open.mark());
+        if let Some(open) = &self.open
+            && !found.iter().any(|file| file.is_current && is_open(file, open))
+        {
+            self.close()?;
+        }
         if let Some(open) = &self.open {
-            found.retain(|candidate| !candidate.mark.is_same_file(open.mark()));
+            found.retain(|file| !is_open(file, open));
         }
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
         let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);

@@ -221,7 +221,7 @@ impl Identification<'_> {
                 (self.before, self.all_are_read) = (None, false);
                 Ok(ControlFlow::Continue(()))
             }
-            Err(_) if is_being_made(&candidate) => {
+            Err(error) if !is_moved(&error) && is_being_made(&candidate) => {
                 (self.before, self.all_are_read, self.is_settled) = (None, false, false);
                 Ok(ControlFlow::Continue(()))
             }
