@@ -185,23 +185,7 @@ impl LogTailer {
             self.report_lost(&parts, problem.is_some())?;
         }
         let has_parts = !parts.is_empty();
-        for part in parts {
-            let candidate = part.candidate.clone();
-            match self.read_part(part) {
-                Ok(()) => {}
-                Err(error @ StreamError::Buffer(_)) => return Err(error),
-                // The predecessor may date this part, and must still be the last one read when this part is found
-                // again.
-                Err(error) if is_moved(&error) => {
-                    problem = Some(error);
-                    break;
-                }
-                // It is tried again with the next scan.
-                Err(_) if is_being_made(&candidate) => {}
-                // A file that cannot be read does not delay the others.
-                Err(error) => problem = Some(error),
-            }
-        }
+        problem = self.read_parts(parts)?.or(problem);
         match problem {
             // The file was renamed or truncated between two checks; the next scan handles it.
             Some(StreamError::Replaced(_)) => Ok(false),
@@ -218,6 +202,26 @@ impl LogTailer {
                 Ok(has_parts)
             }
         }
+    }
+
+    /// Reads parts, the oldest first. Returns the error of one that could not be read.
+    fn read_parts(&mut self, parts: Vec<Part>) -> Result<Option<StreamError>, StreamError> {
+        let mut problem = None;
+        for part in parts {
+            let candidate = part.candidate.clone();
+            match self.read_part(part) {
+                Ok(()) => {}
+                Err(error @ StreamError::Buffer(_)) => return Err(error),
+                // The predecessor may date this part, and must still be the last one read when this part is found
+                // again.
+                Err(error) if is_moved(&error) => return Ok(Some(error)),
+                // It is tried again with the next scan.
+                Err(_) if is_being_made(&candidate) => {}
+                // A file that cannot be read does not delay the others.
+                Err(error) => problem = Some(error),
+            }
+        }
+        Ok(problem)
     }
 
     /// Reports, once each, files that have the name of a part but are not one. Such a file does not delay the others.
