@@ -22,6 +22,6 @@ seatmeter_service::codes! {
     31 UPLINK_DOWN "uplink_down" error "Batches cannot be delivered; they wait in the buffer, and delivery is tried again.", "The reason says what is wrong: network, certificate, or the aggregator itself.";
     32 UPLINK_RESEND "uplink_resend" warn "Batches are sent again, since the aggregator asked for it.", "";
     33 STREAM_GAP "stream_gap" warn "The aggregator lacks a part of a log; it is read again where it is still there.", "Where old parts are gone, the month is shown as incomplete.";
-    35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is read again from the logs.", "Where a log is gone, the month is shown as incomplete.";
     34 BATCH_REFUSED "batch_refused" error "The aggregator will never take this batch: it is kept aside in the buffer, and the rest is delivered.", "Update the older of agent and aggregator, and tell the maintainers.";
+    35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is read again from the logs.", "Where a log is gone, the month is shown as incomplete.";
 }

@@ -24,6 +24,9 @@ pub mod v1 {
     pub const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
 }
 
+/// The most streams that an `Offer` may name, as the contract has it.
+pub const MAX_OFFER: usize = 1000;
+
 /// Returns the protobuf timestamp of a time in seconds since 1970 UTC.
 pub fn timestamp(seconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos: 0 }

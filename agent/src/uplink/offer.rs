@@ -1,6 +1,7 @@
 //! Finds out what an aggregator lacks whose database is another one than before: it was restored from a backup, or begun
 //! anew. What it lacks is read again from the logs.
 
+use seatmeter_proto::MAX_OFFER;
 use seatmeter_proto::v1::Offer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
@@ -8,9 +9,6 @@ use seatmeter_proto::v1::ingest_response::Message as Down;
 use super::{ANSWER_TIMEOUT, Ended, Session, Uplink, blocking, send};
 use crate::checkpoint::Fingerprint;
 use crate::codes;
-
-/// The most streams in an Offer.
-const MAX_OFFER: usize = 1000;
 
 impl Uplink {
     /// Offers all streams to an aggregator with another database, and requests that those which it lacks a part of be

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use seatmeter_proto::batch;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_server::IngestService;
@@ -13,6 +12,7 @@ use seatmeter_proto::v1::{
     Acknowledgement, Batch, BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, Marks, Offer,
     RefusalReason, Welcome,
 };
+use seatmeter_proto::{MAX_OFFER, batch};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -25,9 +25,6 @@ use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
 
 /// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
-
-/// The most streams in an Offer.
-const MAX_OFFER: usize = 1000;
 
 /// The longest text of a Hello, in bytes.
 const MAX_TEXT: usize = 255;

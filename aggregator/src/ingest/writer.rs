@@ -91,11 +91,15 @@ impl Writer {
                 );
             }
         }
-        let projection = Projection::new(calendar.clone(), NameRegistry::default());
-        let streams = StreamRegistry::default();
-        let mut writer = Self { store, connection, calendar, streams, projection, is_sound: true };
+        let mut writer = Self::empty(store, connection, calendar);
         writer.reload(&mut |_, _| {})?;
         Ok(writer)
+    }
+
+    /// Creates a writer that has read nothing yet.
+    fn empty(store: Store, connection: Box<dyn Connection>, calendar: Calendar) -> Self {
+        let projection = Projection::new(calendar.clone(), NameRegistry::default());
+        Self { store, connection, calendar, streams: StreamRegistry::default(), projection, is_sound: true }
     }
 
     /// Rebuilds the facts of all logs, whatever state they are in. Returns the number of logs.
@@ -106,9 +110,7 @@ impl Writer {
     ) -> Result<usize, StoreError> {
         let mut connection = store.writer()?;
         in_transaction(connection.as_mut(), request_rebuilds)?;
-        let projection = Projection::new(calendar.clone(), NameRegistry::default());
-        let streams = StreamRegistry::default();
-        let mut writer = Self { store, connection, calendar, streams, projection, is_sound: true };
+        let mut writer = Self::empty(store, connection, calendar);
         writer.reload(progress)?;
         Ok(writer.streams.logs.len())
     }
