@@ -74,13 +74,13 @@ impl Writer {
     /// Opens the store for writing, and brings its facts up to date with the archived batches.
     pub fn open(store: Store, calendar: Calendar) -> Result<Self, StoreError> {
         let mut connection = store.writer()?;
-        let zone = calendar.zone().iana_name().unwrap_or("UTC").to_owned();
+        let zone = zone_of(&calendar);
         settings::incarnation(connection.as_mut())?;
         let stored = setting(connection.as_mut(), "time_zone")?;
-        if stored.as_deref() != Some(zone.as_str()) {
+        if stored.as_deref() != Some(zone) {
             in_transaction(connection.as_mut(), |connection| {
                 request_rebuilds(connection)?;
-                set_setting(connection, "time_zone", &zone)
+                set_setting(connection, "time_zone", zone)
             })?;
             if let Some(before) = stored {
                 tracing::warn!(
@@ -109,7 +109,10 @@ impl Writer {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<usize, StoreError> {
         let mut connection = store.writer()?;
-        in_transaction(connection.as_mut(), request_rebuilds)?;
+        in_transaction(connection.as_mut(), |connection| {
+            request_rebuilds(connection)?;
+            set_setting(connection, "time_zone", zone_of(&calendar))
+        })?;
         let mut writer = Self::empty(store, connection, calendar);
         writer.reload(progress)?;
         Ok(writer.streams.logs.len())
@@ -319,6 +322,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Returns the name of the time zone whose days the facts are made of.
+fn zone_of(calendar: &Calendar) -> &str {
+    calendar.zone().iana_name().unwrap_or("UTC")
 }
 
 /// Requests that the facts of every log be rebuilt.
