@@ -119,17 +119,15 @@ impl Batcher {
         let (columns, columns_size) = batch::seal(&self.columns)?;
         let is_full = self.is_full(end);
         let batch = Batch {
-            sequence: 0,
             stream: Some(self.stream.clone()),
             start_position: self.start,
             end_position: end,
-            lost_before: false,
-            replaces_tail: false,
             last_line_at,
             event_count: self.events() as u32,
             columns_size,
             columns: columns.into(),
             lines: Some(LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
+            ..Batch::default()
         };
         if is_full {
             self.restart(end);

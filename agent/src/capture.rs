@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
-use crate::checkpoint::Fingerprint;
+use crate::checkpoint::Rewind;
 use crate::codes;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
 use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
@@ -40,7 +40,7 @@ pub struct Capture {
     wakes: Vec<Sender<Wake>>,
     /// The name of each log, with its status.
     pub logs: Vec<(String, SharedStatus)>,
-    rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    rewinds: Arc<Mutex<Vec<Rewind>>>,
     /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
     _watcher: Option<RecommendedWatcher>,
@@ -79,11 +79,11 @@ impl Capture {
         self.changes.subscribe()
     }
 
-    /// Requests that a stream be read again from its beginning, because the aggregator lacks a part of it.
-    pub fn rewind(&self, fingerprint: Fingerprint) {
+    /// Requests that a stream be read again from its beginning.
+    pub fn rewind(&self, rewind: Rewind) {
         let mut rewinds = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if !rewinds.contains(&fingerprint) {
-            rewinds.push(fingerprint);
+        if !rewinds.contains(&rewind) {
+            rewinds.push(rewind);
         }
         drop(rewinds);
         self.wake(|| Wake::Listed);

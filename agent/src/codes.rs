@@ -24,4 +24,5 @@ seatmeter_service::codes! {
     33 STREAM_GAP "stream_gap" warn "The aggregator lacks a part of a log; it is read again where it is still there.", "Where old parts are gone, the month is shown as incomplete.";
     34 BATCH_REFUSED "batch_refused" error "The aggregator will never take this batch: it is kept aside in the buffer, and the rest is delivered.", "Update the older of agent and aggregator, and tell the maintainers.";
     35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is read again from the logs.", "Where a log is gone, the month is shown as incomplete.";
+    36 STREAM_RENAMED "stream_renamed" info "The aggregator knows another file that begins as this one does: this one is read again, under another name.", "";
 }

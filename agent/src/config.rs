@@ -214,7 +214,11 @@ fn source(config: &Path, settings: Source) -> Result<LogSource, String> {
 fn introduce(sources: &mut [LogSource]) {
     let all: Vec<OtherSource> = sources
         .iter()
-        .map(|source| OtherSource { path: source.path.clone(), archives: source.archives.clone() })
+        .map(|source| OtherSource {
+            name: source.name.clone(),
+            path: source.path.clone(),
+            archives: source.archives.clone(),
+        })
         .collect();
     for (index, source) in sources.iter_mut().enumerate() {
         let others = all.iter().enumerate().filter(|(other, _)| *other != index);

@@ -8,7 +8,7 @@
 use prost::Message;
 use seatmeter_count::{Event, Kind};
 
-use crate::v1::{Batch, Columns, Limits, RefusalReason};
+use crate::v1::{Batch, Columns, Limits, RefusalReason, Stream};
 
 /// The most events in a batch. Each batch carries its own names; this many events make their size negligible.
 pub const MAX_EVENTS: usize = 1 << 18;
@@ -24,6 +24,9 @@ pub const MAX_BATCH: usize = MAX_COLUMNS + (64 << 10);
 
 /// The longest range of a stream that a batch covers, in bytes. It lets position deltas fit their 32-bit column.
 pub const MAX_RANGE: u64 = u32::MAX as u64;
+
+/// The size of the blocks over which check values are chained, in bytes.
+pub const CHECK_BLOCK: usize = 16 << 10;
 
 /// Why a batch is invalid. Sending the same batch again cannot succeed.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +121,7 @@ const COMPRESSION_LEVEL: i32 = 1;
 /// Checks a batch and returns its decompressed columns.
 pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     let stream = batch.stream.as_ref().ok_or(InvalidBatch::Missing("stream"))?;
-    if stream.fingerprint.len() != 32 {
-        return Err(InvalidBatch::Length { column: "fingerprint", actual: stream.fingerprint.len(), expected: 32 });
-    }
+    check_hashes(batch, stream)?;
     limit("the log's name", stream.log.len() as u64, MAX_NAME as u64)?;
     if stream.log.contains('\0') {
         return Err(InvalidBatch::Nul("the log's name"));
@@ -128,6 +129,7 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     limit("start", batch.start_position, batch.end_position)?;
     limit("end", batch.end_position, i64::MAX as u64)?;
     limit("the range", batch.end_position - batch.start_position, MAX_RANGE)?;
+    check_blocks(batch)?;
     limit("event_count", batch.event_count.into(), MAX_EVENTS as u64)?;
     limit("columns_size", batch.columns_size.into(), MAX_COLUMNS as u64)?;
     let encoded =
@@ -142,6 +144,38 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
         *name = name.replace('\0', "?");
     }
     Ok(columns)
+}
+
+/// Checks that every hash has 32 bytes. Those that need not be known may be empty.
+fn check_hashes(batch: &Batch, stream: &Stream) -> Result<(), InvalidBatch> {
+    for (column, hash, may_be_empty) in [
+        ("fingerprint", &stream.fingerprint, false),
+        ("beginning", &stream.beginning, true),
+        ("start_check", &batch.start_check, true),
+        ("end_check", &batch.end_check, true),
+    ] {
+        if hash.len() != 32 && !(may_be_empty && hash.is_empty()) {
+            return Err(InvalidBatch::Length { column, actual: hash.len(), expected: 32 });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that there is a check value for each block's end in the range, or none.
+fn check_blocks(batch: &Batch) -> Result<(), InvalidBatch> {
+    let expected = block_ends(batch.start_position, batch.end_position).count();
+    match batch.block_checks.len() {
+        actual if actual == expected || actual == 0 => Ok(()),
+        actual => Err(InvalidBatch::Length { column: "block_checks", actual, expected }),
+    }
+}
+
+/// Returns the ends of the blocks after `start`, through `end`.
+pub fn block_ends(start: u64, end: u64) -> impl ExactSizeIterator<Item = u64> {
+    let block = CHECK_BLOCK as u64;
+    // A range is checked to be within 32 bits before its blocks are counted.
+    let count = (end / block).saturating_sub(start / block) as usize;
+    (0..count).map(move |index| (start / block + 1 + index as u64) * block)
 }
 
 fn limit(field: &'static str, value: u64, limit: u64) -> Result<(), InvalidBatch> {

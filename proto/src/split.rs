@@ -10,7 +10,7 @@ use std::io;
 use prost::Message;
 use seatmeter_count::{Event, Kind};
 
-use crate::batch::{InvalidBatch, events, open, push, seal};
+use crate::batch::{InvalidBatch, block_ends, events, open, push, seal};
 use crate::v1::{Batch, Columns, Limits, LineCounts};
 
 /// Why a batch cannot be split.
@@ -54,7 +54,11 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     for index in 1..parts.len() {
         parts[index - 1].end_position = parts[index].start_position;
     }
+    for part in &mut parts {
+        part.block_checks = block_checks_of(&batch, part);
+    }
     if let Some(first) = parts.first_mut() {
+        first.start_check = batch.start_check;
         first.lost_before = batch.lost_before;
         first.replaces_tail = batch.replaces_tail;
         // Line counts cannot be divided among the parts, so the first part carries all of them.
@@ -62,9 +66,17 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     }
     if let Some(last) = parts.last_mut() {
         last.end_position = batch.end_position;
+        last.end_check = batch.end_check;
         last.last_line_at = batch.last_line_at;
     }
     Ok(parts)
+}
+
+/// Returns the check values of the blocks' ends in the range of a part.
+fn block_checks_of(batch: &Batch, part: &Batch) -> Vec<u32> {
+    let ends = block_ends(batch.start_position, batch.end_position).zip(&batch.block_checks);
+    let range = part.start_position + 1..=part.end_position;
+    ends.filter(|(end, _)| range.contains(end)).map(|(_, check)| *check).collect()
 }
 
 /// Halves the events until each part is within the limits.
@@ -92,6 +104,10 @@ fn divide(
             columns_size,
             columns: sealed.into(),
             lines: Some(LineCounts::default()),
+            // Only the ends of the whole batch have a check value.
+            start_check: Vec::new(),
+            end_check: Vec::new(),
+            block_checks: Vec::new(),
             ..batch.clone()
         });
         return Ok(());
@@ -231,7 +247,7 @@ mod tests {
         let (sealed, columns_size) = seal(&columns).unwrap();
         Batch {
             sequence: 7,
-            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), begins_at: 5 }),
+            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), begins_at: 5, ..Stream::default() }),
             start_position: 100,
             end_position: 100 + end + 50,
             event_count: list.len() as u32,

@@ -2,8 +2,9 @@
 
 use roaring::RoaringBitmap;
 use seatmeter_aggregator::store::names::{self, Feature, Name, NameKind};
-use seatmeter_aggregator::store::received::{self, LicenseServer, Log, Stream};
+use seatmeter_aggregator::store::received::{self, LicenseServer, Log};
 use seatmeter_aggregator::store::settings::set_setting;
+use seatmeter_aggregator::store::streams::{self, Stream};
 use seatmeter_aggregator::store::usage::{self, Usage};
 use seatmeter_aggregator::store::{Store, StoreError, in_transaction};
 use seatmeter_proto::v1::{Heartbeat, Hello, SourceState, SourceStatus};
@@ -55,14 +56,19 @@ fn fill(cluster: &TestCluster) {
                 id,
                 server_id: id,
                 log_id: id,
+                beginning: fingerprint.clone(),
                 fingerprint,
                 realm,
                 begins_at: AT,
                 mark,
                 last_line_at: AT,
                 lines,
+                tells_date: true,
+                check: Vec::new(),
+                common_in_log: 0,
+                common_elsewhere: 0,
             };
-            received::save_stream(connection, &stream)?;
+            streams::save_stream(connection, &stream)?;
         }
         let people: Vec<Name> = (0..PEOPLE)
             .map(|id| Name { id, realm: String::new(), name: format!("person{id:06}"), key: format!("person{id:06}") })

@@ -35,7 +35,12 @@ fn batch(sequence: u64, start: u64, end: u64) -> Batch {
     let (sealed, columns_size) = batch::seal(&columns).unwrap();
     Batch {
         sequence,
-        stream: Some(Stream { fingerprint: vec![9; 32], log: "log".into(), begins_at: 1_767_254_400 }),
+        stream: Some(Stream {
+            fingerprint: vec![9; 32],
+            log: "log".into(),
+            begins_at: 1_767_254_400,
+            ..Stream::default()
+        }),
         start_position: start,
         end_position: end,
         last_line_at: 1_767_254_400 + end as i64,

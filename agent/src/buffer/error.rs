@@ -41,6 +41,9 @@ pub enum BufferError {
         /// The version of SQLite.
         found: &'static str,
     },
+    /// Another reader has captured the stream further, or another stream of this name. Nothing is wrong with the buffer.
+    #[error("another log has captured a stream of this name")]
+    Overtaken,
     /// The database failed.
     #[error("the buffer {path} failed: {source}")]
     Database {

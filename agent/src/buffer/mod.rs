@@ -14,6 +14,7 @@
 mod checkpoint;
 mod error;
 mod open;
+mod rewind;
 mod schema;
 
 use std::collections::HashMap;
@@ -97,17 +98,22 @@ impl Buffer {
         self.keep_reserve(&mut writer)?;
         let written = self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
+            if is_overtaken(&transaction, batch, &checkpoint.fingerprint)? {
+                return Ok(false);
+            }
             transaction
                 .prepare_cached("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)")?
                 .execute(params![checkpoint.fingerprint, body, unix_now()])?;
             checkpoint::save(&transaction, checkpoint)?;
-            transaction.commit()
+            transaction.commit().map(|()| true)
         });
         if written.as_ref().is_err_and(BufferError::is_pressure) {
             // Deleting batches needs some space too; removing the reserve provides it.
             let _ = std::fs::remove_file(self.reserve());
         }
-        written?;
+        if !written? {
+            return Err(BufferError::Overtaken);
+        }
         writer.bytes += size;
         drop(writer);
         self.appended.notify_one();
@@ -229,25 +235,6 @@ impl Buffer {
         })
     }
 
-    /// Deletes the batches of a stream, except refused ones, and resets its checkpoint. The stream is read again from
-    /// its beginning, under the same fingerprint.
-    pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
-        let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
-        checkpoint.position = 0;
-        let file = checkpoint.file_mut();
-        (file.window, file.tail) = (Vec::new(), None);
-        let mut writer = lock(&self.writer);
-        self.write(&mut writer, |connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM batch WHERE fingerprint = ?1 AND NOT refused", [fingerprint])?;
-            checkpoint::save(&transaction, &checkpoint)?;
-            transaction.execute("DELETE FROM file WHERE fingerprint = ?1", [fingerprint])?;
-            transaction.commit()
-        })?;
-        writer.bytes = used_bytes(&writer.connection).map_err(|source| BufferError::of(&self.path, source))?;
-        Ok(())
-    }
-
     /// Returns how many batches wait for delivery. Refused batches do not.
     pub fn depth(&self) -> Result<Depth, BufferError> {
         self.read(|connection| {
@@ -362,6 +349,16 @@ fn run_to_end(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+/// Whether another reader has captured what a batch covers, or another stream of its name, since its own reader began.
+fn is_overtaken(connection: &Connection, batch: &Batch, fingerprint: &Fingerprint) -> rusqlite::Result<bool> {
+    let captured: Option<i64> = connection
+        .prepare_cached("SELECT position FROM stream WHERE fingerprint = ?1")?
+        .query_row([fingerprint], |row| row.get(0))
+        .optional()?;
+    let goes_on = batch.start_position == captured.unwrap_or(0) as u64;
+    Ok(!goes_on && !batch.lost_before && !batch.replaces_tail)
 }
 
 fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
          fingerprint BLOB NOT NULL,
@@ -47,6 +47,9 @@ const MIGRATIONS: [&str; 3] = [
      WHERE json_valid(state);",
     // Adds the aggregator's database that has all that was acknowledged.
     "CREATE TABLE delivered_to (incarnation TEXT NOT NULL);",
+    // Streams are known by all of their content: each is read again once, which changes no number.
+    "UPDATE stream SET position = 0, state = json_set(state, '$.file.tail', NULL) WHERE json_valid(state);
+     DELETE FROM file;",
 ];
 
 /// The newest version of the schema that this program knows.
@@ -101,9 +104,10 @@ mod tests {
             })
             .unwrap();
         let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap();
-        assert_eq!((file.window.as_slice(), file.first_day, version), (b"hi".as_slice(), 20_000, VERSION));
-        assert_eq!(file.tail.unwrap().0, 7);
-        assert_eq!(file.parser_state.clock().day, 20_000);
+        assert_eq!((file.proof, file.first_day, version), (None, 20_000, VERSION));
+        assert_eq!((file.tail, file.parser_state.clock().day), (None, 20_000));
+        let position: i64 = connection.query_row("SELECT position FROM stream", [], |row| row.get(0)).unwrap();
+        assert_eq!(position, 0, "its content is to be known from the beginning");
         let batches: i64 = connection.query_row("SELECT count(*) FROM batch", [], |row| row.get(0)).unwrap();
         assert_eq!(batches, 1, "what waits for delivery is kept");
     }

@@ -142,7 +142,7 @@ fn leave_out_copies(files: &mut Vec<File<'_>>, scan: &mut Scan) {
         let (identity, _, path) = files[index];
         let before = files[..index]
             .iter()
-            .position(|(other, _, _)| identity.begins != i64::MIN && other.fingerprint == identity.fingerprint);
+            .position(|(other, _, _)| identity.begins != i64::MIN && other.beginning == identity.beginning);
         let Some(before) = before else {
             index += 1;
             continue;
@@ -166,7 +166,7 @@ fn leave_out_copies(files: &mut Vec<File<'_>>, scan: &mut Scan) {
 /// Returns a placeholder identity for a file that reports no use and tells no date. Such a file is read only to count
 /// its lines.
 fn without_uses(head: &Head) -> Option<Identity> {
-    (!head.has_uses()).then_some(Identity { fingerprint: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
+    (!head.has_uses()).then_some(Identity { beginning: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
 }
 
 /// Counts lines to their end, or up to where they cannot be read.

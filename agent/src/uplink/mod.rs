@@ -32,6 +32,7 @@ use tonic::Streaming;
 
 use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
+use crate::checkpoint::{Rewind, RewindCause};
 use crate::codes;
 use crate::health::{self, UplinkState, UplinkStatus};
 use backoff::Backoff;
@@ -269,7 +270,11 @@ impl Uplink {
                     done.extend(sent.is_last.then_some(result.sequence));
                 }
                 BatchOutcome::Gap => {
-                    self.rewind(&sent, result);
+                    self.rewind(&sent, result, RewindCause::Lacking);
+                    trouble = Some(Ended::Resend);
+                }
+                BatchOutcome::OtherContent => {
+                    self.rewind(&sent, result, RewindCause::OtherContent);
                     trouble = Some(Ended::Resend);
                 }
                 BatchOutcome::Invalid => {
@@ -295,16 +300,24 @@ impl Uplink {
         trouble.map_or(Ok(()), Err)
     }
 
-    /// Requests that a stream be read again, because the aggregator lacks a part of it.
-    fn rewind(&self, sent: &Sent, result: &BatchResult) {
-        tracing::warn!(
-            code = codes::STREAM_GAP,
-            sequence = result.sequence,
-            expected = result.expected_start_position,
-            "the aggregator lacks a part of a stream: its log is read again"
-        );
+    /// Requests that a stream be read again.
+    fn rewind(&self, sent: &Sent, result: &BatchResult, cause: RewindCause) {
+        let (sequence, expected) = (result.sequence, result.expected_start_position);
+        match cause {
+            RewindCause::Lacking => tracing::warn!(
+                code = codes::STREAM_GAP,
+                sequence,
+                expected,
+                "the aggregator lacks a part of a stream: its log is read again"
+            ),
+            RewindCause::OtherContent => tracing::info!(
+                code = codes::STREAM_RENAMED,
+                sequence,
+                "the aggregator knows another file that begins as this one: the file is read again under another name"
+            ),
+        }
         if let Ok(fingerprint) = sent.fingerprint.as_slice().try_into() {
-            self.capture.rewind(fingerprint);
+            self.capture.rewind(Rewind { fingerprint, cause });
         }
     }
 

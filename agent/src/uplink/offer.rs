@@ -7,7 +7,7 @@ use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 
 use super::{ANSWER_TIMEOUT, Ended, Session, Uplink, blocking, send};
-use crate::checkpoint::Fingerprint;
+use crate::checkpoint::{Fingerprint, Rewind, RewindCause};
 use crate::codes;
 
 impl Uplink {
@@ -27,7 +27,7 @@ impl Uplink {
             for ((fingerprint, through), mark) in offered.iter().zip(marks) {
                 if mark < *through {
                     lacking += 1;
-                    self.capture.rewind(*fingerprint);
+                    self.capture.rewind(Rewind { fingerprint: *fingerprint, cause: RewindCause::Lacking });
                 }
             }
         }

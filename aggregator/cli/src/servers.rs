@@ -4,12 +4,12 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SourceState, Warning,
-    WarningKind,
+    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SharedBeginning, SourceState,
+    Warning, WarningKind,
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
-use seatmeter_service::screen::text::{count, minute, thousands};
+use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -55,6 +55,7 @@ struct LogRow {
     ignored_lines: u64,
     unrecognised_lines: u64,
     warnings: Vec<String>,
+    shared_beginnings: Vec<String>,
 }
 
 const LOG_COLUMNS: &[Column] = &[
@@ -73,6 +74,7 @@ const LOG_COLUMNS: &[Column] = &[
     Column::new("ignored_lines", "Ignored", Kind::Number, WIDE),
     Column::new("unrecognised_lines", "Unrecognised", Kind::Number, WIDE),
     Column::new("warnings", "Look into", Kind::Text, 1),
+    Column::new("shared_beginnings", "Shared beginnings", Kind::Text, WIDE),
 ];
 
 impl LogRow {
@@ -99,6 +101,9 @@ impl LogRow {
                 ignored_lines: lines.ignored,
                 unrecognised_lines: lines.unrecognised,
                 warnings: server.warnings.iter().map(warning).collect(),
+                shared_beginnings: log
+                    .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
+                    .unwrap_or_default(),
             }
         };
         if server.logs.is_empty() {
@@ -155,6 +160,13 @@ fn warning(warning: &Warning) -> String {
     }
 }
 
+/// Returns in words what two files have in common.
+fn shared_beginning(shared: &SharedBeginning) -> String {
+    let bytes = count(shared.bytes, "byte");
+    let parted = if shared.parted { ", and differs after them" } else { "" };
+    format!("a file begins as one of {} does: the first {bytes} are the same{parted}", visible(&shared.other_log))
+}
+
 #[derive(Serialize)]
 struct Envelope {
     total: u64,
@@ -192,6 +204,10 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
             0 if rows.is_empty() && !asked.problems => answer!("No license server has reported yet."),
             0 => answer!("Every log reports."),
             troubled => answer!("Attention: {} of {}.", thousands(troubled), count(rows.len() as u64, "log")),
+        }
+        for row in rows.iter().filter(|row| !row.shared_beginnings.is_empty()) {
+            let log = visible(row.log.as_deref().unwrap_or_default());
+            answer!("{}: {}: {}. Counted once.", visible(&row.license_server), log, row.shared_beginnings[0]);
         }
         tell_zone(&zone);
     }

@@ -225,6 +225,7 @@ impl From<Answer> for BatchResult {
             Outcome::Duplicate => (BatchOutcome::Duplicate, RefusalReason::Unspecified, String::new()),
             Outcome::Trimmed => (BatchOutcome::Trimmed, RefusalReason::Unspecified, String::new()),
             Outcome::Gap => (BatchOutcome::Gap, RefusalReason::Unspecified, String::new()),
+            Outcome::OtherContent => (BatchOutcome::OtherContent, RefusalReason::Unspecified, String::new()),
             Outcome::Refused(refusal) => {
                 let (outcome, reason) = match &refusal {
                     Refusal::Invalid(error) => (BatchOutcome::Invalid, error.reason()),

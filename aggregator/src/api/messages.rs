@@ -2,7 +2,7 @@
 
 use seatmeter_proto::v1;
 
-use crate::fleet::report::{LogReport, ReportState};
+use crate::fleet::report::{LogReport, ReportState, SharedBeginning};
 use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::usage::activity::Activity;
@@ -17,6 +17,9 @@ const MAX_LIST: usize = 100;
 
 /// The most reasons per license server in the completeness that goes with figures.
 const MAX_REASONS: usize = 10;
+
+/// The most shared beginnings per log.
+const MAX_SHARED: usize = 20;
 
 /// The most SKUs that a person's row lists.
 const MAX_SKUS: usize = 1000;
@@ -207,7 +210,14 @@ impl From<LogReport> for v1::Log {
             detail: log.detail,
             lines: Some(line_counts(log.lines)),
             open_sessions: log.open_sessions,
+            shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHARED).map(Into::into).collect(),
         }
+    }
+}
+
+impl From<SharedBeginning> for v1::SharedBeginning {
+    fn from(SharedBeginning { other_log, bytes, parted }: SharedBeginning) -> Self {
+        Self { other_log, bytes, parted }
     }
 }
 

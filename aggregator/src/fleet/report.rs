@@ -55,6 +55,19 @@ pub struct LogReport {
     pub source: SourceState,
     /// The error text of the agent's operating system, for people; empty if there is none.
     pub detail: String,
+    /// What files of the log have in common with files that came before them; the latest first.
+    pub shared_beginnings: Vec<SharedBeginning>,
+}
+
+/// What a file has in common with another one that begins alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedBeginning {
+    /// The log of the other file.
+    pub other_log: String,
+    /// The bytes from the beginning that both have in common.
+    pub bytes: u64,
+    /// Whether the files differ after these bytes.
+    pub parted: bool,
 }
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
@@ -76,6 +89,7 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                 gaps: fleet.gaps_of(log.id),
                 lines,
                 open_sessions: fleet.open(log.id).len() as u64,
+                shared_beginnings: fleet.shared_beginnings_of(log.id).to_vec(),
                 ..report
             }
         })
@@ -196,6 +210,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         since,
         source: source.map_or(SourceState::Unspecified, SourceStatus::state),
         detail: source.map(|source| source.detail.clone()).unwrap_or_default(),
+        shared_beginnings: Vec::new(),
     }
 }
 

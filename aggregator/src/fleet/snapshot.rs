@@ -3,10 +3,12 @@
 use hashbrown::HashMap;
 use seatmeter_count::name::fold_case;
 
+use super::report::SharedBeginning;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::log_state::{LogState, StoredSession};
-use crate::store::received::{self, Agent, LicenseServer, Log, Stream};
+use crate::store::received::{self, Agent, LicenseServer, Log};
+use crate::store::streams::{self, CommonBeginning, Stream};
 
 /// The state of all license servers.
 pub struct FleetSnapshot {
@@ -17,6 +19,7 @@ pub struct FleetSnapshot {
     streams: Vec<Stream>,
     agents: Vec<Agent>,
     gaps: HashMap<i64, u64>,
+    shared_beginnings: HashMap<i64, Vec<SharedBeginning>>,
     open: HashMap<i64, Vec<StoredSession>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
@@ -38,7 +41,7 @@ impl FleetSnapshot {
     /// Reads the state of all license servers.
     pub fn read(connection: &mut dyn Connection) -> Result<Self, StoreError> {
         let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
-        let (streams, agents) = (received::streams(connection)?, received::agents(connection)?);
+        let (streams, agents) = (streams::streams(connection)?, received::agents(connection)?);
         let mut open = HashMap::new();
         for log in &logs {
             open.insert(log.id, LogState::read(&log.state)?.open().collect());
@@ -52,6 +55,7 @@ impl FleetSnapshot {
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
             agents_of_server: grouped(agents.iter().map(|agent| agent.server_id)),
             gaps: received::gaps(connection)?.into_iter().map(|(stream, gaps)| (stream, gaps as u64)).collect(),
+            shared_beginnings: shared_beginnings(streams::common_beginnings(connection)?, &logs, &streams),
             open,
             servers,
             logs,
@@ -105,10 +109,38 @@ impl FleetSnapshot {
         self.streams_of(log_id).filter_map(|stream| self.gaps.get(&stream.id)).sum()
     }
 
+    /// Returns what streams of a log have in common with streams that come before them, the latest stream first.
+    pub fn shared_beginnings_of(&self, log_id: i64) -> &[SharedBeginning] {
+        self.shared_beginnings.get(&log_id).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the sessions of a log that are open at its last line.
     pub fn open(&self, log_id: i64) -> &[StoredSession] {
         self.open.get(&log_id).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Returns what streams of each log have in common with streams that come before them.
+fn shared_beginnings(
+    common: Vec<CommonBeginning>,
+    logs: &[Log],
+    streams: &[Stream],
+) -> HashMap<i64, Vec<SharedBeginning>> {
+    let mut found: HashMap<i64, Vec<SharedBeginning>> = HashMap::new();
+    if common.is_empty() {
+        // The usual case.
+        return found;
+    }
+    let log_of: HashMap<i64, i64> = streams.iter().map(|stream| (stream.id, stream.log_id)).collect();
+    let names: HashMap<i64, &str> = logs.iter().map(|log| (log.id, log.name.as_str())).collect();
+    for CommonBeginning { stream_id, other_id, through, parted } in common.into_iter().rev() {
+        let other = log_of.get(&other_id).and_then(|log| names.get(log));
+        if let (Some(log), Some(other_log), 1..) = (log_of.get(&stream_id), other, through) {
+            let other_log = (*other_log).to_owned();
+            found.entry(*log).or_default().push(SharedBeginning { other_log, bytes: through, parted });
+        }
+    }
+    found
 }
 
 fn grouped(keys: impl Iterator<Item = i64>) -> HashMap<i64, Vec<usize>> {

@@ -13,7 +13,7 @@ use super::pending_facts::{PendingFacts, Stretch};
 use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{LogState, StoredDenial, StoredSession};
 use crate::store::names::Client;
-use crate::store::received::Stream;
+use crate::store::streams::Stream;
 
 /// The state of a log's projection: its open sessions, and the denials that can still be retried.
 #[derive(Default)]
@@ -97,6 +97,10 @@ impl LogProjection {
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
+        if batch.end_position <= stream.common_in_log {
+            // All of it counts in a stream before this one.
+            return;
+        }
         if self.stream_id != stream.id {
             (self.stream_id, self.previous_end) = (stream.id, self.last_line_at);
         }
@@ -110,7 +114,8 @@ impl LogProjection {
             pending,
         };
         for (position, mut event) in batch::events(columns, batch.start_position) {
-            if position < from {
+            let is_use_elsewhere = position < stream.common_elsewhere && event.kind.has_client();
+            if position < from.max(stream.common_in_log) || is_use_elsewhere {
                 continue;
             }
             if event.kind == Kind::Unrecognised {

@@ -10,12 +10,16 @@
 //! | [`writer`] | the only writer, which decides what is done when |
 //! | [`stream_registry`] | license servers, logs, streams and marks, in memory |
 //! | [`marks`] | the high-water rule |
+//! | `content` | whether two streams, or a stream and a batch, say the same |
+//! | `common_beginnings` | streams that begin alike, and what they have in common |
 //! | [`name_registry`] | names to ids |
 //! | [`log_projection`] | events of one log to facts |
 //! | [`pending_facts`] | facts that are not written yet |
 //! | [`projection`] | the projections of all logs |
 //! | [`verify`] | proof that the facts are the sum of the batches |
 
+mod common_beginnings;
+mod content;
 pub mod log_projection;
 pub mod marks;
 pub mod name_registry;
@@ -68,6 +72,8 @@ pub enum Outcome {
     Trimmed,
     /// The batch starts after the mark of its stream: something before it is missing.
     Gap,
+    /// The stream of the batch's name has other content than the batch.
+    OtherContent,
     /// The batch was refused.
     Refused(Refusal),
 }

@@ -12,7 +12,8 @@ use super::log_projection::LogProjection;
 use super::name_registry::NameRegistry;
 use super::pending_facts::PendingFacts;
 use crate::store::engine::Connection;
-use crate::store::received::{self, Log, Stream};
+use crate::store::received::{self, Log};
+use crate::store::streams::{self, Stream};
 use crate::store::{Failure, StoreError};
 
 /// The number of pending facts at which they are written without waiting for more.
@@ -64,7 +65,7 @@ impl Projection {
         let after = if is_known { projected_through } else { 0 };
         self.logs.entry(log_id).or_default();
         let mut last = projected_through;
-        for stream in received::streams_of_log(archive, log_id)? {
+        for stream in streams::streams_of_log(archive, log_id)? {
             received::each_batch(archive, stream.id, after, &mut |archived| {
                 if archived.id > through {
                     return Ok(());

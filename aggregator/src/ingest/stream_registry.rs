@@ -8,11 +8,14 @@ use seatmeter_count::name::fold_case;
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
+use super::common_beginnings::CommonBeginnings;
+use super::content::{Archived, Piece, compare};
 use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::received::{self, LicenseServer, Log, Stream, Unrecognised};
+use crate::store::received::{self, LicenseServer, Log, Unrecognised};
+use crate::store::streams::{self, Stream};
 
 /// The license servers, logs and streams of the database.
 #[derive(Default)]
@@ -21,8 +24,11 @@ pub(super) struct StreamRegistry {
     pub(super) logs: BTreeMap<i64, Log>,
     log_ids: HashMap<(i64, String), i64>,
     streams: HashMap<(i64, Vec<u8>), Stream>,
-    /// The last stream of each log: the moment of its first dated line, and its fingerprint.
-    latest: HashMap<i64, (i64, Vec<u8>)>,
+    /// The place of each log's last stream.
+    latest: HashMap<i64, (i64, bool, Vec<u8>)>,
+    alike: CommonBeginnings,
+    /// The logs whose facts must be rebuilt since [`StreamRegistry::take_rebuilds`] was last called.
+    rebuilds: Vec<i64>,
     next_server: i64,
     next_log: i64,
     next_stream: i64,
@@ -48,7 +54,9 @@ pub(super) struct NewPart {
 
 impl StreamRegistry {
     pub(super) fn load(connection: &mut dyn Connection) -> Result<Self, StoreError> {
-        let mut received = Self { last_batch: received::last_batch_id(connection)?, ..Self::default() };
+        let last_batch = received::last_batch_id(connection)?;
+        let alike = CommonBeginnings::load(connection)?;
+        let mut received = Self { last_batch, alike, ..Self::default() };
         for server in received::servers(connection)? {
             received.next_server = received.next_server.max(server.id);
             received.servers.insert(server.key.clone(), server);
@@ -58,10 +66,11 @@ impl StreamRegistry {
             received.log_ids.insert((log.server_id, log.name.clone()), log.id);
             received.logs.insert(log.id, log);
         }
-        for stream in received::streams(connection)? {
+        for stream in streams::streams(connection)? {
             received.next_stream = received.next_stream.max(stream.id);
             // Streams come ordered by log, then by their beginning: the last one of each log stays.
-            received.latest.insert(stream.log_id, (stream.begins_at, stream.fingerprint.clone()));
+            received.latest.insert(stream.log_id, stream.order());
+            received.alike.add(&stream);
             received.streams.insert((stream.server_id, stream.fingerprint.clone()), stream);
         }
         Ok(received)
@@ -96,6 +105,12 @@ impl StreamRegistry {
         fingerprints.iter().map(|fingerprint| mark(fingerprint).unwrap_or(0)).collect()
     }
 
+    /// Returns the logs whose facts must be rebuilt since the last call: that of a batch, or another one with which the
+    /// batch's stream has something in common.
+    pub(super) fn take_rebuilds(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.rebuilds)
+    }
+
     fn log(&mut self, connection: &mut dyn Connection, server_id: i64, name: &str) -> Result<i64, StoreError> {
         if let Some(id) = self.log_ids.get(&(server_id, name.to_owned())) {
             return Ok(*id);
@@ -128,6 +143,10 @@ impl StreamRegistry {
         // `batch::open` has refused a batch without a stream.
         let named = batch.stream.clone().unwrap_or_default();
         let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
+        if has_other_content(connection, &stream, delivery)? {
+            let expected_start_position = stream.mark;
+            return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position, new: None });
+        }
         self.take_back_tail(connection, &mut stream, batch)?;
         let known = |outcome| Placed { outcome, expected_start_position: stream.mark, new: None };
         let (outcome, from) = match place(stream.mark, batch) {
@@ -141,12 +160,15 @@ impl StreamRegistry {
                 (Outcome::Committed, batch.start_position)
             }
         };
-        self.note_order(connection, &stream)?;
         self.last_batch += 1;
         received::archive(connection, self.last_batch, stream.id, from, now, batch)?;
         keep_samples(connection, stream.id, batch, &delivery.columns)?;
         advance(&mut stream, batch, matches!(outcome, Outcome::Committed));
-        received::save_stream(connection, &stream)?;
+        self.alike.add(&stream);
+        self.compare_alike(connection, &mut stream)?;
+        begin_with_own(&mut stream, delivery, from);
+        self.note_order(connection, &stream)?;
+        streams::save_stream(connection, &stream)?;
         self.streams.insert((server_id, stream.fingerprint.clone()), stream.clone());
         let expected_start_position = stream.mark;
         Ok(Placed { outcome, expected_start_position, new: Some(NewPart { batch_id: self.last_batch, stream, from }) })
@@ -170,13 +192,51 @@ impl StreamRegistry {
             id: self.next_stream,
             server_id,
             log_id,
+            beginning: if named.beginning.is_empty() { key.1.clone() } else { named.beginning },
             fingerprint: key.1,
             realm: realm.to_owned(),
             begins_at: named.begins_at,
             mark: 0,
             last_line_at: 0,
             lines: [0; 3],
+            tells_date: named.tells_date,
+            check: Vec::new(),
+            common_in_log: 0,
+            common_elsewhere: 0,
         })
+    }
+
+    /// Compares a stream with those that begin alike, so that what they have in common counts once. Facts of another
+    /// stream in which it counted too are rebuilt.
+    fn compare_alike(&mut self, connection: &mut dyn Connection, stream: &mut Stream) -> Result<(), StoreError> {
+        if !stream.tells_date {
+            return Ok(());
+        }
+        for name in self.alike.others(stream) {
+            let Some(mut other) = self.streams.get(&(stream.server_id, name)).cloned() else { continue };
+            if other.precedes(stream) {
+                self.alike.compare(connection, stream, &other)?;
+            } else if self.alike.compare(connection, &other, stream)? {
+                self.note_common(&mut other, stream);
+                streams::save_stream(connection, &other)?;
+                self.request_rebuild(connection, other.log_id)?;
+                self.streams.insert((other.server_id, other.fingerprint.clone()), other);
+            }
+        }
+        for name in self.alike.others(stream) {
+            if let Some(other) = self.streams.get(&(stream.server_id, name)).filter(|other| other.precedes(stream)) {
+                self.note_common(stream, other);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes on a stream what it has in common with one before it.
+    fn note_common(&self, stream: &mut Stream, before: &Stream) {
+        let through = self.alike.of(stream, before).through;
+        let noted =
+            if stream.log_id == before.log_id { &mut stream.common_in_log } else { &mut stream.common_elsewhere };
+        *noted = through.max(*noted);
     }
 
     /// Deletes a stream's last batch if the new batch replaces it: the last line had no line feed then, and has grown.
@@ -194,6 +254,9 @@ impl StreamRegistry {
         let last = received::last_batch(connection, stream.id)?;
         if let Some(tail) = last.filter(|last| (last.start, last.end) == (batch.start_position, stream.mark)) {
             received::drop_batches_from(connection, stream.id, batch.start_position)?;
+            self.alike.forget(stream);
+            (stream.common_in_log, stream.common_elsewhere) = (0, 0);
+            stream.check.clone_from(&batch.start_check);
             // Its lines are read again, and counted then.
             for (sum, count) in stream.lines.iter_mut().zip(by_outcome(&tail.lines)) {
                 *sum = sum.saturating_sub_unsigned(count).max(0);
@@ -207,7 +270,7 @@ impl StreamRegistry {
     /// Records that a batch of this stream came. If a batch of a later stream came before it, the batch is out of the
     /// log's order, and the log's facts must be rebuilt.
     fn note_order(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
-        let order = (stream.begins_at, stream.fingerprint.clone());
+        let order = stream.order();
         match self.latest.get(&stream.log_id) {
             Some(latest) if *latest > order => self.request_rebuild(connection, stream.log_id),
             _ => {
@@ -222,6 +285,7 @@ impl StreamRegistry {
             Some(log) if !log.needs_rebuild => {
                 received::request_rebuild(connection, log_id)?;
                 log.needs_rebuild = true;
+                self.rebuilds.push(log_id);
                 Ok(())
             }
             _ => Ok(()),
@@ -233,12 +297,52 @@ impl StreamRegistry {
 /// added: the lines counted with the batch before.
 fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
     stream.mark = batch.end_position;
+    stream.check.clone_from(&batch.end_check);
     stream.last_line_at = stream.last_line_at.max(batch.last_line_at);
     if let (Some(lines), true) = (&batch.lines, is_whole) {
         for (sum, count) in stream.lines.iter_mut().zip(by_outcome(lines)) {
             *sum = sum.saturating_add_unsigned(count);
         }
     }
+}
+
+/// Sets the beginning of a stream whose first own lines are in a batch from the position `from` on: what came before
+/// them counts in another stream of the log, and the streams of a log are projected in the order of their own lines.
+fn begin_with_own(stream: &mut Stream, delivery: &Delivery, from: u64) {
+    let common = stream.common_in_log;
+    if common == 0 || from > common || stream.mark <= common {
+        return;
+    }
+    let own = batch::events(&delivery.columns, delivery.batch.start_position).find(|(position, _)| *position >= common);
+    if let Some((_, event)) = own {
+        stream.begins_at = stream.begins_at.max(event.at);
+    }
+}
+
+/// Whether a batch is of another stream than the one that has its name: what both say of the same positions differs.
+fn has_other_content(
+    connection: &mut dyn Connection,
+    stream: &Stream,
+    delivery: &Delivery,
+) -> Result<bool, StoreError> {
+    let batch = &delivery.batch;
+    let differ = |ours: &[u8], theirs: &[u8]| !ours.is_empty() && !theirs.is_empty() && ours != theirs;
+    let to = stream.mark.min(batch.end_position);
+    if batch.start_position >= to {
+        return Ok(batch.start_position == stream.mark && differ(&stream.check, &batch.start_check));
+    }
+    if batch.replaces_tail && batch.end_position > stream.mark {
+        // What it replaces is not to be compared.
+        let last = received::last_batch(connection, stream.id)?;
+        return Ok(last
+            .is_some_and(|last| last.start == batch.start_position && differ(&last.start_check, &batch.start_check)));
+    }
+    if batch.end_position == stream.mark && !stream.check.is_empty() && !batch.end_check.is_empty() {
+        return Ok(stream.check != batch.end_check);
+    }
+    let archived = Archived::read(connection, stream.id, batch.start_position, to)?;
+    let sent = Piece::whole(batch, &delivery.columns);
+    Ok(compare(&[sent], &archived.pieces(), batch.start_position, to).parted)
 }
 
 fn by_outcome(lines: &LineCounts) -> [u64; 3] {

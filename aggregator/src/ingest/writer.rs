@@ -190,6 +190,10 @@ impl Writer {
                 return Err(error);
             }
         };
+        let now = Instant::now();
+        for log in self.streams.take_rebuilds() {
+            self.projection.rebuilds.entry(log).or_insert((now, now));
+        }
         let mut deliveries = Vec::new();
         for command in group {
             match command {

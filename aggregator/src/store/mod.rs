@@ -23,6 +23,7 @@ pub mod settings;
 pub mod sql;
 pub mod sqlite;
 pub mod statements;
+pub mod streams;
 pub mod usage;
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The data received from agents: license servers, agents, logs, streams with their marks, and every batch.
+//! The data received from agents: license servers, agents, logs, and every batch of their streams.
 
 use seatmeter_proto::v1::{Batch, Heartbeat, Hello, LineCounts};
 
@@ -24,16 +24,6 @@ statements! {
          VALUES ($1, $2, $3, $4, $5, $6, $7)";
     REQUEST_REBUILD = "UPDATE log SET needs_rebuild = 1 WHERE id = $1";
     UPDATE_PROJECTION = "UPDATE log SET last_line_at = $1, projected_through = $2, needs_rebuild = $3, state = $4 WHERE id = $5";
-    SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised
-         FROM stream ORDER BY log_id, begins_at, fingerprint";
-    SELECT_STREAMS_OF_LOG = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored,
-             unrecognised
-         FROM stream WHERE log_id = $1 ORDER BY begins_at, fingerprint";
-    UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
-         last_line_at, events, ignored, unrecognised)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (id) DO UPDATE SET mark = excluded.mark, last_line_at = excluded.last_line_at,
-         events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised";
     INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
     SELECT_LAST_BATCH = "SELECT start_position, end_position, body FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
     DELETE_BATCHES = "DELETE FROM batch WHERE stream_id = $1 AND start_position >= $2";
@@ -43,6 +33,11 @@ statements! {
     COUNT_GAPS = "SELECT stream_id, count(*) FROM gap GROUP BY stream_id ORDER BY stream_id";
     SELECT_LAST_BATCH_ID = "SELECT coalesce(max(id), 0) FROM batch";
     SELECT_BATCHES = "SELECT id, start_position, body FROM batch WHERE stream_id = $1 AND id > $2 ORDER BY start_position, id";
+    SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body FROM batch WHERE stream_id = $1
+             AND start_position >= (SELECT coalesce(max(start_position), 0) FROM batch
+                 WHERE stream_id = $1 AND start_position <= $2)
+             AND start_position < $3
+         ORDER BY start_position, id";
     INSERT_UNRECOGNISED = "INSERT INTO unrecognised (stream_id, position, previous_line_at, line) VALUES ($1, $2, $3, $4)
          ON CONFLICT (stream_id, position) DO NOTHING";
     SELECT_UNRECOGNISED = "SELECT stream_id, position, previous_line_at, line FROM unrecognised
@@ -80,29 +75,6 @@ pub struct Log {
     pub needs_rebuild: bool,
     /// The encoded [`LogState`](super::log_state::LogState): open sessions, and denials that can still be retried.
     pub state: Vec<u8>,
-}
-
-/// A stream of a log.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    /// The id, assigned by the program.
-    pub id: i64,
-    /// The id of the license server.
-    pub server_id: i64,
-    /// The id of the log.
-    pub log_id: i64,
-    /// The fingerprint of the stream's beginning, which names the stream.
-    pub fingerprint: Vec<u8>,
-    /// The realm of the user names in the stream.
-    pub realm: String,
-    /// The moment of the first dated line, in seconds since 1970 UTC.
-    pub begins_at: i64,
-    /// The mark: everything before this position is durable.
-    pub mark: u64,
-    /// The moment of the last dated line received, in seconds since 1970 UTC; 0 if there is none.
-    pub last_line_at: i64,
-    /// The numbers of lines that became events, that were ignored, and that were not recognised.
-    pub lines: [i64; 3],
 }
 
 /// A batch in the archive.
@@ -247,58 +219,6 @@ pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(),
     connection.execute(UPDATE_PROJECTION, &values).map(drop)
 }
 
-/// Returns all streams, ordered by log, then by beginning.
-pub fn streams(connection: &mut dyn Connection) -> Result<Vec<Stream>, StoreError> {
-    let mut found = Vec::new();
-    connection.query(SELECT_STREAMS, &[], &mut |row| {
-        found.push(stream_of(row)?);
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Returns the streams of a log, ordered by beginning.
-pub fn streams_of_log(connection: &mut dyn Connection, log_id: i64) -> Result<Vec<Stream>, StoreError> {
-    let mut found = Vec::new();
-    connection.query(SELECT_STREAMS_OF_LOG, &[log_id.into()], &mut |row| {
-        found.push(stream_of(row)?);
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
-    Ok(Stream {
-        id: row.int(0)?,
-        server_id: row.int(1)?,
-        log_id: row.int(2)?,
-        fingerprint: row.blob(3)?.into(),
-        realm: row.text(4)?.into(),
-        begins_at: row.int(5)?,
-        mark: row.int(6)? as u64,
-        last_line_at: row.int(7)?,
-        lines: [row.int(8)?, row.int(9)?, row.int(10)?],
-    })
-}
-
-/// Adds a stream, or updates its mark and its counts of lines.
-pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
-    let values = [
-        stream.id.into(),
-        stream.server_id.into(),
-        stream.log_id.into(),
-        Value::Blob(&stream.fingerprint),
-        (*stream.realm).into(),
-        stream.begins_at.into(),
-        stream.mark.into(),
-        stream.last_line_at.into(),
-        stream.lines[0].into(),
-        stream.lines[1].into(),
-        stream.lines[2].into(),
-    ];
-    connection.execute(UPSERT_STREAM, &values).map(drop)
-}
-
 /// Archives a batch. The events before `start` are in an earlier batch.
 pub fn archive(
     connection: &mut dyn Connection,
@@ -321,14 +241,17 @@ pub struct LastBatch {
     pub end: u64,
     /// The lines that the batch was made of; zeros if it is damaged.
     pub lines: LineCounts,
+    /// The check value of the start; empty if it is not known.
+    pub start_check: Vec<u8>,
 }
 
 /// Returns a stream's last batch; `None` if there is none.
 pub fn last_batch(connection: &mut dyn Connection, stream_id: i64) -> Result<Option<LastBatch>, StoreError> {
     let mut found = None;
     connection.query(SELECT_LAST_BATCH, &[stream_id.into()], &mut |row| {
-        let lines = Batch::decode(row.blob(2)?).ok().and_then(|batch| batch.lines).unwrap_or_default();
-        found = Some(LastBatch { start: row.int(0)? as u64, end: row.int(1)? as u64, lines });
+        let Batch { lines, start_check, .. } = Batch::decode(row.blob(2)?).unwrap_or_default();
+        let (start, end) = (row.int(0)? as u64, row.int(1)? as u64);
+        found = Some(LastBatch { start, end, lines: lines.unwrap_or_default(), start_check });
         Ok(())
     })?;
     Ok(found)
@@ -382,11 +305,24 @@ pub fn each_batch(
     after: i64,
     each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    connection.query(SELECT_BATCHES, &[stream_id.into(), after.into()], &mut |row| {
-        let batch = Batch::decode(row.blob(2)?)
-            .map_err(|error| StoreError::new(super::Failure::Corrupt, format!("batch in the archive: {error}")))?;
-        each(Archived { id: row.int(0)?, stream_id, start: row.int(1)? as u64, batch })
-    })
+    connection.query(SELECT_BATCHES, &[stream_id.into(), after.into()], &mut |row| each(archived(row, stream_id)?))
+}
+
+/// Calls `each` with the batches of a stream that cover a range of positions, in the order of their positions.
+pub fn each_batch_between(
+    connection: &mut dyn Connection,
+    stream_id: i64,
+    (from, to): (u64, u64),
+    each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let values = [stream_id.into(), from.into(), to.into()];
+    connection.query(SELECT_BATCHES_BETWEEN, &values, &mut |row| each(archived(row, stream_id)?))
+}
+
+fn archived(row: &dyn Row, stream_id: i64) -> Result<Archived, StoreError> {
+    let batch = Batch::decode(row.blob(2)?)
+        .map_err(|error| StoreError::new(super::Failure::Corrupt, format!("batch in the archive: {error}")))?;
+    Ok(Archived { id: row.int(0)?, stream_id, start: row.int(1)? as u64, batch })
 }
 
 /// A sample of a line that no rule understands.

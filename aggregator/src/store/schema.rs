@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 4] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 5] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -167,6 +167,21 @@ pub(super) const MIGRATIONS: [&[&str]; 4] = [&[
 ], &[
     // The states of logs know exits, and where the stream before ended. The facts are rebuilt from the batches.
     "UPDATE log SET needs_rebuild = 1",
+], &[
+    // Streams are known by all of their content, and what two of them have in common counts once.
+    "ALTER TABLE stream ADD COLUMN beginning {blob}",
+    "ALTER TABLE stream ADD COLUMN tells_date BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN check_value {blob}",
+    "ALTER TABLE stream ADD COLUMN common_in_log BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN common_elsewhere BIGINT NOT NULL DEFAULT 0",
+    "UPDATE stream SET beginning = fingerprint, check_value = substr(fingerprint, 1, 0)",
+    "CREATE TABLE common_beginning (
+         stream_id BIGINT NOT NULL,
+         other_id  BIGINT NOT NULL,                 -- the stream before it, of those that begin so
+         through   BIGINT NOT NULL,                 -- the bytes that both have in common
+         parted    BIGINT NOT NULL,                 -- 1: they differ after these bytes
+         PRIMARY KEY (stream_id, other_id)
+     )",
 ]];
 
 /// Migrates the tables to this version.
@@ -238,8 +253,8 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::received;
     use crate::store::sqlite::Sqlite;
+    use crate::store::{received, streams};
 
     /// Creates a database of an older version with data in it, and migrates it to this version.
     fn brought_forward(version: usize, data: &str) -> (tempfile::TempDir, Box<dyn Connection>) {
@@ -273,7 +288,7 @@ mod tests {
         let connection = connection.as_mut();
         let log = &received::logs(connection).unwrap()[0];
         assert_eq!(log.projected_through, 7);
-        assert_eq!(received::streams(connection).unwrap()[0].lines, [10, 11, 12]);
+        assert_eq!(streams::streams(connection).unwrap()[0].lines, [10, 11, 12]);
         let last = received::last_batch(connection, 2).unwrap().unwrap();
         assert_eq!((last.start, last.end), (30, 40));
         assert_eq!(received::gaps(connection).unwrap(), [(2, 1)]);
@@ -288,7 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn streams_of_version_4_have_their_names_by_their_beginnings() {
+        let data = "INSERT INTO stream VALUES (2, 1, 1, x'09', 'realm', 3, 40, 5, 10, 11, 12)";
+        let (_folder, mut connection) = brought_forward(4, data);
+        let stream = &streams::streams(connection.as_mut()).unwrap()[0];
+        assert_eq!((&stream.beginning, stream.tells_date, stream.check.len()), (&vec![9], false, 0));
+        assert_eq!((stream.mark, stream.common_in_log, stream.common_elsewhere), (40, 0, 0));
+        assert_eq!(streams::common_beginnings(connection.as_mut()).unwrap(), []);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 4, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 5, "a new migration needs a test with data of the version before it");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use super::sql::Dialect;
-use super::{facts, names, received, schema, settings, usage};
+use super::{facts, names, received, schema, settings, streams, usage};
 
 /// Returns every migration in a dialect, in order: the statements that create this version's tables from nothing.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
@@ -18,6 +18,7 @@ pub fn all_statements() -> Vec<&'static str> {
         schema::STATEMENTS,
         settings::STATEMENTS,
         received::STATEMENTS,
+        streams::STATEMENTS,
         names::STATEMENTS,
         facts::STATEMENTS,
         usage::STATEMENTS,
@@ -33,4 +34,25 @@ pub(super) fn is_known(sql: &str) -> bool {
         statements.chain(migrations(Dialect::Sqlite)).collect()
     });
     known.contains(sql) || sql.starts_with("PRAGMA ") || sql.starts_with("VACUUM ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SQLite numbers parameters by where they first stand, PostgreSQL by their digits: both must be the same.
+    #[test]
+    fn parameters_first_stand_in_the_order_of_their_numbers() {
+        for sql in all_statements() {
+            let numbers = sql.split('$').skip(1).map(|rest| {
+                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                rest[..digits].parse::<usize>().unwrap()
+            });
+            let mut known = 0;
+            for number in numbers {
+                assert!(number <= known + 1, "${number} stands before ${}: {sql}", known + 1);
+                known = known.max(number);
+            }
+        }
+    }
 }

@@ -242,11 +242,24 @@ pub struct Batch {
     /// from `start_position` on.
     #[prost(bool, tag = "11")]
     pub replaces_tail: bool,
+    /// The check value of `start_position`: a hash of all bytes of the stream before it, 32 bytes. It is BLAKE3, chained over
+    /// blocks of 16 KiB: the value of a block's end is the keyed hash of the block, whose key is the value of its start (32
+    /// zeros at position 0), and the value of any other position is the keyed hash of the block's bytes before it. Empty where
+    /// it is not known.
+    #[prost(bytes = "vec", tag = "12")]
+    pub start_check: ::prost::alloc::vec::Vec<u8>,
+    /// The check value of `end_position`. Empty where it is not known.
+    #[prost(bytes = "vec", tag = "13")]
+    pub end_check: ::prost::alloc::vec::Vec<u8>,
+    /// The first four bytes, little endian, of the check value of each block's end after `start_position`, through
+    /// `end_position`. Empty where they are not known.
+    #[prost(fixed32, repeated, tag = "14")]
+    pub block_checks: ::prost::alloc::vec::Vec<u32>,
 }
 /// One sequence of input: the content of one file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stream {
-    /// A hash of the stream's beginning, 32 bytes. Every reader of the same content computes the same fingerprint.
+    /// The stream's name, 32 bytes: `beginning`, or another one where a stream with other content has that name already.
     #[prost(bytes = "vec", tag = "1")]
     pub fingerprint: ::prost::alloc::vec::Vec<u8>,
     /// The log that the stream is a part of: its path, or the name given in the agent's configuration.
@@ -255,6 +268,14 @@ pub struct Stream {
     /// The moment of the first dated line, in seconds since 1970 UTC. The streams of a log are counted in this order.
     #[prost(int64, tag = "3")]
     pub begins_at: i64,
+    /// A hash of the stream's beginning, 32 bytes. Every reader of the same content computes the same value. Empty means
+    /// that it is the fingerprint.
+    #[prost(bytes = "vec", tag = "4")]
+    pub beginning: ::prost::alloc::vec::Vec<u8>,
+    /// The beginning tells its date. What two such streams of a license server have in common counts once: one is a copy of
+    /// the other, or both go on from one snapshot.
+    #[prost(bool, tag = "5")]
+    pub tells_date: bool,
 }
 /// Events in columns. Every column has one entry for each event. Entries of `position_deltas` and `time_deltas` are
 /// differences from the event before; strings, features and clients are listed once and referred to by index.
@@ -412,6 +433,8 @@ pub enum BatchOutcome {
     Invalid = 5,
     /// The aggregator cannot store the batch now: the agent sends it again later.
     Unavailable = 6,
+    /// The stream of this name has other content: the agent gives its own another name, and sends it from the beginning.
+    OtherContent = 7,
 }
 impl BatchOutcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -427,6 +450,7 @@ impl BatchOutcome {
             Self::Gap => "BATCH_OUTCOME_GAP",
             Self::Invalid => "BATCH_OUTCOME_INVALID",
             Self::Unavailable => "BATCH_OUTCOME_UNAVAILABLE",
+            Self::OtherContent => "BATCH_OUTCOME_OTHER_CONTENT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -439,6 +463,7 @@ impl BatchOutcome {
             "BATCH_OUTCOME_GAP" => Some(Self::Gap),
             "BATCH_OUTCOME_INVALID" => Some(Self::Invalid),
             "BATCH_OUTCOME_UNAVAILABLE" => Some(Self::Unavailable),
+            "BATCH_OUTCOME_OTHER_CONTENT" => Some(Self::OtherContent),
             _ => None,
         }
     }
@@ -939,7 +964,7 @@ pub struct Warning {
     pub count: u64,
 }
 /// A log of a license server.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Log {
     /// The path, or the name given in the agent's configuration.
     #[prost(string, tag = "1")]
@@ -971,6 +996,23 @@ pub struct Log {
     /// Sessions open at the last line.
     #[prost(uint64, tag = "10")]
     pub open_sessions: u64,
+    /// What files of this log have in common with another file; at most 20.
+    #[prost(message, repeated, tag = "11")]
+    pub shared_beginnings: ::prost::alloc::vec::Vec<SharedBeginning>,
+}
+/// Two files that begin alike: one is a copy of the other, both go on from one snapshot, or two license managers started in
+/// the same second.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharedBeginning {
+    /// The log of the other file.
+    #[prost(string, tag = "1")]
+    pub other_log: ::prost::alloc::string::String,
+    /// The bytes from the beginning of both files that are the same, as far as their events tell.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// Whether the files differ after these bytes. If not, one of them ends there so far.
+    #[prost(bool, tag = "3")]
+    pub parted: bool,
 }
 /// Filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

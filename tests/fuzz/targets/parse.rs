@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lines = Lines::new(bytes, 0);
     let mut head = Head::default();
     let mut interpreter = LineInterpreter::new(Timeline::starting(zone, 17_000));
-    let stream = Stream { fingerprint: vec![0; 32], log: "log".into(), begins_at: 0 };
+    let stream = Stream { fingerprint: vec![0; 32], log: "log".into(), begins_at: 0, ..Stream::default() };
     let mut batcher = Batcher::new(stream, 0);
     let mut read = 0;
     loop {

@@ -206,7 +206,11 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let (mut first, mut second) = (log(&at("debug.log"), vec![]), log(&at("debug_2.log"), vec![at("special-*")]));
         let mut third = log(&at("debug.77.log"), vec![]);
-        let other = |log: &LogSource| OtherSource { path: log.path.clone(), archives: log.archives.clone() };
+        let other = |log: &LogSource| OtherSource {
+            name: log.name.clone(),
+            path: log.path.clone(),
+            archives: log.archives.clone(),
+        };
         first.others = vec![other(&second), other(&third)];
         second.others = vec![other(&first), other(&third)];
         third.others = vec![other(&first), other(&second)];

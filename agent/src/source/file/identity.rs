@@ -1,10 +1,12 @@
-//! Identifies the stream of a file by its content alone.
+//! Names the stream of a file by its beginning.
 //!
-//! A stream's fingerprint is a hash of its beginning, through the first line that tells a date or reports a use. The
-//! same content gets the same fingerprint, whether it is read from the file or from a rotated or compressed copy, today
-//! or after a new installation. A growing file keeps its fingerprint. If the beginning contains no date, the day of the
-//! first line is hashed as well: otherwise, a job that runs at the same second every night could give two files the
-//! same fingerprint.
+//! A stream's name is a hash of its beginning, through the first line that tells a date or reports a use. The same content
+//! gets the same name, whether it is read from the file or from a rotated or compressed copy, today or after a new
+//! installation. A growing file keeps its name. If the beginning contains no date, the day of the first line is hashed as
+//! well: a job that runs at the same second every night gives many files the same beginning.
+//!
+//! Two streams can begin alike: two license managers that start in the same second, or a snapshot that is restored. The
+//! check values of their content tell them apart, and the second one gets another name.
 
 use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
@@ -16,8 +18,8 @@ use crate::format::{Message, Record, Stamp};
 /// The identity of a stream, taken from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The stream's fingerprint.
-    pub fingerprint: Fingerprint,
+    /// The name that the beginning gives: the stream's fingerprint, unless another stream has that name.
+    pub beginning: Fingerprint,
     /// The day of the first line with a time.
     pub first_day: Day,
     /// The time of the first line with a time, in seconds since 1970-01-01 00:00 of the server's wall clock.
@@ -85,7 +87,7 @@ impl Head {
             hash.update(&first_day.to_le_bytes());
         }
         let begins = i64::from(first_day) * 86_400 + i64::from(self.first_time?);
-        Some(Identity { fingerprint: finish(hash), first_day, begins, head: self.head()? })
+        Some(Identity { beginning: finish(hash), first_day, begins, head: self.head()? })
     }
 
     /// Returns the hash of the beginning alone, without the day; `None` until the beginning is complete.
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_growing_file_keeps_its_name() {
-        let name = |text: &str| head(text).identity(None).map(|identity| identity.fingerprint);
+        let name = |text: &str| head(text).identity(None).map(|identity| identity.beginning);
         let begun = format!("{USE}{STAMP}");
         assert_eq!(name(USE), None, "not dated yet");
         assert!(name(&begun).is_some());
@@ -146,14 +148,14 @@ mod tests {
             name(&begun),
             name(&format!("{begun} 0:06:00 (d) OUT: \"f\" x@y\n 1:00:00 (lmgrd) TIMESTAMP 7/28/2018\n"))
         );
-        assert_eq!(name(&begun), head(USE).identity(Some(17_739)).map(|i| i.fingerprint), "however it is dated");
+        assert_eq!(name(&begun), head(USE).identity(Some(17_739)).map(|i| i.beginning), "however it is dated");
     }
 
     #[test]
     fn the_same_first_use_on_another_day_is_another_stream() {
         let monday = head(&format!("{USE}{STAMP}")).identity(None).unwrap();
         let tuesday = head(&format!("{USE} 0:05:00 (lmgrd) TIMESTAMP 7/28/2018\n")).identity(None).unwrap();
-        assert_ne!(monday.fingerprint, tuesday.fingerprint);
+        assert_ne!(monday.beginning, tuesday.beginning);
         assert_eq!(tuesday.begins - monday.begins, 86_400);
     }
 }

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 
 use memchr::memchr;
 
+use super::chain::Chain;
+
 /// The maximum length of a line, in bytes. The bytes of a longer line are skipped and not kept.
 pub const MAX_LINE: usize = 1 << 20;
 
@@ -35,12 +37,45 @@ pub struct Lines<R> {
     overlong: bool,
     /// The NULs that were skipped.
     nuls: u64,
+    /// The check values of the bytes before `start`; `None` if nobody asks for them.
+    chain: Option<Chain>,
+    /// The bytes of the buffer before this one are in the chain.
+    chained: usize,
 }
 
 impl<R: Read> Lines<R> {
     /// Starts at the reader's current position. `position` is that position in the stream, where a line begins.
     pub fn new(reader: R, position: u64) -> Self {
-        Self { reader, buffer: Vec::new(), start: 0, end: 0, position, overlong: false, nuls: 0 }
+        Self {
+            reader,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            position,
+            overlong: false,
+            nuls: 0,
+            chain: None,
+            chained: 0,
+        }
+    }
+
+    /// Starts at the reader's current position, as [`Lines::new`] does. `chain` is the chain of the bytes before it.
+    pub fn checked(reader: R, position: u64, chain: Chain) -> Self {
+        Self { chain: Some(chain), ..Self::new(reader, position) }
+    }
+
+    /// Returns the chain of the bytes before the next line; `None` if the lines are not checked.
+    pub fn chain(&mut self) -> Option<&mut Chain> {
+        self.follow_chain();
+        self.chain.as_mut()
+    }
+
+    /// Adds the bytes before `start` to the chain.
+    fn follow_chain(&mut self) {
+        if let Some(chain) = &mut self.chain {
+            chain.add(&self.buffer[self.chained..self.start]);
+            self.chained = self.start;
+        }
     }
 
     /// Returns the position of the next line, in bytes from the beginning of the stream.
@@ -131,6 +166,8 @@ impl<R: Read> Lines<R> {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
+        self.follow_chain();
+        self.chained = 0;
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;

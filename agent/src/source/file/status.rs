@@ -32,6 +32,8 @@ pub struct LogSource {
 /// What is known of another configured log.
 #[derive(Clone, Debug)]
 pub struct OtherSource {
+    /// The log's name.
+    pub name: String,
     /// Path of the file being written.
     pub path: PathBuf,
     /// Patterns of further files that are its parts.

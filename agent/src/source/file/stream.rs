@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_proto::v1::{Batch, Stream};
 
+use super::chain::Chain;
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, mark};
 use super::head::read_head;
@@ -16,7 +17,9 @@ use super::lines::{Line, Lines};
 use super::watched::{Replaced, Watched, written_at};
 use crate::batcher::Batcher;
 use crate::buffer::{Buffer, BufferError};
-use crate::checkpoint::{Checkpoint, FileCheckpoint, FileMark, Fingerprint, SourceCheckpoint};
+use crate::checkpoint::{
+    CheckValue, Checkpoint, FileCheckpoint, FileMark, Fingerprint, Proof, SourceCheckpoint, named_stream,
+};
 use crate::format::Format;
 use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome, ParserState};
 use crate::format::timeline::{ClockPosition, Timeline};
@@ -38,6 +41,12 @@ pub enum StreamError {
     /// The file was truncated, replaced or removed. Its further content is another stream.
     #[error("{0} was truncated or replaced")]
     Replaced(PathBuf),
+    /// Another reader has captured a stream of this name since the file was identified: the file is to be identified anew.
+    #[error("another log has captured a stream that begins as {0}")]
+    Overtaken(PathBuf),
+    /// The file is a copy that is still being made.
+    #[error("{0} is a copy that is still being made")]
+    Incomplete(PathBuf),
     /// The file cannot be read.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -55,6 +64,9 @@ pub struct OpenStream {
     /// Whether the beginning must be compared once more, after it has been read.
     is_unproven: bool,
     lines: Lines<Watched>,
+    /// The check value of the position where the next batch starts.
+    check: CheckValue,
+    proof: Option<Proof>,
     zone: TimeZone,
     interpreter: LineInterpreter,
     /// The interpreter's counts that are already in batches.
@@ -81,11 +93,12 @@ struct StreamName {
     begins_at: i64,
     first_day: Day,
     head: Fingerprint,
+    beginning: Option<Fingerprint>,
 }
 
 impl StreamName {
     fn message(&self) -> Stream {
-        Stream { fingerprint: self.fingerprint.to_vec(), log: self.log.clone(), begins_at: self.begins_at }
+        named_stream(&self.fingerprint, &self.log, self.begins_at, self.beginning.as_ref(), &self.head)
     }
 }
 
@@ -93,14 +106,26 @@ impl StreamName {
 pub enum Start<'a> {
     /// At the beginning of a stream with this identity.
     New(&'a Identity),
-    /// At the position of this checkpoint.
-    Resume(Box<Checkpoint>),
+    /// At the position of a checkpoint.
+    Resume(Box<Resumption>),
+}
+
+/// A checkpoint of a stream that a file holds, and what stands before its position.
+pub struct Resumption {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// The chain of all bytes before the position.
+    pub chain: Chain,
+    /// The last bytes before the position.
+    pub window: Vec<u8>,
 }
 
 /// The position at which reading begins, and the state at that position.
 struct StartPoint {
     position: u64,
     window: Vec<u8>,
+    chain: Chain,
+    proof: Option<Proof>,
     interpreter: LineInterpreter,
     tail: Option<(u64, ParserState)>,
     stream: StreamName,
@@ -109,8 +134,14 @@ struct StartPoint {
 impl StartPoint {
     fn of(start: Start<'_>, fingerprint: Fingerprint, log: &str, zone: &TimeZone) -> Self {
         let from_beginning = |first_day| Timeline::starting(zone.clone(), first_day);
-        let name =
-            |begins_at, first_day, head| StreamName { fingerprint, log: log.to_owned(), begins_at, first_day, head };
+        let name = |begins_at, first_day, head, beginning| StreamName {
+            fingerprint,
+            log: log.to_owned(),
+            begins_at,
+            first_day,
+            head,
+            beginning,
+        };
         match start {
             Start::New(identity) => {
                 let timeline = from_beginning(identity.first_day);
@@ -118,19 +149,22 @@ impl StartPoint {
                 Self {
                     position: 0,
                     window: Vec::new(),
+                    chain: Chain::default(),
+                    proof: None,
                     interpreter: LineInterpreter::new(timeline),
                     tail: None,
-                    stream: name(begins_at, identity.first_day, identity.head),
+                    stream: name(begins_at, identity.first_day, identity.head, Some(identity.beginning)),
                 }
             }
-            Start::Resume(checkpoint) => {
-                let Checkpoint { position, begins_at, source: SourceCheckpoint::File(file), .. } = *checkpoint;
+            Start::Resume(resumption) => {
+                let Resumption { checkpoint, chain, window } = *resumption;
+                let Checkpoint { position, begins_at, source: SourceCheckpoint::File(file), .. } = checkpoint;
                 let interpreter = match position {
                     0 => LineInterpreter::new(from_beginning(file.first_day)),
                     _ => LineInterpreter::resume(zone.clone(), file.parser_state),
                 };
-                let stream = name(begins_at, file.first_day, file.head);
-                Self { position, window: file.window, interpreter, tail: file.tail, stream }
+                let stream = name(begins_at, file.first_day, file.head, file.beginning);
+                Self { position, window, chain, proof: file.proof, interpreter, tail: file.tail, stream }
             }
         }
     }
@@ -151,7 +185,8 @@ impl OpenStream {
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(path.clone()));
         }
-        let StartPoint { position, window, interpreter, tail, stream } = StartPoint::of(start, fingerprint, log, zone);
+        let StartPoint { position, window, chain, proof, interpreter, tail, stream } =
+            StartPoint::of(start, fingerprint, log, zone);
         let watched = Watched::at(content, position, window).map_err(|error| Self::read_error(path, error))?;
         Ok(Self {
             path: path.clone(),
@@ -160,7 +195,9 @@ impl OpenStream {
             stream,
             format,
             is_unproven: position == 0,
-            lines: Lines::new(watched, position),
+            check: chain.value(),
+            lines: Lines::checked(watched, position, chain),
+            proof,
             zone: zone.clone(),
             interpreter,
             counted: LineCounts::default(),
@@ -223,9 +260,12 @@ impl OpenStream {
             self.tail = None;
             return Ok(());
         }
-        let (content, _) = Content::open(&self.path)?;
-        let watched = Watched::at(content, start, Vec::new()).map_err(|error| Self::read_error(&self.path, error))?;
-        self.lines = Lines::new(watched, start);
+        let failed = |error| Self::read_error(&self.path, error);
+        let chain = Chain::through(Content::open(&self.path)?.0, start).map_err(failed)?;
+        let chain = chain.ok_or_else(|| StreamError::Replaced(self.path.clone()))?;
+        let watched = Watched::at(Content::open(&self.path)?.0, start, Vec::new()).map_err(failed)?;
+        self.check = chain.value();
+        self.lines = Lines::checked(watched, start, chain);
         self.interpreter = LineInterpreter::resume(self.zone.clone(), state);
         self.counted = LineCounts::default();
         self.batcher = Batcher::new(self.stream.message(), start);
@@ -271,23 +311,37 @@ impl OpenStream {
             .seal(end, self.last_line_at(), lines)
             .map_err(|source| ContentError::of(&self.path, source))?;
         batch.replaces_tail = self.replaces_tail;
-        let window = self.lines.reader().window_before(end);
+        self.prove(&mut batch);
         let checkpoint = Checkpoint {
             fingerprint: self.stream.fingerprint,
             log: self.stream.log.clone(),
             begins_at: self.stream.begins_at,
             position: end,
             source: SourceCheckpoint::File(FileCheckpoint {
-                window,
+                proof: self.proof,
                 parser_state,
                 tail: self.tail.clone(),
                 first_day: self.stream.first_day,
                 head: self.stream.head,
+                beginning: self.stream.beginning,
             }),
         };
         (self.counted, self.pending_since, self.replaces_tail) = (counts, None, false);
         self.sealed = Some((batch, checkpoint));
         self.hand_over(buffer)
+    }
+
+    /// Writes the check values of a batch's range into it, and keeps that of its end.
+    fn prove(&mut self, batch: &mut Batch) {
+        let Some(chain) = self.lines.chain() else { return };
+        let check = chain.value();
+        batch.block_checks = chain.take_blocks();
+        batch.start_check = self.check.to_vec();
+        batch.end_check = check.to_vec();
+        self.check = check;
+        let position = batch.end_position;
+        // A stream that is read again is known further than it is read.
+        self.proof = self.proof.filter(|proof| proof.position > position).or(Some(Proof { position, check }));
     }
 
     /// Verifies that the beginning that was read belongs to the identified stream. The file could have been truncated
@@ -318,7 +372,10 @@ impl OpenStream {
     /// Hands a sealed batch to the buffer. While the buffer is full, the batch stays here, and nothing more is read.
     fn hand_over(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         if let Some((batch, checkpoint)) = &self.sealed {
-            buffer.append(batch, checkpoint)?;
+            match buffer.append(batch, checkpoint) {
+                Err(BufferError::Overtaken) => return Err(StreamError::Overtaken(self.path.clone())),
+                appended => appended?,
+            }
             self.sealed = None;
         }
         Ok(())

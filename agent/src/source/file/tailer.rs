@@ -10,24 +10,25 @@
 //! two can be missing. Otherwise, the file waits for a date.
 
 mod identify;
+mod rewind;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use seatmeter_proto::v1::{Batch, Stream};
+use seatmeter_proto::v1::Batch;
 
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, Listing, candidates, mark};
 use super::status::{LogSource, LogState, SharedStatus};
 use super::stream::{OpenStream, Start, StreamError};
 use crate::buffer::Buffer;
-use crate::checkpoint::{Checkpoint, Fingerprint};
+use crate::checkpoint::{Checkpoint, Fingerprint, Rewind};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
 use crate::format::timeline::ClockPosition;
-use identify::{BEING_MADE, Identified, Part, is_being_made, is_moved};
+use identify::{BEING_MADE, Identified, Known, Part, is_being_made, is_moved};
 
 /// Follows one log.
 pub struct LogTailer {
@@ -40,8 +41,8 @@ pub struct LogTailer {
     before: Option<ClockPosition>,
     /// The open stream's counts that are already in the status.
     counted: LineCounts,
-    /// Streams to read again from their beginning, because the aggregator lacks a part of them.
-    rewinds: Arc<Mutex<Vec<Fingerprint>>>,
+    /// Streams to read again from their beginning.
+    rewinds: Arc<Mutex<Vec<Rewind>>>,
     /// Files beside the log that were already reported as not being a part of it.
     reported: HashSet<PathBuf>,
     /// Streams whose file was closed, and may be gone, before all of it was committed.
@@ -58,12 +59,7 @@ struct Cut {
 
 impl LogTailer {
     /// Creates a tailer that reads a log into a buffer.
-    pub fn new(
-        source: LogSource,
-        buffer: Arc<Buffer>,
-        status: SharedStatus,
-        rewinds: Arc<Mutex<Vec<Fingerprint>>>,
-    ) -> Self {
+    pub fn new(source: LogSource, buffer: Arc<Buffer>, status: SharedStatus, rewinds: Arc<Mutex<Vec<Rewind>>>) -> Self {
         Self {
             source,
             buffer,
@@ -92,10 +88,11 @@ impl LogTailer {
             Err(error) => {
                 // The lines read of the current file are valid even if another file has a problem, so they are
                 // committed if possible. After an error of the buffer, its checkpoint alone tells what it holds.
-                if !matches!(error, StreamError::Buffer(_)) {
-                    let _ = self.commit();
+                let is_overtaken =
+                    !matches!(error, StreamError::Buffer(_)) && matches!(self.commit(), Err(StreamError::Overtaken(_)));
+                if !is_overtaken {
+                    self.note_cut();
                 }
-                self.note_cut();
                 self.open = None;
                 self.set_state(state_of(error), error.to_string(), detail_of(error));
             }
@@ -132,6 +129,7 @@ impl LogTailer {
             match outcome {
                 Ok(()) => {}
                 Err(StreamError::Replaced(_)) => is_replaced = true,
+                Err(StreamError::Overtaken(_)) => self.open = None,
                 Err(error) => return Err(error),
             }
             self.note_progress();
@@ -187,8 +185,8 @@ impl LogTailer {
         let has_parts = !parts.is_empty();
         problem = self.read_parts(parts)?.or(problem);
         match problem {
-            // The file was renamed or truncated between two checks; the next scan handles it.
-            Some(StreamError::Replaced(_)) => Ok(false),
+            // The file was renamed, truncated or overtaken between two checks; the next scan handles it.
+            Some(StreamError::Replaced(_) | StreamError::Overtaken(_)) => Ok(false),
             Some(error) => Err(error),
             None if !has_current => match Content::open(&self.source.path) {
                 Err(error) => Err(error.into()),
@@ -245,6 +243,11 @@ impl LogTailer {
         match self.commit() {
             // The lines read belong to another stream; none of them are kept.
             Ok(()) | Err(StreamError::Replaced(_)) => {}
+            // The file itself is unread, and nothing of it is lost.
+            Err(StreamError::Overtaken(_)) => {
+                (self.open, self.before) = (None, None);
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
         self.note_cut();
@@ -297,11 +300,7 @@ impl LogTailer {
     /// Appends an empty batch at `end`, which says that the bytes before it cannot be read any more.
     fn append_gap(&self, mut checkpoint: Checkpoint, end: u64) -> Result<(), StreamError> {
         let batch = Batch {
-            stream: Some(Stream {
-                fingerprint: checkpoint.fingerprint.to_vec(),
-                log: self.source.name.clone(),
-                begins_at: checkpoint.begins_at,
-            }),
+            stream: Some(checkpoint.stream()),
             start_position: end,
             end_position: end,
             lost_before: true,
@@ -310,22 +309,19 @@ impl LogTailer {
         };
         checkpoint.position = end;
         // What stands before this position is not known.
-        checkpoint.file_mut().window = Vec::new();
+        checkpoint.file_mut().proof = None;
         Ok(self.buffer.append(&batch, &checkpoint)?)
     }
 
     fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
-        let Part { candidate, fingerprint, format, identity, checkpoint, .. } = part;
-        let start = match checkpoint {
-            Some(checkpoint) => Start::Resume(Box::new(checkpoint)),
-            None => Start::New(&identity),
+        let Part { candidate, fingerprint, format, identity, content, .. } = part;
+        let start = match content {
+            Known::Nothing => Start::New(&identity),
+            Known::Through(resumption) => Start::Resume(resumption),
+            Known::Everything => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
         };
-        let opened = OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start);
-        let mut stream = match opened {
-            // The file ends before the position to which its stream was read: it is an older copy with no new lines.
-            Err(StreamError::Replaced(_)) => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
-            opened => opened?,
-        };
+        let mut stream =
+            OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start)?;
         self.counted = LineCounts::default();
         if candidate.is_current {
             let outcome = stream.read(&self.buffer);
@@ -334,6 +330,10 @@ impl LogTailer {
             return match outcome {
                 // The file was replaced meanwhile; the next scan identifies the new one.
                 Ok(()) | Err(StreamError::Replaced(_)) => Ok(()),
+                Err(error @ StreamError::Overtaken(_)) => {
+                    self.open = None;
+                    Err(error)
+                }
                 Err(error) => Err(error),
             };
         }
@@ -349,54 +349,6 @@ impl LogTailer {
             self.buffer.note_file(stream.mark(), &fingerprint)?;
         }
         Ok(())
-    }
-
-    /// Rewinds the streams of which the aggregator lacks a part, so that they are read again from the beginning.
-    /// Accepts the gap of a stream that is no longer on disk. Returns whether there were any such streams.
-    fn rewind(&mut self) -> Result<bool, StreamError> {
-        let mut mine = Vec::new();
-        for fingerprint in lock(&self.rewinds).iter() {
-            match self.buffer.checkpoint(fingerprint)? {
-                Some(checkpoint) if checkpoint.log != self.source.name => {}
-                checkpoint => mine.push((*fingerprint, checkpoint)),
-            }
-        }
-        if mine.is_empty() {
-            return Ok(false);
-        }
-        let Some(on_disk) = self.streams_on_disk()? else { return Ok(false) };
-        (self.open, self.before) = (None, None);
-        for (fingerprint, checkpoint) in mine {
-            if on_disk.contains(&fingerprint) {
-                self.buffer.rewind(&fingerprint)?;
-            } else if !self.buffer.accept_gap(&fingerprint)?
-                && let Some(checkpoint) = checkpoint
-            {
-                let end = checkpoint.position;
-                self.append_gap(checkpoint, end)?;
-            }
-            // Only now is the request fulfilled, even if the process ends here.
-            lock(&self.rewinds).retain(|wanted| *wanted != fingerprint);
-        }
-        Ok(true)
-    }
-
-    /// Returns the streams that can be read; `None` while a folder cannot be listed, since nothing in it is known to be
-    /// gone.
-    fn streams_on_disk(&self) -> Result<Option<HashSet<Fingerprint>>, StreamError> {
-        let found = candidates(&self.source)?;
-        if found.problem.is_some() {
-            return Ok(None);
-        }
-        let mut streams = HashSet::new();
-        for candidate in found.files {
-            if let Some(known) = self.buffer.known_file(&candidate.mark)? {
-                streams.insert(known);
-            } else if let Ok(Ok(part)) = self.identify(&candidate, None, &[]) {
-                streams.insert(part.fingerprint);
-            }
-        }
-        Ok(Some(streams))
     }
 
     fn note_progress(&mut self) {

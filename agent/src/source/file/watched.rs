@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::content::Content;
 
 /// The number of bytes before a position that prove that a file is still the one that was read.
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 
 /// The file no longer contains the bytes that were read before.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(super) struct Replaced;
 pub(super) struct Watched {
     content: Content,
     offset: u64,
-    /// The bytes before `offset`: at least [`WINDOW`] of them, if that many were read.
+    /// The last [`WINDOW`] bytes before `offset`; fewer if fewer were read.
     recent: Vec<u8>,
 }
 
@@ -62,26 +62,15 @@ impl Watched {
         }
     }
 
-    /// Returns the last bytes before a position, at most [`WINDOW`]. The position must be close behind the last byte
-    /// read.
-    pub(super) fn window_before(&self, position: u64) -> Vec<u8> {
-        let after = (self.offset - position) as usize;
-        let end = self.recent.len().saturating_sub(after);
-        self.recent[end.saturating_sub(WINDOW)..end].to_vec()
-    }
-
     fn is_unchanged(&self) -> io::Result<bool> {
         let Content::Plain(file) = &self.content else { return Ok(true) };
-        let window = &self.recent[self.recent.len().saturating_sub(WINDOW)..];
+        let window = &self.recent[..];
         let mut found = [0; WINDOW];
         let found = &mut found[..window.len()];
         let read = read_at(file, found, self.offset - window.len() as u64)?;
         Ok(read == window.len() && found == window)
     }
 }
-
-/// The number of recent bytes to keep. A batch ends before a half-written line, which is at most this long.
-const RECENT: usize = super::lines::MAX_LINE + (512 << 10);
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -90,13 +79,10 @@ impl Read for Watched {
             return Err(io::Error::other(Replaced));
         }
         self.offset += read as u64;
-        if read >= WINDOW && buffer[..read].ends_with(b"\n") {
-            // The usual case: no bytes before these will be needed.
-            self.recent.clear();
-        } else if self.recent.len() > RECENT {
-            self.recent.drain(..self.recent.len() - RECENT / 2);
-        }
-        self.recent.extend_from_slice(&buffer[..read]);
+        let new = &buffer[..read][read.saturating_sub(WINDOW)..];
+        let kept = self.recent.len().min(WINDOW - new.len());
+        self.recent.drain(..self.recent.len() - kept);
+        self.recent.extend_from_slice(new);
         Ok(read)
     }
 }

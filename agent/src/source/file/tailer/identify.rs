@@ -1,4 +1,7 @@
 //! Identifies the stream of each file of a log, and the day on which it begins.
+//!
+//! A file holds a known stream if it begins as the stream does, and has its check value where the stream was read to. A
+//! file that begins alike and has another content is a stream of its own.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -10,14 +13,16 @@ use seatmeter_count::Day;
 
 use super::{LogTailer, lock};
 use crate::buffer::BufferError;
-use crate::checkpoint::{Checkpoint, Fingerprint};
+use crate::checkpoint::{CheckValue, Checkpoint, Fingerprint};
 use crate::format::Format;
 use crate::format::timeline::ClockPosition;
+use crate::source::file::chain::Chain;
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::discover::Candidate;
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::{Head, Identity};
-use crate::source::file::stream::StreamError;
+use crate::source::file::stream::{Resumption, StreamError};
+use crate::source::file::watched::WINDOW;
 
 /// A file whose lines cannot be dated.
 pub(super) struct Undated {
@@ -33,8 +38,18 @@ pub(super) struct Part {
     pub(super) fingerprint: Fingerprint,
     pub(super) format: Format,
     pub(super) identity: Identity,
-    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) content: Known,
     pub(super) begins: i64,
+}
+
+/// What is known of a file's content.
+pub(super) enum Known {
+    /// The file's stream is new.
+    Nothing,
+    /// The file holds what was read of its stream, and perhaps more.
+    Through(Box<Resumption>),
+    /// The file is an older copy: it ends before the position to which its stream was read.
+    Everything,
 }
 
 /// Identifies the files of a log, one after the other, the oldest first.
@@ -127,21 +142,36 @@ impl LogTailer {
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(candidate.path.clone()));
         }
-        let before = before.filter(|_| !head.head().is_some_and(|name| waiting.contains(&name)));
-        let date = self.date_of(candidate, &head, before)?;
+        let known = head.head().map(|name| self.streams_beginning(&name)).transpose()?.unwrap_or_default();
+        let values = Values::read(candidate, &known)?;
+        let proven = known.iter().find(|stream| values.prove(stream));
+        let date = match proven {
+            Some(stream) => Some(stream.file().first_day),
+            None => {
+                let before = before.filter(|_| !head.head().is_some_and(|name| waiting.contains(&name)));
+                self.date_of(candidate, &head, before, &known, &values)?
+            }
+        };
         let (Some(identity), Some(format)) = (head.identity(date), format) else {
             let lines = if head.has_uses() { head.stamped_lines() } else { 0 };
             return Ok(Err(Undated { lines, head: head.head() }));
         };
-        let (fingerprint, checkpoint) = self.variant_of(candidate, identity.fingerprint)?;
-        Ok(Ok(Part {
-            candidate: candidate.clone(),
-            fingerprint,
-            format,
-            begins: identity.begins,
-            identity,
-            checkpoint,
-        }))
+        let (fingerprint, content) = match proven {
+            Some(stream) => (stream.fingerprint, values.resumption(candidate, stream)?),
+            None => self.unproven(candidate, &identity, &known, &values)?,
+        };
+        let begins = identity.begins;
+        Ok(Ok(Part { candidate: candidate.clone(), fingerprint, format, begins, identity, content }))
+    }
+
+    /// Returns the streams with this beginning that a file of this log may hold, those that were read furthest first.
+    /// Streams of other configured logs are not among them: logs beside each other can begin alike.
+    fn streams_beginning(&self, head: &Fingerprint) -> Result<Vec<Checkpoint>, BufferError> {
+        let mut known = self.buffer.streams_beginning(head)?;
+        known.retain(|stream| !self.source.others.iter().any(|other| other.name == stream.log));
+        // The sort is stable: of streams that were read as far, the newest comes first.
+        known.sort_by_key(|stream| std::cmp::Reverse(stream.file().proof.map_or(0, |proof| proof.position)));
+        Ok(known)
     }
 
     /// Returns the day of a file's first line from other sources; `None` if the file itself tells it, or if it is
@@ -151,49 +181,121 @@ impl LogTailer {
         candidate: &Candidate,
         head: &Head,
         before: Option<ClockPosition>,
+        known: &[Checkpoint],
+        values: &Values,
     ) -> Result<Option<Day>, StreamError> {
         if head.is_dated() {
             return Ok(None);
         }
-        let known = head.head().map(|name| self.buffer.streams_beginning(&name)).transpose()?.unwrap_or_default();
-        // Two days can begin alike, so the same beginning is not enough: the file must also contain the bytes that were
-        // last read of the stream. A stream that is to be read again from its beginning has no such bytes.
-        for stream in known.iter().filter(|stream| !stream.file().window.is_empty()) {
-            if window_at(candidate, stream.position, stream.file().window.len())?.as_ref()
-                == Some(&stream.file().window)
-            {
-                return Ok(Some(stream.file().first_day));
-            }
-        }
         if let (Some(clock), Some(time)) = (before, head.first_time()) {
             return Ok(Some(day_after(clock, time)));
         }
-        if let Some(stream) = known.first() {
+        // Many days can begin alike. An older copy is taken for one of the newest that is longer.
+        if let Some(stream) = known.iter().find(|stream| !candidate.is_current && values.end_before(stream)) {
             return Ok(Some(stream.file().first_day));
         }
         let is_first = self.buffer.last_stream(&self.source.name)?.is_none();
         Ok(self.source.date.filter(|_| is_first))
     }
 
-    /// Returns the stream of a file by its beginning. If the file differs from what was read of that stream, it is
-    /// another stream that begins alike, and its fingerprint also covers the bytes that differ.
-    fn variant_of(
+    /// Returns the stream of a file that holds no known one, with what is known of the file's content.
+    fn unproven(
         &self,
         candidate: &Candidate,
-        fingerprint: Fingerprint,
-    ) -> Result<(Fingerprint, Option<Checkpoint>), StreamError> {
-        let mut fingerprint = fingerprint;
-        loop {
-            let Some(checkpoint) = self.buffer.checkpoint(&fingerprint)? else { return Ok((fingerprint, None)) };
-            let found = window_at(candidate, checkpoint.position, checkpoint.file().window.len())?;
-            // A copy that ends earlier is recognised by its length when it is read.
-            let Some(found) = found.filter(|found| *found != checkpoint.file().window) else {
-                return Ok((fingerprint, Some(checkpoint)));
-            };
-            let mut hash = Context::new(&SHA256);
-            hash.update(&fingerprint);
-            hash.update(&found);
-            fingerprint.copy_from_slice(hash.finish().as_ref());
+        identity: &Identity,
+        known: &[Checkpoint],
+        values: &Values,
+    ) -> Result<(Fingerprint, Known), StreamError> {
+        let alike = known.iter().filter(|stream| stream.file().first_day == identity.first_day);
+        if let Some(longer) = alike.into_iter().find(|stream| !candidate.is_current && values.end_before(stream)) {
+            let tells_date = identity.beginning == identity.head;
+            if tells_date && is_being_made(candidate) {
+                return Err(StreamError::Incomplete(candidate.path.clone()));
+            }
+            if !tells_date {
+                return Ok((longer.fingerprint, Known::Everything));
+            }
+            // It may as well be another stream that begins alike. The aggregator counts once what both have in common.
+        }
+        let mut fingerprint = identity.beginning;
+        while self.buffer.checkpoint(&fingerprint)?.is_some() {
+            fingerprint = another_name(&fingerprint, &values.last);
+        }
+        Ok((fingerprint, Known::Nothing))
+    }
+}
+
+/// Returns a name for a stream that begins as the stream of a name does, and has this check value where both differ.
+pub(crate) fn another_name(name: &Fingerprint, check: &CheckValue) -> Fingerprint {
+    let mut hash = Context::new(&SHA256);
+    hash.update(name);
+    hash.update(check);
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(hash.finish().as_ref());
+    fingerprint
+}
+
+/// The check values of a file at the positions to which known streams were read.
+struct Values {
+    /// The positions that the file reaches, in order, each with the chain there.
+    chains: Vec<(u64, Chain)>,
+    /// The check value of the last of them, or of the file's end if it comes before all of them.
+    last: CheckValue,
+}
+
+impl Values {
+    fn read(candidate: &Candidate, known: &[Checkpoint]) -> Result<Self, ContentError> {
+        let failed = |source| ContentError::of(&candidate.path, source);
+        let mut positions: Vec<u64> = known
+            .iter()
+            .flat_map(|stream| [stream.position, stream.file().proof.map_or(0, |proof| proof.position)])
+            .collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let mut values = Self { chains: Vec::new(), last: CheckValue::default() };
+        if positions.is_empty() {
+            return Ok(values);
+        }
+        let (mut content, _) = Content::open(&candidate.path)?;
+        let mut chain = Chain::default();
+        let mut reached = 0;
+        for position in positions {
+            // A compressed file that is still being made is an error, not a file that ends here.
+            reached += chain.read(&mut content, position - reached).map_err(failed)?;
+            values.last = chain.value();
+            if reached < position {
+                break;
+            }
+            values.chains.push((position, chain.clone()));
+        }
+        Ok(values)
+    }
+
+    fn chain(&self, position: u64) -> Option<&Chain> {
+        self.chains.iter().find(|(reached, _)| *reached == position).map(|(_, chain)| chain)
+    }
+
+    /// Whether the file holds what was read of a stream. A stream of which nothing is known is in every file that begins
+    /// so.
+    fn prove(&self, stream: &Checkpoint) -> bool {
+        let proof = stream.file().proof;
+        proof.is_none_or(|proof| self.chain(proof.position).is_some_and(|chain| chain.value() == proof.check))
+            && self.chain(stream.position).is_some()
+    }
+
+    /// Whether the file ends before the position to which a stream is known.
+    fn end_before(&self, stream: &Checkpoint) -> bool {
+        self.chain(stream.file().proof.map_or(stream.position, |proof| proof.position)).is_none()
+    }
+
+    /// Returns the state to resume reading a stream that the file holds.
+    fn resumption(&self, candidate: &Candidate, stream: &Checkpoint) -> Result<Known, StreamError> {
+        let window = window_before(candidate, stream.position)?;
+        match (self.chain(stream.position).cloned(), window) {
+            (Some(chain), Some(window)) => {
+                Ok(Known::Through(Box::new(Resumption { checkpoint: stream.clone(), chain, window })))
+            }
+            _ => Err(StreamError::Replaced(candidate.path.clone())),
         }
     }
 }
@@ -238,9 +340,13 @@ impl Identification<'_> {
     }
 
     fn take_part(&mut self, part: Part, size: u64) -> Result<(), BufferError> {
-        match part.checkpoint.as_ref().filter(|known| known.position == size) {
-            Some(read) => self.note_read(&read.fingerprint)?,
-            None => (self.before, self.last_is_unread, self.all_are_read) = (None, true, false),
+        let is_read = match &part.content {
+            Known::Through(known) => known.checkpoint.position == size,
+            Known::Nothing | Known::Everything => false,
+        };
+        match is_read {
+            true => self.note_read(&part.fingerprint)?,
+            false => (self.before, self.last_is_unread, self.all_are_read) = (None, true, false),
         }
         self.parts.push(part);
         Ok(())
@@ -280,9 +386,12 @@ pub(super) fn is_being_made(candidate: &Candidate) -> bool {
     !candidate.is_current && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEING_MADE))
 }
 
-/// Whether a file was renamed or removed since its folder was listed.
+/// Whether a file was renamed, removed, or read under its name by another log, since it was identified.
 pub(super) fn is_moved(error: &StreamError) -> bool {
-    matches!(error, StreamError::Replaced(_) | StreamError::Content(ContentError::Missing(_)))
+    matches!(
+        error,
+        StreamError::Replaced(_) | StreamError::Overtaken(_) | StreamError::Content(ContentError::Missing(_))
+    )
 }
 
 /// Returns the day of a line at this time of day that follows a stream at this clock position.
@@ -290,16 +399,16 @@ fn day_after(clock: ClockPosition, time: u32) -> Day {
     if clock.time - i64::from(time) > 43_200 { clock.day + 1 } else { clock.day }
 }
 
-/// Returns the bytes before a position of a file; `None` if the file ends before the position.
-fn window_at(candidate: &Candidate, position: u64, length: usize) -> Result<Option<Vec<u8>>, ContentError> {
+/// Returns the last bytes before a position of a file; `None` if the file ends before the position.
+fn window_before(candidate: &Candidate, position: u64) -> Result<Option<Vec<u8>>, ContentError> {
     let failed = |source| ContentError::of(&candidate.path, source);
     let (mut content, _) = Content::open(&candidate.path)?;
-    let start = position - length as u64;
+    let start = position.saturating_sub(WINDOW as u64);
     if content.skip_to(start).map_err(failed)? < start {
         return Ok(None);
     }
+    let length = (position - start) as usize;
     let mut window = Vec::with_capacity(length);
-    // A compressed file that is still being made is an error, not a file that ends here.
     io::Read::read_to_end(&mut io::Read::take(content, length as u64), &mut window).map_err(failed)?;
     Ok(Some(window).filter(|window| window.len() == length))
 }

@@ -1,0 +1,66 @@
+//! Streams that are read again, or get another name.
+
+use prost::Message;
+use rusqlite::{Connection, params};
+
+use super::{Buffer, BufferError, checkpoint, decode, lock, used_bytes};
+use crate::checkpoint::{Checkpoint, Fingerprint};
+
+impl Buffer {
+    /// Deletes the batches of a stream, except refused ones, and resets its checkpoint. The stream is read again from
+    /// its beginning, under the same fingerprint.
+    pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
+        let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
+        checkpoint.position = 0;
+        checkpoint.file_mut().tail = None;
+        let mut writer = lock(&self.writer);
+        self.write(&mut writer, |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM batch WHERE fingerprint = ?1 AND NOT refused", [fingerprint])?;
+            checkpoint::save(&transaction, &checkpoint)?;
+            transaction.execute("DELETE FROM file WHERE fingerprint = ?1", [fingerprint])?;
+            transaction.commit()
+        })?;
+        writer.bytes = used_bytes(&writer.connection).map_err(|source| BufferError::of(&self.path, source))?;
+        Ok(())
+    }
+
+    /// Gives a stream and its batches another name, which no stream has.
+    pub fn rename(&self, before: &Fingerprint, after: &Fingerprint) -> Result<(), BufferError> {
+        let Some(mut checkpoint) = self.checkpoint(before)? else { return Ok(()) };
+        checkpoint.fingerprint = *after;
+        checkpoint.file_mut().beginning.get_or_insert(*before);
+        self.write(&mut lock(&self.writer), |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM stream WHERE fingerprint = ?1", [before])?;
+            checkpoint::save(&transaction, &checkpoint)?;
+            for (table, column) in [("log", "last"), ("file", "fingerprint")] {
+                let sql = format!("UPDATE {table} SET {column} = ?2 WHERE {column} = ?1");
+                transaction.execute(&sql, [before, after])?;
+            }
+            rename_batches(&transaction, before, &checkpoint)?;
+            transaction.commit()
+        })
+    }
+}
+
+fn rename_batches(connection: &Connection, before: &Fingerprint, named: &Checkpoint) -> rusqlite::Result<()> {
+    let sequences: Vec<i64> = connection
+        .prepare("SELECT sequence FROM batch WHERE fingerprint = ?1 AND NOT refused")?
+        .query_map([before], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for sequence in sequences {
+        let body: Vec<u8> =
+            connection.query_row("SELECT body FROM batch WHERE sequence = ?1", [sequence], |row| row.get(0))?;
+        let mut batch = decode(0, &body)?;
+        if let Some(stream) = &mut batch.stream {
+            stream.fingerprint = named.fingerprint.to_vec();
+            stream.beginning = named.file().beginning.map(Vec::from).unwrap_or_default();
+        }
+        connection.execute(
+            "UPDATE batch SET fingerprint = ?2, body = ?3 WHERE sequence = ?1",
+            params![sequence, named.fingerprint, batch.encode_to_vec()],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Reads streams again from their beginning, because the aggregator lacks a part of them or knows others by their names.
+
+use std::collections::HashSet;
+
+use super::identify::another_name;
+use super::{LogTailer, lock};
+use crate::checkpoint::{Checkpoint, Fingerprint, RewindCause};
+use crate::source::file::discover::candidates;
+use crate::source::file::stream::StreamError;
+
+impl LogTailer {
+    /// Rewinds the streams that were requested, so that they are read again from the beginning. Accepts the gap of a
+    /// stream that is no longer on disk. Returns whether there were any such streams.
+    pub(super) fn rewind(&mut self) -> Result<bool, StreamError> {
+        let mut mine = Vec::new();
+        for rewind in lock(&self.rewinds).iter() {
+            match self.buffer.checkpoint(&rewind.fingerprint)? {
+                Some(checkpoint) if checkpoint.log != self.source.name => {}
+                checkpoint => mine.push((*rewind, checkpoint)),
+            }
+        }
+        if mine.is_empty() {
+            return Ok(false);
+        }
+        let Some(on_disk) = self.streams_on_disk()? else { return Ok(false) };
+        (self.open, self.before) = (None, None);
+        for (rewind, checkpoint) in mine {
+            if let Some(checkpoint) = checkpoint {
+                self.rewind_stream(rewind.cause, checkpoint, on_disk.contains(&rewind.fingerprint))?;
+            }
+            // Only now is the request fulfilled, even if the process ends here.
+            lock(&self.rewinds).retain(|wanted| *wanted != rewind);
+        }
+        Ok(true)
+    }
+
+    fn rewind_stream(
+        &self,
+        cause: RewindCause,
+        mut checkpoint: Checkpoint,
+        is_on_disk: bool,
+    ) -> Result<(), StreamError> {
+        let before = checkpoint.fingerprint;
+        if is_on_disk {
+            self.buffer.rewind(&before)?;
+        }
+        if cause == RewindCause::OtherContent {
+            let check = checkpoint.file().proof.map(|proof| proof.check).unwrap_or_default();
+            while self.buffer.checkpoint(&checkpoint.fingerprint)?.is_some() {
+                checkpoint.fingerprint = another_name(&checkpoint.fingerprint, &check);
+            }
+            self.buffer.rename(&before, &checkpoint.fingerprint)?;
+        }
+        if !is_on_disk && !self.buffer.accept_gap(&checkpoint.fingerprint)? {
+            let end = checkpoint.position;
+            self.append_gap(checkpoint, end)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the streams that can be read; `None` while a folder cannot be listed, since nothing in it is known to be
+    /// gone.
+    fn streams_on_disk(&self) -> Result<Option<HashSet<Fingerprint>>, StreamError> {
+        let found = candidates(&self.source)?;
+        if found.problem.is_some() {
+            return Ok(None);
+        }
+        let mut streams = HashSet::new();
+        for candidate in found.files {
+            if let Some(known) = self.buffer.known_file(&candidate.mark)? {
+                streams.insert(known);
+            } else if let Ok(Ok(part)) = self.identify(&candidate, None, &[]) {
+                streams.insert(part.fingerprint);
+            }
+        }
+        Ok(Some(streams))
+    }
+}
