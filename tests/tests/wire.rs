@@ -165,3 +165,23 @@ async fn fault_20_idle_connections_keep_nobody_out() {
     // Who was kept out by them is served again.
     seatmeter_tests::wait_until("the operator is answered", || cluster.seatmeter(&["agents"]).status.success());
 }
+
+/// A gap is known by its bytes and by the time in which its lines were written, and marks the months of that time alone.
+#[tokio::test]
+async fn fault_33_a_gap_marks_the_months_that_it_touches() {
+    let cluster = TestCluster::running();
+    // The double's lines are a second apart for each byte: the gap reaches from the 1st of January into March.
+    let after = Batch { lost_before: true, ..batch(2, 6_000_000, 6_000_100) };
+    let sent = vec![batch(1, 0, 100), after, batch(3, 6_000_100, 7_000_000)];
+    let results = send(&cluster, sent).await;
+    assert!(results.iter().all(|result| result.outcome() == BatchOutcome::Committed), "{results:?}");
+    let has_gap = |month: &str| {
+        let usage = cluster.ask(&["usage", month]);
+        let reasons = usage["completeness"]["incomplete"][0]["reasons"].to_string();
+        reasons.contains("log: 1 known gap: lines written between 2026-01-01 08:01 and 2026-03-11 18:40 were gone")
+    };
+    let months = ["2025-12", "2026-01", "2026-02", "2026-03", "2026-04"];
+    assert_eq!(months.map(has_gap), [false, true, true, true, false]);
+    let servers = String::from_utf8(cluster.seatmeter(&["servers"]).stdout).unwrap();
+    assert!(servers.contains("LIC01: log: 5,999,900 bytes written between"), "{servers}");
+}

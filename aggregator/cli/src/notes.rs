@@ -144,13 +144,25 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
         IncompleteKind::EndsEarly => format!("last line read of {}: {}", visible(&reason.log), at()),
         IncompleteKind::Rebuilding => "its figures are being rebuilt".into(),
         IncompleteKind::Gaps => {
-            format!("{} in its logs: lines were gone before they could be read", count(reason.count, "known gap"))
+            let (log, gaps) = (visible(&reason.log), count(reason.count, "known gap"));
+            let written = written_between(reason.at.as_ref(), reason.through.as_ref(), zone);
+            format!("{log}: {gaps}: lines {written}were gone before they could be read")
         }
         IncompleteKind::UndatedLines => format!("{} without a date yet", count(reason.count, "line")),
         IncompleteKind::Source => {
             format!("{}: {}", visible(&reason.log), source_text(reason.source_state(), &reason.detail))
         }
         IncompleteKind::Unspecified => "something that this version does not know: update seatmeter".into(),
+    }
+}
+
+/// Says when lines were written that are lost.
+pub(crate) fn written_between(from: Option<&Timestamp>, through: Option<&Timestamp>, zone: &TimeZone) -> String {
+    let at = |moment: &Timestamp| minute(moment.seconds, zone);
+    match (from, through) {
+        (Some(from), Some(through)) => format!("written between {} and {} ", at(from), at(through)),
+        (None, Some(through)) => format!("written before {} ", at(through)),
+        _ => String::new(),
     }
 }
 

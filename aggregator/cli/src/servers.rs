@@ -4,8 +4,8 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SharedBeginning, SourceState,
-    Warning, WarningKind,
+    Agent, Gap, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SharedBeginning,
+    SourceState, Warning, WarningKind,
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
@@ -13,7 +13,7 @@ use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::notes::{source_text, stamp, tell_zone, zone};
+use crate::notes::{source_text, stamp, tell_zone, written_between, zone};
 use crate::watch::Watch;
 
 #[derive(clap::Args)]
@@ -36,6 +36,9 @@ pub(crate) struct Agents {
     pub(crate) watch: Watch,
 }
 
+/// The most known gaps of a log that are noted below a table.
+const MAX_NOTES: usize = 3;
+
 /// A log of a license server. The field names are those in JSON and CSV, and must not change. Values of the license
 /// server are repeated in the row of each of its logs.
 #[derive(Serialize)]
@@ -56,6 +59,7 @@ struct LogRow {
     unrecognised_lines: u64,
     warnings: Vec<String>,
     shared_beginnings: Vec<String>,
+    known_gaps: Vec<String>,
 }
 
 const LOG_COLUMNS: &[Column] = &[
@@ -75,6 +79,7 @@ const LOG_COLUMNS: &[Column] = &[
     Column::new("unrecognised_lines", "Unrecognised", Kind::Number, WIDE),
     Column::new("warnings", "Look into", Kind::Text, 1),
     Column::new("shared_beginnings", "Shared beginnings", Kind::Text, WIDE),
+    Column::new("known_gaps", "Known gaps", Kind::Text, WIDE),
 ];
 
 impl LogRow {
@@ -103,6 +108,9 @@ impl LogRow {
                 warnings: server.warnings.iter().map(warning).collect(),
                 shared_beginnings: log
                     .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
+                    .unwrap_or_default(),
+                known_gaps: log
+                    .map(|log| log.known_gaps.iter().map(|gap| lost(gap, zone)).collect())
                     .unwrap_or_default(),
             }
         };
@@ -167,6 +175,13 @@ fn shared_beginning(shared: &SharedBeginning) -> String {
     format!("a file begins as one of {} does: the first {bytes} are the same{parted}", visible(&shared.other_log))
 }
 
+/// Returns in words what a gap has lost.
+fn lost(gap: &Gap, zone: &TimeZone) -> String {
+    let bytes = count(gap.end_position.saturating_sub(gap.start_position), "byte");
+    let written = written_between(gap.from.as_ref(), gap.through.as_ref(), zone);
+    format!("{bytes} {written}were gone before they could be read")
+}
+
 #[derive(Serialize)]
 struct Envelope {
     total: u64,
@@ -208,6 +223,12 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
         for row in rows.iter().filter(|row| !row.shared_beginnings.is_empty()) {
             let log = visible(row.log.as_deref().unwrap_or_default());
             answer!("{}: {}: {}. Counted once.", visible(&row.license_server), log, row.shared_beginnings[0]);
+        }
+        for row in &rows {
+            let log = visible(row.log.as_deref().unwrap_or_default());
+            for gap in row.known_gaps.iter().take(MAX_NOTES) {
+                answer!("{}: {}: {gap}.", visible(&row.license_server), log);
+            }
         }
         tell_zone(&zone);
     }

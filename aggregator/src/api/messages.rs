@@ -5,6 +5,7 @@ use seatmeter_proto::v1;
 use crate::fleet::report::{LogReport, ReportState, SharedBeginning};
 use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
+use crate::store::received::Gap;
 use crate::usage::activity::Activity;
 use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
 use crate::usage::monthly::SkuUsage;
@@ -18,8 +19,8 @@ const MAX_LIST: usize = 100;
 /// The most reasons per license server in the completeness that goes with figures.
 const MAX_REASONS: usize = 10;
 
-/// The most shared beginnings per log.
-const MAX_SHARED: usize = 20;
+/// The most gaps, and the most shared beginnings, per log.
+const MAX_SHORT_LIST: usize = 20;
 
 /// The most SKUs that a person's row lists.
 const MAX_SKUS: usize = 1000;
@@ -111,7 +112,9 @@ impl From<Reason> for v1::IncompleteReason {
             Reason::BeginsLate(begins) => at(Kind::BeginsLate, begins),
             Reason::EndsEarly { log, last_line } => Self { log, ..at(Kind::EndsEarly, last_line) },
             Reason::Rebuilding => of(Kind::Rebuilding),
-            Reason::Gaps(count) => Self { count, ..of(Kind::Gaps) },
+            Reason::Gaps { log, count, from, through } => {
+                Self { log, count, at: moment(from), through: moment(Some(through)), ..of(Kind::Gaps) }
+            }
             Reason::UndatedLines(count) => Self { count, ..of(Kind::UndatedLines) },
             Reason::Source { log, state, detail } => {
                 Self { log, source_state: state.into(), detail, ..of(Kind::Source) }
@@ -203,14 +206,26 @@ impl From<LogReport> for v1::Log {
             name: log.name,
             last_line: moment(log.last_line),
             streams: log.streams,
-            gaps: log.gaps,
+            gaps: log.gaps.len() as u64,
+            known_gaps: log.gaps.into_iter().rev().take(MAX_SHORT_LIST).map(Into::into).collect(),
             state: v1::ReportState::from(log.state).into(),
             since: moment(log.since),
             source_state: log.source.into(),
             detail: log.detail,
             lines: Some(line_counts(log.lines)),
             open_sessions: log.open_sessions,
-            shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHARED).map(Into::into).collect(),
+            shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHORT_LIST).map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Gap> for v1::Gap {
+    fn from(Gap { start, end, after_at, before_at, .. }: Gap) -> Self {
+        Self {
+            start_position: start,
+            end_position: end,
+            from: moment((after_at != 0).then_some(after_at)),
+            through: moment(Some(before_at)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use seatmeter_proto::v1::{SourceState, SourceStatus};
 
 use super::snapshot::FleetSnapshot;
-use crate::store::received::{Agent, LicenseServer};
+use crate::store::received::{Agent, Gap, LicenseServer};
 
 /// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
 pub const SILENT_AFTER: i64 = 300;
@@ -41,8 +41,8 @@ pub struct LogReport {
     pub last_line: Option<i64>,
     /// The number of files that the log was read from.
     pub streams: u64,
-    /// The number of known gaps.
-    pub gaps: u64,
+    /// The known gaps, in the order of the log's files.
+    pub gaps: Vec<Gap>,
     /// The numbers of lines that became events, that were ignored, and that were not recognised.
     pub lines: [u64; 3],
     /// The number of sessions open at the last line.
@@ -86,7 +86,7 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
             }
             LogReport {
                 streams: fleet.streams_of(log.id).count() as u64,
-                gaps: fleet.gaps_of(log.id),
+                gaps: fleet.gaps_of(log.id).to_vec(),
                 lines,
                 open_sessions: fleet.open(log.id).len() as u64,
                 shared_beginnings: fleet.shared_beginnings_of(log.id).to_vec(),
@@ -203,7 +203,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         name,
         last_line,
         streams: 0,
-        gaps: 0,
+        gaps: Vec::new(),
         lines: [0; 3],
         open_sessions: 0,
         state,

@@ -7,7 +7,7 @@ use super::report::SharedBeginning;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::log_state::{LogState, StoredSession};
-use crate::store::received::{self, Agent, LicenseServer, Log};
+use crate::store::received::{self, Agent, Gap, LicenseServer, Log};
 use crate::store::streams::{self, CommonBeginning, Stream};
 
 /// The state of all license servers.
@@ -18,7 +18,7 @@ pub struct FleetSnapshot {
     pub logs: Vec<Log>,
     streams: Vec<Stream>,
     agents: Vec<Agent>,
-    gaps: HashMap<i64, u64>,
+    gaps: HashMap<i64, Vec<Gap>>,
     shared_beginnings: HashMap<i64, Vec<SharedBeginning>>,
     open: HashMap<i64, Vec<StoredSession>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
@@ -54,7 +54,7 @@ impl FleetSnapshot {
             logs_of_server: grouped(logs.iter().map(|log| log.server_id)),
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
             agents_of_server: grouped(agents.iter().map(|agent| agent.server_id)),
-            gaps: received::gaps(connection)?.into_iter().map(|(stream, gaps)| (stream, gaps as u64)).collect(),
+            gaps: gaps_of_logs(received::gaps(connection)?, &streams),
             shared_beginnings: shared_beginnings(streams::common_beginnings(connection)?, &logs, &streams),
             open,
             servers,
@@ -104,9 +104,9 @@ impl FleetSnapshot {
         &self.agents
     }
 
-    /// Returns the number of known gaps in a log.
-    pub fn gaps_of(&self, log_id: i64) -> u64 {
-        self.streams_of(log_id).filter_map(|stream| self.gaps.get(&stream.id)).sum()
+    /// Returns the known gaps in a log, in the order of its streams.
+    pub fn gaps_of(&self, log_id: i64) -> &[Gap] {
+        self.gaps.get(&log_id).map_or(&[], Vec::as_slice)
     }
 
     /// Returns what streams of a log have in common with streams that come before them, the latest stream first.
@@ -141,6 +141,24 @@ fn shared_beginnings(
         }
     }
     found
+}
+
+/// Returns the gaps of each log. What a file lost was written before the next file of its log began. `streams` come in
+/// the order of their logs.
+fn gaps_of_logs(gaps: Vec<Gap>, streams: &[Stream]) -> HashMap<i64, Vec<Gap>> {
+    let mut of_stream: HashMap<i64, Vec<Gap>> = HashMap::new();
+    for gap in gaps {
+        of_stream.entry(gap.stream_id).or_default().push(gap);
+    }
+    let mut of_log: HashMap<i64, Vec<Gap>> = HashMap::new();
+    for (index, stream) in streams.iter().enumerate() {
+        let Some(gaps) = of_stream.remove(&stream.id) else { continue };
+        let next = streams.get(index + 1).filter(|next| next.log_id == stream.log_id);
+        let ends = next.map_or(i64::MAX, |next| next.begins_at.max(stream.last_line_at));
+        let bounded = gaps.into_iter().map(|gap| Gap { before_at: gap.before_at.min(ends), ..gap });
+        of_log.entry(stream.log_id).or_default().extend(bounded);
+    }
+    of_log
 }
 
 fn grouped(keys: impl Iterator<Item = i64>) -> HashMap<i64, Vec<usize>> {

@@ -14,7 +14,7 @@ use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::received::{self, LicenseServer, Log, Unrecognised};
+use crate::store::received::{self, Gap, LicenseServer, Log, Unrecognised};
 use crate::store::streams::{self, Stream};
 
 /// The license servers, logs and streams of the database.
@@ -155,7 +155,7 @@ impl StreamRegistry {
             Placement::Trimmed => (Outcome::Trimmed, stream.mark),
             Placement::New { lost } => {
                 if lost > 0 {
-                    received::add_gap(connection, stream.id, stream.mark, batch.start_position, now)?;
+                    received::add_gap(connection, &gap_before(&stream, delivery, now), now)?;
                 }
                 (Outcome::Committed, batch.start_position)
             }
@@ -303,6 +303,22 @@ fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
         for (sum, count) in stream.lines.iter_mut().zip(by_outcome(lines)) {
             *sum = sum.saturating_add_unsigned(count);
         }
+    }
+}
+
+/// Returns the gap between the mark of a stream and a batch. Without an event after it, the lost lines were written by
+/// now.
+fn gap_before(stream: &Stream, delivery: &Delivery, now: i64) -> Gap {
+    let batch = &delivery.batch;
+    let first_event = batch::events(&delivery.columns, batch.start_position)
+        .find(|(_, event)| event.kind != Kind::Unrecognised)
+        .map(|(_, event)| event.at);
+    Gap {
+        stream_id: stream.id,
+        start: stream.mark,
+        end: batch.start_position,
+        after_at: stream.last_line_at.max(stream.begins_at),
+        before_at: first_event.unwrap_or(now),
     }
 }
 

@@ -28,9 +28,11 @@ statements! {
     SELECT_LAST_BATCH = "SELECT start_position, end_position, body FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
     DELETE_BATCHES = "DELETE FROM batch WHERE stream_id = $1 AND start_position >= $2";
     DELETE_UNRECOGNISED = "DELETE FROM unrecognised WHERE stream_id = $1 AND position >= $2";
-    UPSERT_GAP = "INSERT INTO gap (stream_id, start_position, end_position, noticed_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (stream_id, start_position) DO UPDATE SET end_position = excluded.end_position";
-    COUNT_GAPS = "SELECT stream_id, count(*) FROM gap GROUP BY stream_id ORDER BY stream_id";
+    UPSERT_GAP = "INSERT INTO gap (stream_id, start_position, end_position, noticed_at, after_at, before_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (stream_id, start_position) DO UPDATE SET end_position = excluded.end_position,
+         before_at = excluded.before_at";
+    SELECT_GAPS = "SELECT stream_id, start_position, end_position, after_at, before_at FROM gap ORDER BY stream_id, start_position";
     SELECT_LAST_BATCH_ID = "SELECT coalesce(max(id), 0) FROM batch";
     SELECT_BATCHES = "SELECT id, start_position, body FROM batch WHERE stream_id = $1 AND id > $2 ORDER BY start_position, id";
     SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body FROM batch WHERE stream_id = $1
@@ -264,25 +266,39 @@ pub fn drop_batches_from(connection: &mut dyn Connection, stream_id: i64, start:
     connection.execute(DELETE_UNRECOGNISED, &values).map(drop)
 }
 
-/// Records that a part of a stream is lost.
-pub fn add_gap(
-    connection: &mut dyn Connection,
-    stream_id: i64,
-    start: u64,
-    end: u64,
-    now: i64,
-) -> Result<(), StoreError> {
-    connection.execute(UPSERT_GAP, &[stream_id.into(), start.into(), end.into(), now.into()]).map(drop)
+/// A part of a stream that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The id of the stream.
+    pub stream_id: i64,
+    /// The first byte lost.
+    pub start: u64,
+    /// The byte after the last one lost.
+    pub end: u64,
+    /// The moment of the last line before the gap, in seconds since 1970 UTC; 0 if it is not known.
+    pub after_at: i64,
+    /// A moment before which all lost lines were written, in seconds since 1970 UTC.
+    pub before_at: i64,
 }
 
-/// The ids of streams, each with its number of gaps.
-pub type Gaps = Vec<(i64, i64)>;
+/// Records that a part of a stream is lost.
+pub fn add_gap(connection: &mut dyn Connection, gap: &Gap, now: i64) -> Result<(), StoreError> {
+    let Gap { stream_id, start, end, after_at, before_at } = *gap;
+    let values = [stream_id.into(), start.into(), end.into(), now.into(), after_at.into(), before_at.into()];
+    connection.execute(UPSERT_GAP, &values).map(drop)
+}
 
-/// Returns the number of gaps of each stream that has any.
-pub fn gaps(connection: &mut dyn Connection) -> Result<Gaps, StoreError> {
+/// Returns all gaps, ordered by stream and position.
+pub fn gaps(connection: &mut dyn Connection) -> Result<Vec<Gap>, StoreError> {
     let mut found = Vec::new();
-    connection.query(COUNT_GAPS, &[], &mut |row| {
-        found.push((row.int(0)?, row.int(1)?));
+    connection.query(SELECT_GAPS, &[], &mut |row| {
+        found.push(Gap {
+            stream_id: row.int(0)?,
+            start: row.int(1)? as u64,
+            end: row.int(2)? as u64,
+            after_at: row.int(3)?,
+            before_at: row.int(4)?,
+        });
         Ok(())
     })?;
     Ok(found)

@@ -174,6 +174,10 @@ pub(super) const MIGRATIONS: [&[&str]; 5] = [&[
     "ALTER TABLE stream ADD COLUMN check_value {blob}",
     "ALTER TABLE stream ADD COLUMN common_in_log BIGINT NOT NULL DEFAULT 0",
     "ALTER TABLE stream ADD COLUMN common_elsewhere BIGINT NOT NULL DEFAULT 0",
+    // A gap marks the months in which its lines were written.
+    "ALTER TABLE gap ADD COLUMN after_at BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE gap ADD COLUMN before_at BIGINT NOT NULL DEFAULT 0",
+    "UPDATE gap SET before_at = noticed_at",
     "UPDATE stream SET beginning = fingerprint, check_value = substr(fingerprint, 1, 0)",
     "CREATE TABLE common_beginning (
          stream_id BIGINT NOT NULL,
@@ -291,7 +295,7 @@ mod tests {
         assert_eq!(streams::streams(connection).unwrap()[0].lines, [10, 11, 12]);
         let last = received::last_batch(connection, 2).unwrap().unwrap();
         assert_eq!((last.start, last.end), (30, 40));
-        assert_eq!(received::gaps(connection).unwrap(), [(2, 1)]);
+        assert_eq!(received::gaps(connection).unwrap()[0].start, 10);
         assert_eq!(received::unrecognised(connection, (0, 0), 9).unwrap()[0].previous_line_at, 5);
     }
 
@@ -304,8 +308,11 @@ mod tests {
 
     #[test]
     fn streams_of_version_4_have_their_names_by_their_beginnings() {
-        let data = "INSERT INTO stream VALUES (2, 1, 1, x'09', 'realm', 3, 40, 5, 10, 11, 12)";
+        let data = "INSERT INTO stream VALUES (2, 1, 1, x'09', 'realm', 3, 40, 5, 10, 11, 12);
+                    INSERT INTO gap VALUES (2, 10, 20, 99)";
         let (_folder, mut connection) = brought_forward(4, data);
+        let gap = received::gaps(connection.as_mut()).unwrap()[0];
+        assert_eq!((gap.after_at, gap.before_at), (0, 99), "when its lines were written is not known");
         let stream = &streams::streams(connection.as_mut()).unwrap()[0];
         assert_eq!((&stream.beginning, stream.tells_date, stream.check.len()), (&vec![9], false, 0));
         assert_eq!((stream.mark, stream.common_in_log, stream.common_elsewhere), (40, 0, 0));

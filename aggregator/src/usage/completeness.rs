@@ -5,7 +5,7 @@ use seatmeter_proto::v1::SourceState;
 
 use crate::fleet::report::{LATE_AFTER, Voices};
 use crate::fleet::snapshot::FleetSnapshot;
-use crate::store::received::{LicenseServer, Log};
+use crate::store::received::{Gap, LicenseServer, Log};
 
 /// How complete a month is, for all license servers that a question selects.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +47,17 @@ pub enum Reason {
     },
     /// The figures are being rebuilt.
     Rebuilding,
-    /// Parts of the logs were gone before they could be read; this is their number.
-    Gaps(u64),
+    /// Parts of a log were gone before they could be read.
+    Gaps {
+        /// The log.
+        log: String,
+        /// The number of parts.
+        count: u64,
+        /// The last line known before the first of them, in seconds since 1970 UTC; `None` if no line is known.
+        from: Option<i64>,
+        /// A moment before which all lost lines were written, in seconds since 1970 UTC.
+        through: i64,
+    },
     /// Lines have no date yet; this is their number.
     UndatedLines(u64),
     /// A source cannot be read.
@@ -120,10 +129,7 @@ fn of_server(
     if fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
         reasons.push(Reason::Rebuilding);
     }
-    let gaps: u64 = fleet.logs_of(server.id).map(|log| fleet.gaps_of(log.id)).sum();
-    if gaps > 0 {
-        reasons.push(Reason::Gaps(gaps));
-    }
+    reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
     reasons.extend(told_by_agents(fleet, server, now));
     ServerCompleteness {
         server_id: server.id,
@@ -146,6 +152,17 @@ fn ended_logs(fleet: &FleetSnapshot, server: &LicenseServer, end: i64, needed: i
         .filter(is_listed)
         .map(|log| Reason::EndsEarly { log: log.name.clone(), last_line: log.last_line_at })
         .collect()
+}
+
+/// Returns the gaps of a log whose lines can have been written between two moments; `None` if there are none.
+fn gaps(log: &Log, gaps: &[Gap], start: i64, end: i64) -> Option<Reason> {
+    let touching: Vec<&Gap> = gaps.iter().filter(|gap| gap.after_at < end && gap.before_at >= start).collect();
+    Some(Reason::Gaps {
+        log: log.name.clone(),
+        count: touching.len() as u64,
+        from: touching.iter().map(|gap| gap.after_at).min().filter(|at| *at != 0),
+        through: touching.iter().map(|gap| gap.before_at).max()?,
+    })
 }
 
 /// Returns the reasons in the agents' heartbeats.

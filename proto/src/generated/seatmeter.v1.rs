@@ -999,6 +999,25 @@ pub struct Log {
     /// What files of this log have in common with another file; at most 20.
     #[prost(message, repeated, tag = "11")]
     pub shared_beginnings: ::prost::alloc::vec::Vec<SharedBeginning>,
+    /// The known gaps, the latest first; at most 20.
+    #[prost(message, repeated, tag = "12")]
+    pub known_gaps: ::prost::alloc::vec::Vec<Gap>,
+}
+/// A stretch of a file that was gone before it could be read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gap {
+    /// The first byte lost.
+    #[prost(uint64, tag = "1")]
+    pub start_position: u64,
+    /// The byte after the last one lost.
+    #[prost(uint64, tag = "2")]
+    pub end_position: u64,
+    /// The last line known before the gap. The lost lines were written after it. Absent where no line is known.
+    #[prost(message, optional, tag = "3")]
+    pub from: ::core::option::Option<::prost_types::Timestamp>,
+    /// The first moment after the gap that is known: the lost lines were written before it.
+    #[prost(message, optional, tag = "4")]
+    pub through: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Two files that begin alike: one is a copy of the other, both go on from one snapshot, or two license managers started in
 /// the same second.
@@ -1860,6 +1879,9 @@ pub struct IncompleteReason {
     /// What the agent's system said: for people.
     #[prost(string, tag = "6")]
     pub detail: ::prost::alloc::string::String,
+    /// The end of the time that the kind speaks of, which begins at `at`.
+    #[prost(message, optional, tag = "7")]
+    pub through: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Month, filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2179,7 +2201,7 @@ pub enum IncompleteKind {
     EndsEarly = 4,
     /// The figures are being rebuilt.
     Rebuilding = 5,
-    /// `count` parts of the logs were gone before they could be read.
+    /// `count` parts of `log` were gone before they could be read. Their lines were written after `at` and before `through`.
     Gaps = 6,
     /// `count` lines have no date yet.
     UndatedLines = 7,
