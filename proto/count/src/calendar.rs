@@ -132,8 +132,10 @@ impl Calendar {
     }
 
     /// Returns the month of a time (seconds since 1970 UTC).
+    #[inline]
     pub fn month(&mut self, at: i64) -> Month {
-        self.span(at).month
+        // Nearly always, it is that of the time before.
+        if self.span.from <= at && at < self.span.until { self.span.month } else { self.span(at).month }
     }
 
     /// Returns the month of a time (seconds since 1970 UTC), with the month's bounds.

@@ -319,7 +319,16 @@ fn error_code(text: &[u8]) -> Option<i64> {
 
 /// Skips the parenthesis with a key that some servers write between feature and user: `(00F2 6F5A 8ADE F6BD )`,
 /// `(BF04C1B183DD400E147F)`, `(PORT_AT_HOST_PLUS   )`. A parenthesis with small letters is a part of the user's name.
+#[inline(always)]
 fn after_key(rest: &[u8]) -> &[u8] {
+    match rest {
+        [b' ', next, ..] if !matches!(next, b'(' | b' ' | b'\t') => rest,
+        _ => after_any_key(rest),
+    }
+}
+
+#[inline(never)]
+fn after_any_key(rest: &[u8]) -> &[u8] {
     let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let Some(inside) = rest[blanks..].strip_prefix(b"(") else { return rest };
     let is_of_key = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" _-.".contains(byte);

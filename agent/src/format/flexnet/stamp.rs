@@ -32,9 +32,10 @@ fn head_at(line: &[u8]) -> Option<Head<'_>> {
         None => date_time(line)?,
     };
     let rest = rest.strip_prefix(b" (")?;
-    let end = memchr::memchr(b')', &rest[..rest.len().min(MAX_DAEMON + 1)])?;
+    // The name of a process has no blank.
+    let end = memchr::memchr2(b')', b' ', &rest[..rest.len().min(MAX_DAEMON + 1)])?;
     let daemon = &rest[..end];
-    if daemon.is_empty() || daemon.contains(&b' ') {
+    if daemon.is_empty() || rest[end] == b' ' {
         return None;
     }
     let message = &rest[end + 1..];
