@@ -87,13 +87,14 @@ fn not_counted(found: &Scan) -> Vec<String> {
 }
 
 /// Says how two files that begin alike were counted.
-fn alike(Alike { path, other, differ_at }: &Alike) -> String {
+fn alike(Alike { path, other, differ_at, count_once, .. }: &Alike) -> String {
     let (path, other) = (path.display(), other.display());
     match differ_at {
         None => format!("{path} is a copy of {other}, or of its beginning: counted once"),
         Some(position) => {
             let position = thousands(*position);
-            format!("{path} and {other} are the same up to byte {position}: what they share is counted twice")
+            let counted = if *count_once { "once" } else { "twice, since no date stands in it" };
+            format!("{path} and {other} are the same up to byte {position}: what they share is counted {counted}")
         }
     }
 }

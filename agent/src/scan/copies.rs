@@ -1,7 +1,9 @@
-//! Finds files that are copies of others, whose lines would count twice.
+//! Finds files that are copies of others, or begin as they do: their lines would count twice.
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+
+use memchr::memrchr;
 
 use crate::source::file::content::{Content, ContentError};
 
@@ -13,22 +15,37 @@ pub struct Alike {
     pub other: PathBuf,
     /// The byte from which the two differ, counted from 0; `None` if `path` is a copy of `other` or of its beginning.
     pub differ_at: Option<u64>,
+    /// Where the first line begins in which the two differ, in bytes.
+    pub(super) same_lines: u64,
+    /// Whether the lines that both have count once: a date stands in them.
+    pub count_once: bool,
 }
 
 /// Compares two files. If one is a copy of the other, or of its beginning, it is `path` in the result.
-pub(super) fn compare(first: &Path, second: &Path) -> Result<Alike, ContentError> {
+pub(super) fn compare(first: &Path, second: &Path, tells_date: bool) -> Result<Alike, ContentError> {
     let (mut one, mut two) = (Reader::open(first)?, Reader::open(second)?);
-    let mut position = 0;
-    let alike = |path: &Path, other: &Path, differ_at| Alike { path: path.into(), other: other.into(), differ_at };
+    let (mut position, mut same_lines) = (0, 0);
+    let alike = |path: &Path, other: &Path, differ_at, same_lines| Alike {
+        path: path.into(),
+        other: other.into(),
+        differ_at,
+        same_lines,
+        count_once: tells_date || differ_at.is_none(),
+    };
     loop {
         let (a, b) = (one.fill()?, two.fill()?);
         let common = a.len().min(b.len());
-        if let Some(different) = a[..common].iter().zip(&b[..common]).position(|(a, b)| a != b) {
-            return Ok(alike(second, first, Some(position + different as u64)));
+        let different = a[..common].iter().zip(&b[..common]).position(|(a, b)| a != b);
+        if let Some(last) = memrchr(b'\n', &a[..different.unwrap_or(common)]) {
+            same_lines = position + last as u64 + 1;
+        }
+        if let Some(different) = different {
+            return Ok(alike(second, first, Some(position + different as u64), same_lines));
         }
         if common == 0 {
             // The longer one is kept; of two that are the same, the first one.
-            return Ok(if b.is_empty() { alike(second, first, None) } else { alike(first, second, None) });
+            let (copy, other) = if b.is_empty() { (second, first) } else { (first, second) };
+            return Ok(alike(copy, other, None, same_lines));
         }
         one.consume(common);
         two.consume(common);

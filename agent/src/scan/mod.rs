@@ -69,7 +69,7 @@ impl Scan {
     /// Whether every line of every file was dated, read and recognised, and none was counted twice.
     pub fn is_complete(&self) -> bool {
         let are_read = self.unreadable.is_empty() && self.cut.is_empty();
-        let are_counted_once = self.alike.iter().all(|alike| alike.differ_at.is_none());
+        let are_counted_once = self.alike.iter().all(|alike| alike.count_once);
         are_read && are_counted_once && self.undated.is_empty() && self.lines.unrecognised == 0
     }
 }
@@ -90,7 +90,8 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let files = identified(paths, date, &mut scan);
     let progress = progress(&files);
     let (mut counts, mut sequences) = (ScanCounts::default(), Vec::new());
-    for (identity, format, path) in files {
+    for file in files {
+        let File { identity, path, .. } = file;
         match Content::open(path) {
             Ok((content, _)) => {
                 let lines = Lines::new(Watched { content, progress: &progress }, 0);
@@ -98,7 +99,7 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
                 let timeline = Timeline::starting(TimeZone::UTC, identity.first_day);
                 let number = sequences::continue_with(&mut sequences, path, identity.begins, timeline);
                 counts.of_sequence(number);
-                let outcome = read(lines, (path, format), &mut sequences[number], &mut counts, &mut scan);
+                let outcome = read(lines, file, &mut sequences[number], &mut counts, &mut scan);
                 scan.cut.extend(outcome.err());
             }
             Err(error) => scan.unreadable.push(error),
@@ -113,7 +114,14 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
 }
 
 /// A file to count, with what its beginning tells.
-type File<'a> = (Identity, Format, &'a PathBuf);
+#[derive(Clone, Copy)]
+struct File<'a> {
+    identity: Identity,
+    format: Format,
+    path: &'a PathBuf,
+    /// The position from which lines count: those before count in another file.
+    counts_from: u64,
+}
 
 /// Returns the files that can be counted, each once, in the order of their first lines. Notes the others.
 fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> Vec<File<'a>> {
@@ -123,15 +131,16 @@ fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> V
             Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
             Ok(FileHead { format: Some(format), head, .. }) => {
                 match head.identity(date).or_else(|| without_uses(&head)) {
-                    Some(identity) => dated.push((identity, format, path)),
+                    Some(identity) => dated.push(File { identity, format, path, counts_from: 0 }),
                     None => scan.undated.push((path.clone(), head.stamped_lines())),
                 }
             }
             Err(error) => scan.unreadable.push(error),
         }
     }
-    dated.sort_by_key(|(identity, _, path)| (identity.begins, *path));
+    dated.sort_by_key(|file: &File<'_>| (file.identity.begins, file.path));
     leave_out_copies(&mut dated, scan);
+    count_shared_lines_once(&mut dated, scan);
     dated
 }
 
@@ -139,28 +148,39 @@ fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> V
 fn leave_out_copies(files: &mut Vec<File<'_>>, scan: &mut Scan) {
     let mut index = 1;
     while index < files.len() {
-        let (identity, _, path) = files[index];
-        let before = files[..index]
-            .iter()
-            .position(|(other, _, _)| identity.begins != i64::MIN && other.beginning == identity.beginning);
-        let Some(before) = before else {
-            index += 1;
-            continue;
-        };
-        match copies::compare(files[before].2, path) {
-            Ok(alike) => {
-                match alike.differ_at {
-                    Some(_) => index += 1,
-                    None if alike.path == **path => _ = files.remove(index),
-                    // The later one goes on where the earlier one ends.
-                    None => _ = files.remove(before),
-                }
+        let path = files[index].path;
+        let copy = alike_before(files, index).find_map(|(before, alike)| {
+            let copy = if alike.path == **path { index } else { before };
+            alike.differ_at.is_none().then_some((copy, alike))
+        });
+        match copy {
+            Some((copy, alike)) => {
+                files.remove(copy);
                 scan.alike.push(alike);
             }
-            // The file is reported when it is read.
-            Err(_) => index += 1,
+            None => index += 1,
         }
     }
+}
+
+/// Sets where the lines of files begin that are not in a file before them.
+fn count_shared_lines_once(files: &mut [File<'_>], scan: &mut Scan) {
+    for index in 1..files.len() {
+        let shared: Vec<Alike> = alike_before(files, index).map(|(_, alike)| alike).collect();
+        let once = shared.iter().filter(|alike| alike.count_once).map(|alike| alike.same_lines);
+        files[index].counts_from = once.max().unwrap_or(0);
+        scan.alike.extend(shared);
+    }
+}
+
+/// Compares a file with those before it that begin alike. A file that cannot be read is reported when it is counted.
+fn alike_before<'a>(files: &'a [File<'_>], index: usize) -> impl Iterator<Item = (usize, Alike)> + 'a {
+    let File { identity, path, .. } = files[index];
+    let tells_date = identity.beginning == identity.head;
+    let before = files[..index].iter().enumerate();
+    before
+        .filter(move |(_, other)| identity.begins != i64::MIN && other.identity.beginning == identity.beginning)
+        .filter_map(move |(before, other)| Some((before, copies::compare(other.path, path, tells_date).ok()?)))
 }
 
 /// Returns a placeholder identity for a file that reports no use and tells no date. Such a file is read only to count
@@ -172,7 +192,7 @@ fn without_uses(head: &Head) -> Option<Identity> {
 /// Counts lines to their end, or up to where they cannot be read.
 fn read(
     mut lines: Lines<Watched<'_>>,
-    (path, format): (&Path, Format),
+    File { path, format, counts_from, .. }: File<'_>,
     sequence: &mut Sequence,
     counts: &mut ScanCounts,
     scan: &mut Scan,
@@ -182,6 +202,7 @@ fn read(
     let mut number = 0;
     let outcome = loop {
         number += 1;
+        let counts_here = lines.position() >= counts_from;
         let next = match lines.next_line() {
             Ok(Some(line)) => line,
             Ok(None) => match lines.last_line() {
@@ -192,7 +213,8 @@ fn read(
         };
         match next {
             Line::Whole(line) => format.each_record(line, |_, text, record| match interpreter.line(record) {
-                Outcome::Event(event) => counts.take(&event),
+                Outcome::Event(event) if counts_here => counts.take(&event),
+                Outcome::Event(_) => {}
                 Outcome::Ignored => {}
                 Outcome::Unrecognised(reason) => sample(&mut scan.samples, path, number, reason, text),
             }),
@@ -236,7 +258,7 @@ impl Read for Watched<'_> {
 /// Creates a progress bar on standard error, which shows nothing if standard error is not a terminal.
 fn progress(files: &[File<'_>]) -> ProgressBar {
     let size =
-        files.iter().filter_map(|(_, _, path)| fs::File::open(path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        files.iter().filter_map(|file| fs::File::open(file.path).ok()?.metadata().ok()).map(|meta| meta.len()).sum();
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr_with_hz(5));
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}, {eta} left");
     // The template is a valid constant. With an invalid one, the bar would only fall back to the default style.
