@@ -206,8 +206,10 @@ impl LogTailer {
         known: &[Checkpoint],
         values: &Values,
     ) -> Result<(Fingerprint, Known), StreamError> {
-        let alike = known.iter().filter(|stream| stream.file().first_day == identity.first_day);
-        if let Some(longer) = alike.into_iter().find(|stream| !candidate.is_current && values.end_before(stream)) {
+        let is_longer = |stream: &&Checkpoint| {
+            stream.file().first_day == identity.first_day && !candidate.is_current && values.end_before(stream)
+        };
+        if let Some(longer) = known.iter().find(is_longer) {
             let tells_date = identity.beginning == identity.head;
             if tells_date && is_being_made(candidate) {
                 return Err(StreamError::Incomplete(candidate.path.clone()));
