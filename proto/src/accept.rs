@@ -1,57 +1,21 @@
 //! Accepts a server's connections, within limits for all and for each address, so that no peer keeps the others out.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
+use crate::place::{Counts, Place};
 
 /// How long a peer may take to send its first bytes. One that says nothing holds a place for no longer.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 
 /// One address may hold this part of all connections: several sites can stand behind one address.
 const PART_OF_AN_ADDRESS: usize = 4;
-
-/// The number of connections of each address.
-type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// The place of a connection within the limits, released when it is dropped.
-pub(crate) struct Place {
-    counts: Counts,
-    address: IpAddr,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    /// Takes a place for an address; `None` if the address has as many as it may have.
-    fn take(counts: &Counts, address: IpAddr, most: usize, permit: OwnedSemaphorePermit) -> Option<Self> {
-        let mut taken = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(address).or_insert(0);
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Self { counts: counts.clone(), address, _permit: permit })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
-}
 
 /// Accepts connections, at most `limit` at a time, and a quarter of them from one address. A slow handshake does not delay
 /// other peers, and a peer that sends nothing is disconnected.

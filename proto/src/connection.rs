@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-use crate::accept::Place;
+use crate::place::Place;
 
 /// The deadline for a TLS handshake. A peer that takes longer is disconnected.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,11 +7,13 @@
 //! | [`split`] | splits a batch that exceeds the receiver's limits |
 //! | [`transport`] | TLS 1.3, plain text only on loopback, dialling |
 //! | [`accept`] | a server's connections, within limits |
+//! | `place` | the places of connections, counted for each address |
 //! | [`connection`] | a connection, and the deadlines for its beginning |
 
 pub mod accept;
 pub mod batch;
 pub mod connection;
+mod place;
 pub mod split;
 pub mod transport;
 

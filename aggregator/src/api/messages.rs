@@ -2,7 +2,8 @@
 
 use seatmeter_proto::v1;
 
-use crate::fleet::report::{LogReport, ReportState, SharedBeginning};
+use crate::fleet::report::{LogReport, ReportState};
+use crate::fleet::snapshot::SharedBeginning;
 use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;

@@ -2,7 +2,7 @@
 
 use seatmeter_proto::v1::{SourceState, SourceStatus};
 
-use super::snapshot::FleetSnapshot;
+use super::snapshot::{FleetSnapshot, SharedBeginning};
 use crate::store::received::{Agent, Gap, LicenseServer};
 
 /// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
@@ -57,17 +57,6 @@ pub struct LogReport {
     pub detail: String,
     /// What files of the log have in common with files that came before them; the latest first.
     pub shared_beginnings: Vec<SharedBeginning>,
-}
-
-/// What a file has in common with another one that begins alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedBeginning {
-    /// The log of the other file.
-    pub other_log: String,
-    /// The bytes from the beginning that both have in common.
-    pub bytes: u64,
-    /// Whether the files differ after these bytes.
-    pub parted: bool,
 }
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.

@@ -3,7 +3,6 @@
 use hashbrown::HashMap;
 use seatmeter_count::name::fold_case;
 
-use super::report::SharedBeginning;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::log_state::{LogState, StoredSession};
@@ -26,6 +25,17 @@ pub struct FleetSnapshot {
     logs_of_server: HashMap<i64, Vec<usize>>,
     streams_of_log: HashMap<i64, Vec<usize>>,
     agents_of_server: HashMap<i64, Vec<usize>>,
+}
+
+/// What a file has in common with another one that begins alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedBeginning {
+    /// The log of the other file.
+    pub other_log: String,
+    /// The bytes from the beginning that both have in common.
+    pub bytes: u64,
+    /// Whether the files differ after these bytes.
+    pub parted: bool,
 }
 
 /// No license server has this name.
