@@ -79,7 +79,7 @@ pub fn named_stream(
 /// The state to resume reading a file at a position, and to verify that the file still holds the same stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileCheckpoint {
-    /// The furthest position of which the content before it is known; `None` if what stands there is not known.
+    /// The furthest position of which the content before it is known; `None` if an older version made the checkpoint.
     #[serde(default)]
     pub proof: Option<Proof>,
     /// The state of the line interpreter.

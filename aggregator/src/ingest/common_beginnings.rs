@@ -67,7 +67,10 @@ impl CommonBeginnings {
         }
         let ours = Archived::read(connection, stream.id, known.through, to)?;
         let theirs = Archived::read(connection, before.id, known.through, to)?;
-        let common = compare(&ours.pieces(), &theirs.pieces(), known.through, to);
+        // What the one before has lost cannot count in it. After a gap, both count for themselves.
+        let whole = to.min(theirs.whole_through(known.through));
+        let mut common = compare(&ours.pieces(), &theirs.pieces(), known.through, whole);
+        common.parted |= whole < to;
         self.known.insert((stream.id, before.id), common);
         let Common { through, parted } = common;
         let saved = CommonBeginning { stream_id: stream.id, other_id: before.id, through, parted };

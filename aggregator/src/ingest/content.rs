@@ -51,6 +51,16 @@ impl Archived {
         Ok(Self(found))
     }
 
+    /// Returns the position through which nothing is lost from a position on.
+    pub(super) fn whole_through(&self, from: u64) -> u64 {
+        self.0.iter().fold(
+            from,
+            |reached, (start, batch, _)| {
+                if *start <= reached { reached.max(batch.end_position) } else { reached }
+            },
+        )
+    }
+
     /// Returns the batches in their order.
     pub(super) fn pieces(&self) -> Vec<Piece<'_>> {
         self.0.iter().map(|(start, batch, columns)| Piece { start: *start, batch, columns }).collect()
@@ -71,6 +81,9 @@ impl<'a> Piece<'a> {
 /// Compares two streams from a position where they are the same to another one that both reach. What one of them has
 /// lost is not compared.
 pub(super) fn compare(ours: &[Piece<'_>], theirs: &[Piece<'_>], from: u64, to: u64) -> Common {
+    if to <= from {
+        return Common { through: from, parted: false };
+    }
     let known = checks(theirs);
     let (mut same, mut limit, mut parted) = (from, to, false);
     for (position, check) in checks(ours).range(from + 1..=to) {
@@ -246,5 +259,6 @@ mod tests {
         let mut gapped = stream(&users, &[2, 4], false);
         gapped.remove(1);
         assert_eq!(compare(&pieces(&gapped), &pieces(&whole), 0, 60), Common { through: 60, parted: false });
+        assert_eq!(compare(&pieces(&gapped), &pieces(&whole), 20, 20), Common { through: 20, parted: false });
     }
 }

@@ -308,8 +308,6 @@ impl LogTailer {
             ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
         };
         checkpoint.position = end;
-        // What stands before this position is not known.
-        checkpoint.file_mut().proof = None;
         Ok(self.buffer.append(&batch, &checkpoint)?)
     }
 

@@ -277,8 +277,8 @@ impl Values {
         self.chains.iter().find(|(reached, _)| *reached == position).map(|(_, chain)| chain)
     }
 
-    /// Whether the file holds what was read of a stream. A stream of which nothing is known is in every file that begins
-    /// so.
+    /// Whether the file holds what was read of a stream. Of a stream without a proof, which is to be read from its
+    /// beginning, every file that begins so is taken to.
     fn prove(&self, stream: &Checkpoint) -> bool {
         let proof = stream.file().proof;
         proof.is_none_or(|proof| self.chain(proof.position).is_some_and(|chain| chain.value() == proof.check))
