@@ -2,11 +2,12 @@
 
 use seatmeter_count::interner::{Interned, MAX_WAITING};
 use seatmeter_count::name::decode;
+use seatmeter_count::timeline::Told;
 use seatmeter_count::{Event, InternQueue, Interner, Kind};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
-use crate::format::interpreter::{self, Dated};
+use crate::format::interpreter::{self, Mark, ParserState, Timed};
 
 /// The maximum length of the sample of an unrecognised line, in bytes.
 const MAX_SAMPLE: usize = 200;
@@ -34,6 +35,8 @@ pub fn empty_batch() -> std::io::Result<Batch> {
 pub struct Batcher {
     stream: Stream,
     start: u64,
+    /// What the lines before the batch tell of the date.
+    told: Told,
     last_position: u64,
     last_at: i64,
     columns: Columns,
@@ -47,11 +50,12 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Creates a batcher whose first batch starts at a position of the stream.
-    pub fn new(stream: Stream, start: u64) -> Self {
+    /// Creates a batcher whose first batch starts at a position of the stream. The lines before it tell this of the date.
+    pub fn new(stream: Stream, start: u64, told: Told) -> Self {
         Self {
             stream,
             start,
+            told,
             last_position: start,
             last_at: 0,
             columns: Columns::default(),
@@ -65,11 +69,11 @@ impl Batcher {
     }
 
     /// Adds the event of the line at a position.
-    pub fn event(&mut self, position: u64, dated: &Dated<'_>) {
-        let usage = &dated.usage;
-        let feature = if usage.kind.has_feature() { self.feature(dated.daemon, usage.feature) } else { 0 };
+    pub fn event(&mut self, position: u64, timed: &Timed<'_>) {
+        let usage = &timed.usage;
+        let feature = if usage.kind.has_feature() { self.feature(timed.daemon, usage.feature) } else { 0 };
         let event =
-            Event { kind: usage.kind, at: dated.at.utc, feature, client: 0, seats: usage.seats, detail: usage.detail };
+            Event { kind: usage.kind, at: timed.time, feature, client: 0, seats: usage.seats, detail: usage.detail };
         if usage.kind.has_client() {
             self.waiting.push(self.events());
             self.queue.push(&self.clients, cut(usage.user), cut(usage.host));
@@ -80,14 +84,19 @@ impl Batcher {
         }
     }
 
-    /// Adds the unrecognised line at a position, written after the moment `previous_line_at` (seconds since 1970 UTC).
-    pub fn unrecognised(&mut self, position: u64, previous_line_at: i64, text: &[u8]) {
+    /// Adds what the line at a position tells of the date.
+    pub fn mark(&mut self, position: u64, mark: &Mark) {
+        self.push(position, mark.event());
+    }
+
+    /// Adds the unrecognised line at a position, written after the line with the stream time `previous_line_time`.
+    pub fn unrecognised(&mut self, position: u64, previous_line_time: i64, text: &[u8]) {
         self.samples += 1;
         let text = if self.samples > SAMPLES { &b""[..] } else { within(text, MAX_SAMPLE) };
         let text = self.string(text);
         self.push(
             position,
-            Event { kind: Kind::Unrecognised, at: previous_line_at, feature: 0, client: text, seats: 1, detail: 0 },
+            Event { kind: Kind::Unrecognised, at: previous_line_time, feature: 0, client: text, seats: 1, detail: 0 },
         );
     }
 
@@ -109,8 +118,9 @@ impl Batcher {
         self.start
     }
 
-    /// Returns the batch up to the position `end`, and starts the next batch there.
-    pub fn seal(&mut self, end: u64, last_line_at: i64, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
+    /// Returns the batch up to the position `end`, and starts the next batch there. `state` is that of the interpreter at
+    /// the end.
+    pub fn seal(&mut self, end: u64, state: &ParserState, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
         self.number_clients();
         for number in 0..self.strings.len() as u32 {
             let name = decode(self.strings.get(number).0).into_owned();
@@ -122,7 +132,9 @@ impl Batcher {
             stream: Some(self.stream.clone()),
             start_position: self.start,
             end_position: end,
-            last_line_at,
+            last_line_time: state.last_time(),
+            told_first_day: self.told.first_day,
+            told_offset: self.told.offset,
             event_count: self.events() as u32,
             columns_size,
             columns: columns.into(),
@@ -133,8 +145,9 @@ impl Batcher {
             self.restart(end);
         } else {
             // All available lines are read. The memory is freed, because more lines may not come for a long time.
-            *self = Self::new(self.stream.clone(), end);
+            *self = Self::new(self.stream.clone(), end, self.told);
         }
+        self.told = state.told();
         Ok(batch)
     }
 

@@ -34,12 +34,22 @@ enum Wake {
     Stop,
 }
 
+/// A log being captured.
+pub struct CapturedLog {
+    /// The name of the log.
+    pub name: String,
+    /// The time zone of the license server's clock, an IANA name.
+    pub time_zone: String,
+    /// The state of the log.
+    pub status: SharedStatus,
+}
+
 /// All logs being captured.
 pub struct Capture {
     threads: Vec<JoinHandle<()>>,
     wakes: Vec<Sender<Wake>>,
-    /// The name of each log, with its status.
-    pub logs: Vec<(String, SharedStatus)>,
+    /// The logs.
+    pub logs: Vec<CapturedLog>,
     rewinds: Arc<Mutex<Vec<Rewind>>>,
     /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
@@ -64,7 +74,8 @@ impl Capture {
             );
             folders.push(folder_of(&source.path));
             wakes.push(wake);
-            logs.push((source.name.clone(), status));
+            let time_zone = source.configured().time_zone;
+            logs.push(CapturedLog { name: source.name.clone(), time_zone, status });
         }
         let watcher = watch_folders(folders, wakes.clone())
             .inspect_err(|error| {

@@ -20,8 +20,8 @@ pub struct Checkpoint {
     pub fingerprint: Fingerprint,
     /// The name of the log that the stream is a part of.
     pub log: String,
-    /// The moment of the stream's first dated line, in seconds since 1970 UTC.
-    pub begins_at: i64,
+    /// Whether the stream is the last one of its log. It is not kept for each stream, but for the log.
+    pub is_last: bool,
     /// The position at which reading resumes; for a file, in bytes.
     pub position: u64,
     /// The source's state at the position.
@@ -43,10 +43,25 @@ impl Checkpoint {
         file
     }
 
-    /// Returns the stream as batches name it.
-    pub fn stream(&self) -> Stream {
+    /// Returns the name that the stream's beginning gives.
+    pub fn beginning(&self) -> Fingerprint {
         let file = self.file();
-        named_stream(&self.fingerprint, &self.log, self.begins_at, file.beginning.as_ref(), &file.head)
+        // An older version kept it only where it was not the fingerprint.
+        file.beginning.unwrap_or(if file.first_day.is_some() { self.fingerprint } else { file.head })
+    }
+
+    /// Returns the stream as batches name it, with what is configured of its log.
+    pub fn stream(&self, configured: &Configured) -> Stream {
+        let file = self.file();
+        Stream {
+            fingerprint: self.fingerprint.to_vec(),
+            log: self.log.clone(),
+            first_line_time: file.first_line_time,
+            beginning: self.beginning().to_vec(),
+            time_zone: configured.time_zone.clone(),
+            after: file.after.map(Vec::from).unwrap_or_default(),
+            configured_day: configured.day,
+        }
     }
 
     /// Returns the state of a file, for changing it.
@@ -56,24 +71,13 @@ impl Checkpoint {
     }
 }
 
-/// Returns a stream as batches name it. `beginning` is the name that the stream's beginning gives, if it has another one,
-/// and `head` is the hash of that beginning without a day.
-pub fn named_stream(
-    fingerprint: &Fingerprint,
-    log: &str,
-    begins_at: i64,
-    beginning: Option<&Fingerprint>,
-    head: &Fingerprint,
-) -> Stream {
-    let beginning = beginning.unwrap_or(fingerprint);
-    Stream {
-        fingerprint: fingerprint.to_vec(),
-        log: log.to_owned(),
-        begins_at,
-        beginning: beginning.to_vec(),
-        // The beginning's day is in its name only where its lines tell none.
-        tells_date: beginning == head,
-    }
+/// What the configuration says of a log's times, which is sent with its streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// The time zone of the license server's clock, an IANA name.
+    pub time_zone: String,
+    /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
+    pub day: Option<Day>,
 }
 
 /// The state to resume reading a file at a position, and to verify that the file still holds the same stream.
@@ -86,13 +90,21 @@ pub struct FileCheckpoint {
     pub parser_state: ParserState,
     /// If the last line had no line feed: its position, and the state of the line interpreter before it.
     pub tail: Option<(u64, ParserState)>,
-    /// The day of the first line, on the license server's clock.
-    pub first_day: Day,
-    /// The hash of the stream's beginning alone, without the day.
+    /// The stream time of the first line that has a time, in seconds.
+    #[serde(default)]
+    pub first_line_time: i64,
+    /// The hash of the stream's beginning.
     pub head: Fingerprint,
-    /// The name that the stream's beginning gives; `None` if it is the fingerprint.
+    /// The stream that certainly comes before this one in the log; `None` if none does.
+    #[serde(default)]
+    pub after: Option<Fingerprint>,
+    /// The name that the stream's beginning gave in an older version, where that was not `head`.
     #[serde(default)]
     pub beginning: Option<Fingerprint>,
+    /// The day of the first line, if an older version named the stream: that one dated lines, and the stream's times count
+    /// from 1970 on.
+    #[serde(default)]
+    pub first_day: Option<Day>,
 }
 
 /// Proves that a file holds a stream, however the file is named and wherever it lies: the file has this check value at

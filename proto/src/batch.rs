@@ -6,7 +6,8 @@
 //! No size that a batch claims causes an allocation of more than [`MAX_COLUMNS`] bytes.
 
 use prost::Message;
-use seatmeter_count::{Event, Kind};
+use seatmeter_count::timeline::is_possible;
+use seatmeter_count::{Day, Event, Kind};
 
 use crate::v1::{Batch, Columns, Limits, RefusalReason, Stream};
 
@@ -24,6 +25,9 @@ pub const MAX_BATCH: usize = MAX_COLUMNS + (64 << 10);
 
 /// The longest range of a stream that a batch covers, in bytes. It lets position deltas fit their 32-bit column.
 pub const MAX_RANGE: u64 = u32::MAX as u64;
+
+/// The stream times that lines can have, in seconds: three thousand years either way.
+pub const TIMES: std::ops::RangeInclusive<i64> = -(1 << 37)..=1 << 37;
 
 /// The size of the blocks over which check values are chained, in bytes.
 pub const CHECK_BLOCK: usize = 16 << 10;
@@ -80,6 +84,9 @@ pub enum InvalidBatch {
     /// An event's position is outside the batch's range.
     #[error("an event's position is outside the range of its batch")]
     Position,
+    /// A time or a day is one that no line can have.
+    #[error("{0} is a time that no line can have")]
+    Time(&'static str),
 }
 
 impl InvalidBatch {
@@ -87,7 +94,7 @@ impl InvalidBatch {
     pub fn reason(&self) -> RefusalReason {
         match self {
             Self::Missing(_) => RefusalReason::MissingField,
-            Self::Limit { .. } | Self::Nul(_) => RefusalReason::LimitExceeded,
+            Self::Limit { .. } | Self::Nul(_) | Self::Time(_) => RefusalReason::LimitExceeded,
             Self::Compression(_) | Self::Size { .. } => RefusalReason::Compression,
             Self::Encoding(_) => RefusalReason::Encoding,
             Self::Length { .. } => RefusalReason::ColumnLength,
@@ -122,9 +129,11 @@ const COMPRESSION_LEVEL: i32 = 1;
 pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     let stream = batch.stream.as_ref().ok_or(InvalidBatch::Missing("stream"))?;
     check_hashes(batch, stream)?;
-    limit("the log's name", stream.log.len() as u64, MAX_NAME as u64)?;
-    if stream.log.contains('\0') {
-        return Err(InvalidBatch::Nul("the log's name"));
+    for (field, text) in [("the log's name", &stream.log), ("the time zone", &stream.time_zone)] {
+        limit(field, text.len() as u64, MAX_NAME as u64)?;
+        if text.contains('\0') {
+            return Err(InvalidBatch::Nul(field));
+        }
     }
     limit("start", batch.start_position, batch.end_position)?;
     limit("end", batch.end_position, i64::MAX as u64)?;
@@ -139,6 +148,7 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     }
     let mut columns = Columns::decode(encoded.as_slice())?;
     check(&columns, batch)?;
+    check_times(&columns, batch, stream)?;
     for name in columns.strings.iter_mut().filter(|name| name.contains('\0')) {
         // No text column of PostgreSQL can hold a NUL.
         *name = name.replace('\0', "?");
@@ -151,6 +161,7 @@ fn check_hashes(batch: &Batch, stream: &Stream) -> Result<(), InvalidBatch> {
     for (column, hash, may_be_empty) in [
         ("fingerprint", &stream.fingerprint, false),
         ("beginning", &stream.beginning, true),
+        ("after", &stream.after, true),
         ("start_check", &batch.start_check, true),
         ("end_check", &batch.end_check, true),
     ] {
@@ -255,6 +266,24 @@ fn check_kinds(columns: &Columns) -> Result<(), InvalidBatch> {
         }
     }
     Ok(())
+}
+
+/// Checks that every time and every day can be computed with.
+fn check_times(columns: &Columns, batch: &Batch, stream: &Stream) -> Result<(), InvalidBatch> {
+    let days = [batch.told_first_day, stream.configured_day];
+    if days.into_iter().flatten().any(|day| !is_possible(day)) {
+        return Err(InvalidBatch::Time("a day"));
+    }
+    for (field, time) in [("last_line_time", batch.last_line_time), ("first_line_time", stream.first_line_time)] {
+        if !TIMES.contains(&time) {
+            return Err(InvalidBatch::Time(field));
+        }
+    }
+    let is_right = |(_, event): (u64, Event)| {
+        let is_day = |day: i64| Day::try_from(day).is_ok_and(is_possible);
+        TIMES.contains(&event.at) && (event.kind != Kind::Date || is_day(event.detail))
+    };
+    if events(columns, batch.start_position).all(is_right) { Ok(()) } else { Err(InvalidBatch::Time("an event")) }
 }
 
 /// Whether events of a kind use the feature column and the client column.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 
 use prost::Message;
+use seatmeter_count::timeline::Told;
 use seatmeter_count::{Event, Kind};
 
 use crate::batch::{InvalidBatch, block_ends, events, open, push, seal};
@@ -56,6 +57,8 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     }
     for part in &mut parts {
         part.block_checks = block_checks_of(&batch, part);
+        let told = told_before(&batch, &list, part.start_position);
+        (part.told_first_day, part.told_offset) = (told.first_day, told.offset);
     }
     if let Some(first) = parts.first_mut() {
         first.start_check = batch.start_check;
@@ -67,9 +70,18 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
     if let Some(last) = parts.last_mut() {
         last.end_position = batch.end_position;
         last.end_check = batch.end_check;
-        last.last_line_at = batch.last_line_at;
+        last.last_line_time = batch.last_line_time;
     }
     Ok(parts)
+}
+
+/// Returns what the lines before a position tell of the date.
+fn told_before(batch: &Batch, list: &[(u64, Event)], position: u64) -> Told {
+    let mut told = Told { first_day: batch.told_first_day, offset: batch.told_offset };
+    for (_, event) in list.iter().take_while(|(at, _)| *at < position) {
+        told.take(event);
+    }
+    told
 }
 
 /// Returns the check values of the blocks' ends in the range of a part.
@@ -99,7 +111,7 @@ fn divide(
             end_position: batch.end_position,
             lost_before: false,
             replaces_tail: false,
-            last_line_at: list.last().map_or(batch.last_line_at, |(_, event)| event.at),
+            last_line_time: list.last().map_or(batch.last_line_time, |(_, event)| event.at),
             event_count: list.len() as u32,
             columns_size,
             columns: sealed.into(),
@@ -247,14 +259,14 @@ mod tests {
         let (sealed, columns_size) = seal(&columns).unwrap();
         Batch {
             sequence: 7,
-            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), begins_at: 5, ..Stream::default() }),
+            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), first_line_time: 5, ..Stream::default() }),
             start_position: 100,
             end_position: 100 + end + 50,
             event_count: list.len() as u32,
             columns_size,
             columns: sealed.into(),
             lost_before: true,
-            last_line_at: 99_999,
+            last_line_time: 99_999,
             lines: Some(LineCounts { events: 3, ignored: 2, unrecognised: 1 }),
             ..Batch::default()
         }
@@ -304,7 +316,7 @@ mod tests {
             }
             prop_assert_eq!(position, batch.end_position);
             prop_assert_eq!(parts.iter().map(|part| part.lines.as_ref().unwrap().events).sum::<u64>(), 3);
-            prop_assert_eq!(parts.last().unwrap().last_line_at, batch.last_line_at);
+            prop_assert_eq!(parts.last().unwrap().last_line_time, batch.last_line_time);
         }
     }
 

@@ -10,17 +10,17 @@ impl Buffer {
     pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT log, begins_at, position, state FROM stream WHERE fingerprint = ?1")?
+                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
                 .query_row([fingerprint], |row| {
-                    let state: String = row.get(3)?;
-                    Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)? as u64, state))
+                    let state: String = row.get(2)?;
+                    Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, state))
                 })
                 .optional()
                 .map(|found| {
-                    let (log, begins_at, position, state) = found?;
+                    let (log, position, state) = found?;
                     // A state that cannot be parsed counts as missing: the stream is read again.
                     let source = serde_json::from_str(&state).ok()?;
-                    Some(Checkpoint { fingerprint: *fingerprint, log, begins_at, position, source })
+                    Some(Checkpoint { fingerprint: *fingerprint, log, is_last: false, position, source })
                 })
         })
     }
@@ -29,14 +29,14 @@ impl Buffer {
     pub fn streams_beginning(&self, head: &Fingerprint) -> Result<Vec<Checkpoint>, BufferError> {
         let fingerprints: Vec<Fingerprint> = self.read(|connection| {
             connection
-                .prepare_cached("SELECT fingerprint FROM stream WHERE head = ?1 ORDER BY begins_at DESC")?
+                .prepare_cached("SELECT fingerprint FROM stream WHERE head = ?1 ORDER BY number DESC")?
                 .query_map([head], |row| row.get(0))?
                 .collect()
         })?;
         self.checkpoints(&fingerprints)
     }
 
-    /// Returns the captured stream of a log that begins last; `None` if nothing was captured.
+    /// Returns the last stream of a log that was captured; `None` if nothing was captured.
     pub fn last_stream(&self, log: &str) -> Result<Option<Fingerprint>, BufferError> {
         self.read(|connection| {
             connection.query_row("SELECT last FROM log WHERE name = ?1", [log], |row| row.get(0)).optional()
@@ -70,11 +70,11 @@ impl Buffer {
         })
     }
 
-    /// Returns the checkpoints of all known streams, ordered by log and beginning.
+    /// Returns the checkpoints of all known streams, ordered by log, in the order in which they were first captured.
     pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
         let fingerprints: Vec<Fingerprint> = self.read(|connection| {
             connection
-                .prepare("SELECT fingerprint FROM stream ORDER BY log, begins_at")?
+                .prepare("SELECT fingerprint FROM stream ORDER BY log, number")?
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
@@ -93,25 +93,24 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
     let state = serde_json::to_string(&checkpoint.source).unwrap_or_default();
     connection
         .prepare_cached(
-            "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (fingerprint) DO UPDATE SET position = ?4, state = ?5",
+            "INSERT INTO stream (fingerprint, log, number, position, state, head)
+             VALUES (?1, ?2, (SELECT coalesce(max(number), 0) + 1 FROM stream), ?3, ?4, ?5)
+             ON CONFLICT (fingerprint) DO UPDATE SET position = ?3, state = ?4",
         )?
         .execute(params![
             checkpoint.fingerprint,
             checkpoint.log,
-            checkpoint.begins_at,
             checkpoint.position as i64,
             state,
-            checkpoint.file().head,
-            checkpoint.file().first_day
+            checkpoint.file().head
         ])?;
     // An old part that is captured late, or again, does not replace the last stream.
-    connection
-        .prepare_cached(
-            "INSERT INTO log (name, last, begins_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET last = ?2, begins_at = ?3 WHERE excluded.begins_at >= log.begins_at",
-        )?
-        .execute(params![checkpoint.log, checkpoint.fingerprint, checkpoint.begins_at])
-        .map(drop)
+    if checkpoint.is_last {
+        connection
+            .prepare_cached(
+                "INSERT INTO log (name, last) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET last = ?2",
+            )?
+            .execute(params![checkpoint.log, checkpoint.fingerprint])?;
+    }
+    Ok(())
 }

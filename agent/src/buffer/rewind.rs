@@ -28,8 +28,8 @@ impl Buffer {
     /// Gives a stream and its batches another name, which no stream has.
     pub fn rename(&self, before: &Fingerprint, after: &Fingerprint) -> Result<(), BufferError> {
         let Some(mut checkpoint) = self.checkpoint(before)? else { return Ok(()) };
+        checkpoint.file_mut().beginning = Some(checkpoint.beginning());
         checkpoint.fingerprint = *after;
-        checkpoint.file_mut().beginning.get_or_insert(*before);
         self.write(&mut lock(&self.writer), |connection| {
             let transaction = connection.transaction()?;
             transaction.execute("DELETE FROM stream WHERE fingerprint = ?1", [before])?;
@@ -55,7 +55,7 @@ fn rename_batches(connection: &Connection, before: &Fingerprint, named: &Checkpo
         let mut batch = decode(0, &body)?;
         if let Some(stream) = &mut batch.stream {
             stream.fingerprint = named.fingerprint.to_vec();
-            stream.beginning = named.file().beginning.map(Vec::from).unwrap_or_default();
+            stream.beginning = named.beginning().to_vec();
         }
         connection.execute(
             "UPDATE batch SET fingerprint = ?2, body = ?3 WHERE sequence = ?1",

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
          fingerprint BLOB NOT NULL,
@@ -50,6 +50,16 @@ const MIGRATIONS: [&str; 4] = [
     // Streams are known by all of their content: each is read again once, which changes no number.
     "UPDATE stream SET position = 0, state = json_set(state, '$.file.tail', NULL) WHERE json_valid(state);
      DELETE FROM file;",
+    // The agent sends what stands in a log and dates nothing. Streams that an older version dated are read again once,
+    // and keep their names and the days from which their times count.
+    "ALTER TABLE stream RENAME COLUMN begins_at TO number;   -- in the order of their first capture
+     ALTER TABLE stream DROP COLUMN first_day;
+     ALTER TABLE log DROP COLUMN begins_at;
+     UPDATE stream SET position = 0, state = json_set(state, '$.file.tail', NULL,
+         '$.file.first_line_time', number,
+         '$.file.parser_state', json('{\"clock\":{\"day\":0,\"time\":null},\"daemons\":[]}'))
+     WHERE json_valid(state);
+     DELETE FROM file;",
 ];
 
 /// The newest version of the schema that this program knows.
@@ -76,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::SourceCheckpoint;
+    use crate::format::interpreter::ParserState;
 
     /// The state of a stream as the first version stored it.
     const STATE: &str = r#"{"window":[104,105],"bookmark":{"timeline":{"day":20000,"time":5,"utc":1728000005},
@@ -104,8 +115,9 @@ mod tests {
             })
             .unwrap();
         let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap();
-        assert_eq!((file.proof, file.first_day, version), (None, 20_000, VERSION));
-        assert_eq!((file.tail, file.parser_state.clock().day), (None, 20_000));
+        assert_eq!((file.proof, file.first_day, version), (None, Some(20_000), VERSION));
+        assert_eq!((file.tail, file.first_line_time), (None, 1_728_000_000));
+        assert_eq!(file.parser_state, ParserState::default());
         let position: i64 = connection.query_row("SELECT position FROM stream", [], |row| row.get(0)).unwrap();
         assert_eq!(position, 0, "its content is to be known from the beginning");
         let batches: i64 = connection.query_row("SELECT count(*) FROM batch", [], |row| row.get(0)).unwrap();

@@ -7,7 +7,9 @@ use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
 use seatmeter_agent::buffer::{Buffer, BufferError};
 use seatmeter_agent::config::Config;
-use seatmeter_count::{Event, Kind as EventKind};
+use seatmeter_agent::source::file::status::LogSource;
+use seatmeter_count::timeline::{self, Timeline, Told};
+use seatmeter_count::{Day, Event, Kind as EventKind};
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 use seatmeter_service::answer;
@@ -31,7 +33,6 @@ pub(crate) struct Arguments {
 struct StreamRow {
     stream: String,
     log: String,
-    begins: Option<String>,
     last_line: Option<String>,
     position: u64,
 }
@@ -39,7 +40,6 @@ struct StreamRow {
 const STREAMS: &[Column] = &[
     Column::new("stream", "Stream", Kind::Id, 0),
     Column::new("log", "Log", Kind::Text, 0),
-    Column::new("begins", "Begins (UTC)", Kind::Time, 0),
     Column::new("last_line", "Last line (UTC)", Kind::Time, 0),
     Column::new("position", "Read to byte", Kind::Number, 0),
 ];
@@ -110,19 +110,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let buffer = Buffer::open(&config.state, config.quota)?;
     match arguments.batch {
         Some(sequence) => show_batch(&buffer, sequence, &arguments.view)?,
-        None => show_all(&buffer, &arguments.view)?,
+        None => show_all(&buffer, &config, &arguments.view)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_all(buffer: &Buffer, view: &View) -> Result<()> {
+/// Returns the time zone that is configured for a log; UTC if the log is not configured any more.
+fn zone_of(sources: &[LogSource], log: &str) -> TimeZone {
+    sources.iter().find(|source| source.name == log).map_or(TimeZone::UTC, |source| source.zone.clone())
+}
+
+fn show_all(buffer: &Buffer, config: &Config, view: &View) -> Result<()> {
     let streams: Vec<StreamRow> = buffer
         .streams()?
         .into_iter()
         .map(|stream| StreamRow {
             stream: HEXLOWER.encode(&stream.fingerprint),
-            begins: rfc3339(stream.begins_at),
-            last_line: rfc3339(stream.file().parser_state.last_line().utc),
+            last_line: stream.file().parser_state.moment(&zone_of(&config.sources, &stream.log)).and_then(rfc3339),
             position: stream.position,
             log: stream.log,
         })
@@ -166,14 +170,30 @@ fn show_batch(buffer: &Buffer, sequence: u64, view: &View) -> Result<()> {
     let batch =
         batch.with_context(|| format!("batch {sequence} is not in the buffer: it was delivered, or never existed"))?;
     let columns = batch::open(batch)?;
-    let rows: Vec<EventRow> =
-        batch::events(&columns, batch.start_position).map(|(position, event)| row(&columns, position, event)).collect();
+    let mut timeline = timeline_of(batch, &columns);
+    let rows: Vec<EventRow> = batch::events(&columns, batch.start_position)
+        .map(|(position, event)| {
+            let at = timeline.as_mut().map(|timeline| timeline.follow(&event));
+            row(&columns, position, at, event)
+        })
+        .collect();
     view.print(EVENTS, &rows, &Waiting { batches: None }, &TimeZone::UTC)?;
     Ok(())
 }
 
+/// Returns what dates the events of a batch; `None` if no line of it, and none before it, tells a date.
+fn timeline_of(batch: &Batch, columns: &Columns) -> Option<Timeline> {
+    let zone = batch.stream.as_ref().and_then(|stream| TimeZone::get(&stream.time_zone).ok()).unwrap_or(TimeZone::UTC);
+    let date = batch::events(columns, 0).find(|(_, event)| event.kind == EventKind::Date);
+    let told = || Some(timeline::first_day(date?.1.at, Day::try_from(date?.1.detail).ok()?));
+    let first_day = batch.told_first_day.or_else(told)?;
+    let mut timeline = Timeline::new(zone, first_day, Some(first_day));
+    timeline.resume(Told { first_day: batch.told_first_day, offset: batch.told_offset }, None);
+    Some(timeline)
+}
+
 /// Returns the row of an event, with the names that an event of its kind has.
-fn row(columns: &Columns, position: u64, event: Event) -> EventRow {
+fn row(columns: &Columns, position: u64, at: Option<i64>, event: Event) -> EventRow {
     let name = |index: u32| columns.strings.get(index as usize).cloned().unwrap_or_default();
     let named = |table: &[u32], index: u32, is_there: bool| match table.get(index as usize) {
         Some(index) if is_there => name(*index),
@@ -182,7 +202,7 @@ fn row(columns: &Columns, position: u64, event: Event) -> EventRow {
     let (has_feature, has_client) = (event.kind.has_feature(), event.kind.has_client());
     EventRow {
         position,
-        at: rfc3339(event.at),
+        at: at.and_then(rfc3339),
         kind: format!("{:?}", event.kind).to_lowercase(),
         daemon: named(&columns.feature_daemons, event.feature, has_feature),
         feature: named(&columns.feature_names, event.feature, has_feature),

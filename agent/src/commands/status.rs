@@ -82,10 +82,9 @@ fn show_log(LogReport { log, status }: &LogReport) {
     answer!("            read {read} of {all}, last line read: {}", at(status.last_line_at));
     let lines = status.lines;
     answer!(
-        "            {}, {} ignored (no usage), {} not recognised, {} undated",
+        "            {}, {} ignored (no usage), {} not recognised",
         count(lines.events, "event"),
         thousands(lines.ignored),
-        thousands(lines.unrecognised),
-        thousands(status.undated_lines)
+        thousands(lines.unrecognised)
     );
 }

@@ -1,10 +1,12 @@
-//! Interprets the records of one stream, one after the other: dates them, and accounts for every line.
+//! Interprets the records of one stream, one after the other: counts midnights, and accounts for every line.
 
-use seatmeter_count::{Kind, NO_LINE_BEFORE};
+use jiff::tz::TimeZone;
+use seatmeter_count::timeline::{Timeline, Told, is_late};
+use seatmeter_count::{Day, Event, Kind, NO_LINE_BEFORE, NO_OFFSET};
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{ClockPosition, Moment, Timeline};
-use super::{Message, Record, Use};
+use super::clock::{WallClock, anchored_day};
+use super::{Message, Record, Stamp, Use};
 
 /// The maximum number of daemons to remember. A log names few; names beyond this many are garbage, and the oldest is
 /// dropped.
@@ -36,11 +38,11 @@ impl std::ops::AddAssign for LineCounts {
     }
 }
 
-/// An event with its moment; its names are slices of the line.
+/// An event with its time; its names are slices of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dated<'a> {
-    /// The time of the event.
-    pub at: Moment,
+pub struct Timed<'a> {
+    /// The stream time: seconds on the server's clock since the midnight before the stream's first line.
+    pub time: i64,
     /// The vendor daemon; empty if the license manager started.
     pub daemon: &'a [u8],
     /// The usage. For starts and exits, all names are empty.
@@ -51,72 +53,106 @@ pub struct Dated<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// The line is an event.
-    Event(Dated<'a>),
+    Event(Timed<'a>),
     /// The line reports no usage.
     Ignored,
     /// The parser does not recognise the line, for this reason.
     Unrecognised(&'static str),
 }
 
+/// What the lines up to an event tell of their dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// [`Kind::Date`], [`Kind::Offset`] or [`Kind::Clock`].
+    pub kind: Kind,
+    /// The stream time of the line.
+    pub time: i64,
+    /// For a date, the day; for an offset, the seconds east of UTC.
+    pub detail: i64,
+}
+
+impl Mark {
+    /// Returns the mark as an event.
+    pub fn event(&self) -> Event {
+        let Self { kind, time, detail } = *self;
+        Event { kind, at: time, feature: 0, client: 0, seats: 1, detail }
+    }
+}
+
 /// The state of an interpreter after a line, sufficient to resume after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParserState {
-    timeline: ClockPosition,
-    last_line: Moment,
-    daemons: Vec<(Vec<u8>, Moment)>,
+    clock: WallClock,
+    told_first_day: Option<Day>,
+    told_offset: Option<i32>,
+    last: Option<LastLine>,
+    last_line: Option<i64>,
+    daemons: Vec<(Vec<u8>, i64)>,
 }
 
 impl ParserState {
-    /// Returns the clock position of the last dated line.
-    pub fn clock(&self) -> ClockPosition {
-        self.timeline
+    /// Returns the stream time of the last line with a time; 0 before it.
+    pub fn last_time(&self) -> i64 {
+        self.last.map_or(0, |last| last.time)
     }
 
-    /// Returns the time of the last dated line.
-    pub fn last_line(&self) -> Moment {
-        self.last_line
+    /// Whether no line with a time was read yet.
+    pub fn is_new(&self) -> bool {
+        self.last.is_none()
     }
+
+    /// Returns what the lines so far tell of the date.
+    pub fn told(&self) -> Told {
+        Told { first_day: self.told_first_day, offset: self.told_offset }
+    }
+
+    /// Returns the moment of the last line, in seconds since 1970 UTC; `None` if no line tells a date.
+    pub fn moment(&self, zone: &TimeZone) -> Option<i64> {
+        let mut timeline = Timeline::new(zone.clone(), self.told_first_day?, self.told_first_day);
+        timeline.resume(self.told(), None);
+        Some(timeline.date(self.last?.time))
+    }
+}
+
+/// The last line with a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LastLine {
+    time: i64,
+    /// Whether its time is in an event or a mark.
+    is_told: bool,
 }
 
 /// Interprets the lines of one stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LineInterpreter {
-    timeline: Timeline,
-    last_line: Option<Moment>,
-    /// The time of each process's last line. If a process restarts, its sessions end at that time.
-    daemons: Vec<(Vec<u8>, Moment)>,
+    state: ParserState,
     counts: LineCounts,
+    marks: Vec<Mark>,
 }
 
 impl LineInterpreter {
-    /// Creates an interpreter that starts at the beginning of a stream, with this timeline.
-    pub fn new(timeline: Timeline) -> Self {
-        Self { timeline, last_line: None, daemons: Vec::new(), counts: LineCounts::default() }
+    /// Creates an interpreter that resumes from a state; the state before the first line is the default one.
+    pub fn resume(state: ParserState) -> Self {
+        Self { state, counts: LineCounts::default(), marks: Vec::new() }
     }
 
-    /// Creates an interpreter that resumes from a state.
-    pub fn resume(zone: jiff::tz::TimeZone, state: ParserState) -> Self {
-        Self {
-            timeline: Timeline::resuming(zone, state.timeline),
-            last_line: Some(state.last_line),
-            daemons: state.daemons,
-            counts: LineCounts::default(),
-        }
+    /// Creates an interpreter for a stream that begins on this day, and counts its days from 1970 on.
+    pub fn starting(day: Day) -> Self {
+        let clock = WallClock::starting(day);
+        Self::resume(ParserState { clock, told_first_day: Some(0), ..ParserState::default() })
     }
 
-    /// Goes on with the next stream of the same log, whose timeline begins anew. What stood before its first line stays
-    /// known.
-    pub fn next_stream(&mut self, timeline: Timeline) {
-        self.timeline = timeline;
+    /// Goes on with the next stream of the same log. What stood before its first line stays known; `shift` is what the
+    /// new stream's times are less than those of the stream before, in seconds.
+    pub fn next_stream(&mut self, shift: i64) {
+        let mut state = std::mem::take(&mut self.state);
+        state.shift(shift);
+        self.state = ParserState { last_line: state.last_line, daemons: state.daemons, ..ParserState::default() };
     }
 
-    /// Returns the state after the last line; `None` before the first dated line.
-    pub fn state(&self) -> Option<ParserState> {
-        Some(ParserState {
-            timeline: self.timeline.clock()?,
-            last_line: self.last_line?,
-            daemons: self.daemons.clone(),
-        })
+    /// Returns the state after the last line.
+    pub fn state(&self) -> &ParserState {
+        &self.state
     }
 
     /// Returns the lines interpreted so far, by outcome.
@@ -124,9 +160,11 @@ impl LineInterpreter {
         self.counts
     }
 
-    /// Returns the time of the last dated line; `None` before the first dated line.
-    pub fn last_line(&self) -> Option<Moment> {
-        self.last_line
+    /// Returns what the last line, and the lines before it, tell of dates; most lines tell nothing. It stands before the
+    /// line's event.
+    #[inline(always)]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 
     /// Interprets the next line.
@@ -143,56 +181,113 @@ impl LineInterpreter {
 
     /// Counts a line as not recognised, because it is too long to parse.
     pub fn overlong(&mut self) {
+        self.marks.clear();
         self.counts.unrecognised += 1;
     }
 
     #[inline(always)]
     fn interpret<'a>(&mut self, record: &Record<'a>) -> Outcome<'a> {
+        if !self.marks.is_empty() {
+            self.marks.clear();
+        }
         let Some(stamp) = record.stamp else {
             return match record.message {
                 Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
                 _ => Outcome::Ignored,
             };
         };
-        let at = self.timeline.date(stamp, record.anchor());
+        let (Stamp::Time(time_of_day) | Stamp::DateTime { time: time_of_day, .. }) = stamp;
+        let time = self.state.clock.read(time_of_day);
+        let stepped_back = self.state.last.is_some_and(|last| time < last.time && !is_late(last.time, time));
+        if stepped_back && let Some(LastLine { time, is_told: false }) = self.state.last {
+            self.marks.push(Mark { kind: Kind::Clock, time, detail: 0 });
+        }
+        self.take_date(stamp, record, time, time_of_day);
         let outcome = match record.message {
-            Message::Use(usage) => Outcome::Event(Dated { at, daemon: record.daemon, usage }),
-            Message::ManagerStart(_) => self.start(Kind::ManagerStart, at, self.last_line, b""),
+            Message::Use(usage) => Outcome::Event(Timed { time, daemon: record.daemon, usage }),
+            Message::ManagerStart(_) => self.start(Kind::ManagerStart, time, self.state.last_line, b""),
             Message::DaemonStart(name) => {
                 let daemon = if name.is_empty() { record.daemon } else { name };
-                let last = self.daemons.iter().find(|(known, _)| known == daemon).map(|(_, moment)| *moment);
-                self.start(Kind::DaemonStart, at, last, daemon)
+                let last = self.state.daemons.iter().find(|(known, _)| known == daemon).map(|(_, last)| *last);
+                self.start(Kind::DaemonStart, time, last, daemon)
             }
-            Message::ManagerExit => self.lifecycle(Kind::ManagerExit, at, 0, b""),
+            Message::ManagerExit => lifecycle(Kind::ManagerExit, time, 0, b""),
             Message::DaemonExit(name) => {
                 let daemon = if name.is_empty() { record.daemon } else { name };
-                self.lifecycle(Kind::DaemonExit, at, 0, daemon)
+                lifecycle(Kind::DaemonExit, time, 0, daemon)
             }
             Message::Anchor(_) | Message::Ignored => Outcome::Ignored,
             Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
         };
-        self.last_line = Some(at);
-        self.note(record.daemon, at);
+        let is_event = matches!(outcome, Outcome::Event(_));
+        if stepped_back && !is_event {
+            self.marks.push(Mark { kind: Kind::Clock, time, detail: 0 });
+        }
+        self.state.last = Some(LastLine { time, is_told: is_event || stepped_back });
+        self.state.note(record.daemon, time);
         outcome
     }
 
-    fn start<'a>(&self, kind: Kind, at: Moment, last: Option<Moment>, daemon: &'a [u8]) -> Outcome<'a> {
-        self.lifecycle(kind, at, last.map_or(NO_LINE_BEFORE, |last| at.utc - last.utc), daemon)
+    /// Takes note of the date and the offset that a line tells.
+    #[inline(always)]
+    fn take_date(&mut self, stamp: Stamp, record: &Record<'_>, time: i64, time_of_day: u32) {
+        let (day, offset) = match stamp {
+            Stamp::DateTime { day, offset, .. } => (Some(day), offset),
+            Stamp::Time(_) => (record.anchor().and_then(|anchor| anchored_day(anchor, time_of_day)), None),
+        };
+        if let Some(day) = day {
+            self.tell(time, day);
+        }
+        if self.state.told_offset != offset {
+            self.state.told_offset = offset;
+            self.marks.push(Mark { kind: Kind::Offset, time, detail: offset.map_or(NO_OFFSET, i64::from) });
+        }
     }
 
-    fn lifecycle<'a>(&self, kind: Kind, at: Moment, detail: i64, daemon: &'a [u8]) -> Outcome<'a> {
-        let usage = Use { kind, feature: b"", user: b"", host: b"", seats: 1, detail };
-        Outcome::Event(Dated { at, daemon, usage })
+    fn tell(&mut self, time: i64, day: Day) {
+        let mut told = self.state.told();
+        let before = told.first_day;
+        if told.tell(time, day) {
+            self.marks.push(Mark { kind: Kind::Date, time, detail: day.into() });
+            if let (Some(before), Some(now)) = (before, told.first_day) {
+                self.state.shift((i64::from(now) - i64::from(before)) * seatmeter_count::timeline::DAY);
+            }
+            self.state.told_first_day = told.first_day;
+        }
     }
 
-    fn note(&mut self, daemon: &[u8], at: Moment) {
+    fn start<'a>(&self, kind: Kind, time: i64, last: Option<i64>, daemon: &'a [u8]) -> Outcome<'a> {
+        lifecycle(kind, time, last.map_or(NO_LINE_BEFORE, |last| time - last), daemon)
+    }
+}
+
+impl ParserState {
+    /// Expresses the times of lines before in stream times that are less by `seconds`.
+    fn shift(&mut self, seconds: i64) {
+        self.last_line = self.last_line.map(|last| last - seconds);
+        for (_, last) in &mut self.daemons {
+            *last -= seconds;
+        }
+    }
+
+    /// Notes the time of a process's last line. If a process restarts, its sessions end at that time.
+    fn note(&mut self, daemon: &[u8], time: i64) {
+        self.last_line = Some(time);
         if let Some((_, last)) = self.daemons.iter_mut().find(|(known, _)| known == daemon) {
-            *last = at;
+            *last = time;
             return;
         }
         if self.daemons.len() == MAX_DAEMONS {
             self.daemons.remove(0);
         }
-        self.daemons.push((daemon.to_vec(), at));
+        self.daemons.push((daemon.to_vec(), time));
     }
 }
+
+fn lifecycle(kind: Kind, time: i64, detail: i64, daemon: &[u8]) -> Outcome<'_> {
+    let usage = Use { kind, feature: b"", user: b"", host: b"", seats: 1, detail };
+    Outcome::Event(Timed { time, daemon, usage })
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 //! their arguments.
 //!
 //! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. The later stages
-//! ([`timeline`], [`interpreter`]) use records only.
+//! ([`clock`], [`interpreter`]) use records only.
 
 mod flexnet;
+pub mod clock;
 pub mod interpreter;
 pub mod looks;
-pub mod timeline;
 
 use seatmeter_count::{Day, Kind};
 
@@ -142,7 +142,7 @@ pub struct Use<'a> {
     /// The number of seats.
     pub seats: u32,
     /// For an upgrade, the seats before; for a denial or an unsupported feature, the license manager's error code; for
-    /// a start, the seconds since the last line of the stream or of the vendor daemon, or
+    /// a start, the seconds on the wall clock since the last line of the stream or of the vendor daemon, or
     /// [`seatmeter_count::NO_LINE_BEFORE`]; otherwise 0.
     pub detail: i64,
 }

@@ -14,7 +14,7 @@ use seatmeter_service::stamp;
 use serde::{Deserialize, Serialize};
 
 use crate::buffer::{Buffer, BufferError, Depth};
-use crate::capture::Capture;
+use crate::capture::{Capture, CapturedLog};
 use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, LogStatus};
 
@@ -108,7 +108,7 @@ impl Status {
         uplink: &UplinkStatus,
     ) -> Result<Self, BufferError> {
         let depth = buffer.depth()?;
-        let logs = statuses(capture).map(|(log, status)| LogReport { log: log.to_owned(), status });
+        let logs = statuses(capture).map(|(log, status)| LogReport { log: log.name.clone(), status });
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -168,39 +168,34 @@ pub struct UplinkStatus {
     pub acknowledged_at: Option<i64>,
 }
 
-fn statuses(capture: &Capture) -> impl Iterator<Item = (&str, LogStatus)> {
-    capture
-        .logs
-        .iter()
-        .map(|(log, status)| (log.as_str(), status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+fn statuses(capture: &Capture) -> impl Iterator<Item = (&CapturedLog, LogStatus)> {
+    capture.logs.iter().map(|log| (log, log.status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
 }
 
 /// Returns the heartbeat that reports the agent's state to the aggregator.
 pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
     let mut lines = LineCounts::default();
-    let mut undated = 0;
     let mut sources = Vec::new();
     for (log, status) in statuses(capture) {
         lines += status.lines;
-        undated += status.undated_lines;
         let state = match status.state {
             LogState::Starting => SourceState::Unspecified,
             LogState::Missing => SourceState::Missing,
             LogState::Following => SourceState::Following,
             LogState::Unreadable => SourceState::Unreadable,
-            LogState::Undated => SourceState::Undated,
             LogState::BufferFull => SourceState::BufferFull,
             LogState::PermissionDenied => SourceState::PermissionDenied,
             LogState::NotALog => SourceState::NotALog,
             LogState::Empty => SourceState::Empty,
         };
         sources.push(SourceStatus {
-            log: log.into(),
+            log: log.name.clone(),
             state: state.into(),
             detail: status.detail,
             position: status.position,
             size: status.size,
             last_line_at: status.last_line_at.unwrap_or(0),
+            time_zone: log.time_zone.clone(),
         });
     }
     Heartbeat {
@@ -210,7 +205,6 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
         buffer_quota_bytes: quota,
         oldest_batch_age_seconds: depth.oldest_age,
         lines: Some(v1::LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
-        undated_lines: undated,
         sources,
     }
 }

@@ -99,9 +99,9 @@ impl Reporter {
 }
 
 fn to_health_log(status: &Status) {
-    let lines = status.logs.iter().fold((0, 0, 0, 0), |sum, log| {
+    let lines = status.logs.iter().fold((0, 0, 0), |sum, log| {
         let counts = log.status.lines;
-        (sum.0 + counts.events, sum.1 + counts.ignored, sum.2 + counts.unrecognised, sum.3 + log.status.undated_lines)
+        (sum.0 + counts.events, sum.1 + counts.ignored, sum.2 + counts.unrecognised)
     });
     tracing::info!(
         code = codes::HEALTH,
@@ -114,7 +114,6 @@ fn to_health_log(status: &Status) {
         events = lines.0,
         ignored = lines.1,
         unrecognised = lines.2,
-        undated = lines.3,
         "{}",
         status.line()
     );

@@ -7,7 +7,7 @@ use seatmeter_count::{
 };
 use serde::Serialize;
 
-use crate::format::interpreter::Dated;
+use crate::format::interpreter::Timed;
 
 /// The usage of a feature in a month. The fields are the columns of the CSV, in order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -100,15 +100,15 @@ impl ScanCounts {
         }
     }
 
-    /// Counts an event.
-    pub fn take(&mut self, dated: &Dated<'_>) {
-        let usage = &dated.usage;
-        let feature = self.names.feature(dated.daemon, usage.feature);
+    /// Counts an event at a local time, in seconds since 1970.
+    pub fn take(&mut self, timed: &Timed<'_>, local: i64) {
+        let usage = &timed.usage;
+        let feature = self.names.feature(timed.daemon, usage.feature);
         let (user, host) = if usage.kind.has_client() { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
         self.queue.push(&self.names.written, user, host);
         self.waiting.push(Event {
             kind: usage.kind,
-            at: dated.at.local,
+            at: local,
             feature,
             client: 0,
             seats: usage.seats,

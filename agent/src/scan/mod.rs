@@ -5,6 +5,7 @@
 
 mod copies;
 mod counts;
+mod dates;
 mod sequences;
 
 use std::fs;
@@ -12,8 +13,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::tz::TimeZone;
 use seatmeter_count::Day;
+use seatmeter_count::timeline::DAY;
 use seatmeter_count::name::decode;
 
 pub use copies::Alike;
@@ -21,11 +22,11 @@ pub use counts::{Row, ScanCounts};
 
 use crate::format::Format;
 use crate::format::interpreter::{LineCounts, Outcome};
-use crate::format::timeline::Timeline;
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::head::{FileHead, read_head};
-use crate::source::file::identity::{Head, Identity};
+use crate::source::file::identity::Identity;
 use crate::source::file::lines::{Line, Lines};
+use dates::{Dates, dates_of};
 use sequences::Sequence;
 
 /// The maximum number of unrecognised lines that are kept for display.
@@ -91,13 +92,11 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let progress = progress(&files);
     let (mut counts, mut sequences) = (ScanCounts::default(), Vec::new());
     for file in files {
-        let File { identity, path, .. } = file;
+        let File { first_day, begins, path, .. } = file;
         match Content::open(path) {
             Ok((content, _)) => {
                 let lines = Lines::new(Watched { content, progress: &progress }, 0);
-                // Months follow the log's own clock, so its local time is read as if it were UTC.
-                let timeline = Timeline::starting(TimeZone::UTC, identity.first_day);
-                let number = sequences::continue_with(&mut sequences, path, identity.begins, timeline);
+                let number = sequences::continue_with(&mut sequences, path, begins, first_day);
                 counts.of_sequence(number);
                 let outcome = read(lines, file, &mut sequences[number], &mut counts, &mut scan);
                 scan.cut.extend(outcome.err());
@@ -116,7 +115,12 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
 /// A file to count, with what its beginning tells.
 #[derive(Clone, Copy)]
 struct File<'a> {
-    identity: Identity,
+    /// `None` if the file reports no use and tells no date: it is read only to count its lines.
+    identity: Option<Identity>,
+    /// The day of the first line.
+    first_day: Day,
+    /// The local time of the first line, in seconds since 1970.
+    begins: i64,
     format: Format,
     path: &'a PathBuf,
     /// The position from which lines count: those before count in another file.
@@ -130,15 +134,27 @@ fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> V
         match read_head(path, None, true) {
             Ok(FileHead { format: None, .. }) => scan.empty.push(path.clone()),
             Ok(FileHead { format: Some(format), head, .. }) => {
-                match head.identity(date).or_else(|| without_uses(&head)) {
-                    Some(identity) => dated.push(File { identity, format, path, counts_from: 0 }),
-                    None => scan.undated.push((path.clone(), head.stamped_lines())),
+                let (identity, Dates { first_day, lines }) = match (head.identity(), dates_of(path, format)) {
+                    (identity, Ok(dates)) => (identity, dates),
+                    (_, Err(error)) => {
+                        scan.unreadable.push(error);
+                        continue;
+                    }
+                };
+                let file = File { identity, first_day: 0, begins: i64::MIN, format, path, counts_from: 0 };
+                match (identity, first_day.or(date)) {
+                    (None, _) => dated.push(file),
+                    (Some(identity), Some(first_day)) => {
+                        let begins = i64::from(first_day) * DAY + i64::from(identity.first_time);
+                        dated.push(File { first_day, begins, ..file });
+                    }
+                    (Some(_), None) => scan.undated.push((path.clone(), lines)),
                 }
             }
             Err(error) => scan.unreadable.push(error),
         }
     }
-    dated.sort_by_key(|file: &File<'_>| (file.identity.begins, file.path));
+    dated.sort_by_key(|file: &File<'_>| (file.begins, file.path));
     leave_out_copies(&mut dated, scan);
     count_shared_lines_once(&mut dated, scan);
     dated
@@ -173,20 +189,15 @@ fn count_shared_lines_once(files: &mut [File<'_>], scan: &mut Scan) {
     }
 }
 
-/// Compares a file with those before it that begin alike. A file that cannot be read is reported when it is counted.
+/// Compares a file with those before it that begin alike, on the same day. A file that cannot be read is reported when it
+/// is counted.
 fn alike_before<'a>(files: &'a [File<'_>], index: usize) -> impl Iterator<Item = (usize, Alike)> + 'a {
-    let File { identity, path, .. } = files[index];
-    let tells_date = identity.beginning == identity.head;
-    let before = files[..index].iter().enumerate();
-    before
-        .filter(move |(_, other)| identity.begins != i64::MIN && other.identity.beginning == identity.beginning)
-        .filter_map(move |(before, other)| Some((before, copies::compare(other.path, path, tells_date).ok()?)))
-}
-
-/// Returns a placeholder identity for a file that reports no use and tells no date. Such a file is read only to count
-/// its lines.
-fn without_uses(head: &Head) -> Option<Identity> {
-    (!head.has_uses()).then_some(Identity { beginning: [0; 32], first_day: 0, begins: i64::MIN, head: [0; 32] })
+    let File { identity, first_day, path, .. } = files[index];
+    files[..index].iter().enumerate().filter_map(move |(before, other)| {
+        let (one, two) = (identity?, other.identity?);
+        let are_alike = one.beginning == two.beginning && first_day == other.first_day;
+        are_alike.then(|| Some((before, copies::compare(other.path, path, one.tells_date).ok()?)))?
+    })
 }
 
 /// Counts lines to their end, or up to where they cannot be read.
@@ -198,7 +209,7 @@ fn read(
     scan: &mut Scan,
 ) -> Result<(), ContentError> {
     // The state of the loop is its own, so that the compiler can keep it in registers.
-    let mut interpreter = sequence.interpreter.clone();
+    let (mut interpreter, mut timeline) = (sequence.interpreter.clone(), sequence.timeline.clone());
     let mut number = 0;
     let outcome = loop {
         number += 1;
@@ -212,11 +223,16 @@ fn read(
             Err(source) => break Err(ContentError::of(path, source)),
         };
         match next {
-            Line::Whole(line) => format.each_record(line, |_, text, record| match interpreter.line(record) {
-                Outcome::Event(event) if counts_here => counts.take(&event),
-                Outcome::Event(_) => {}
-                Outcome::Ignored => {}
-                Outcome::Unrecognised(reason) => sample(&mut scan.samples, path, number, reason, text),
+            Line::Whole(line) => format.each_record(line, |_, text, record| {
+                let outcome = interpreter.line(record);
+                for mark in interpreter.marks() {
+                    timeline.follow(&mark.event());
+                }
+                match outcome {
+                    Outcome::Event(event) if counts_here => counts.take(&event, timeline.local(event.time)),
+                    Outcome::Event(_) | Outcome::Ignored => {}
+                    Outcome::Unrecognised(reason) => sample(&mut scan.samples, path, number, reason, text),
+                }
             }),
             Line::Overlong => {
                 interpreter.overlong();
@@ -224,10 +240,10 @@ fn read(
             }
         }
     };
-    if let Some(last) = interpreter.last_line() {
-        counts.seen_through(last.local);
+    (sequence.interpreter, sequence.timeline) = (interpreter, timeline);
+    if let Some(last) = sequence.end() {
+        counts.seen_through(last);
     }
-    sequence.interpreter = interpreter;
     scan.nuls += lines.nuls();
     outcome
 }

@@ -6,8 +6,11 @@
 
 use std::path::Path;
 
+use jiff::tz::TimeZone;
+use seatmeter_count::Day;
+use seatmeter_count::timeline::Timeline;
+
 use crate::format::interpreter::LineInterpreter;
-use crate::format::timeline::Timeline;
 
 /// How much later than the next file's first line a file of the same log can end, in seconds: processes write their
 /// lines a little out of order.
@@ -18,13 +21,25 @@ pub(super) struct Sequence {
     log: String,
     /// The interpreter, at the end of the last file.
     pub(super) interpreter: LineInterpreter,
+    /// The dates of the last file.
+    pub(super) timeline: Timeline,
 }
 
-/// Returns the number of the sequence to which the next file belongs, which begins at `begins` (seconds since 1970 of
-/// the server's clock), and sets its interpreter to the beginning of that file.
-pub(super) fn continue_with(sequences: &mut Vec<Sequence>, path: &Path, begins: i64, timeline: Timeline) -> usize {
+impl Sequence {
+    /// Returns the local time of the last line, in seconds since 1970; `None` if no line has a time.
+    pub(super) fn end(&self) -> Option<i64> {
+        let state = self.interpreter.state();
+        (!state.is_new()).then(|| self.timeline.local(state.last_time()))
+    }
+}
+
+/// Returns the number of the sequence to which the next file belongs, which begins on a day at `begins` (seconds since
+/// 1970 of the server's clock), and sets its interpreter to the beginning of that file.
+pub(super) fn continue_with(sequences: &mut Vec<Sequence>, path: &Path, begins: i64, first_day: Day) -> usize {
     let log = log_of(path);
-    let end = |sequence: &Sequence| sequence.interpreter.last_line().map_or(i64::MIN, |last| last.local);
+    // Months follow the log's own clock, so its local time is read as if it were UTC.
+    let timeline = Timeline::new(TimeZone::UTC, first_day, Some(first_day));
+    let end = |sequence: &Sequence| sequence.end().unwrap_or(i64::MIN);
     let goes_on = |sequence: &Sequence| {
         let disorder = if sequence.log == log { DISORDER } else { 0 };
         end(sequence) <= begins.saturating_add(disorder)
@@ -33,11 +48,13 @@ pub(super) fn continue_with(sequences: &mut Vec<Sequence>, path: &Path, begins: 
     let best = candidates.max_by_key(|(_, sequence)| (sequence.log == log, end(sequence))).map(|(number, _)| number);
     match best {
         Some(number) => {
-            sequences[number].interpreter.next_stream(timeline);
+            let Sequence { interpreter, timeline: before, .. } = &mut sequences[number];
+            interpreter.next_stream(timeline.local(0) - before.local(0));
+            *before = timeline;
             number
         }
         None => {
-            sequences.push(Sequence { log, interpreter: LineInterpreter::new(timeline) });
+            sequences.push(Sequence { log, interpreter: LineInterpreter::default(), timeline });
             sequences.len() - 1
         }
     }

@@ -47,7 +47,7 @@ impl Uplink {
         blocking(move || {
             let waiting = buffer.waiting_from()?;
             let streams = buffer.streams()?.into_iter();
-            let streams = streams.filter(|stream| capture.logs.iter().any(|(log, _)| *log == stream.log));
+            let streams = streams.filter(|stream| capture.logs.iter().any(|log| log.name == stream.log));
             Ok(streams
                 .map(|stream| {
                     let through = waiting.get(&stream.fingerprint).copied().unwrap_or(stream.position);

@@ -37,18 +37,31 @@ pub enum Kind {
     ManagerExit = 12,
     /// A vendor daemon ended. Its checkins may follow.
     DaemonExit = 13,
+    /// A line tells the day on which it was written: `detail` is the day. Days that are told again in the same
+    /// reckoning are left out.
+    Date = 14,
+    /// From here on, the stamps of lines tell this offset from UTC: `detail` is the seconds east of it, or
+    /// [`NO_OFFSET`].
+    Offset = 15,
+    /// The time of a line that reports no use, where the clock steps back.
+    Clock = 16,
 }
 
 impl Kind {
     /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        !self.is_lifecycle() && self != Self::Unrecognised
+        !self.is_lifecycle() && self != Self::Unrecognised && !self.is_mark()
     }
 
     /// Returns whether an event of this kind has a feature. The start or the end of a daemon has an unnamed one, of that
     /// daemon.
     pub fn has_feature(self) -> bool {
-        !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised)
+        !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised) && !self.is_mark()
+    }
+
+    /// Returns whether an event of this kind only helps to date others.
+    pub fn is_mark(self) -> bool {
+        matches!(self, Self::Date | Self::Offset | Self::Clock)
     }
 
     /// Returns whether an event of this kind is the start or the end of a process.
@@ -72,6 +85,9 @@ impl Kind {
             11 => Self::Unrecognised,
             12 => Self::ManagerExit,
             13 => Self::DaemonExit,
+            14 => Self::Date,
+            15 => Self::Offset,
+            16 => Self::Clock,
             _ => return None,
         })
     }
@@ -80,12 +96,15 @@ impl Kind {
 /// The detail of a start before which its stream has no line: sessions of the stream before end at that one's last line.
 pub const NO_LINE_BEFORE: i64 = i64::MIN;
 
+/// The detail of an offset that is not told any more.
+pub const NO_OFFSET: i64 = i64::MIN;
+
 /// One event, with indexes in place of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The kind of the event.
     pub kind: Kind,
-    /// The time of the event, in seconds since 1970-01-01 UTC.
+    /// The time of the event: a stream time as it is sent, and seconds since 1970-01-01 UTC once it is dated.
     pub at: i64,
     /// The index of the feature.
     pub feature: FeatureId,

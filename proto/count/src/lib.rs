@@ -10,6 +10,7 @@
 //! | [`name`] | case folding, so that spellings of one name compare equal |
 //! | [`interner`] | names, each stored once and known by a small number |
 //! | [`calendar`] | which day and month a moment belongs to |
+//! | [`timeline`] | when a line was written |
 //! | [`sessions`] | which checkin ends which checkout, and what ends the rest |
 //! | [`retries`] | which denial is only a retry of the one before |
 
@@ -19,8 +20,9 @@ pub mod interner;
 pub mod name;
 pub mod retries;
 pub mod sessions;
+pub mod timeline;
 
 pub use calendar::{Calendar, Day, Month};
-pub use event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE};
+pub use event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, NO_OFFSET};
 pub use interner::{InternQueue, Interner};
 pub use sessions::{Ending, Sessions, UsageSink};

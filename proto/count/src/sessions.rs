@@ -142,6 +142,7 @@ impl Sessions {
                 self.note_exit(at, |f| daemon_of.get(f as usize).copied() == daemon);
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
+            Kind::Date | Kind::Offset | Kind::Clock => {}
         }
     }
 

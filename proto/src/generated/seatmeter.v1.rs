@@ -223,9 +223,9 @@ pub struct Batch {
     /// The bytes between the batch before and `start_position` are lost: the aggregator accepts and records the gap.
     #[prost(bool, tag = "5")]
     pub lost_before: bool,
-    /// The moment of the last dated line at or before `end_position`, in seconds since 1970 UTC.
+    /// The stream time of the last line at or before `end_position` that has a time; 0 if there is none.
     #[prost(int64, tag = "6")]
-    pub last_line_at: i64,
+    pub last_line_time: i64,
     /// The number of events in `columns`.
     #[prost(uint32, tag = "7")]
     pub event_count: u32,
@@ -255,8 +255,17 @@ pub struct Batch {
     /// `end_position`. Empty where they are not known.
     #[prost(fixed32, repeated, tag = "14")]
     pub block_checks: ::prost::alloc::vec::Vec<u32>,
+    /// The day of the stream's first line, in days since 1970, as the last date before `start_position` reckons it. Absent if
+    /// no line before tells a date.
+    #[prost(sint32, optional, tag = "15")]
+    pub told_first_day: ::core::option::Option<i32>,
+    /// The offset from UTC that the last stamp before `start_position` tells, in seconds east of it. Absent if it tells none.
+    #[prost(sint32, optional, tag = "16")]
+    pub told_offset: ::core::option::Option<i32>,
 }
-/// One sequence of input: the content of one file.
+/// One sequence of input: the content of one file. An agent says what stands in it; when that was is the aggregator's to
+/// say. Times are stream times: the seconds that the license server's wall clock showed since the midnight before the
+/// stream's first line, where each fall of the time of day by more than 12 hours counts as a midnight.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stream {
     /// The stream's name, 32 bytes: `beginning`, or another one where a stream with other content has that name already.
@@ -265,17 +274,24 @@ pub struct Stream {
     /// The log that the stream is a part of: its path, or the name given in the agent's configuration.
     #[prost(string, tag = "2")]
     pub log: ::prost::alloc::string::String,
-    /// The moment of the first dated line, in seconds since 1970 UTC. The streams of a log are counted in this order.
+    /// The stream time of the first line that has a time.
     #[prost(int64, tag = "3")]
-    pub begins_at: i64,
+    pub first_line_time: i64,
     /// A hash of the stream's beginning, 32 bytes. Every reader of the same content computes the same value. Empty means
     /// that it is the fingerprint.
     #[prost(bytes = "vec", tag = "4")]
     pub beginning: ::prost::alloc::vec::Vec<u8>,
-    /// The beginning tells its date. What two such streams of a license server have in common counts once: one is a copy of
-    /// the other, or both go on from one snapshot.
-    #[prost(bool, tag = "5")]
-    pub tells_date: bool,
+    /// The time zone of the license server's wall clock, as the agent is configured: an IANA name. Empty means UTC.
+    #[prost(string, tag = "6")]
+    pub time_zone: ::prost::alloc::string::String,
+    /// The fingerprint of the stream that certainly comes before this one in its log, 32 bytes; empty if none does. It dates
+    /// a stream whose own lines tell no date.
+    #[prost(bytes = "vec", tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    /// The day of the first line, in days since 1970, as the agent is configured. It dates the first stream of a log, if no
+    /// line of it tells a date.
+    #[prost(sint32, optional, tag = "8")]
+    pub configured_day: ::core::option::Option<i32>,
 }
 /// Events in columns. Every column has one entry for each event. Entries of `position_deltas` and `time_deltas` are
 /// differences from the event before; strings, features and clients are listed once and referred to by index.
@@ -296,12 +312,13 @@ pub struct Columns {
     /// Clients: the host of each, as an index into `strings`.
     #[prost(uint32, repeated, tag = "5")]
     pub client_hosts: ::prost::alloc::vec::Vec<u32>,
-    /// The moment to which the first event's time is relative, in seconds since 1970 UTC.
+    /// The stream time to which the first event's time is relative.
     #[prost(int64, tag = "6")]
     pub base_time: i64,
     /// What happened: 1 checkout, 2 checkin, 3 denial, 4 upgrade, 5 queued, 6 dequeued, 7 in use, 8 unsupported,
     /// 9 license manager started, 10 vendor daemon started, 11 unrecognised line, 12 license manager ended, 13 vendor daemon
-    /// ended.
+    /// ended, 14 a line tells its day, 15 the stamps of lines from here on tell another offset from UTC, 16 a line without
+    /// usage where the clock steps back. The last three date other events, and are no lines of their own.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.
@@ -320,8 +337,9 @@ pub struct Columns {
     #[prost(uint32, repeated, tag = "12")]
     pub seats: ::prost::alloc::vec::Vec<u32>,
     /// A number by kind: for an upgrade the seats before, for a denial the license manager's error code, for a start the
-    /// seconds since the last line before it (the lowest number if the stream has no such line). Empty where every entry
-    /// is 0.
+    /// seconds on the wall clock since the last line before it (the lowest number if the stream has no such line), for a line
+    /// that tells its day the days since 1970, for an offset the seconds east of UTC (the lowest number for none). Empty where
+    /// every entry is 0.
     #[prost(sint64, repeated, tag = "13")]
     pub details: ::prost::alloc::vec::Vec<i64>,
 }
@@ -386,9 +404,6 @@ pub struct Heartbeat {
     /// The lines read since the agent's start, by outcome.
     #[prost(message, optional, tag = "6")]
     pub lines: ::core::option::Option<LineCounts>,
-    /// Lines whose date is not known yet.
-    #[prost(uint64, tag = "7")]
-    pub undated_lines: u64,
     /// The state of each source.
     #[prost(message, repeated, tag = "8")]
     pub sources: ::prost::alloc::vec::Vec<SourceStatus>,
@@ -411,9 +426,12 @@ pub struct SourceStatus {
     /// The size of the current file, in bytes.
     #[prost(uint64, tag = "5")]
     pub size: u64,
-    /// The last dated line, in seconds since 1970 UTC; 0 where there is none.
+    /// The last line, in seconds since 1970 UTC; 0 if there is none, or if no line of the file tells a date.
     #[prost(int64, tag = "6")]
     pub last_line_at: i64,
+    /// The time zone of the license server's wall clock, as the agent is configured: an IANA name.
+    #[prost(string, tag = "7")]
+    pub time_zone: ::prost::alloc::string::String,
 }
 /// The outcome of a batch. Committed, duplicate and trimmed batches are durable: the agent may delete them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -545,8 +563,6 @@ pub enum SourceState {
     Missing = 2,
     /// Reading failed; the detail says how.
     Unreadable = 3,
-    /// No line tells a date yet.
-    Undated = 4,
     /// Reading waits because the buffer is full.
     BufferFull = 5,
     /// The agent's account may not read the file.
@@ -567,7 +583,6 @@ impl SourceState {
             Self::Following => "SOURCE_STATE_FOLLOWING",
             Self::Missing => "SOURCE_STATE_MISSING",
             Self::Unreadable => "SOURCE_STATE_UNREADABLE",
-            Self::Undated => "SOURCE_STATE_UNDATED",
             Self::BufferFull => "SOURCE_STATE_BUFFER_FULL",
             Self::PermissionDenied => "SOURCE_STATE_PERMISSION_DENIED",
             Self::NotALog => "SOURCE_STATE_NOT_A_LOG",
@@ -581,7 +596,6 @@ impl SourceState {
             "SOURCE_STATE_FOLLOWING" => Some(Self::Following),
             "SOURCE_STATE_MISSING" => Some(Self::Missing),
             "SOURCE_STATE_UNREADABLE" => Some(Self::Unreadable),
-            "SOURCE_STATE_UNDATED" => Some(Self::Undated),
             "SOURCE_STATE_BUFFER_FULL" => Some(Self::BufferFull),
             "SOURCE_STATE_PERMISSION_DENIED" => Some(Self::PermissionDenied),
             "SOURCE_STATE_NOT_A_LOG" => Some(Self::NotALog),

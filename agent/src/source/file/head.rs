@@ -25,7 +25,7 @@ pub struct FileHead {
     pub mark: FileMark,
 }
 
-/// Reads a file until its first line is dated, or to its end. `is_final` says that the file will not grow, so that a
+/// Reads a file until its beginning is complete, or to its end. `is_final` says that the file will not grow, so that a
 /// last line without a line feed counts as a line. Returns an error if the file has lines, but none in a known format.
 pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<FileHead, ContentError> {
     let failed = |source| ContentError::of(path, source);
@@ -67,7 +67,7 @@ struct HeadReader {
 
 impl HeadReader {
     fn is_done(&self) -> bool {
-        self.head.is_dated() || (self.format.is_none() && self.passed > ENOUGH)
+        self.head.identity().is_some() || (self.format.is_none() && self.passed > ENOUGH)
     }
 
     fn follow(&mut self, line: &[u8]) {

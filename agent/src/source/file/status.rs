@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Configured;
 use crate::format::Format;
 use crate::format::interpreter::LineCounts;
 
@@ -27,6 +28,15 @@ pub struct LogSource {
     pub zone: TimeZone,
     /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
     pub date: Option<Day>,
+}
+
+impl LogSource {
+    /// Returns what the aggregator must know of the log's times.
+    pub fn configured(&self) -> Configured {
+        // A machine without a time zone is in UTC.
+        let time_zone = self.zone.iana_name().filter(|_| !self.zone.is_unknown()).unwrap_or("UTC").to_owned();
+        Configured { time_zone, day: self.date }
+    }
 }
 
 /// What is known of another configured log.
@@ -54,29 +64,18 @@ pub struct LogStatus {
     pub position: u64,
     /// The size of the current file, in bytes.
     pub size: u64,
-    /// The time of the last dated line, in seconds since 1970 UTC; `None` before the first dated line.
+    /// The time of the last line, in seconds since 1970 UTC; `None` if no line of its file tells a date.
     #[serde(with = "seatmeter_service::stamp::optional")]
     pub last_line_at: Option<i64>,
     /// Lines read since the agent started, by outcome.
     pub lines: LineCounts,
-    /// Lines that have a time, but whose date is not known yet.
-    pub undated_lines: u64,
 }
 
 impl LogStatus {
-    /// Sets the state of a log that can be read: `Undated` for as long as some lines have no date.
+    /// Sets the state of a log that can be read.
     pub fn set_followed(&mut self) {
         (self.message, self.detail) = (String::new(), String::new());
-        self.state = match (self.undated_lines, self.size) {
-            (0, 0) => LogState::Empty,
-            (0, _) => LogState::Following,
-            (undated, _) => {
-                self.message = format!(
-                    "{undated} lines wait for a line that tells their date, or for `date` in the configuration"
-                );
-                LogState::Undated
-            }
-        };
+        self.state = if self.size == 0 { LogState::Empty } else { LogState::Following };
     }
 }
 
@@ -101,8 +100,6 @@ pub enum LogState {
     NotALog,
     /// The file has no line yet.
     Empty,
-    /// The log has lines that cannot be dated yet.
-    Undated,
     /// The buffer is full, and reading waits.
     #[serde(rename = "buffer full")]
     BufferFull,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use seatmeter_count::Day;
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::chain::Chain;
@@ -14,15 +13,13 @@ use super::discover::{Candidate, mark};
 use super::head::read_head;
 use super::identity::Identity;
 use super::lines::{Line, Lines};
+use super::status::LogSource;
 use super::watched::{Replaced, Watched, written_at};
 use crate::batcher::Batcher;
 use crate::buffer::{Buffer, BufferError};
-use crate::checkpoint::{
-    CheckValue, Checkpoint, FileCheckpoint, FileMark, Fingerprint, Proof, SourceCheckpoint, named_stream,
-};
+use crate::checkpoint::{CheckValue, Checkpoint, FileCheckpoint, FileMark, Fingerprint, Proof, SourceCheckpoint};
 use crate::format::Format;
 use crate::format::interpreter::{LineCounts, LineInterpreter, Outcome, ParserState};
-use crate::format::timeline::{ClockPosition, Timeline};
 
 /// The longest time between the first line of a batch and its commit.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
@@ -59,15 +56,15 @@ pub enum StreamError {
 pub struct OpenStream {
     path: PathBuf,
     mark: FileMark,
-    stream: StreamName,
+    /// The checkpoint of the last batch; that of the stream's beginning before the first one.
+    checkpoint: Checkpoint,
+    stream: Stream,
     format: Format,
     /// Whether the beginning must be compared once more, after it has been read.
     is_unproven: bool,
     lines: Lines<Watched>,
     /// The check value of the position where the next batch starts.
     check: CheckValue,
-    proof: Option<Proof>,
-    zone: TimeZone,
     interpreter: LineInterpreter,
     /// The interpreter's counts that are already in batches.
     counted: LineCounts,
@@ -78,34 +75,17 @@ pub struct OpenStream {
     tail: Option<(u64, ParserState)>,
     replaces_tail: bool,
     /// A sealed batch that the buffer has not accepted yet.
-    sealed: Option<(Batch, Checkpoint)>,
+    sealed: Option<Batch>,
     /// When the file last grew.
     grew_at: Instant,
     /// The largest size seen of the file, in bytes.
     seen_size: u64,
 }
 
-/// The identity of a stream, as stored in batches and checkpoints.
-#[derive(Clone, Debug)]
-struct StreamName {
-    fingerprint: Fingerprint,
-    log: String,
-    begins_at: i64,
-    first_day: Day,
-    head: Fingerprint,
-    beginning: Option<Fingerprint>,
-}
-
-impl StreamName {
-    fn message(&self) -> Stream {
-        named_stream(&self.fingerprint, &self.log, self.begins_at, self.beginning.as_ref(), &self.head)
-    }
-}
-
 /// Where to begin reading a file.
-pub enum Start<'a> {
-    /// At the beginning of a stream with this identity.
-    New(&'a Identity),
+pub enum Start {
+    /// At the beginning of a stream with this identity, which comes certainly after another one.
+    New(Identity, Option<Fingerprint>),
     /// At the position of a checkpoint.
     Resume(Box<Resumption>),
 }
@@ -120,64 +100,36 @@ pub struct Resumption {
     pub window: Vec<u8>,
 }
 
-/// The position at which reading begins, and the state at that position.
-struct StartPoint {
-    position: u64,
-    window: Vec<u8>,
-    chain: Chain,
-    proof: Option<Proof>,
-    interpreter: LineInterpreter,
-    tail: Option<(u64, ParserState)>,
-    stream: StreamName,
-}
-
-impl StartPoint {
-    fn of(start: Start<'_>, fingerprint: Fingerprint, log: &str, zone: &TimeZone) -> Self {
-        let from_beginning = |first_day| Timeline::starting(zone.clone(), first_day);
-        let name = |begins_at, first_day, head, beginning| StreamName {
-            fingerprint,
-            log: log.to_owned(),
-            begins_at,
-            first_day,
-            head,
-            beginning,
+impl Resumption {
+    fn of(start: Start, fingerprint: Fingerprint, log: &str) -> Self {
+        let (identity, after) = match start {
+            Start::New(identity, after) => (identity, after),
+            Start::Resume(resumption) => return *resumption,
         };
-        match start {
-            Start::New(identity) => {
-                let timeline = from_beginning(identity.first_day);
-                let begins_at = timeline.clone().date(identity.first_stamp(), None).utc;
-                Self {
-                    position: 0,
-                    window: Vec::new(),
-                    chain: Chain::default(),
-                    proof: None,
-                    interpreter: LineInterpreter::new(timeline),
-                    tail: None,
-                    stream: name(begins_at, identity.first_day, identity.head, Some(identity.beginning)),
-                }
-            }
-            Start::Resume(resumption) => {
-                let Resumption { checkpoint, chain, window } = *resumption;
-                let Checkpoint { position, begins_at, source: SourceCheckpoint::File(file), .. } = checkpoint;
-                let interpreter = match position {
-                    0 => LineInterpreter::new(from_beginning(file.first_day)),
-                    _ => LineInterpreter::resume(zone.clone(), file.parser_state),
-                };
-                let stream = name(begins_at, file.first_day, file.head, file.beginning);
-                Self { position, window, chain, proof: file.proof, interpreter, tail: file.tail, stream }
-            }
-        }
+        let file = FileCheckpoint {
+            proof: None,
+            parser_state: ParserState::default(),
+            tail: None,
+            first_line_time: identity.first_time.into(),
+            head: identity.beginning,
+            after,
+            beginning: None,
+            first_day: None,
+        };
+        let source = SourceCheckpoint::File(file);
+        let checkpoint = Checkpoint { fingerprint, log: log.to_owned(), is_last: false, position: 0, source };
+        Self { checkpoint, chain: Chain::default(), window: Vec::new() }
     }
 }
 
 impl OpenStream {
-    /// Opens a file whose stream is identified.
+    /// Opens a file whose stream is identified. `is_last` says that it is the last one of its log.
     pub fn open(
         candidate: &Candidate,
-        log: &str,
-        zone: &TimeZone,
+        source: &LogSource,
         (fingerprint, format): (Fingerprint, Format),
-        start: Start<'_>,
+        start: Start,
+        is_last: bool,
     ) -> Result<Self, StreamError> {
         let path = &candidate.path;
         let (content, metadata) = Content::open(path)?;
@@ -185,24 +137,30 @@ impl OpenStream {
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(path.clone()));
         }
-        let StartPoint { position, window, chain, proof, interpreter, tail, stream } =
-            StartPoint::of(start, fingerprint, log, zone);
+        let Resumption { mut checkpoint, chain, window } = Resumption::of(start, fingerprint, &source.name);
+        checkpoint.is_last = is_last;
+        let position = checkpoint.position;
+        let interpreter = match (position, checkpoint.file().first_day) {
+            (0, Some(day)) => LineInterpreter::starting(day),
+            (0, None) => LineInterpreter::default(),
+            _ => LineInterpreter::resume(checkpoint.file().parser_state.clone()),
+        };
+        let stream = checkpoint.stream(&source.configured());
         let watched = Watched::at(content, position, window).map_err(|error| Self::read_error(path, error))?;
         Ok(Self {
             path: path.clone(),
             mark,
-            batcher: Batcher::new(stream.message(), position),
+            batcher: Batcher::new(stream.clone(), position, interpreter.state().told()),
             stream,
             format,
             is_unproven: position == 0,
             check: chain.value(),
             lines: Lines::checked(watched, position, chain),
-            proof,
-            zone: zone.clone(),
+            tail: checkpoint.file().tail.clone(),
+            checkpoint,
             interpreter,
             counted: LineCounts::default(),
             pending_since: None,
-            tail,
             replaces_tail: false,
             sealed: None,
             grew_at: written_at(&metadata),
@@ -266,9 +224,9 @@ impl OpenStream {
         let watched = Watched::at(Content::open(&self.path)?.0, start, Vec::new()).map_err(failed)?;
         self.check = chain.value();
         self.lines = Lines::checked(watched, start, chain);
-        self.interpreter = LineInterpreter::resume(self.zone.clone(), state);
+        self.batcher = Batcher::new(self.stream.clone(), start, state.told());
+        self.interpreter = LineInterpreter::resume(state);
         self.counted = LineCounts::default();
-        self.batcher = Batcher::new(self.stream.message(), start);
         (self.tail, self.replaces_tail, self.pending_since) = (None, true, None);
         Ok(())
     }
@@ -281,8 +239,8 @@ impl OpenStream {
         }
         // The lines before the tail must be in a batch of their own, because the tail's batch can be replaced.
         self.commit(buffer)?;
-        let (position, state) = (self.lines.position(), self.interpreter.state());
-        if let (Some(line), Some(state)) = (self.lines.last_line(), state) {
+        let (position, state) = (self.lines.position(), self.interpreter.state().clone());
+        if let Some(line) = self.lines.last_line() {
             take(self.format, &mut self.interpreter, &mut self.batcher, position, line);
             self.tail = Some((position, state));
             self.pending_since = Some(Instant::now());
@@ -295,7 +253,6 @@ impl OpenStream {
     pub fn commit(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         self.hand_over(buffer)?;
         let end = self.lines.position();
-        let Some(parser_state) = self.interpreter.state() else { return Ok(()) };
         if end == self.batcher.start() {
             return Ok(());
         }
@@ -308,26 +265,16 @@ impl OpenStream {
         };
         let mut batch: Batch = self
             .batcher
-            .seal(end, self.last_line_at(), lines)
+            .seal(end, self.interpreter.state(), lines)
             .map_err(|source| ContentError::of(&self.path, source))?;
         batch.replaces_tail = self.replaces_tail;
         self.prove(&mut batch);
-        let checkpoint = Checkpoint {
-            fingerprint: self.stream.fingerprint,
-            log: self.stream.log.clone(),
-            begins_at: self.stream.begins_at,
-            position: end,
-            source: SourceCheckpoint::File(FileCheckpoint {
-                proof: self.proof,
-                parser_state,
-                tail: self.tail.clone(),
-                first_day: self.stream.first_day,
-                head: self.stream.head,
-                beginning: self.stream.beginning,
-            }),
-        };
+        self.checkpoint.position = end;
+        let file = self.checkpoint.file_mut();
+        file.parser_state = self.interpreter.state().clone();
+        file.tail.clone_from(&self.tail);
         (self.counted, self.pending_since, self.replaces_tail) = (counts, None, false);
-        self.sealed = Some((batch, checkpoint));
+        self.sealed = Some(batch);
         self.hand_over(buffer)
     }
 
@@ -341,13 +288,15 @@ impl OpenStream {
         self.check = check;
         let position = batch.end_position;
         // A stream that is read again is known further than it is read.
-        self.proof = self.proof.filter(|proof| proof.position > position).or(Some(Proof { position, check }));
+        let file = self.checkpoint.file_mut();
+        file.proof = file.proof.filter(|proof| proof.position > position).or(Some(Proof { position, check }));
     }
 
     /// Verifies that the beginning that was read belongs to the identified stream. The file could have been truncated
     /// and written anew after it was identified and before it was read.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
         if self.is_unproven {
+            let head = self.checkpoint.file().head;
             // If the file was renamed or removed meanwhile, the open file is still the identified one, and cannot be
             // truncated by its old name.
             let is_at_path = std::fs::metadata(&self.path)
@@ -356,7 +305,7 @@ impl OpenStream {
             if is_at_path {
                 match read_head(&self.path, Some(self.format), false) {
                     Ok(found) if !found.mark.is_same_file(&self.mark) => {}
-                    Ok(found) if found.head.head() == Some(self.stream.head) => {}
+                    Ok(found) if found.head.identity().is_some_and(|found| found.beginning == head) => {}
                     Err(ContentError::Missing(_)) => {}
                     Ok(_) | Err(ContentError::NotALog { .. }) => {
                         return Err(StreamError::Replaced(self.path.clone()));
@@ -371,8 +320,8 @@ impl OpenStream {
 
     /// Hands a sealed batch to the buffer. While the buffer is full, the batch stays here, and nothing more is read.
     fn hand_over(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
-        if let Some((batch, checkpoint)) = &self.sealed {
-            match buffer.append(batch, checkpoint) {
+        if let Some(batch) = &self.sealed {
+            match buffer.append(batch, &self.checkpoint) {
                 Err(BufferError::Overtaken) => return Err(StreamError::Overtaken(self.path.clone())),
                 appended => appended?,
             }
@@ -394,7 +343,7 @@ impl OpenStream {
 
     /// Returns the stream's fingerprint.
     pub fn fingerprint(&self) -> &Fingerprint {
-        &self.stream.fingerprint
+        &self.checkpoint.fingerprint
     }
 
     /// Returns the file's identity, size and modification time when it was opened.
@@ -422,14 +371,9 @@ impl OpenStream {
         self.interpreter.counts()
     }
 
-    /// Returns the time of the last dated line, in seconds since 1970 UTC; 0 before the first dated line.
-    pub fn last_line_at(&self) -> i64 {
-        self.interpreter.last_line().map_or(0, |moment| moment.utc)
-    }
-
-    /// Returns the clock position of the last dated line; `None` before the first dated line.
-    pub fn clock(&self) -> Option<ClockPosition> {
-        self.interpreter.state().map(|state| state.clock())
+    /// Returns the moment of the last line, in seconds since 1970 UTC; `None` if no line tells a date.
+    pub fn last_line_at(&self, zone: &TimeZone) -> Option<i64> {
+        self.interpreter.state().moment(zone)
     }
 }
 
@@ -438,16 +382,20 @@ fn take(format: Format, interpreter: &mut LineInterpreter, batcher: &mut Batcher
         Line::Whole(text) => text,
         Line::Overlong => {
             interpreter.overlong();
-            let previous_line_at = interpreter.last_line().map_or(0, |moment| moment.utc);
-            return batcher.unrecognised(position, previous_line_at, b"(a line of more than a megabyte)");
+            let previous = interpreter.state().last_time();
+            return batcher.unrecognised(position, previous, b"(a line of more than a megabyte)");
         }
     };
-    format.each_record(text, |start, text, record| match interpreter.line(record) {
-        Outcome::Event(event) => batcher.event(position + start as u64, &event),
-        Outcome::Ignored => {}
-        Outcome::Unrecognised(_) => {
-            let previous_line_at = interpreter.last_line().map_or(0, |moment| moment.utc);
-            batcher.unrecognised(position + start as u64, previous_line_at, text);
+    format.each_record(text, |start, text, record| {
+        let position = position + start as u64;
+        let outcome = interpreter.line(record);
+        for mark in interpreter.marks() {
+            batcher.mark(position, mark);
+        }
+        match outcome {
+            Outcome::Event(event) => batcher.event(position, &event),
+            Outcome::Ignored => {}
+            Outcome::Unrecognised(_) => batcher.unrecognised(position, interpreter.state().last_time(), text),
         }
     });
 }

@@ -5,9 +5,8 @@
 //! changed is identified by its content and read from the position to which its stream was read, the oldest file first.
 //! The method of rotation makes no difference, so there is no list of methods.
 //!
-//! A file without a date is dated by its predecessor, if the predecessor is certain: it was read to its end as the
-//! log's last stream, and still exists or is still open. Rotation deletes the oldest file first, so no file between the
-//! two can be missing. Otherwise, the file waits for a date.
+//! Nothing waits for a date, and nothing is dated here: each stream is sent as it stands there, with the stream that
+//! certainly came before it.
 
 mod identify;
 mod rewind;
@@ -27,8 +26,7 @@ use crate::buffer::Buffer;
 use crate::checkpoint::{Checkpoint, Fingerprint, Rewind};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
-use crate::format::timeline::ClockPosition;
-use identify::{BEING_MADE, Identified, Known, Part, is_being_made, is_moved};
+use identify::{BEING_MADE, Identified, Part, is_being_made, is_moved};
 
 /// Follows one log.
 pub struct LogTailer {
@@ -37,8 +35,8 @@ pub struct LogTailer {
     status: SharedStatus,
     /// The file being written; `None` while it is not open.
     open: Option<OpenStream>,
-    /// The clock position of the last stream that this process read to its end; `None` if there is none.
-    before: Option<ClockPosition>,
+    /// The stream that this process had open last, if it was read to its end.
+    before: Option<Fingerprint>,
     /// The open stream's counts that are already in the status.
     counted: LineCounts,
     /// Streams to read again from their beginning.
@@ -141,15 +139,7 @@ impl LogTailer {
         if is_gone {
             self.close()?;
         }
-        // A part without a date is dated by its predecessor, once the predecessor is read.
-        let mut undated = u64::MAX;
-        while self.scan_files()? {
-            let before = std::mem::replace(&mut undated, lock(&self.status).undated_lines);
-            if undated == 0 || undated >= before {
-                break;
-            }
-        }
-        Ok(())
+        self.scan_files()
     }
 
     /// Whether the log's path still holds the open file, with at least as many bytes as were read.
@@ -160,11 +150,10 @@ impl LogTailer {
             .is_ok_and(|now| now.is_same_file(open.mark()) && now.size >= open.read_through())
     }
 
-    /// Reads new lines of all files except the open one. Returns whether there was a file to read.
-    fn scan_files(&mut self) -> Result<bool, StreamError> {
+    /// Reads new lines of all files except the open one.
+    fn scan_files(&mut self) -> Result<(), StreamError> {
         let Listing { files: mut found, problem: unlisted } = candidates(&self.source)?;
-        // If the log was rotated since its path was checked, the open file is a part like the others: the current file
-        // must not be dated by what came before the open one.
+        // If the log was rotated since its path was checked, the open file is a part like the others.
         let is_open = |file: &Candidate, open: &OpenStream| file.mark.is_same_file(open.mark());
         if let Some(open) = &self.open
             && !found.iter().any(|file| file.is_current && is_open(file, open))
@@ -182,41 +171,40 @@ impl LogTailer {
         if is_complete {
             self.report_lost(&parts, problem.is_some())?;
         }
-        let has_parts = !parts.is_empty();
         problem = self.read_parts(parts)?.or(problem);
         match problem {
             // The file was renamed, truncated or overtaken between two checks; the next scan handles it.
-            Some(StreamError::Replaced(_) | StreamError::Overtaken(_)) => Ok(false),
+            Some(StreamError::Replaced(_) | StreamError::Overtaken(_)) => Ok(()),
             Some(error) => Err(error),
             None if !has_current => match Content::open(&self.source.path) {
                 Err(error) => Err(error.into()),
                 // The file has appeared meanwhile.
-                Ok(_) => Ok(has_parts),
+                Ok(_) => Ok(()),
             },
             None => {
                 if let Some(size) = current_size.filter(|_| self.open.is_none()) {
                     self.note_unopened(size);
                 }
-                Ok(has_parts)
+                Ok(())
             }
         }
     }
 
     /// Reads parts, the oldest first. Returns the error of one that could not be read.
     fn read_parts(&mut self, parts: Vec<Part>) -> Result<Option<StreamError>, StreamError> {
-        let mut problem = None;
-        for part in parts {
-            let candidate = part.candidate.clone();
+        let (mut problem, mut unread) = (None, None);
+        for mut part in parts {
+            let (candidate, fingerprint) = (part.candidate.clone(), part.fingerprint);
+            // What was not read to its end does not tell when the next one begins.
+            part.after = part.after.filter(|after| Some(*after) != unread);
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),
-                // The predecessor may date this part, and must still be the last one read when this part is found
-                // again.
                 Err(error) if is_moved(&error) => return Ok(Some(error)),
                 // It is tried again with the next scan.
-                Err(_) if is_being_made(&candidate) => {}
+                Err(_) if is_being_made(&candidate) => unread = Some(fingerprint),
                 // A file that cannot be read does not delay the others.
-                Err(error) => problem = Some(error),
+                Err(error) => (problem, unread) = (Some(error), Some(fingerprint)),
             }
         }
         Ok(problem)
@@ -252,8 +240,8 @@ impl LogTailer {
         }
         self.note_cut();
         let Some(open) = self.open.take() else { return Ok(()) };
-        // Only a stream that was read to its end can date the next one.
-        self.before = open.clock().filter(|_| open.seen_size() <= open.position());
+        // Only a stream that was read to its end tells when the next one begins.
+        self.before = Some(*open.fingerprint()).filter(|_| open.seen_size() <= open.position());
         Ok(())
     }
 
@@ -300,11 +288,13 @@ impl LogTailer {
     /// Appends an empty batch at `end`, which says that the bytes before it cannot be read any more.
     fn append_gap(&self, mut checkpoint: Checkpoint, end: u64) -> Result<(), StreamError> {
         let batch = Batch {
-            stream: Some(checkpoint.stream()),
+            stream: Some(checkpoint.stream(&self.source.configured())),
             start_position: end,
             end_position: end,
             lost_before: true,
-            last_line_at: checkpoint.file().parser_state.last_line().utc,
+            last_line_time: checkpoint.file().parser_state.last_time(),
+            told_first_day: checkpoint.file().parser_state.told().first_day,
+            told_offset: checkpoint.file().parser_state.told().offset,
             ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
         };
         checkpoint.position = end;
@@ -312,14 +302,9 @@ impl LogTailer {
     }
 
     fn read_part(&mut self, part: Part) -> Result<(), StreamError> {
-        let Part { candidate, fingerprint, format, identity, content, .. } = part;
-        let start = match content {
-            Known::Nothing => Start::New(&identity),
-            Known::Through(resumption) => Start::Resume(resumption),
-            Known::Everything => return Ok(self.buffer.note_file(&candidate.mark, &fingerprint)?),
-        };
-        let mut stream =
-            OpenStream::open(&candidate, &self.source.name, &self.source.zone, (fingerprint, format), start)?;
+        let Part { candidate, fingerprint, format, identity, known, after, is_last } = part;
+        let start = known.map_or(Start::New(identity, after), Start::Resume);
+        let mut stream = OpenStream::open(&candidate, &self.source, (fingerprint, format), start, is_last)?;
         self.counted = LineCounts::default();
         if candidate.is_current {
             let outcome = stream.read(&self.buffer);
@@ -338,9 +323,6 @@ impl LogTailer {
         stream.read(&self.buffer)?;
         stream.commit(&self.buffer)?;
         self.count(&stream);
-        if self.buffer.last_stream(&self.source.name)? == Some(fingerprint) {
-            self.before = stream.clock();
-        }
         let is_whole = stream.settles_at().is_none();
         // A part with a half-written last line is checked again until the line is complete.
         if is_whole && candidate.mark == *stream.mark() {
@@ -354,7 +336,7 @@ impl LogTailer {
         self.count(&open);
         let mut status = lock(&self.status);
         status.position = open.position();
-        status.last_line_at = Some(open.last_line_at()).filter(|at| *at != 0).or(status.last_line_at);
+        status.last_line_at = open.last_line_at(&self.source.zone);
         status.size = open.seen_size();
         status.set_followed();
         drop(status);

@@ -1,36 +1,30 @@
-//! Identifies the stream of each file of a log, and the day on which it begins.
+//! Identifies the stream of each file of a log, and which comes after which.
 //!
 //! A file holds a known stream if it begins as the stream does, and has its check value where the stream was read to. A
 //! file that begins alike and has another content is a stream of its own.
+//!
+//! Files are listed in the order of their last write. Those behind the file of the log's last stream follow it, one after
+//! the other: rotation deletes the oldest file first, so no file between two of them can be missing. A file that cannot
+//! be read breaks the chain. Files before the last stream's are older parts and copies; which of them comes after which is
+//! not certain.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
-use seatmeter_count::Day;
 
-use super::{LogTailer, lock};
+use super::LogTailer;
 use crate::buffer::BufferError;
 use crate::checkpoint::{CheckValue, Checkpoint, Fingerprint};
 use crate::format::Format;
-use crate::format::timeline::ClockPosition;
 use crate::source::file::chain::Chain;
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::discover::Candidate;
 use crate::source::file::head::{FileHead, read_head};
-use crate::source::file::identity::{Head, Identity};
+use crate::source::file::identity::Identity;
 use crate::source::file::stream::{Resumption, StreamError};
 use crate::source::file::watched::WINDOW;
-
-/// A file whose lines cannot be dated.
-pub(super) struct Undated {
-    /// The number of lines that have a time; 0 if none of them reports a use.
-    lines: u64,
-    /// The hash of the file's beginning; `None` until the beginning is complete.
-    head: Option<Fingerprint>,
-}
 
 /// A file whose stream is identified.
 pub(super) struct Part {
@@ -38,47 +32,17 @@ pub(super) struct Part {
     pub(super) fingerprint: Fingerprint,
     pub(super) format: Format,
     pub(super) identity: Identity,
-    pub(super) content: Known,
-    pub(super) begins: i64,
-}
-
-/// What is known of a file's content.
-pub(super) enum Known {
-    /// The file's stream is new.
-    Nothing,
-    /// The file holds what was read of its stream, and perhaps more.
-    Through(Box<Resumption>),
-    /// The file is an older copy: it ends before the position to which its stream was read.
-    Everything,
-}
-
-/// Identifies the files of a log, one after the other, the oldest first.
-struct Identification<'a> {
-    tailer: &'a LogTailer,
-    parts: Vec<Part>,
-    undated: u64,
-    /// Whether the last part found is not read to its end yet.
-    last_is_unread: bool,
-    /// The clock position at the end of the stream that certainly precedes the next file; `None` if no stream does. A
-    /// file whose stream is not the log's last one is a copy or was written again, so it cannot date the next file.
-    before: Option<ClockPosition>,
-    /// Whether all files so far are read. Only then does the file that was open precede the current one.
-    all_are_read: bool,
-    /// The beginnings of files that wait for a date. A copy of such a file that is still being made does not have the
-    /// original's modification time yet, so no predecessor may date it.
-    waiting: Vec<Fingerprint>,
-    /// Whether no part is still being made.
-    is_settled: bool,
-    /// The error of a file that could not be read; `None` if there is none.
-    problem: Option<StreamError>,
-    /// Files that have the name of a part, but are not a license log, or are compressed in a format that the agent
-    /// cannot read.
-    foreign: Vec<(PathBuf, String)>,
+    /// What was read of the file's stream; `None` if the stream is new.
+    pub(super) known: Option<Box<Resumption>>,
+    /// The stream that certainly comes before the file's stream; `None` if none does, or if the stream is known.
+    pub(super) after: Option<Fingerprint>,
+    /// Whether the file's stream is the last one of the log, or one that follows it.
+    pub(super) is_last: bool,
 }
 
 /// The result of identifying the files of a log.
 pub(super) struct Identified {
-    /// The parts that may have new lines, in the order of their beginnings.
+    /// The parts that may have new lines, in the order of their last write.
     pub(super) parts: Vec<Part>,
     /// The error of a file that could not be read; `None` if there is none.
     pub(super) problem: Option<StreamError>,
@@ -88,80 +52,119 @@ pub(super) struct Identified {
     pub(super) foreign: Vec<(PathBuf, String)>,
 }
 
+/// A file of the log, in the order of last writes.
+enum File {
+    /// It is read to its end.
+    Read(Fingerprint),
+    /// It may have new lines.
+    Part(Box<Part>),
+    /// It holds nothing to count yet.
+    Unbegun,
+    /// What it holds is not known.
+    Unknown,
+}
+
 impl LogTailer {
     /// Identifies every file that is not known to be read to its end. A file that cannot be read does not delay the
     /// others.
     pub(super) fn identify_files(&self, found: Vec<Candidate>) -> Result<Identified, BufferError> {
-        let mut files = Identification {
-            tailer: self,
-            parts: Vec::new(),
-            undated: 0,
-            last_is_unread: false,
-            before: None,
-            all_are_read: true,
-            waiting: Vec::new(),
-            is_settled: true,
-            problem: None,
-            foreign: Vec::new(),
-        };
-        let mut is_complete = true;
+        let mut files = Vec::new();
+        let (mut problem, mut foreign) = (None, Vec::new());
+        let (mut is_complete, mut is_settled) = (true, true);
         for candidate in found {
-            if files.take(candidate)?.is_break() {
-                is_complete = false;
-                break;
+            let file = match self.buffer.known_file(&candidate.mark)? {
+                Some(fingerprint) => Ok(Some(File::Read(fingerprint))),
+                None => self.identify(&candidate).map(|part| part.map(|part| File::Part(Box::new(part)))),
+            };
+            files.push(match file {
+                Ok(file) => file.unwrap_or(File::Unbegun),
+                Err(StreamError::Buffer(error)) => return Err(error),
+                Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
+                    // The file may be a compressed part.
+                    foreign.push((candidate.path, error.to_string()));
+                    File::Unknown
+                }
+                Err(error) if !is_moved(&error) && is_being_made(&candidate) => {
+                    is_settled = false;
+                    File::Unknown
+                }
+                Err(error) => {
+                    let is_moved = is_moved(&error);
+                    problem = Some(error);
+                    if is_moved {
+                        // Later files must not be read before the moved one.
+                        is_complete = false;
+                        break;
+                    }
+                    File::Unknown
+                }
+            });
+        }
+        let mut parts = self.chain(files)?;
+        if !is_settled {
+            // What comes before a file that tells no date of its own will be known once the copy is made.
+            parts.retain(|part| part.known.is_some() || part.identity.tells_date);
+        }
+        Ok(Identified { parts, problem, is_complete: is_complete && is_settled, foreign })
+    }
+
+    /// Tells which parts follow the log's last stream, and each other.
+    fn chain(&self, files: Vec<File>) -> Result<Vec<Part>, BufferError> {
+        let last = self.buffer.last_stream(&self.source.name)?;
+        let fingerprint_of = |file: &File| match file {
+            File::Read(fingerprint) => Some(*fingerprint),
+            File::Part(part) => Some(part.fingerprint),
+            File::Unbegun | File::Unknown => None,
+        };
+        let place = files.iter().rposition(|file| last.is_some() && fingerprint_of(file) == last);
+        let is_open = self.open.as_ref().is_some_and(|open| Some(*open.fingerprint()) == last);
+        // A stream that was read to its end and whose file is gone is followed by the next new file, if that is the only
+        // one.
+        let is_new = |file: &File| matches!(file, File::Unknown) || matches!(file, File::Part(part) if part.known.is_none());
+        let gone = self.before.filter(|before| {
+            place.is_none() && Some(*before) == last && files.iter().filter(|file| is_new(file)).count() == 1
+        });
+        let (mut before, mut parts) = (gone, Vec::new());
+        for (index, file) in files.into_iter().enumerate() {
+            let follows = !is_open && place.is_none_or(|place| index > place);
+            match file {
+                _ if Some(index) == place => {
+                    before = last;
+                    if let File::Part(mut part) = file {
+                        part.is_last = true;
+                        parts.push(*part);
+                    }
+                }
+                File::Part(mut part) => {
+                    if part.known.is_none() && follows && before != Some(part.fingerprint) {
+                        part.after = before;
+                        part.is_last = true;
+                        before = Some(part.fingerprint);
+                    }
+                    parts.push(*part);
+                }
+                File::Unknown if follows => before = None,
+                File::Unknown | File::Read(_) | File::Unbegun => {}
             }
         }
-        let Identification { mut parts, undated, is_settled, problem, foreign, .. } = files;
-        let is_complete = is_complete && is_settled;
-        parts.sort_by_key(|part| (part.candidate.is_current, part.begins));
-        let mut status = lock(&self.status);
-        status.undated_lines = undated;
-        if undated > 0 {
-            status.set_followed();
-        }
-        Ok(Identified { parts, problem, is_complete, foreign })
+        Ok(parts)
     }
 
-    /// Returns the clock position of a stream if it is the last one of this log; `None` if it is not.
-    fn clock_of_last(&self, fingerprint: &Fingerprint) -> Result<Option<ClockPosition>, BufferError> {
-        if self.buffer.last_stream(&self.source.name)? != Some(*fingerprint) {
-            return Ok(None);
-        }
-        let checkpoint = self.buffer.checkpoint(fingerprint)?;
-        Ok(checkpoint.map(|checkpoint| checkpoint.file().parser_state.clock()))
-    }
-
-    /// Identifies the stream of a file.
-    pub(super) fn identify(
-        &self,
-        candidate: &Candidate,
-        before: Option<ClockPosition>,
-        waiting: &[Fingerprint],
-    ) -> Result<Result<Part, Undated>, StreamError> {
+    /// Identifies the stream of a file; `None` if the file holds nothing to count yet.
+    pub(super) fn identify(&self, candidate: &Candidate) -> Result<Option<Part>, StreamError> {
         let FileHead { format, head, mark } = read_head(&candidate.path, self.source.format, false)?;
         if !mark.is_same_file(&candidate.mark) {
             return Err(StreamError::Replaced(candidate.path.clone()));
         }
-        let known = head.head().map(|name| self.streams_beginning(&name)).transpose()?.unwrap_or_default();
+        let (Some(identity), Some(format)) = (head.identity(), format) else { return Ok(None) };
+        let known = self.streams_beginning(&identity.beginning)?;
         let values = Values::read(candidate, &known)?;
-        let proven = known.iter().find(|stream| values.prove(stream));
-        let date = match proven {
-            Some(stream) => Some(stream.file().first_day),
-            None => {
-                let before = before.filter(|_| !head.head().is_some_and(|name| waiting.contains(&name)));
-                self.date_of(candidate, &head, before, &known, &values)?
-            }
+        let (fingerprint, known) = match known.iter().find(|stream| values.prove(stream)) {
+            Some(stream) => (stream.fingerprint, Some(values.resumption(candidate, stream)?)),
+            None => (self.new_name(candidate, &identity, &known, &values)?, None),
         };
-        let (Some(identity), Some(format)) = (head.identity(date), format) else {
-            let lines = if head.has_uses() { head.stamped_lines() } else { 0 };
-            return Ok(Err(Undated { lines, head: head.head() }));
-        };
-        let (fingerprint, content) = match proven {
-            Some(stream) => (stream.fingerprint, values.resumption(candidate, stream)?),
-            None => self.unproven(candidate, &identity, &known, &values)?,
-        };
-        let begins = identity.begins;
-        Ok(Ok(Part { candidate: candidate.clone(), fingerprint, format, begins, identity, content }))
+        let candidate = candidate.clone();
+        Ok(Some(Part { candidate, fingerprint, format, identity, known, after: None, is_last: false }))
     }
 
     /// Returns the streams with this beginning that a file of this log may hold, those that were read furthest first.
@@ -174,56 +177,23 @@ impl LogTailer {
         Ok(known)
     }
 
-    /// Returns the day of a file's first line from other sources; `None` if the file itself tells it, or if it is
-    /// unknown.
-    fn date_of(
-        &self,
-        candidate: &Candidate,
-        head: &Head,
-        before: Option<ClockPosition>,
-        known: &[Checkpoint],
-        values: &Values,
-    ) -> Result<Option<Day>, StreamError> {
-        if head.is_dated() {
-            return Ok(None);
-        }
-        if let (Some(clock), Some(time)) = (before, head.first_time()) {
-            return Ok(Some(day_after(clock, time)));
-        }
-        // Many days can begin alike. An older copy is taken for one of the newest that is longer.
-        if let Some(stream) = known.iter().find(|stream| !candidate.is_current && values.end_before(stream)) {
-            return Ok(Some(stream.file().first_day));
-        }
-        let is_first = self.buffer.last_stream(&self.source.name)?.is_none();
-        Ok(self.source.date.filter(|_| is_first))
-    }
-
-    /// Returns the stream of a file that holds no known one, with what is known of the file's content.
-    fn unproven(
+    /// Returns a name for the stream of a file that holds no known one. Where it is an older copy of one, or another
+    /// stream that begins alike, the aggregator counts once what both have in common.
+    fn new_name(
         &self,
         candidate: &Candidate,
         identity: &Identity,
         known: &[Checkpoint],
         values: &Values,
-    ) -> Result<(Fingerprint, Known), StreamError> {
-        let is_longer = |stream: &&Checkpoint| {
-            stream.file().first_day == identity.first_day && !candidate.is_current && values.end_before(stream)
-        };
-        if let Some(longer) = known.iter().find(is_longer) {
-            let tells_date = identity.beginning == identity.head;
-            if tells_date && is_being_made(candidate) {
-                return Err(StreamError::Incomplete(candidate.path.clone()));
-            }
-            if !tells_date {
-                return Ok((longer.fingerprint, Known::Everything));
-            }
-            // It may as well be another stream that begins alike. The aggregator counts once what both have in common.
+    ) -> Result<Fingerprint, StreamError> {
+        if known.iter().any(|stream| values.end_before(stream)) && is_being_made(candidate) {
+            return Err(StreamError::Incomplete(candidate.path.clone()));
         }
         let mut fingerprint = identity.beginning;
         while self.buffer.checkpoint(&fingerprint)?.is_some() {
             fingerprint = another_name(&fingerprint, &values.last);
         }
-        Ok((fingerprint, Known::Nothing))
+        Ok(fingerprint)
     }
 }
 
@@ -291,90 +261,12 @@ impl Values {
     }
 
     /// Returns the state to resume reading a stream that the file holds.
-    fn resumption(&self, candidate: &Candidate, stream: &Checkpoint) -> Result<Known, StreamError> {
+    fn resumption(&self, candidate: &Candidate, stream: &Checkpoint) -> Result<Box<Resumption>, StreamError> {
         let window = window_before(candidate, stream.position)?;
         match (self.chain(stream.position).cloned(), window) {
-            (Some(chain), Some(window)) => {
-                Ok(Known::Through(Box::new(Resumption { checkpoint: stream.clone(), chain, window })))
-            }
+            (Some(chain), Some(window)) => Ok(Box::new(Resumption { checkpoint: stream.clone(), chain, window })),
             _ => Err(StreamError::Replaced(candidate.path.clone())),
         }
-    }
-}
-
-impl Identification<'_> {
-    /// Identifies the next file. A break means that later files must not be read before this one.
-    fn take(&mut self, candidate: Candidate) -> Result<ControlFlow<()>, BufferError> {
-        if candidate.is_current && self.all_are_read {
-            self.before = self.before.or(self.tailer.before);
-        }
-        if let Some(fingerprint) = self.tailer.buffer.known_file(&candidate.mark)? {
-            self.note_read(&fingerprint)?;
-            return Ok(ControlFlow::Continue(()));
-        }
-        match self.tailer.identify(&candidate, self.before, &self.waiting) {
-            Ok(Ok(part)) => {
-                self.take_part(part, candidate.mark.size)?;
-                Ok(ControlFlow::Continue(()))
-            }
-            Ok(Err(undated)) => Ok(self.take_undated(undated)),
-            Err(StreamError::Buffer(error)) => Err(error),
-            Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
-                self.foreign.push((candidate.path, error.to_string()));
-                // The file may be a compressed part, so no file is known to precede the next one.
-                (self.before, self.all_are_read) = (None, false);
-                Ok(ControlFlow::Continue(()))
-            }
-            Err(error) if !is_moved(&error) && is_being_made(&candidate) => {
-                (self.before, self.all_are_read, self.is_settled) = (None, false, false);
-                Ok(ControlFlow::Continue(()))
-            }
-            Err(error) => Ok(self.take_problem(error)),
-        }
-    }
-
-    /// Records that a stream is read to its end.
-    fn note_read(&mut self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
-        if let Some(last) = self.tailer.clock_of_last(fingerprint)? {
-            (self.before, self.last_is_unread) = (Some(last), false);
-        }
-        Ok(())
-    }
-
-    fn take_part(&mut self, part: Part, size: u64) -> Result<(), BufferError> {
-        let is_read = match &part.content {
-            Known::Through(known) => known.checkpoint.position == size,
-            Known::Nothing | Known::Everything => false,
-        };
-        match is_read {
-            true => self.note_read(&part.fingerprint)?,
-            false => (self.before, self.last_is_unread, self.all_are_read) = (None, true, false),
-        }
-        self.parts.push(part);
-        Ok(())
-    }
-
-    fn take_undated(&mut self, Undated { lines, head }: Undated) -> ControlFlow<()> {
-        self.undated += lines;
-        self.all_are_read = false;
-        self.waiting.extend(head);
-        if self.last_is_unread {
-            // The predecessor dates this file once the predecessor is read; later files must wait.
-            return ControlFlow::Break(());
-        }
-        self.before = None;
-        ControlFlow::Continue(())
-    }
-
-    fn take_problem(&mut self, error: StreamError) -> ControlFlow<()> {
-        let is_moved = is_moved(&error);
-        self.problem = Some(error);
-        if is_moved {
-            // Later files must not be read before the moved one.
-            return ControlFlow::Break(());
-        }
-        (self.before, self.all_are_read) = (None, false);
-        ControlFlow::Continue(())
     }
 }
 
@@ -394,11 +286,6 @@ pub(super) fn is_moved(error: &StreamError) -> bool {
         error,
         StreamError::Replaced(_) | StreamError::Overtaken(_) | StreamError::Content(ContentError::Missing(_))
     )
-}
-
-/// Returns the day of a line at this time of day that follows a stream at this clock position.
-fn day_after(clock: ClockPosition, time: u32) -> Day {
-    if clock.time - i64::from(time) > 43_200 { clock.day + 1 } else { clock.day }
 }
 
 /// Returns the last bytes before a position of a file; `None` if the file ends before the position.

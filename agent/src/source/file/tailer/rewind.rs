@@ -69,7 +69,7 @@ impl LogTailer {
         for candidate in found.files {
             if let Some(known) = self.buffer.known_file(&candidate.mark)? {
                 streams.insert(known);
-            } else if let Ok(Ok(part)) = self.identify(&candidate, None, &[]) {
+            } else if let Ok(Some(part)) = self.identify(&candidate) {
                 streams.insert(part.fingerprint);
             }
         }

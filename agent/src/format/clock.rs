@@ -1,0 +1,105 @@
+//! The license server's wall clock, as a log shows it: times of day, with the midnights between them counted.
+//!
+//! - If the time of day falls by more than 12 hours, midnight has passed. Smaller backward steps are a corrected clock,
+//!   threads out of order, or the end of daylight saving.
+//! - A line stamped just before midnight that follows a line stamped just after midnight belongs to the day before.
+//!
+//! Which day it was, and in which time zone, is not said here: the agent sends what stands in the log.
+
+use seatmeter_count::Day;
+use seatmeter_count::timeline::{DAY, MIDNIGHT_DISORDER};
+use serde::{Deserialize, Serialize};
+
+use super::Anchor;
+
+const HALF_A_DAY: i64 = DAY / 2;
+
+/// The maximum difference between the time that a statistics line tells and its stamp, in seconds. Beyond it, the line
+/// tells of another moment.
+const ANCHOR_TOLERANCE: i64 = 600;
+
+/// The clock at the last line of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WallClock {
+    /// The midnights since the first line.
+    day: i64,
+    /// The time of day, in seconds since midnight; `None` before the first line.
+    time: Option<i64>,
+}
+
+impl WallClock {
+    /// Creates a clock whose first line counts as written this many days after day 0.
+    pub fn starting(day: Day) -> Self {
+        Self { day: day.into(), time: None }
+    }
+
+    /// Reads the clock at the next line, which was written at this time of day. Returns the line's stream time: the
+    /// seconds since the midnight before the first line. It is smaller than that of the line before if the clock has
+    /// stepped back, or if the line is a late one of the day before.
+    #[inline(always)]
+    pub fn read(&mut self, time: u32) -> i64 {
+        let time = i64::from(time);
+        match self.time {
+            Some(last) if last - time > HALF_A_DAY => self.day += 1,
+            Some(last) if last < MIDNIGHT_DISORDER && time >= DAY - MIDNIGHT_DISORDER => {
+                return (self.day - 1) * DAY + time;
+            }
+            _ => {}
+        }
+        self.time = Some(time);
+        self.day * DAY + time
+    }
+}
+
+/// Returns the day on which a line at this time of day was written, from its anchor; `None` if the anchor tells of
+/// another moment.
+pub fn anchored_day(anchor: Anchor, time: u32) -> Option<Day> {
+    match anchor {
+        Anchor::Day(day) => Some(day),
+        Anchor::Moment { day, time: told } => {
+            let difference = i64::from(time) - i64::from(told);
+            let (day, distance) = match difference {
+                d if d > HALF_A_DAY => (day - 1, DAY - d),
+                d if d < -HALF_A_DAY => (day + 1, DAY + d),
+                d => (day, d.abs()),
+            };
+            (distance <= ANCHOR_TOLERANCE).then_some(day)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> u32 {
+        let mut parts = text.split(':').map(|part| part.parse::<u32>().unwrap());
+        let mut next = || parts.next().unwrap();
+        next() * 3600 + next() * 60 + next()
+    }
+
+    #[test]
+    fn a_fall_of_more_than_twelve_hours_is_midnight() {
+        let mut clock = WallClock::default();
+        let mut read = |text: &str| {
+            let time = clock.read(at(text));
+            (time.div_euclid(DAY), time.rem_euclid(DAY))
+        };
+        assert_eq!(read("23:50:00"), (0, 85_800));
+        assert_eq!(read("23:49:44"), (0, 85_784), "a corrected clock");
+        assert_eq!(read("0:00:01"), (1, 1));
+        assert_eq!(read("23:59:59"), (0, 86_399), "a late line of the day before");
+        assert_eq!(read("0:00:02"), (1, 2));
+        assert_eq!(read("12:00:00"), (1, 43_200));
+        assert_eq!(read("11:00:00"), (1, 39_600));
+    }
+
+    #[test]
+    fn a_moment_tells_the_day_of_a_line_near_it() {
+        let before_midnight = Anchor::Moment { day: 100, time: 86_399 };
+        assert_eq!(anchored_day(before_midnight, 0), Some(101));
+        assert_eq!(anchored_day(Anchor::Moment { day: 100, time: 5 }, 86_399), Some(99));
+        assert_eq!(anchored_day(Anchor::Moment { day: 100, time: 40_000 }, 3600), None, "tells of another moment");
+        assert_eq!(anchored_day(Anchor::Day(100), 3600), Some(100));
+    }
+}
