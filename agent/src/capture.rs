@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::buffer::Buffer;
-use crate::checkpoint::Rewind;
+use crate::checkpoint::{Configured, Rewind};
 use crate::codes;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
 use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
@@ -38,8 +38,8 @@ enum Wake {
 pub struct CapturedLog {
     /// The name of the log.
     pub name: String,
-    /// The time zone of the license server's clock, an IANA name.
-    pub time_zone: String,
+    /// What the configuration says of the log's times.
+    pub configured: Configured,
     /// The state of the log.
     pub status: SharedStatus,
 }
@@ -74,8 +74,7 @@ impl Capture {
             );
             folders.push(folder_of(&source.path));
             wakes.push(wake);
-            let time_zone = source.configured().time_zone;
-            logs.push(CapturedLog { name: source.name.clone(), time_zone, status });
+            logs.push(CapturedLog { name: source.name.clone(), configured: source.configured(), status });
         }
         let watcher = watch_folders(folders, wakes.clone())
             .inspect_err(|error| {

@@ -11,5 +11,6 @@ seatmeter_service::codes! {
     121 FACTS_UNSAVED "facts_unsaved" warn "The last figures could not be written when the aggregator stopped. It computes them again at the next start.", "";
     122 TIME_ZONE_CHANGED "time_zone_changed" warn "The billing time zone has changed: the aggregator rebuilds all figures.", "";
     123 LOG_REBUILT "log_rebuilt" info "The figures of a log were rebuilt, since older lines came after newer ones.", "";
+    124 LOG_REDATED "log_redated" warn "An agent tells another time zone for a log than before: the aggregator dates all lines of the log anew.", "";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
 }

@@ -6,7 +6,7 @@
 //! No size that a batch claims causes an allocation of more than [`MAX_COLUMNS`] bytes.
 
 use prost::Message;
-use seatmeter_count::timeline::is_possible;
+use seatmeter_count::timeline::{Told, is_possible};
 use seatmeter_count::{Day, Event, Kind};
 
 use crate::v1::{Batch, Columns, Limits, RefusalReason, Stream};
@@ -316,6 +316,14 @@ pub fn events<'a>(columns: &'a Columns, start: u64) -> impl Iterator<Item = (u64
         };
         Some((position, event))
     })
+}
+
+/// Returns what the lines before a batch tell of the date. Agents that dated lines themselves sent no time zone: their
+/// times count from 1970 UTC.
+pub fn told_before(batch: &Batch) -> Told {
+    let is_utc = batch.stream.as_ref().is_none_or(|stream| stream.time_zone.is_empty());
+    let otherwise = is_utc.then_some(0);
+    Told { first_day: batch.told_first_day.or(otherwise), offset: batch.told_offset.or(otherwise) }
 }
 
 /// Appends an event to columns. `position_delta` is relative to the previous event, or to the batch's start for the

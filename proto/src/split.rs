@@ -11,7 +11,7 @@ use prost::Message;
 use seatmeter_count::timeline::Told;
 use seatmeter_count::{Event, Kind};
 
-use crate::batch::{InvalidBatch, block_ends, events, open, push, seal};
+use crate::batch::{self, InvalidBatch, block_ends, events, open, push, seal};
 use crate::v1::{Batch, Columns, Limits, LineCounts};
 
 /// Why a batch cannot be split.
@@ -77,7 +77,7 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
 
 /// Returns what the lines before a position tell of the date.
 fn told_before(batch: &Batch, list: &[(u64, Event)], position: u64) -> Told {
-    let mut told = Told { first_day: batch.told_first_day, offset: batch.told_offset };
+    let mut told = batch::told_before(batch);
     for (_, event) in list.iter().take_while(|(at, _)| *at < position) {
         told.take(event);
     }

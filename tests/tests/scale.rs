@@ -2,9 +2,9 @@
 
 use roaring::RoaringBitmap;
 use seatmeter_aggregator::store::names::{self, Feature, Name, NameKind};
-use seatmeter_aggregator::store::received::{self, LicenseServer, Log};
+use seatmeter_aggregator::store::received::{self, Configured, LicenseServer, Log};
 use seatmeter_aggregator::store::settings::set_setting;
-use seatmeter_aggregator::store::streams::{self, Stream};
+use seatmeter_aggregator::store::streams::{self, LineTime, Stream};
 use seatmeter_aggregator::store::usage::{self, Usage};
 use seatmeter_aggregator::store::{Store, StoreError, in_transaction};
 use seatmeter_proto::v1::{Heartbeat, Hello, SourceState, SourceStatus};
@@ -48,6 +48,7 @@ fn fill(cluster: &TestCluster) {
                 projected_through: 0,
                 needs_rebuild: false,
                 state: Vec::new(),
+                configured: Configured::default(),
             };
             received::add_log(connection, &log)?;
             let fingerprint = id.to_le_bytes().to_vec();
@@ -63,10 +64,16 @@ fn fill(cluster: &TestCluster) {
                 mark,
                 last_line_at: AT,
                 lines,
-                tells_date: true,
                 check: Vec::new(),
                 common_in_log: 0,
                 common_elsewhere: 0,
+                first_line_time: AT,
+                after: Vec::new(),
+                told_day: Some(0),
+                told_position: 0,
+                begins: LineTime { time: AT, ..LineTime::default() },
+                last: LineTime { time: AT, ..LineTime::default() },
+                first_day: Some(0),
             };
             streams::save_stream(connection, &stream)?;
         }

@@ -38,12 +38,12 @@ fn batch(sequence: u64, start: u64, end: u64) -> Batch {
         stream: Some(Stream {
             fingerprint: vec![9; 32],
             log: "log".into(),
-            begins_at: 1_767_254_400,
+            first_line_time: 1_767_254_400,
             ..Stream::default()
         }),
         start_position: start,
         end_position: end,
-        last_line_at: 1_767_254_400 + end as i64,
+        last_line_time: 1_767_254_400 + end as i64,
         event_count: columns.kinds.len() as u32,
         columns_size,
         columns: sealed.into(),

@@ -195,7 +195,8 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
             position: status.position,
             size: status.size,
             last_line_at: status.last_line_at.unwrap_or(0),
-            time_zone: log.time_zone.clone(),
+            time_zone: log.configured.time_zone.clone(),
+            configured_day: log.configured.day,
         });
     }
     Heartbeat {

@@ -57,6 +57,7 @@ struct LogRow {
     events: u64,
     ignored_lines: u64,
     unrecognised_lines: u64,
+    undated_lines: u64,
     warnings: Vec<String>,
     shared_beginnings: Vec<String>,
     known_gaps: Vec<String>,
@@ -77,6 +78,7 @@ const LOG_COLUMNS: &[Column] = &[
     Column::new("events", "Events", Kind::Number, 4),
     Column::new("ignored_lines", "Ignored", Kind::Number, WIDE),
     Column::new("unrecognised_lines", "Unrecognised", Kind::Number, WIDE),
+    Column::new("undated_lines", "Undated", Kind::Number, WIDE),
     Column::new("warnings", "Look into", Kind::Text, 1),
     Column::new("shared_beginnings", "Shared beginnings", Kind::Text, WIDE),
     Column::new("known_gaps", "Known gaps", Kind::Text, WIDE),
@@ -91,7 +93,12 @@ impl LogRow {
                 log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
             let (source, detail) = log.map_or((SourceState::Unspecified, ""), |log| (log.source_state(), &log.detail));
             Self {
-                status: status(state, since.map(|since| minute(since.seconds, zone)), source, detail),
+                status: match log.map_or(0, |log| log.undated_lines) {
+                    undated @ 1.. if state == ReportState::Waiting && source == SourceState::Following => {
+                        format!("waiting: nothing dates {}", count(undated, "line"))
+                    }
+                    _ => status(state, since.map(|since| minute(since.seconds, zone)), source, detail),
+                },
                 state: state_name(state),
                 since: stamp(since),
                 license_server: server.name.clone(),
@@ -105,6 +112,7 @@ impl LogRow {
                 events: lines.events,
                 ignored_lines: lines.ignored,
                 unrecognised_lines: lines.unrecognised,
+                undated_lines: log.map_or(0, |log| log.undated_lines),
                 warnings: server.warnings.iter().map(warning).collect(),
                 shared_beginnings: log
                     .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
@@ -249,7 +257,6 @@ struct AgentRow {
     buffered_batches: u64,
     buffered_bytes: u64,
     oldest_batch_age_seconds: u64,
-    undated_lines: u64,
     problems: Vec<String>,
 }
 
@@ -265,7 +272,6 @@ const AGENT_COLUMNS: &[Column] = &[
     Column::new("buffered_batches", "Batches waiting", Kind::Number, 4),
     Column::new("buffered_bytes", "Buffered (bytes)", Kind::Number, WIDE),
     Column::new("oldest_batch_age_seconds", "Oldest (s)", Kind::Number, 5),
-    Column::new("undated_lines", "Undated lines", Kind::Number, WIDE),
     Column::new("problems", "Problems", Kind::Text, 1),
 ];
 
@@ -291,7 +297,6 @@ impl AgentRow {
             buffered_batches: heartbeat.buffered_batches,
             buffered_bytes: heartbeat.buffered_bytes,
             oldest_batch_age_seconds: heartbeat.oldest_batch_age_seconds,
-            undated_lines: heartbeat.undated_lines,
         }
     }
 }

@@ -215,6 +215,7 @@ impl From<LogReport> for v1::Log {
             detail: log.detail,
             lines: Some(line_counts(log.lines)),
             open_sessions: log.open_sessions,
+            undated_lines: log.undated_lines,
             shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHORT_LIST).map(Into::into).collect(),
         }
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use seatmeter_proto::v1::Heartbeat;
 
 use crate::store::engine::Connection;
+use crate::store::streams::Stream;
 use crate::store::{Store, StoreError, received};
 use report::{LogReport, ReportState, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
@@ -157,23 +158,25 @@ fn samples(
     after: Place,
     limit: usize,
 ) -> Result<Samples, StoreError> {
-    let log_of: hashbrown::HashMap<i64, &received::Log> =
-        fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, log))).collect();
+    let place_of: hashbrown::HashMap<i64, (&received::Log, &Stream)> =
+        fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, (log, stream)))).collect();
     let (mut samples, mut after) = (Vec::new(), after);
     loop {
         let page = received::unrecognised(connection, after, limit as i64)?;
         let is_last = page.len() < limit;
         for sample in page {
             after = (sample.stream_id, sample.position as i64);
-            let Some(log) = log_of.get(&sample.stream_id) else { continue };
+            let Some((log, stream)) = place_of.get(&sample.stream_id) else { continue };
             let Some(server) = fleet.server_of(log.id).filter(|server| only.is_none_or(|id| id == server.id)) else {
                 continue;
             };
+            let is_first = sample.previous.time == 0;
+            let zone = log.configured.zone().filter(|_| !is_first);
             samples.push(UnrecognisedSample {
                 license_server: server.name.clone(),
                 log: log.name.clone(),
                 position: sample.position,
-                previous_line_at: (sample.previous_line_at != 0).then_some(sample.previous_line_at),
+                previous_line_at: zone.and_then(|zone| stream.moment(&zone, &sample.previous)),
                 text: sample.line,
             });
             if samples.len() == limit {

@@ -45,6 +45,8 @@ pub struct LogReport {
     pub gaps: Vec<Gap>,
     /// The numbers of lines that became events, that were ignored, and that were not recognised.
     pub lines: [u64; 3],
+    /// The number of lines that nothing dates.
+    pub undated_lines: u64,
     /// The number of sessions open at the last line.
     pub open_sessions: u64,
     /// Whether the log reports, and if not, why not.
@@ -73,7 +75,11 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                     *sum += count.max(0) as u64;
                 }
             }
+            let undated_lines = fleet.undated_lines(log.id);
+            let waits = undated_lines > 0 && matches!(report.state, ReportState::Ok | ReportState::Never);
             LogReport {
+                undated_lines,
+                state: if waits { ReportState::Waiting } else { report.state },
                 streams: fleet.streams_of(log.id).count() as u64,
                 gaps: fleet.gaps_of(log.id).to_vec(),
                 lines,
@@ -183,7 +189,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
                     (ReportState::CannotRead, None)
                 }
                 SourceState::NotALog => (ReportState::NotALog, None),
-                SourceState::Undated | SourceState::BufferFull => (ReportState::Waiting, None),
+                SourceState::BufferFull => (ReportState::Waiting, None),
                 SourceState::Following | SourceState::Empty | SourceState::Unspecified => by_lines,
             },
         ),
@@ -194,6 +200,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         streams: 0,
         gaps: Vec::new(),
         lines: [0; 3],
+        undated_lines: 0,
         open_sessions: 0,
         state,
         since,
@@ -255,7 +262,6 @@ mod tests {
         assert_eq!(state(None, Some(SourceState::Empty)), (ReportState::Never, None));
         assert_eq!(state(Some(9_999_000), Some(SourceState::PermissionDenied)), (ReportState::CannotRead, None));
         assert_eq!(state(None, Some(SourceState::NotALog)), (ReportState::NotALog, None));
-        assert_eq!(state(None, Some(SourceState::Undated)), (ReportState::Waiting, None));
         assert_eq!(state(Some(9_999_000), None), (ReportState::Silent, Some(9_000_000)));
         let gone = report("log".into(), Some(5), Voice::Unlisted, 10_000_000);
         assert_eq!((gone.state, gone.since, gone.state.is_well()), (ReportState::NotFollowed, Some(5), true));

@@ -1,6 +1,6 @@
 //! The license servers with their logs, streams, agents and open sessions: one consistent state, read per question.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use seatmeter_count::name::fold_case;
 
 use crate::store::StoreError;
@@ -19,6 +19,8 @@ pub struct FleetSnapshot {
     agents: Vec<Agent>,
     gaps: HashMap<i64, Vec<Gap>>,
     shared_beginnings: HashMap<i64, Vec<SharedBeginning>>,
+    /// The streams all of whose content another one has, too.
+    copies: HashSet<i64>,
     open: HashMap<i64, Vec<StoredSession>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
@@ -52,6 +54,7 @@ impl FleetSnapshot {
     pub fn read(connection: &mut dyn Connection) -> Result<Self, StoreError> {
         let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
         let (streams, agents) = (streams::streams(connection)?, received::agents(connection)?);
+        let common = streams::common_beginnings(connection)?;
         let mut open = HashMap::new();
         for log in &logs {
             open.insert(log.id, LogState::read(&log.state)?.open().collect());
@@ -65,7 +68,8 @@ impl FleetSnapshot {
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
             agents_of_server: grouped(agents.iter().map(|agent| agent.server_id)),
             gaps: gaps_of_logs(received::gaps(connection)?, &streams),
-            shared_beginnings: shared_beginnings(streams::common_beginnings(connection)?, &logs, &streams),
+            copies: copies(&common, &streams),
+            shared_beginnings: shared_beginnings(common, &logs, &streams),
             open,
             servers,
             logs,
@@ -104,6 +108,18 @@ impl FleetSnapshot {
         at(&self.streams_of_log, log_id).iter().map(|index| &self.streams[*index])
     }
 
+    /// Returns the streams of a log that are dated.
+    pub fn dated_streams_of(&self, log_id: i64) -> impl Iterator<Item = &Stream> {
+        self.streams_of(log_id).filter(|stream| stream.first_day.is_some())
+    }
+
+    /// Returns the number of lines of a log that nothing dates. Copies of what another stream has are not among them.
+    pub fn undated_lines(&self, log_id: i64) -> u64 {
+        let undated = self.streams_of(log_id).filter(|stream| stream.first_day.is_none());
+        let lines = undated.filter(|stream| !self.copies.contains(&stream.id)).flat_map(|stream| stream.lines);
+        lines.map(|lines| lines.max(0) as u64).sum()
+    }
+
     /// Returns the agents that report for a license server.
     pub fn agents_of(&self, server_id: i64) -> impl Iterator<Item = &Agent> {
         at(&self.agents_of_server, server_id).iter().map(|index| &self.agents[*index])
@@ -128,6 +144,16 @@ impl FleetSnapshot {
     pub fn open(&self, log_id: i64) -> &[StoredSession] {
         self.open.get(&log_id).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Returns the streams all of whose content another one has, too.
+fn copies(common: &[CommonBeginning], streams: &[Stream]) -> HashSet<i64> {
+    if common.is_empty() {
+        return HashSet::new();
+    }
+    let marks: HashMap<i64, u64> = streams.iter().map(|stream| (stream.id, stream.mark)).collect();
+    let pairs = common.iter().flat_map(|pair| [(pair.stream_id, pair.through), (pair.other_id, pair.through)]);
+    pairs.filter(|(id, through)| marks.get(id).is_some_and(|mark| mark <= through)).map(|(id, _)| id).collect()
 }
 
 /// Returns what streams of each log have in common with streams that come before them.

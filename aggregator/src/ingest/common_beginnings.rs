@@ -1,7 +1,6 @@
 //! Streams that begin alike: two license managers that started in the same second, a snapshot that was restored, a copy.
 //!
-//! What two of them have in common counts once, in the one that comes first, if a date stands in it. Without a date, a
-//! beginning that is the same is no sign of a copy: the same job is the first of every night.
+//! How much of their beginning two of them have in common is found out here; what follows from it is not.
 
 use hashbrown::HashMap;
 
@@ -52,18 +51,17 @@ impl CommonBeginnings {
         self.known.get(&(stream.id, before.id)).copied().unwrap_or_default()
     }
 
-    /// Compares what came of a stream, or of one before it, since both were last compared. Returns whether they have more
-    /// in common now.
+    /// Compares what came of a stream, or of one before it, since both were last compared.
     pub(super) fn compare(
         &mut self,
         connection: &mut dyn Connection,
         stream: &Stream,
         before: &Stream,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         let known = self.of(stream, before);
         let to = stream.mark.min(before.mark);
         if known.parted || to <= known.through {
-            return Ok(false);
+            return Ok(());
         }
         let ours = Archived::read(connection, stream.id, known.through, to)?;
         let theirs = Archived::read(connection, before.id, known.through, to)?;
@@ -74,12 +72,16 @@ impl CommonBeginnings {
         self.known.insert((stream.id, before.id), common);
         let Common { through, parted } = common;
         let saved = CommonBeginning { stream_id: stream.id, other_id: before.id, through, parted };
-        streams::save_common_beginning(connection, &saved)?;
-        Ok(through > known.through)
+        streams::save_common_beginning(connection, &saved)
     }
 
     /// Forgets what a stream has in common with others, because a part of it is replaced.
-    pub(super) fn forget(&mut self, stream: &Stream) {
+    pub(super) fn forget(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
+        let before = self.known.len();
         self.known.retain(|(id, other), _| *id != stream.id && *other != stream.id);
+        match self.known.len() == before {
+            true => Ok(()),
+            false => streams::forget_common_beginnings(connection, stream.id),
+        }
     }
 }

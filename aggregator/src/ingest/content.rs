@@ -10,6 +10,7 @@ use seatmeter_proto::v1::{Batch, Columns};
 
 use crate::store::engine::Connection;
 use crate::store::received;
+use crate::store::streams::LineTime;
 use crate::store::{Failure, StoreError};
 
 /// A batch of a stream, decompressed.
@@ -61,6 +62,18 @@ impl Archived {
         )
     }
 
+    /// Returns the first line that counts from a position on, and what stands before it; `None` if there is none.
+    pub(super) fn first_line_from(&self, position: u64) -> Option<LineTime> {
+        self.0.iter().find_map(|(_, batch, columns)| {
+            let mut told = batch::told_before(batch);
+            batch::events(columns, batch.start_position).find_map(|(at, event)| {
+                told.take(&event);
+                let counts = at >= position && !event.kind.is_mark() && event.kind != Kind::Unrecognised;
+                counts.then_some(LineTime { time: event.at, told })
+            })
+        })
+    }
+
     /// Returns the batches in their order.
     pub(super) fn pieces(&self) -> Vec<Piece<'_>> {
         self.0.iter().map(|(start, batch, columns)| Piece { start: *start, batch, columns }).collect()
@@ -71,6 +84,11 @@ impl<'a> Piece<'a> {
     /// Takes a batch whole.
     pub(super) fn whole(batch: &'a Batch, columns: &'a Columns) -> Self {
         Self { start: batch.start_position, batch, columns }
+    }
+
+    /// Whether the batch says which lines tell a date. Agents that dated lines themselves did not.
+    fn tells_dates(&self) -> bool {
+        self.batch.stream.as_ref().is_some_and(|stream| !stream.time_zone.is_empty())
     }
 
     fn covers(&self, position: u64) -> bool {
@@ -124,13 +142,15 @@ fn checks(pieces: &[Piece<'_>]) -> BTreeMap<u64, u32> {
     checks
 }
 
-/// What a line says, however its date was understood.
+/// What a line says, whether its agent dated it or not.
 #[derive(PartialEq, Eq)]
 struct Entry<'a> {
     position: u64,
     kind: Kind,
     /// Seconds since the last quarter of an hour: the same in every time zone.
     seconds: i64,
+    /// The day or the offset that the line tells; 0 for other lines.
+    told: i64,
     seats: u32,
     names: [&'a str; 4],
 }
@@ -141,11 +161,12 @@ fn entries<'a>(pieces: &'a [Piece<'a>], other: &'a [Piece<'a>], from: u64, to: u
         let events = batch::events(piece.columns, piece.batch.start_position);
         events
             .filter(move |(position, event)| {
+                let tells = |other: &Piece<'_>| !event.kind.is_mark() || (piece.tells_dates() && other.tells_dates());
                 // Samples of lines that were not recognised are not sent for all of them.
                 event.kind != Kind::Unrecognised
                     && (from..to).contains(position)
                     && piece.covers(*position)
-                    && other.iter().any(|other| other.covers(*position))
+                    && other.iter().any(|other| other.covers(*position) && tells(other))
             })
             .map(|(position, event)| entry(piece.columns, position, &event))
     })
@@ -164,7 +185,8 @@ fn entry<'a>(columns: &'a Columns, position: u64, event: &Event) -> Entry<'a> {
         names[2] = string(columns.client_users[client]);
         names[3] = string(columns.client_hosts[client]);
     }
-    Entry { position, kind: event.kind, seconds: event.at.rem_euclid(900), seats: event.seats, names }
+    let told = if event.kind.is_mark() { event.detail } else { 0 };
+    Entry { position, kind: event.kind, seconds: event.at.rem_euclid(900), told, seats: event.seats, names }
 }
 
 #[cfg(test)]

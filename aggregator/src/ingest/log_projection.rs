@@ -1,6 +1,7 @@
 //! Turns the events of one log into facts.
 
 use hashbrown::HashMap;
+use jiff::tz::TimeZone;
 use prost::Message;
 use seatmeter_count::retries::Retries;
 use seatmeter_count::sessions::OpenSession;
@@ -27,6 +28,8 @@ pub struct LogProjection {
     stream_id: i64,
     /// The last line of the stream before it, in seconds since 1970 UTC; 0 if there is none.
     previous_end: i64,
+    /// The stream time and the moment of the stream's last line.
+    last: Option<(i64, i64)>,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -65,13 +68,20 @@ impl LogProjection {
         let denied: Vec<_> =
             saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
         let retries = Retries::restore(denied);
-        let (stream_id, previous_end) = (saved.stream_id, saved.previous_end);
-        Self { sessions: Sessions::restore(open), retries, levels, last_line_at, stream_id, previous_end }
+        Self {
+            sessions: Sessions::restore(open),
+            retries,
+            levels,
+            last_line_at,
+            stream_id: saved.stream_id,
+            previous_end: saved.previous_end,
+            last: saved.last(),
+        }
     }
 
     /// Returns the encoded state, to be saved. The same state gives the same bytes.
     pub fn save(&self, registry: &NameRegistry) -> Vec<u8> {
-        let mut saved = LogState::new(self.stream_id, self.previous_end);
+        let mut saved = LogState::new(self.stream_id, self.previous_end, self.last);
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
@@ -88,21 +98,29 @@ impl LogProjection {
         saved.encode_to_vec()
     }
 
-    /// Projects the events of a batch from the position `from` on.
+    /// Projects the events of a batch from the position `from` on. Of a stream that nothing dates, none counts.
     pub fn take(
         &mut self,
         (batch, columns): (&Batch, &Columns),
         from: u64,
-        stream: &Stream,
+        (stream, zone): (&Stream, &TimeZone),
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
+        let Some(mut timeline) = stream.timeline(zone) else { return };
         if batch.end_position <= stream.common_in_log {
             // All of it counts in a stream before this one.
             return;
         }
         if self.stream_id != stream.id {
-            (self.stream_id, self.previous_end) = (stream.id, self.last_line_at);
+            (self.stream_id, self.previous_end, self.last) = (stream.id, self.last_line_at, None);
+        }
+        timeline.resume(batch::told_before(batch), self.last);
+        if batch.lost_before {
+            let after = self.last.map_or(0, |(_, moment)| moment);
+            let first = batch::events(columns, batch.start_position).find(|(_, event)| event.kind != Kind::Unrecognised);
+            let before = first.map(|(_, event)| timeline.clone().follow(&event));
+            pending.gap((stream.id, batch.start_position), (after, before));
         }
         let log_id = stream.log_id;
         let resolved = registry.resolve(columns, &stream.realm);
@@ -114,11 +132,13 @@ impl LogProjection {
             pending,
         };
         for (position, mut event) in batch::events(columns, batch.start_position) {
-            let is_use_elsewhere = position < stream.common_elsewhere && event.kind.has_client();
-            if position < from.max(stream.common_in_log) || is_use_elsewhere {
+            if event.kind == Kind::Unrecognised {
                 continue;
             }
-            if event.kind == Kind::Unrecognised {
+            let time = event.at;
+            event.at = timeline.follow(&event);
+            let is_use_elsewhere = position < stream.common_elsewhere && event.kind.has_client();
+            if position < from.max(stream.common_in_log) || is_use_elsewhere || event.kind.is_mark() {
                 continue;
             }
             if event.kind.has_feature() {
@@ -127,13 +147,19 @@ impl LogProjection {
             if event.kind.has_client() {
                 event.client = resolved.clients[event.client as usize];
             }
-            if event.detail == NO_LINE_BEFORE && self.previous_end != 0 {
-                // What was open at the end of the stream before is known to have been held no longer.
-                event.detail = event.at - self.previous_end;
+            if event.kind.is_start() {
+                event.detail = match event.detail {
+                    // What was open at the end of the stream before is known to have been held no longer.
+                    NO_LINE_BEFORE if self.previous_end != 0 => event.at - self.previous_end,
+                    NO_LINE_BEFORE => NO_LINE_BEFORE,
+                    seconds => event.at - timeline.moment_before(time.saturating_sub(seconds)),
+                };
             }
             self.sessions.apply(&event, registry.daemon_of(), &mut recorder);
         }
-        self.settle(batch.last_line_at, log_id, pending);
+        let last_line_at = timeline.date(batch.last_line_time);
+        self.last = Some((batch.last_line_time, last_line_at));
+        self.settle(last_line_at, log_id, pending);
     }
 
     /// Sets the last dated line, and fills in the hours up to it for all seats in use. This is done once per batch and

@@ -1,5 +1,7 @@
 //! Facts changed since the last flush. A flush adds them to the facts in the database.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Calendar;
@@ -7,6 +9,7 @@ use seatmeter_count::Calendar;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
+use crate::store::received;
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
 /// Collects facts until they are written.
@@ -14,6 +17,8 @@ pub struct PendingFacts {
     calendar: Calendar,
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
+    /// When the lines of gaps were written: after a moment, and before another one. By stream and end of the gap.
+    gaps: BTreeMap<(i64, u64), (i64, Option<i64>)>,
     facts: usize,
     /// The number of uses in all cells that are not added to their facts yet.
     uses: usize,
@@ -82,12 +87,12 @@ pub struct Stretch {
 impl PendingFacts {
     /// Creates an empty collection, with the days of this calendar.
     pub fn new(calendar: Calendar) -> Self {
-        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), facts: 0, uses: 0 }
+        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), gaps: BTreeMap::new(), facts: 0, uses: 0 }
     }
 
     /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.hours.is_empty()
+        self.cells.is_empty() && self.hours.is_empty() && self.gaps.is_empty()
     }
 
     /// Returns the number of facts to write, without those of the uses that are not added yet.
@@ -100,6 +105,11 @@ impl PendingFacts {
         self.digest();
         self.cells.retain(|(log, _, _), _| *log != log_id);
         self.hours.retain(|(log, _, _), _| *log != log_id);
+    }
+
+    /// Sets when the lines of a gap were written.
+    pub fn gap(&mut self, gap: (i64, u64), between: (i64, Option<i64>)) {
+        self.gaps.insert(gap, between);
     }
 
     /// Adds a checkout line.
@@ -194,13 +204,15 @@ impl PendingFacts {
         }
         let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
         hours.sort_unstable();
-        usage::raise_peaks(connection, &hours)
+        usage::raise_peaks(connection, &hours)?;
+        self.gaps.iter().try_for_each(|(gap, between)| received::date_gap(connection, *gap, *between))
     }
 
     /// Discards all pending facts: they are written, or will be computed again.
     pub fn clear(&mut self) {
         self.cells.clear();
         self.hours.clear();
+        self.gaps.clear();
         (self.facts, self.uses) = (0, 0);
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
@@ -43,9 +44,10 @@ impl Projection {
         }
     }
 
-    pub(super) fn take(&mut self, id: i64, stream: &Stream, from: u64, batch: &Batch, columns: &Columns) {
+    pub(super) fn take(&mut self, id: i64, dated: (&Stream, &TimeZone), from: u64, batch: &Batch, columns: &Columns) {
+        let stream = dated.0;
         let log = self.logs.entry(stream.log_id).or_default();
-        log.take((batch, columns), from, stream, &mut self.names, &mut self.pending);
+        log.take((batch, columns), from, dated, &mut self.names, &mut self.pending);
         self.ahead.insert(stream.log_id, id);
     }
 
@@ -61,11 +63,15 @@ impl Projection {
     ) -> Result<(), StoreError> {
         let Some(log) = logs.get(&log_id) else { return Ok(()) };
         let projected_through = log.projected_through;
+        let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
         let is_known = self.logs.contains_key(&log_id);
         let after = if is_known { projected_through } else { 0 };
         self.logs.entry(log_id).or_default();
         let mut last = projected_through;
         for stream in streams::streams_of_log(archive, log_id)? {
+            if stream.first_day.is_none() {
+                continue;
+            }
             received::each_batch(archive, stream.id, after, &mut |archived| {
                 if archived.id > through {
                     return Ok(());
@@ -74,7 +80,7 @@ impl Projection {
                     StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id))
                 })?;
                 last = last.max(archived.id);
-                self.take(last, &stream, archived.start, &archived.batch, &columns);
+                self.take(last, (&stream, &zone), archived.start, &archived.batch, &columns);
                 if self.pending.facts() > MANY_FACTS {
                     self.write(connection, logs)?;
                     self.written();

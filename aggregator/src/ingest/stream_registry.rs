@@ -1,11 +1,16 @@
 //! The license servers, logs, streams and marks of the database, kept in memory.
 
+mod dates;
+mod relations;
+
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use jiff::tz::TimeZone;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::batch;
+use seatmeter_count::timeline::Told;
 use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
 use super::common_beginnings::CommonBeginnings;
@@ -14,8 +19,11 @@ use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::received::{self, Gap, LicenseServer, Log, Unrecognised};
-use crate::store::streams::{self, Stream};
+use crate::store::received::{self, Configured, Gap, LicenseServer, Log, Unrecognised};
+use crate::store::streams::{self, LineTime, Stream};
+
+/// The license server and the name of a stream.
+type Key = (i64, Vec<u8>);
 
 /// The license servers, logs and streams of the database.
 #[derive(Default)]
@@ -23,7 +31,15 @@ pub(super) struct StreamRegistry {
     servers: HashMap<String, LicenseServer>,
     pub(super) logs: BTreeMap<i64, Log>,
     log_ids: HashMap<(i64, String), i64>,
-    streams: HashMap<(i64, Vec<u8>), Stream>,
+    streams: HashMap<Key, Stream>,
+    /// The streams of each log.
+    of_log: HashMap<i64, Vec<Key>>,
+    /// The logs with a stream that certainly comes after a stream.
+    followers: HashMap<Key, Vec<i64>>,
+    /// The time zone of each log; `None` if it is not known here.
+    zones: HashMap<i64, Option<TimeZone>>,
+    /// When each agent was last heard, in seconds since 1970 UTC.
+    heard: HashMap<String, i64>,
     /// The place of each log's last stream.
     latest: HashMap<i64, (i64, bool, Vec<u8>)>,
     alike: CommonBeginnings,
@@ -69,9 +85,10 @@ impl StreamRegistry {
         for stream in streams::streams(connection)? {
             received.next_stream = received.next_stream.max(stream.id);
             // Streams come ordered by log, then by their beginning: the last one of each log stays.
-            received.latest.insert(stream.log_id, stream.order());
-            received.alike.add(&stream);
-            received.streams.insert((stream.server_id, stream.fingerprint.clone()), stream);
+            if stream.first_day.is_some() {
+                received.latest.insert(stream.log_id, stream.order());
+            }
+            received.put(stream);
         }
         Ok(received)
     }
@@ -124,6 +141,7 @@ impl StreamRegistry {
             projected_through: 0,
             needs_rebuild: false,
             state: Vec::new(),
+            configured: Configured::default(),
         };
         received::add_log(connection, &log)?;
         self.log_ids.insert((server_id, name.to_owned()), log.id);
@@ -142,20 +160,36 @@ impl StreamRegistry {
         let server_id = self.server(connection, &delivery.hello)?;
         // `batch::open` has refused a batch without a stream.
         let named = batch.stream.clone().unwrap_or_default();
+        let told = Configured {
+            time_zone: named.time_zone.clone(),
+            day: named.configured_day,
+            agent: delivery.hello.agent_id.clone(),
+        };
+        let after = named.after.clone();
         let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
         if has_other_content(connection, &stream, delivery)? {
             let expected_start_position = stream.mark;
             return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position, new: None });
         }
+        let mut has_news = self.note_configured(connection, stream.log_id, told, now)?;
+        has_news |= self.note_after(&mut stream, after);
         self.take_back_tail(connection, &mut stream, batch)?;
+        let mark_before = stream.mark;
         let known = |outcome| Placed { outcome, expected_start_position: stream.mark, new: None };
         let (outcome, from) = match place(stream.mark, batch) {
-            Placement::Gap => return Ok(known(Outcome::Gap)),
-            Placement::Duplicate => return Ok(known(Outcome::Duplicate)),
+            placement @ (Placement::Gap | Placement::Duplicate) => {
+                let outcome = if placement == Placement::Gap { Outcome::Gap } else { Outcome::Duplicate };
+                let placed = known(outcome);
+                if has_news && mark_before > 0 {
+                    self.put(stream.clone());
+                    self.date_anew(connection, &stream, mark_before)?;
+                }
+                return Ok(placed);
+            }
             Placement::Trimmed => (Outcome::Trimmed, stream.mark),
             Placement::New { lost } => {
                 if lost > 0 {
-                    received::add_gap(connection, &gap_before(&stream, delivery, now), now)?;
+                    received::add_gap(connection, &gap_before(&stream, batch, now), now)?;
                 }
                 (Outcome::Committed, batch.start_position)
             }
@@ -163,15 +197,44 @@ impl StreamRegistry {
         self.last_batch += 1;
         received::archive(connection, self.last_batch, stream.id, from, now, batch)?;
         keep_samples(connection, stream.id, batch, &delivery.columns)?;
-        advance(&mut stream, batch, matches!(outcome, Outcome::Committed));
-        self.alike.add(&stream);
-        self.compare_alike(connection, &mut stream)?;
-        begin_with_own(&mut stream, delivery, from);
+        has_news |= advance(&mut stream, delivery, matches!(outcome, Outcome::Committed));
+        let key = (server_id, stream.fingerprint.clone());
+        has_news |= mark_before == 0 || self.followers.contains_key(&key);
+        self.put(stream.clone());
+        if has_news {
+            self.date_anew(connection, &stream, mark_before)?;
+        } else {
+            self.relate(connection, &key, mark_before)?;
+        }
+        let stream = self.date_last_line(connection, &key)?;
         self.note_order(connection, &stream)?;
-        streams::save_stream(connection, &stream)?;
-        self.streams.insert((server_id, stream.fingerprint.clone()), stream.clone());
         let expected_start_position = stream.mark;
         Ok(Placed { outcome, expected_start_position, new: Some(NewPart { batch_id: self.last_batch, stream, from }) })
+    }
+
+    /// Adds or replaces a stream.
+    fn put(&mut self, stream: Stream) {
+        let key = (stream.server_id, stream.fingerprint.clone());
+        if !self.streams.contains_key(&key) {
+            self.of_log.entry(stream.log_id).or_default().push(key.clone());
+            self.alike.add(&stream);
+        }
+        if !stream.after.is_empty() {
+            let logs = self.followers.entry((stream.server_id, stream.after.clone())).or_default();
+            if !logs.contains(&stream.log_id) {
+                logs.push(stream.log_id);
+            }
+        }
+        self.streams.insert(key, stream);
+    }
+
+    /// Takes note of the stream that certainly comes before another one. Returns whether that is news.
+    fn note_after(&self, stream: &mut Stream, after: Vec<u8>) -> bool {
+        let is_news = !after.is_empty() && after != stream.fingerprint && stream.after != after;
+        if is_news {
+            stream.after = after;
+        }
+        is_news
     }
 
     /// Returns the stream that a batch names: a known one, or a new one that the caller must save.
@@ -195,48 +258,21 @@ impl StreamRegistry {
             beginning: if named.beginning.is_empty() { key.1.clone() } else { named.beginning },
             fingerprint: key.1,
             realm: realm.to_owned(),
-            begins_at: named.begins_at,
             mark: 0,
-            last_line_at: 0,
             lines: [0; 3],
-            tells_date: named.tells_date,
             check: Vec::new(),
             common_in_log: 0,
             common_elsewhere: 0,
+            first_line_time: named.first_line_time,
+            after: Vec::new(),
+            told_day: None,
+            told_position: 0,
+            begins: LineTime { time: named.first_line_time, told: Told::default() },
+            last: LineTime::default(),
+            first_day: None,
+            begins_at: 0,
+            last_line_at: 0,
         })
-    }
-
-    /// Compares a stream with those that begin alike, so that what they have in common counts once. Facts of another
-    /// stream in which it counted too are rebuilt.
-    fn compare_alike(&mut self, connection: &mut dyn Connection, stream: &mut Stream) -> Result<(), StoreError> {
-        if !stream.tells_date {
-            return Ok(());
-        }
-        for name in self.alike.others(stream) {
-            let Some(mut other) = self.streams.get(&(stream.server_id, name)).cloned() else { continue };
-            if other.precedes(stream) {
-                self.alike.compare(connection, stream, &other)?;
-            } else if self.alike.compare(connection, &other, stream)? {
-                self.note_common(&mut other, stream);
-                streams::save_stream(connection, &other)?;
-                self.request_rebuild(connection, other.log_id)?;
-                self.streams.insert((other.server_id, other.fingerprint.clone()), other);
-            }
-        }
-        for name in self.alike.others(stream) {
-            if let Some(other) = self.streams.get(&(stream.server_id, name)).filter(|other| other.precedes(stream)) {
-                self.note_common(stream, other);
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes on a stream what it has in common with one before it.
-    fn note_common(&self, stream: &mut Stream, before: &Stream) {
-        let through = self.alike.of(stream, before).through;
-        let noted =
-            if stream.log_id == before.log_id { &mut stream.common_in_log } else { &mut stream.common_elsewhere };
-        *noted = through.max(*noted);
     }
 
     /// Deletes a stream's last batch if the new batch replaces it: the last line had no line feed then, and has grown.
@@ -254,8 +290,7 @@ impl StreamRegistry {
         let last = received::last_batch(connection, stream.id)?;
         if let Some(tail) = last.filter(|last| (last.start, last.end) == (batch.start_position, stream.mark)) {
             received::drop_batches_from(connection, stream.id, batch.start_position)?;
-            self.alike.forget(stream);
-            (stream.common_in_log, stream.common_elsewhere) = (0, 0);
+            self.alike.forget(connection, stream)?;
             stream.check.clone_from(&batch.start_check);
             // Its lines are read again, and counted then.
             for (sum, count) in stream.lines.iter_mut().zip(by_outcome(&tail.lines)) {
@@ -270,6 +305,9 @@ impl StreamRegistry {
     /// Records that a batch of this stream came. If a batch of a later stream came before it, the batch is out of the
     /// log's order, and the log's facts must be rebuilt.
     fn note_order(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
+        if stream.first_day.is_none() {
+            return Ok(());
+        }
         let order = stream.order();
         match self.latest.get(&stream.log_id) {
             Some(latest) if *latest > order => self.request_rebuild(connection, stream.log_id),
@@ -294,45 +332,39 @@ impl StreamRegistry {
 }
 
 /// Moves a stream's mark to the end of a batch. The line counts of a partly known batch cannot be divided, and are not
-/// added: the lines counted with the batch before.
-fn advance(stream: &mut Stream, batch: &Batch, is_whole: bool) {
+/// added: the lines counted with the batch before. Returns whether the stream tells its first date in this batch.
+fn advance(stream: &mut Stream, delivery: &Delivery, is_whole: bool) -> bool {
+    let batch = &delivery.batch;
     stream.mark = batch.end_position;
     stream.check.clone_from(&batch.end_check);
-    stream.last_line_at = stream.last_line_at.max(batch.last_line_at);
     if let (Some(lines), true) = (&batch.lines, is_whole) {
         for (sum, count) in stream.lines.iter_mut().zip(by_outcome(lines)) {
             *sum = sum.saturating_add_unsigned(count);
         }
     }
-}
-
-/// Returns the gap between the mark of a stream and a batch. Without an event after it, the lost lines were written by
-/// now.
-fn gap_before(stream: &Stream, delivery: &Delivery, now: i64) -> Gap {
-    let batch = &delivery.batch;
-    let first_event = batch::events(&delivery.columns, batch.start_position)
-        .find(|(_, event)| event.kind != Kind::Unrecognised)
-        .map(|(_, event)| event.at);
-    Gap {
-        stream_id: stream.id,
-        start: stream.mark,
-        end: batch.start_position,
-        after_at: stream.last_line_at.max(stream.begins_at),
-        before_at: first_event.unwrap_or(now),
+    let mut told = batch::told_before(batch);
+    let mut first_date = told.first_day.map(|day| (day, batch.start_position));
+    if delivery.columns.kinds.iter().any(|kind| *kind >= Kind::Date as u8) {
+        for (position, event) in batch::events(&delivery.columns, batch.start_position) {
+            told.take(&event);
+            first_date = first_date.or(told.first_day.map(|day| (day, position)));
+        }
+    }
+    stream.last = LineTime { time: batch.last_line_time, told };
+    match (stream.told_day, first_date) {
+        (None, Some((day, position))) => {
+            (stream.told_day, stream.told_position) = (Some(day), position);
+            true
+        }
+        _ => false,
     }
 }
 
-/// Sets the beginning of a stream whose first own lines are in a batch from the position `from` on: what came before
-/// them counts in another stream of the log, and the streams of a log are projected in the order of their own lines.
-fn begin_with_own(stream: &mut Stream, delivery: &Delivery, from: u64) {
-    let common = stream.common_in_log;
-    if common == 0 || from > common || stream.mark <= common {
-        return;
-    }
-    let own = batch::events(&delivery.columns, delivery.batch.start_position).find(|(position, _)| *position >= common);
-    if let Some((_, event)) = own {
-        stream.begins_at = stream.begins_at.max(event.at);
-    }
+/// Returns the gap between the mark of a stream and a batch. When its lines were written is known once they are
+/// projected.
+fn gap_before(stream: &Stream, batch: &Batch, now: i64) -> Gap {
+    let after_at = stream.last_line_at.max(stream.begins_at);
+    Gap { stream_id: stream.id, start: stream.mark, end: batch.start_position, after_at, before_at: now }
 }
 
 /// Whether a batch is of another stream than the one that has its name: what both say of the same positions differs.
@@ -372,14 +404,15 @@ fn keep_samples(
     batch: &Batch,
     columns: &Columns,
 ) -> Result<(), StoreError> {
-    batch::events(columns, batch.start_position)
-        .filter(|(_, event)| event.kind == Kind::Unrecognised)
-        .map(|(position, event)| Unrecognised {
-            stream_id,
-            position,
-            previous_line_at: event.at,
-            line: columns.strings[event.client as usize].clone(),
-        })
-        .filter(|sample| !sample.line.is_empty())
-        .try_for_each(|sample| received::add_unrecognised(connection, &sample))
+    let mut told = batch::told_before(batch);
+    for (position, event) in batch::events(columns, batch.start_position) {
+        told.take(&event);
+        let line = if event.kind == Kind::Unrecognised { &*columns.strings[event.client as usize] } else { "" };
+        if !line.is_empty() {
+            let previous = LineTime { time: event.at, told };
+            let sample = Unrecognised { stream_id, position, previous, line: line.to_owned() };
+            received::add_unrecognised(connection, &sample)?;
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
 use seatmeter_proto::v1::{Heartbeat, Hello};
 use tokio::runtime::Handle;
@@ -230,6 +231,7 @@ impl Writer {
                     Command::Heartbeat(hello, heartbeat, ahead) => {
                         let server = streams.server(connection, hello)?;
                         received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
+                        streams.hear(connection, server, hello, heartbeat, now)?;
                     }
                     Command::Batch(delivery) => placed.push(streams.place(connection, delivery, now)?),
                     Command::Marks(..) | Command::Stop => {}
@@ -247,7 +249,8 @@ impl Writer {
             self.projection.rebuilds.entry(log.id).or_insert((now, now)).1 = now;
             return;
         }
-        self.projection.take(part.batch_id, &part.stream, part.from, &delivery.batch, &delivery.columns);
+        let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
+        self.projection.take(part.batch_id, (&part.stream, &zone), part.from, &delivery.batch, &delivery.columns);
         self.projection.waiting_since.get_or_insert_with(Instant::now);
     }
 

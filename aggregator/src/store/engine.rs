@@ -34,6 +34,12 @@ impl From<u32> for Value<'_> {
     }
 }
 
+impl From<Option<i32>> for Value<'_> {
+    fn from(value: Option<i32>) -> Self {
+        value.map_or(Self::Null, Self::from)
+    }
+}
+
 impl From<i32> for Value<'_> {
     fn from(value: i32) -> Self {
         Self::Int(value.into())
@@ -63,6 +69,8 @@ impl<'a> From<&'a [u8]> for Value<'a> {
 pub trait Row {
     /// Returns a number.
     fn int(&self, column: usize) -> Result<i64, StoreError>;
+    /// Returns a number; `None` for NULL.
+    fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError>;
     /// Returns a text.
     fn text(&self, column: usize) -> Result<&str, StoreError>;
     /// Returns bytes.

@@ -40,6 +40,11 @@ pub struct LogState {
     /// The last line of the stream before it, in seconds since 1970 UTC; 0 if there is none.
     #[prost(sint64, tag = "12")]
     pub previous_end: i64,
+    /// The stream time of the stream's last line, and its moment in seconds since 1970 UTC; absent if there is none.
+    #[prost(sint64, optional, tag = "13")]
+    last_time: Option<i64>,
+    #[prost(sint64, optional, tag = "14")]
+    last_at: Option<i64>,
 }
 
 /// An open session.
@@ -96,9 +101,15 @@ impl LogState {
         if is_whole { Ok(saved) } else { Err(failed("its columns differ in length".into())) }
     }
 
-    /// Creates the state of a log without open sessions.
-    pub fn new(stream_id: i64, previous_end: i64) -> Self {
-        Self { stream_id, previous_end, ..Self::default() }
+    /// Creates the state of a log without open sessions. `last` is the stream time and the moment of the stream's last line.
+    pub fn new(stream_id: i64, previous_end: i64, last: Option<(i64, i64)>) -> Self {
+        let (last_time, last_at) = last.unzip();
+        Self { stream_id, previous_end, last_time, last_at, ..Self::default() }
+    }
+
+    /// Returns the stream time and the moment of the last line of the stream that was projected last.
+    pub fn last(&self) -> Option<(i64, i64)> {
+        self.last_time.zip(self.last_at)
     }
 
     /// Adds an open session.

@@ -2,12 +2,15 @@
 
 use seatmeter_proto::v1::{Batch, Heartbeat, Hello, LineCounts};
 
+use jiff::tz::TimeZone;
 use prost::Message;
+use seatmeter_count::Day;
 
 use super::StoreError;
 use super::engine::{Connection, Row, Value};
 
 use super::sql::statements;
+use super::streams::{self, LineTime};
 
 statements! {
     SELECT_SERVERS = "SELECT id, name, name_key, realm FROM license_server ORDER BY name_key";
@@ -19,9 +22,12 @@ statements! {
          version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
          clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
     SELECT_AGENTS = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
-    SELECT_LOGS = "SELECT id, server_id, name, last_line_at, projected_through, needs_rebuild, state FROM log ORDER BY id";
+    SELECT_LOGS = "SELECT id, server_id, name, last_line_at, projected_through, needs_rebuild, state, time_zone, configured_day,
+             configured_by
+         FROM log ORDER BY id";
     INSERT_LOG = "INSERT INTO log (id, server_id, name, last_line_at, projected_through, needs_rebuild, state)
          VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    UPDATE_CONFIGURED = "UPDATE log SET time_zone = $1, configured_day = $2, configured_by = $3 WHERE id = $4";
     REQUEST_REBUILD = "UPDATE log SET needs_rebuild = 1 WHERE id = $1";
     UPDATE_PROJECTION = "UPDATE log SET last_line_at = $1, projected_through = $2, needs_rebuild = $3, state = $4 WHERE id = $5";
     INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -40,9 +46,11 @@ statements! {
                  WHERE stream_id = $1 AND start_position <= $2)
              AND start_position < $3
          ORDER BY start_position, id";
-    INSERT_UNRECOGNISED = "INSERT INTO unrecognised (stream_id, position, previous_line_at, line) VALUES ($1, $2, $3, $4)
+    UPDATE_GAP = "UPDATE gap SET after_at = $1, before_at = coalesce($2, noticed_at) WHERE stream_id = $3 AND end_position = $4";
+    INSERT_UNRECOGNISED = "INSERT INTO unrecognised (stream_id, position, previous_time, previous_day, previous_offset, line)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (stream_id, position) DO NOTHING";
-    SELECT_UNRECOGNISED = "SELECT stream_id, position, previous_line_at, line FROM unrecognised
+    SELECT_UNRECOGNISED = "SELECT stream_id, position, previous_time, previous_day, previous_offset, line FROM unrecognised
          WHERE stream_id > $1 OR (stream_id = $1 AND position > $2)
          ORDER BY stream_id, position LIMIT $3";
 }
@@ -77,6 +85,26 @@ pub struct Log {
     pub needs_rebuild: bool,
     /// The encoded [`LogState`](super::log_state::LogState): open sessions, and denials that can still be retried.
     pub state: Vec<u8>,
+    /// What an agent's configuration says of the log.
+    pub configured: Configured,
+}
+
+/// What an agent's configuration says of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// The time zone of the license server's clock, an IANA name; empty if none was told.
+    pub time_zone: String,
+    /// The day of the first line of the first stream, if no line tells it; `None` if none was told.
+    pub day: Option<Day>,
+    /// The agent that told this; empty if none did.
+    pub agent: String,
+}
+
+impl Configured {
+    /// Returns the time zone; `None` if its name is not known here. Agents that sent none dated lines themselves, in UTC.
+    pub fn zone(&self) -> Option<TimeZone> {
+        if self.time_zone.is_empty() { Some(TimeZone::UTC) } else { TimeZone::get(&self.time_zone).ok() }
+    }
 }
 
 /// A batch in the archive.
@@ -184,6 +212,11 @@ pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
             projected_through: row.int(4)?,
             needs_rebuild: row.int(5)? != 0,
             state: row.blob(6)?.into(),
+            configured: Configured {
+                time_zone: row.text(7)?.into(),
+                day: streams::day(row.int_or_null(8)?),
+                agent: row.text(9)?.into(),
+            },
         });
         Ok(())
     })?;
@@ -202,6 +235,17 @@ pub fn add_log(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreEr
         (*log.state).into(),
     ];
     connection.execute(INSERT_LOG, &values).map(drop)
+}
+
+/// Saves what an agent's configuration says of a log.
+pub fn save_configured(
+    connection: &mut dyn Connection,
+    log_id: i64,
+    configured: &Configured,
+) -> Result<(), StoreError> {
+    let values =
+        [(*configured.time_zone).into(), configured.day.into(), (*configured.agent).into(), log_id.into()];
+    connection.execute(UPDATE_CONFIGURED, &values).map(drop)
 }
 
 /// Marks the facts of a log to be rebuilt.
@@ -288,6 +332,17 @@ pub fn add_gap(connection: &mut dyn Connection, gap: &Gap, now: i64) -> Result<(
     connection.execute(UPSERT_GAP, &values).map(drop)
 }
 
+/// Saves when the lines of a gap were written that ends at a position: after a moment, and before another one, or before
+/// the gap was noticed.
+pub fn date_gap(
+    connection: &mut dyn Connection,
+    (stream_id, end): (i64, u64),
+    (after_at, before_at): (i64, Option<i64>),
+) -> Result<(), StoreError> {
+    let before_at = before_at.map_or(Value::Null, Value::Int);
+    connection.execute(UPDATE_GAP, &[after_at.into(), before_at, stream_id.into(), end.into()]).map(drop)
+}
+
 /// Returns all gaps, ordered by stream and position.
 pub fn gaps(connection: &mut dyn Connection) -> Result<Vec<Gap>, StoreError> {
     let mut found = Vec::new();
@@ -347,16 +402,23 @@ pub struct Unrecognised {
     pub stream_id: i64,
     /// The position of the line in the stream, a byte offset.
     pub position: u64,
-    /// The moment of the last dated line before this one, in seconds since 1970 UTC; 0 if there is none.
-    pub previous_line_at: i64,
+    /// The last line with a time before this one.
+    pub previous: LineTime,
     /// The line.
     pub line: String,
 }
 
 /// Saves a sample, unless one of the same position is already saved.
 pub fn add_unrecognised(connection: &mut dyn Connection, sample: &Unrecognised) -> Result<(), StoreError> {
-    let values =
-        [sample.stream_id.into(), sample.position.into(), sample.previous_line_at.into(), (*sample.line).into()];
+    let LineTime { time, told } = sample.previous;
+    let values = [
+        sample.stream_id.into(),
+        sample.position.into(),
+        time.into(),
+        told.first_day.into(),
+        told.offset.into(),
+        (*sample.line).into(),
+    ];
     connection.execute(INSERT_UNRECOGNISED, &values).map(drop)
 }
 
@@ -371,8 +433,8 @@ pub fn unrecognised(
         found.push(Unrecognised {
             stream_id: row.int(0)?,
             position: row.int(1)? as u64,
-            previous_line_at: row.int(2)?,
-            line: row.text(3)?.into(),
+            previous: streams::line_time(row, 2)?,
+            line: row.text(5)?.into(),
         });
         Ok(())
     })?;

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 5] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 6] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -186,6 +186,31 @@ pub(super) const MIGRATIONS: [&[&str]; 5] = [&[
          parted    BIGINT NOT NULL,                 -- 1: they differ after these bytes
          PRIMARY KEY (stream_id, other_id)
      )",
+], &[
+    // Streams are dated here. Those that agents dated have times that count from 1970 UTC.
+    "ALTER TABLE log ADD COLUMN time_zone TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE log ADD COLUMN configured_day BIGINT",              // of the first line of the first stream
+    "ALTER TABLE log ADD COLUMN configured_by TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE stream ADD COLUMN first_day BIGINT",                // NULL: nothing dates it
+    "ALTER TABLE stream ADD COLUMN first_line_time BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN told_day BIGINT",                 // the first day, as its first date reckons it
+    "ALTER TABLE stream ADD COLUMN told_position BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN after_stream {blob}",
+    "ALTER TABLE stream ADD COLUMN begins_time BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN begins_day BIGINT",
+    "ALTER TABLE stream ADD COLUMN begins_offset BIGINT",
+    "ALTER TABLE stream ADD COLUMN last_time BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE stream ADD COLUMN last_day BIGINT",
+    "ALTER TABLE stream ADD COLUMN last_offset BIGINT",
+    "UPDATE stream SET first_day = 0, first_line_time = begins_at, told_day = 0,
+         after_stream = substr(fingerprint, 1, 0), begins_time = begins_at, begins_day = 0, begins_offset = 0,
+         last_time = last_line_at, last_day = 0, last_offset = 0",
+    "ALTER TABLE stream DROP COLUMN tells_date",
+    "ALTER TABLE unrecognised RENAME COLUMN previous_line_at TO previous_time",
+    "ALTER TABLE unrecognised ADD COLUMN previous_day BIGINT",
+    "ALTER TABLE unrecognised ADD COLUMN previous_offset BIGINT",
+    "UPDATE unrecognised SET previous_day = 0, previous_offset = 0",
+    "UPDATE log SET needs_rebuild = 1",
 ]];
 
 /// Migrates the tables to this version.
@@ -258,7 +283,9 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 mod tests {
     use super::*;
     use crate::store::sqlite::Sqlite;
-    use crate::store::{received, streams};
+    use crate::store::streams::{self, LineTime};
+    use crate::store::received;
+    use seatmeter_count::timeline::Told;
 
     /// Creates a database of an older version with data in it, and migrates it to this version.
     fn brought_forward(version: usize, data: &str) -> (tempfile::TempDir, Box<dyn Connection>) {
@@ -296,7 +323,7 @@ mod tests {
         let last = received::last_batch(connection, 2).unwrap().unwrap();
         assert_eq!((last.start, last.end), (30, 40));
         assert_eq!(received::gaps(connection).unwrap()[0].start, 10);
-        assert_eq!(received::unrecognised(connection, (0, 0), 9).unwrap()[0].previous_line_at, 5);
+        assert_eq!(received::unrecognised(connection, (0, 0), 9).unwrap()[0].previous.time, 5);
     }
 
     #[test]
@@ -314,13 +341,25 @@ mod tests {
         let gap = received::gaps(connection.as_mut()).unwrap()[0];
         assert_eq!((gap.after_at, gap.before_at), (0, 99), "when its lines were written is not known");
         let stream = &streams::streams(connection.as_mut()).unwrap()[0];
-        assert_eq!((&stream.beginning, stream.tells_date, stream.check.len()), (&vec![9], false, 0));
+        assert_eq!((&stream.beginning, stream.check.len()), (&vec![9], 0));
         assert_eq!((stream.mark, stream.common_in_log, stream.common_elsewhere), (40, 0, 0));
         assert_eq!(streams::common_beginnings(connection.as_mut()).unwrap(), []);
     }
 
     #[test]
+    fn streams_of_version_5_count_from_1970_utc() {
+        let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'');
+                    INSERT INTO stream VALUES (2, 1, 1, x'09', 'realm', 3, 40, 5, 10, 11, 12, x'09', 1, x'', 0, 0)";
+        let (_folder, mut connection) = brought_forward(5, data);
+        let stream = &streams::streams(connection.as_mut()).unwrap()[0];
+        let utc = Told { first_day: Some(0), offset: Some(0) };
+        assert_eq!((stream.first_day, stream.told_day, stream.begins_at), (Some(0), Some(0), 3));
+        assert_eq!((stream.begins, stream.last), (LineTime { time: 3, told: utc }, LineTime { time: 5, told: utc }));
+        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 5, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 6, "a new migration needs a test with data of the version before it");
     }
 }

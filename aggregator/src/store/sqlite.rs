@@ -166,6 +166,10 @@ impl Row for rusqlite::Row<'_> {
         Ok(self.get_ref(column)?.as_i64().map_err(rusqlite::Error::from)?)
     }
 
+    fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        Ok(self.get_ref(column)?.as_i64_or_null().map_err(rusqlite::Error::from)?)
+    }
+
     fn text(&self, column: usize) -> Result<&str, StoreError> {
         Ok(self.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
     }

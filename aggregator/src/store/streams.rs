@@ -1,4 +1,8 @@
-//! Streams with their marks, and what those that begin alike have in common.
+//! Streams with their marks and dates, and what those that begin alike have in common.
+
+use jiff::tz::TimeZone;
+use seatmeter_count::Day;
+use seatmeter_count::timeline::{Timeline, Told};
 
 use super::StoreError;
 use super::engine::{Connection, Row, Value};
@@ -6,27 +10,36 @@ use super::sql::statements;
 
 statements! {
     SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised,
-             beginning, tells_date, check_value, common_in_log, common_elsewhere
+             beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day, told_position,
+             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset
          FROM stream
          ORDER BY log_id, begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     SELECT_STREAMS_OF_LOG = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored,
-             unrecognised, beginning, tells_date, check_value, common_in_log, common_elsewhere
+             unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day,
+             told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset
          FROM stream WHERE log_id = $1
          ORDER BY begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
-         last_line_at, events, ignored, unrecognised, beginning, tells_date, check_value, common_in_log, common_elsewhere)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+         last_line_at, events, ignored, unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day,
+         first_line_time, told_day, told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day,
+         last_offset)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+         $25, $26)
          ON CONFLICT (id) DO UPDATE SET begins_at = excluded.begins_at, mark = excluded.mark, last_line_at = excluded.last_line_at,
          events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised,
          check_value = excluded.check_value, common_in_log = excluded.common_in_log,
-         common_elsewhere = excluded.common_elsewhere";
+         common_elsewhere = excluded.common_elsewhere, first_day = excluded.first_day, told_day = excluded.told_day,
+         told_position = excluded.told_position, after_stream = excluded.after_stream, begins_time = excluded.begins_time,
+         begins_day = excluded.begins_day, begins_offset = excluded.begins_offset, last_time = excluded.last_time,
+         last_day = excluded.last_day, last_offset = excluded.last_offset";
     SELECT_COMMON_BEGINNINGS = "SELECT stream_id, other_id, through, parted FROM common_beginning ORDER BY stream_id, other_id";
     UPSERT_COMMON_BEGINNING = "INSERT INTO common_beginning (stream_id, other_id, through, parted) VALUES ($1, $2, $3, $4)
          ON CONFLICT (stream_id, other_id) DO UPDATE SET through = excluded.through, parted = excluded.parted";
+    DELETE_COMMON_BEGINNINGS = "DELETE FROM common_beginning WHERE stream_id = $1 OR other_id = $1";
 }
 
 /// A stream of a log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// The id, assigned by the program.
     pub id: i64,
@@ -38,24 +51,45 @@ pub struct Stream {
     pub fingerprint: Vec<u8>,
     /// The realm of the user names in the stream.
     pub realm: String,
-    /// The moment of the first dated line that counts in this stream, in seconds since 1970 UTC.
-    pub begins_at: i64,
     /// The mark: everything before this position is durable.
     pub mark: u64,
-    /// The moment of the last dated line received, in seconds since 1970 UTC; 0 if there is none.
-    pub last_line_at: i64,
     /// The numbers of lines that became events, that were ignored, and that were not recognised.
     pub lines: [i64; 3],
     /// The name that the stream's beginning gives. Streams that begin alike have it in common.
     pub beginning: Vec<u8>,
-    /// Whether the beginning tells its date.
-    pub tells_date: bool,
     /// The check value of the mark; empty if it is not known.
     pub check: Vec<u8>,
     /// The bytes from the beginning that a stream before it, of the same log, has in common with it: they count there.
     pub common_in_log: u64,
     /// The bytes from the beginning that a stream before it, of another log, has in common with it: uses count there.
     pub common_elsewhere: u64,
+    /// The stream time of the first line.
+    pub first_line_time: i64,
+    /// The stream that certainly comes before it in the log; empty if none does.
+    pub after: Vec<u8>,
+    /// The day of the first line, as the first date in the stream reckons it; `None` if no line tells a date.
+    pub told_day: Option<Day>,
+    /// The position of the line that tells it.
+    pub told_position: u64,
+    /// The first line that counts in this stream.
+    pub begins: LineTime,
+    /// The last line received.
+    pub last: LineTime,
+    /// The day of the first line; `None` if nothing dates the stream. It then counts nowhere.
+    pub first_day: Option<Day>,
+    /// The moment of the first line that counts in this stream, in seconds since 1970 UTC; 0 if nothing dates it.
+    pub begins_at: i64,
+    /// The moment of the last line received, in seconds since 1970 UTC; 0 if nothing dates it.
+    pub last_line_at: i64,
+}
+
+/// The time of a line, as its stream tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineTime {
+    /// The stream time.
+    pub time: i64,
+    /// What the stream tells of the date up to the line.
+    pub told: Told,
 }
 
 impl Stream {
@@ -73,6 +107,18 @@ impl Stream {
     /// Whether what this stream has in common with another one that begins alike counts here. This never changes.
     pub fn precedes(&self, other: &Self) -> bool {
         (self.is_variant(), &self.fingerprint) < (other.is_variant(), &other.fingerprint)
+    }
+
+    /// Returns what dates the lines of the stream, in a time zone; `None` if nothing dates it.
+    pub fn timeline(&self, zone: &TimeZone) -> Option<Timeline> {
+        Some(Timeline::new(zone.clone(), self.first_day?, self.told_day))
+    }
+
+    /// Returns the moment of a line, in seconds since 1970 UTC; `None` if nothing dates the stream.
+    pub fn moment(&self, zone: &TimeZone, line: &LineTime) -> Option<i64> {
+        let mut timeline = self.timeline(zone)?;
+        timeline.resume(line.told, None);
+        Some(timeline.date(line.time))
     }
 }
 
@@ -121,14 +167,31 @@ fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
         last_line_at: row.int(7)?,
         lines: [row.int(8)?, row.int(9)?, row.int(10)?],
         beginning: row.blob(11)?.into(),
-        tells_date: row.int(12)? != 0,
-        check: row.blob(13)?.into(),
-        common_in_log: row.int(14)? as u64,
-        common_elsewhere: row.int(15)? as u64,
+        check: row.blob(12)?.into(),
+        common_in_log: row.int(13)? as u64,
+        common_elsewhere: row.int(14)? as u64,
+        first_day: day(row.int_or_null(15)?),
+        first_line_time: row.int(16)?,
+        told_day: day(row.int_or_null(17)?),
+        told_position: row.int(18)? as u64,
+        after: row.blob(19)?.into(),
+        begins: line_time(row, 20)?,
+        last: line_time(row, 23)?,
     })
 }
 
-/// Adds a stream, or updates its mark and its counts of lines.
+/// Returns a number of the database as a day.
+pub(super) fn day(number: Option<i64>) -> Option<Day> {
+    number.and_then(|number| Day::try_from(number).ok())
+}
+
+/// Returns the time of a line: its stream time, the first day, and the offset, from a column on.
+pub(super) fn line_time(row: &dyn Row, column: usize) -> Result<LineTime, StoreError> {
+    let told = Told { first_day: day(row.int_or_null(column + 1)?), offset: day(row.int_or_null(column + 2)?) };
+    Ok(LineTime { time: row.int(column)?, told })
+}
+
+/// Adds a stream, or updates what changes of it.
 pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
     let values = [
         stream.id.into(),
@@ -143,10 +206,20 @@ pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(
         stream.lines[1].into(),
         stream.lines[2].into(),
         Value::Blob(&stream.beginning),
-        i64::from(stream.tells_date).into(),
         Value::Blob(&stream.check),
         stream.common_in_log.into(),
         stream.common_elsewhere.into(),
+        stream.first_day.into(),
+        stream.first_line_time.into(),
+        stream.told_day.into(),
+        stream.told_position.into(),
+        Value::Blob(&stream.after),
+        stream.begins.time.into(),
+        stream.begins.told.first_day.into(),
+        stream.begins.told.offset.into(),
+        stream.last.time.into(),
+        stream.last.told.first_day.into(),
+        stream.last.told.offset.into(),
     ];
     connection.execute(UPSERT_STREAM, &values).map(drop)
 }
@@ -171,4 +244,9 @@ pub fn save_common_beginning(connection: &mut dyn Connection, common: &CommonBeg
     let values =
         [common.stream_id.into(), common.other_id.into(), common.through.into(), i64::from(common.parted).into()];
     connection.execute(UPSERT_COMMON_BEGINNING, &values).map(drop)
+}
+
+/// Forgets what a stream has in common with others.
+pub fn forget_common_beginnings(connection: &mut dyn Connection, stream_id: i64) -> Result<(), StoreError> {
+    connection.execute(DELETE_COMMON_BEGINNINGS, &[stream_id.into()]).map(drop)
 }

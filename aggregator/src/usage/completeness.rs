@@ -113,7 +113,7 @@ fn of_server(
     // In the current month, a license server whose last line is recent enough lacks nothing.
     let needed = end.min(now - LATE_AFTER);
     let through = fleet.logs_of(server.id).map(|log| log.last_line_at).max().unwrap_or(0);
-    let begins = fleet.logs_of(server.id).flat_map(|log| fleet.streams_of(log.id)).map(|stream| stream.begins_at).min();
+    let begins = fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
     let mut reasons = Vec::new();
     match begins {
         None => reasons.push(Reason::NothingReceived),
@@ -130,6 +130,8 @@ fn of_server(
         reasons.push(Reason::Rebuilding);
     }
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
+    let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
+    reasons.extend((undated > 0).then_some(Reason::UndatedLines(undated)));
     reasons.extend(told_by_agents(fleet, server, now));
     ServerCompleteness {
         server_id: server.id,
@@ -144,7 +146,7 @@ fn of_server(
 /// those do not make up for them. A log that no agent lists any more does not count.
 fn ended_logs(fleet: &FleetSnapshot, server: &LicenseServer, end: i64, needed: i64, now: i64) -> Vec<Reason> {
     let voices = Voices::of(fleet, server, now);
-    let begins_before_end = |log: &&Log| fleet.streams_of(log.id).any(|stream| stream.begins_at < end);
+    let begins_before_end = |log: &&Log| fleet.dated_streams_of(log.id).any(|stream| stream.begins_at < end);
     let is_listed = |log: &&Log| voices.sources().any(|(source, _)| source.log == log.name);
     let ended = fleet.logs_of(server.id).filter(|log| log.last_line_at < needed);
     ended
@@ -168,14 +170,10 @@ fn gaps(log: &Log, gaps: &[Gap], start: i64, end: i64) -> Option<Reason> {
 /// Returns the reasons in the agents' heartbeats.
 fn told_by_agents(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<Reason> {
     let voices = Voices::of(fleet, server, now);
-    let undated = voices.heard().map(|agent| agent.heartbeat.undated_lines).filter(|lines| *lines > 0);
-    let mut reasons: Vec<Reason> = undated.map(Reason::UndatedLines).collect();
+    let mut reasons = Vec::new();
     for (source, _) in voices.sources() {
         let state = source.state();
-        if !matches!(
-            state,
-            SourceState::Following | SourceState::Unspecified | SourceState::Undated | SourceState::Empty
-        ) {
+        if !matches!(state, SourceState::Following | SourceState::Unspecified | SourceState::Empty) {
             reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });
         }
     }

@@ -64,6 +64,11 @@ impl Kind {
         matches!(self, Self::Date | Self::Offset | Self::Clock)
     }
 
+    /// Returns whether an event of this kind is the start of a process.
+    pub fn is_start(self) -> bool {
+        matches!(self, Self::ManagerStart | Self::DaemonStart)
+    }
+
     /// Returns whether an event of this kind is the start or the end of a process.
     pub fn is_lifecycle(self) -> bool {
         matches!(self, Self::ManagerStart | Self::DaemonStart | Self::ManagerExit | Self::DaemonExit)

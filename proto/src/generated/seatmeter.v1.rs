@@ -432,6 +432,9 @@ pub struct SourceStatus {
     /// The time zone of the license server's wall clock, as the agent is configured: an IANA name.
     #[prost(string, tag = "7")]
     pub time_zone: ::prost::alloc::string::String,
+    /// The day of the first line of the log's first file, in days since 1970, as the agent is configured.
+    #[prost(sint32, optional, tag = "8")]
+    pub configured_day: ::core::option::Option<i32>,
 }
 /// The outcome of a batch. Committed, duplicate and trimmed batches are durable: the agent may delete them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1016,6 +1019,10 @@ pub struct Log {
     /// The known gaps, the latest first; at most 20.
     #[prost(message, repeated, tag = "12")]
     pub known_gaps: ::prost::alloc::vec::Vec<Gap>,
+    /// Lines that nothing dates: no line of their file tells a date, and no other file is certainly the one before. They count
+    /// nowhere.
+    #[prost(uint64, tag = "13")]
+    pub undated_lines: u64,
 }
 /// A stretch of a file that was gone before it could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1159,7 +1166,7 @@ pub enum ReportState {
     Ok = 1,
     /// An agent reports, but the last line is more than a day old.
     Late = 2,
-    /// An agent reports, but reading waits: its buffer is full, or no line tells a date.
+    /// An agent reports, but lines wait: the agent's buffer is full, or nothing dates them.
     Waiting = 3,
     /// An agent reports, but no line was ever received.
     Never = 4,

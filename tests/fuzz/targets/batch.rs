@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let columns = zstd::bulk::compress(bytes, 1).unwrap();
     for event_count in [0, 1, 3] {
         check(&Batch {
-            stream: Some(Stream { fingerprint: vec![0; 32], log: String::new(), begins_at: 0, ..Stream::default() }),
+            stream: Some(Stream { fingerprint: vec![0; 32], log: String::new(), first_line_time: 0, ..Stream::default() }),
             end_position: 1 << 20,
             event_count,
             columns_size: bytes.len() as u32,

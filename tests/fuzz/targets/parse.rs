@@ -2,25 +2,23 @@
 
 #![no_main]
 
-use jiff::tz::TimeZone;
 use libfuzzer_sys::fuzz_target;
 use seatmeter_agent::batcher::Batcher;
 use seatmeter_agent::format::Format;
-use seatmeter_agent::format::interpreter::{Outcome, LineInterpreter};
-use seatmeter_agent::format::timeline::Timeline;
+use seatmeter_agent::format::interpreter::{LineInterpreter, Outcome};
 use seatmeter_agent::source::file::identity::Head;
 use seatmeter_agent::source::file::lines::{Line, Lines};
+use seatmeter_count::timeline::Told;
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::Stream;
 
 fuzz_target!(|bytes: &[u8]| {
-    let zone = TimeZone::get("Europe/Berlin").unwrap();
     let mut lines = Lines::new(bytes, 0);
     let mut head = Head::default();
-    let mut interpreter = LineInterpreter::new(Timeline::starting(zone, 17_000));
-    let stream = Stream { fingerprint: vec![0; 32], log: "log".into(), begins_at: 0, ..Stream::default() };
-    let mut batcher = Batcher::new(stream, 0);
-    let mut read = 0;
+    let mut interpreter = LineInterpreter::default();
+    let stream = Stream { fingerprint: vec![0; 32], log: "log".into(), first_line_time: 0, ..Stream::default() };
+    let mut batcher = Batcher::new(stream, 0, Told::default());
+    let (mut read, mut marks) = (0, 0);
     loop {
         let position = lines.position();
         let Ok(Some(line)) = lines.next_line() else { break };
@@ -35,7 +33,12 @@ fuzz_target!(|bytes: &[u8]| {
             end = start + text.len();
             read += 1;
             head.follow(text, record);
-            match interpreter.line(record) {
+            let outcome = interpreter.line(record);
+            for mark in interpreter.marks() {
+                batcher.mark(position + start as u64, mark);
+                marks += 1;
+            }
+            match outcome {
                 Outcome::Event(event) => batcher.event(position + start as u64, &event),
                 Outcome::Ignored => {}
                 Outcome::Unrecognised(_) => batcher.unrecognised(position + start as u64, 0, text),
@@ -44,9 +47,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(end, line.len());
     }
     assert_eq!(interpreter.counts().total(), read);
-    head.identity(None);
-    let batch = batcher.seal(lines.position(), 0, interpreter.counts()).unwrap();
+    head.identity();
+    let batch = batcher.seal(lines.position(), interpreter.state(), interpreter.counts()).unwrap();
     let columns = batch::open(&batch).unwrap();
     let counts = interpreter.counts();
-    assert_eq!(batch::events(&columns, 0).count() as u64, counts.events + counts.unrecognised);
+    assert_eq!(batch::events(&columns, 0).count() as u64, counts.events + counts.unrecognised + marks);
 });

@@ -1,0 +1,239 @@
+//! Dates streams: on which day each began. The answer is made of what is archived and configured, whatever came first.
+//!
+//! A stream's own first date goes before everything else. Without one, it began when the stream that certainly comes before
+//! it ended. Without that one either, the configuration can tell the day of a log's first stream. A stream that nothing
+//! dates counts nowhere, until something does.
+
+use hashbrown::HashMap;
+use jiff::tz::TimeZone;
+use seatmeter_count::Day;
+use seatmeter_count::timeline::day_after;
+use seatmeter_proto::v1::{Heartbeat, Hello};
+
+use super::{Key, StreamRegistry};
+use crate::codes;
+use crate::store::{Failure, StoreError};
+use crate::store::engine::Connection;
+use crate::store::received::{self, Configured};
+use crate::store::streams::{self, Stream};
+
+/// How long after its last word an agent still speaks for a log, in seconds.
+const SPEAKS_FOR: i64 = 300;
+
+impl StreamRegistry {
+    /// Takes note of what an agent says of the time zones of its logs.
+    pub(in crate::ingest) fn hear(
+        &mut self,
+        connection: &mut dyn Connection,
+        server_id: i64,
+        hello: &Hello,
+        heartbeat: &Heartbeat,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        for source in &heartbeat.sources {
+            let Some(log_id) = self.log_ids.get(&(server_id, source.log.clone())).copied() else { continue };
+            let agent = hello.agent_id.clone();
+            let told = Configured { time_zone: source.time_zone.clone(), day: source.configured_day, agent };
+            if self.note_configured(connection, log_id, told, now)? {
+                let changed = self.date_log(connection, log_id, None)?;
+                for key in changed {
+                    let archived = self.streams.get(&key).map_or(0, |stream| stream.mark);
+                    self.relate(connection, &key, archived)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what an agent's configuration says of a log. Returns whether that is news. Of two agents that say
+    /// otherwise, the one that spoke first is heard, for as long as it is there.
+    pub(super) fn note_configured(
+        &mut self,
+        connection: &mut dyn Connection,
+        log_id: i64,
+        told: Configured,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        self.heard.insert(told.agent.clone(), now);
+        let Some(log) = self.logs.get_mut(&log_id) else { return Ok(false) };
+        let known = &log.configured;
+        if told.time_zone.is_empty() || (&told.time_zone, told.day) == (&known.time_zone, known.day) {
+            return Ok(false);
+        }
+        let other_is_there = self.heard.get(&known.agent).is_some_and(|at| now - at <= SPEAKS_FOR);
+        if known.agent != told.agent && other_is_there {
+            return Ok(false);
+        }
+        if !known.time_zone.is_empty() && known.time_zone != told.time_zone {
+            tracing::warn!(
+                code = codes::LOG_REDATED,
+                log = log.name,
+                before = known.time_zone,
+                now = told.time_zone,
+                "the time zone of a log was corrected: all its lines are dated anew"
+            );
+        }
+        let is_other_zone = !known.time_zone.is_empty() && known.time_zone != told.time_zone;
+        received::save_configured(connection, log_id, &told)?;
+        log.configured = told;
+        self.zones.remove(&log_id);
+        if is_other_zone {
+            self.request_rebuild(connection, log_id)?;
+        }
+        Ok(true)
+    }
+
+    /// Returns the time zone of a log; `None` if its name is not known here.
+    pub(super) fn zone(&mut self, log_id: i64) -> Option<TimeZone> {
+        let configured = self.logs.get(&log_id).map(|log| &log.configured);
+        self.zones.entry(log_id).or_insert_with(|| configured?.zone()).clone()
+    }
+
+    /// Dates the streams of a stream's log anew, and of logs that follow it. `mark_before` is the stream's mark before the
+    /// batch that is being placed, which is not projected yet.
+    pub(super) fn date_anew(
+        &mut self,
+        connection: &mut dyn Connection,
+        stream: &Stream,
+        mark_before: u64,
+    ) -> Result<(), StoreError> {
+        let key = (stream.server_id, stream.fingerprint.clone());
+        let mut logs = self.followers.get(&key).cloned().unwrap_or_default();
+        logs.retain(|log| *log != stream.log_id);
+        logs.push(stream.log_id);
+        let mut changed = vec![key.clone()];
+        for log in logs {
+            changed.extend(self.date_log(connection, log, Some((&key, mark_before)))?);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        for other in changed {
+            let archived = if other == key { mark_before } else { self.streams.get(&other).map_or(0, |found| found.mark) };
+            self.relate(connection, &other, archived)?;
+        }
+        Ok(())
+    }
+
+    /// Dates the streams of a log. Returns those that are dated otherwise now.
+    fn date_log(
+        &mut self,
+        connection: &mut dyn Connection,
+        log_id: i64,
+        current: Option<(&Key, u64)>,
+    ) -> Result<Vec<Key>, StoreError> {
+        let zone = self.zone(log_id);
+        let keys = self.of_log.get(&log_id).cloned().unwrap_or_default();
+        let mut days = Days { streams: &self.streams, known: self.configured_days() };
+        let dated: Vec<Option<Day>> = keys.iter().map(|key| days.of(key).filter(|_| zone.is_some())).collect();
+        let mut changed = Vec::new();
+        for (key, first_day) in keys.into_iter().zip(dated) {
+            let Some(stream) = self.streams.get_mut(&key) else { continue };
+            let before = (stream.first_day, stream.begins_at, stream.last_line_at);
+            stream.first_day = first_day;
+            set_moments(stream, zone.as_ref());
+            if before == (stream.first_day, stream.begins_at, stream.last_line_at) {
+                continue;
+            }
+            let archived = current.filter(|(current, _)| **current == key).map_or(stream.mark, |(_, mark)| mark);
+            let is_redated = before.0 != first_day || before.1 != stream.begins_at;
+            streams::save_stream(connection, stream)?;
+            if is_redated && archived > 0 {
+                self.request_rebuild(connection, log_id)?;
+            }
+            if is_redated {
+                changed.push(key);
+            }
+        }
+        if !changed.is_empty() {
+            self.find_latest(log_id, current.map(|(key, _)| key));
+        }
+        Ok(changed)
+    }
+
+    /// Returns the days on which the first streams of logs began, where the configuration tells them and no line does.
+    fn configured_days(&self) -> HashMap<Key, Option<Day>> {
+        let logs = self.logs.values().filter_map(|log| Some((log.id, log.configured.day?)));
+        let firsts = logs.filter_map(|(log, day)| {
+            let streams = self.of_log.get(&log)?.iter().filter_map(|key| Some((self.streams.get(key)?, key)));
+            let (first, key) = streams.min_by_key(|(stream, _)| stream.id)?;
+            (first.told_day.is_none() && first.after.is_empty()).then(|| (key.clone(), Some(day)))
+        });
+        firsts.collect()
+    }
+
+    /// Finds the last stream of a log, without the one that is being placed.
+    fn find_latest(&mut self, log_id: i64, current: Option<&Key>) {
+        let keys = self.of_log.get(&log_id).map(Vec::as_slice).unwrap_or_default();
+        let others = keys.iter().filter(|key| Some(*key) != current).filter_map(|key| self.streams.get(key));
+        match others.filter(|stream| stream.first_day.is_some()).map(Stream::order).max() {
+            Some(latest) => self.latest.insert(log_id, latest),
+            None => self.latest.remove(&log_id),
+        };
+    }
+
+    /// Dates the last line of a stream, and saves the stream.
+    pub(super) fn date_last_line(&mut self, connection: &mut dyn Connection, key: &Key) -> Result<Stream, StoreError> {
+        let zone = self.streams.get(key).map(|stream| stream.log_id).and_then(|log| self.zone(log));
+        let gone = || StoreError::new(Failure::Permanent, "a stream is gone while a batch of it is placed");
+        let stream = self.streams.get_mut(key).ok_or_else(gone)?;
+        set_moments(stream, zone.as_ref());
+        streams::save_stream(connection, stream)?;
+        Ok(stream.clone())
+    }
+}
+
+/// Sets the moments of a stream's first and last line.
+pub(super) fn set_moments(stream: &mut Stream, zone: Option<&TimeZone>) {
+    let moment = |line| stream.moment(zone?, line).filter(|_| stream.mark > 0);
+    let (begins, last) = (moment(&stream.begins), moment(&stream.last));
+    (stream.begins_at, stream.last_line_at) = (begins.unwrap_or(0), last.unwrap_or(0));
+}
+
+/// Finds on which days streams began.
+struct Days<'a> {
+    streams: &'a HashMap<Key, Stream>,
+    /// The days found so far, and those that the configuration tells.
+    known: HashMap<Key, Option<Day>>,
+}
+
+impl Days<'_> {
+    fn of(&mut self, key: &Key) -> Option<Day> {
+        // Up the chain to a stream whose day is known, then down again.
+        let mut chain: Vec<Key> = Vec::new();
+        let mut next = key.clone();
+        let mut day = loop {
+            if let Some(known) = self.known.get(&next) {
+                break *known;
+            }
+            let Some(stream) = self.streams.get(&next) else { break None };
+            if let Some(told) = stream.told_day {
+                self.known.insert(next.clone(), Some(told));
+                break Some(told);
+            }
+            if stream.after.is_empty() || chain.contains(&next) {
+                break None;
+            }
+            let before = (stream.server_id, stream.after.clone());
+            chain.push(std::mem::replace(&mut next, before));
+        };
+        let mut before = next;
+        while let Some(key) = chain.pop() {
+            day = match (day, self.streams.get(&before), self.streams.get(&key)) {
+                (Some(day), Some(before), Some(stream)) => Some(day_after(end_of(before, day), stream.first_line_time)),
+                _ => None,
+            };
+            self.known.insert(key.clone(), day);
+            before = key;
+        }
+        day
+    }
+}
+
+/// Returns the local time at which a stream that began on a day ends, in seconds since 1970.
+fn end_of(stream: &Stream, first_day: Day) -> i64 {
+    let dated = Stream { first_day: Some(first_day), ..stream.clone() };
+    dated.timeline(&TimeZone::UTC).map_or(0, |mut timeline| {
+        timeline.resume(stream.last.told, None);
+        timeline.local(stream.last.time)
+    })
+}
