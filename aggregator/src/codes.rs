@@ -12,5 +12,6 @@ seatmeter_service::codes! {
     122 TIME_ZONE_CHANGED "time_zone_changed" warn "The billing time zone has changed: the aggregator rebuilds all figures.", "";
     123 LOG_REBUILT "log_rebuilt" info "The figures of a log were rebuilt, since older lines came after newer ones.", "";
     124 LOG_REDATED "log_redated" warn "An agent tells another time zone for a log than before: the aggregator dates all lines of the log anew.", "";
+    125 ZONE_UNKNOWN "zone_unknown" warn "An agent tells a time zone for a log that is not known here. The log's lines are archived, and count nowhere.", "Install the package tzdata, or correct `time_zone` in the agent's configuration.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seatmeter_agent::config::day;
 use seatmeter_agent::scan::{Alike, Scan, scan};
-use seatmeter_count::Day;
+use seatmeter_count::{Day, Month};
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::{count, thousands, visible};
 use serde::Serialize;
@@ -71,6 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     arguments.view.print(COLUMNS, &found.rows, &envelope, &TimeZone::UTC)?;
     report(&found);
+    if let Some(month) = months_ahead(&found).next() {
+        eprintln!("{month} and later months are ahead of this machine's clock, and counted: was the license server's wrong?");
+    }
     Ok(super::exit(found.is_complete()))
 }
 
@@ -97,6 +101,14 @@ fn alike(Alike { path, other, differ_at, count_once, .. }: &Alike) -> String {
             format!("{path} and {other} are the same up to byte {position}: what they share is counted {counted}")
         }
     }
+}
+
+/// Returns the months that have not begun yet, two days from now.
+fn months_ahead(found: &Scan) -> impl Iterator<Item = &str> {
+    const TWO_DAYS: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
+    let soon = Timestamp::now().checked_add(TWO_DAYS).unwrap_or(Timestamp::MAX);
+    let current = Month::of(TimeZone::system().to_datetime(soon).date()).to_string();
+    found.rows.iter().map(|row| row.month.as_str()).filter(move |month| *month > current.as_str())
 }
 
 /// Prints the lines by outcome on standard error, so that they do not mix with the result.

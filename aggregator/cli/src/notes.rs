@@ -148,6 +148,11 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
             let written = written_between(reason.at.as_ref(), reason.through.as_ref(), zone);
             format!("{log}: {gaps}: lines {written}were gone before they could be read")
         }
+        IncompleteKind::Apart => {
+            let (log, lines) = (visible(&reason.log), count(reason.count, "event"));
+            let dated = dated_between(reason.at.as_ref(), reason.through.as_ref(), zone);
+            format!("{log}: {lines} {dated}: kept apart, since they cannot have been written then")
+        }
         IncompleteKind::UndatedLines => format!("{} without a date yet", count(reason.count, "line")),
         IncompleteKind::Source => {
             format!("{}: {}", visible(&reason.log), source_text(reason.source_state(), &reason.detail))
@@ -164,6 +169,12 @@ pub(crate) fn written_between(from: Option<&Timestamp>, through: Option<&Timesta
         (None, Some(through)) => format!("written before {} ", at(through)),
         _ => String::new(),
     }
+}
+
+/// Says how lines are dated that cannot have been written then.
+pub(crate) fn dated_between(from: Option<&Timestamp>, through: Option<&Timestamp>, zone: &TimeZone) -> String {
+    let at = |moment: Option<&Timestamp>| moment.map_or_else(String::new, |moment| minute(moment.seconds, zone));
+    format!("dated from {} to {}", at(from), at(through))
 }
 
 /// Returns what is wrong with a source, in words; empty if nothing is wrong.

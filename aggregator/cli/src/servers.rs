@@ -13,7 +13,7 @@ use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::notes::{source_text, stamp, tell_zone, written_between, zone};
+use crate::notes::{dated_between, source_text, stamp, tell_zone, written_between, zone};
 use crate::watch::Watch;
 
 #[derive(clap::Args)]
@@ -58,6 +58,7 @@ struct LogRow {
     ignored_lines: u64,
     unrecognised_lines: u64,
     undated_lines: u64,
+    lines_apart: u64,
     warnings: Vec<String>,
     shared_beginnings: Vec<String>,
     known_gaps: Vec<String>,
@@ -79,6 +80,7 @@ const LOG_COLUMNS: &[Column] = &[
     Column::new("ignored_lines", "Ignored", Kind::Number, WIDE),
     Column::new("unrecognised_lines", "Unrecognised", Kind::Number, WIDE),
     Column::new("undated_lines", "Undated", Kind::Number, WIDE),
+    Column::new("lines_apart", "Kept apart", Kind::Number, WIDE),
     Column::new("warnings", "Look into", Kind::Text, 1),
     Column::new("shared_beginnings", "Shared beginnings", Kind::Text, WIDE),
     Column::new("known_gaps", "Known gaps", Kind::Text, WIDE),
@@ -93,12 +95,10 @@ impl LogRow {
                 log.and_then(|log| log.since.as_ref()).or(server.last_report.as_ref().filter(|_| log.is_none()));
             let (source, detail) = log.map_or((SourceState::Unspecified, ""), |log| (log.source_state(), &log.detail));
             Self {
-                status: match log.map_or(0, |log| log.undated_lines) {
-                    undated @ 1.. if state == ReportState::Waiting && source == SourceState::Following => {
-                        format!("waiting: nothing dates {}", count(undated, "line"))
-                    }
-                    _ => status(state, since.map(|since| minute(since.seconds, zone)), source, detail),
-                },
+                status: log
+                    .filter(|_| state == ReportState::Waiting && source != SourceState::BufferFull)
+                    .and_then(|log| waits_for(log, zone))
+                    .unwrap_or_else(|| status(state, since.map(|since| minute(since.seconds, zone)), source, detail)),
                 state: state_name(state),
                 since: stamp(since),
                 license_server: server.name.clone(),
@@ -113,6 +113,7 @@ impl LogRow {
                 ignored_lines: lines.ignored,
                 unrecognised_lines: lines.unrecognised,
                 undated_lines: log.map_or(0, |log| log.undated_lines),
+                lines_apart: log.and_then(|log| log.apart.as_ref()).map_or(0, |apart| apart.lines),
                 warnings: server.warnings.iter().map(warning).collect(),
                 shared_beginnings: log
                     .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
@@ -165,6 +166,18 @@ fn status(state: ReportState, since: Option<String>, source: SourceState, detail
         ReportState::NotALog if detail.is_empty() => "not a license log".into(),
         ReportState::NotALog => format!("not a license log ({detail})"),
         ReportState::Unspecified => "unknown to this version".into(),
+    }
+}
+
+/// Says which lines of a log wait to be dated; `None` if none do.
+fn waits_for(log: &Log, zone: &TimeZone) -> Option<String> {
+    match &log.apart {
+        Some(apart) => {
+            let lines = count(apart.lines, "event");
+            let dated = dated_between(apart.from.as_ref(), apart.through.as_ref(), zone);
+            Some(format!("wrong clock: {lines} {dated}"))
+        }
+        None => (log.undated_lines > 0).then(|| format!("waiting: nothing dates {}", count(log.undated_lines, "line"))),
     }
 }
 

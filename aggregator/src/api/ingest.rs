@@ -203,7 +203,7 @@ const MAX_SOURCE_TEXT: usize = 1024;
 fn bound(heartbeat: &mut Heartbeat) {
     heartbeat.sources.truncate(MAX_SOURCES);
     for source in &mut heartbeat.sources {
-        for text in [&mut source.log, &mut source.detail] {
+        for text in [&mut source.log, &mut source.detail, &mut source.time_zone] {
             text.truncate(text.floor_char_boundary(MAX_SOURCE_TEXT));
         }
     }

@@ -116,6 +116,13 @@ impl From<Reason> for v1::IncompleteReason {
             Reason::Gaps { log, count, from, through } => {
                 Self { log, count, at: moment(from), through: moment(Some(through)), ..of(Kind::Gaps) }
             }
+            Reason::Apart { log, lines } => Self {
+                log,
+                count: lines.lines,
+                at: moment(Some(lines.from)),
+                through: moment(Some(lines.through)),
+                ..of(Kind::Apart)
+            },
             Reason::UndatedLines(count) => Self { count, ..of(Kind::UndatedLines) },
             Reason::Source { log, state, detail } => {
                 Self { log, source_state: state.into(), detail, ..of(Kind::Source) }
@@ -216,6 +223,11 @@ impl From<LogReport> for v1::Log {
             lines: Some(line_counts(log.lines)),
             open_sessions: log.open_sessions,
             undated_lines: log.undated_lines,
+            apart: log.apart.map(|apart| v1::ApartLines {
+                lines: apart.lines,
+                from: moment(Some(apart.from)),
+                through: moment(Some(apart.through)),
+            }),
             shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHORT_LIST).map(Into::into).collect(),
         }
     }

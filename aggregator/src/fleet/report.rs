@@ -3,6 +3,7 @@
 use seatmeter_proto::v1::{SourceState, SourceStatus};
 
 use super::snapshot::{FleetSnapshot, SharedBeginning};
+use crate::store::log_state::Apart;
 use crate::store::received::{Agent, Gap, LicenseServer};
 
 /// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
@@ -47,6 +48,8 @@ pub struct LogReport {
     pub lines: [u64; 3],
     /// The number of lines that nothing dates.
     pub undated_lines: u64,
+    /// The lines that are kept apart, since they are dated when they cannot have been written; `None` if there are none.
+    pub apart: Option<Apart>,
     /// The number of sessions open at the last line.
     pub open_sessions: u64,
     /// Whether the log reports, and if not, why not.
@@ -75,10 +78,11 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                     *sum += count.max(0) as u64;
                 }
             }
-            let undated_lines = fleet.undated_lines(log.id);
-            let waits = undated_lines > 0 && matches!(report.state, ReportState::Ok | ReportState::Never);
+            let (undated_lines, apart) = (fleet.undated_lines(log.id), fleet.apart(log.id));
+            let waits = (undated_lines > 0 || apart.is_some()) && matches!(report.state, ReportState::Ok | ReportState::Never | ReportState::Late);
             LogReport {
                 undated_lines,
+                apart,
                 state: if waits { ReportState::Waiting } else { report.state },
                 streams: fleet.streams_of(log.id).count() as u64,
                 gaps: fleet.gaps_of(log.id).to_vec(),
@@ -201,6 +205,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         gaps: Vec::new(),
         lines: [0; 3],
         undated_lines: 0,
+        apart: None,
         open_sessions: 0,
         state,
         since,

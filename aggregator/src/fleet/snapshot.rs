@@ -5,7 +5,7 @@ use seatmeter_count::name::fold_case;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::log_state::{LogState, StoredSession};
+use crate::store::log_state::{Apart, LogState, StoredSession};
 use crate::store::received::{self, Agent, Gap, LicenseServer, Log};
 use crate::store::streams::{self, CommonBeginning, Stream};
 
@@ -22,6 +22,7 @@ pub struct FleetSnapshot {
     /// The streams all of whose content another one has, too.
     copies: HashSet<i64>,
     open: HashMap<i64, Vec<StoredSession>>,
+    apart: HashMap<i64, Apart>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
     logs_of_server: HashMap<i64, Vec<usize>>,
@@ -55,9 +56,11 @@ impl FleetSnapshot {
         let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
         let (streams, agents) = (streams::streams(connection)?, received::agents(connection)?);
         let common = streams::common_beginnings(connection)?;
-        let mut open = HashMap::new();
+        let (mut open, mut apart) = (HashMap::new(), HashMap::new());
         for log in &logs {
-            open.insert(log.id, LogState::read(&log.state)?.open().collect());
+            let state = LogState::read(&log.state)?;
+            open.insert(log.id, state.open().collect());
+            apart.extend(state.apart.map(|lines| (log.id, lines)));
         }
         let server_index: HashMap<i64, usize> =
             servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
@@ -71,6 +74,7 @@ impl FleetSnapshot {
             copies: copies(&common, &streams),
             shared_beginnings: shared_beginnings(common, &logs, &streams),
             open,
+            apart,
             servers,
             logs,
             streams,
@@ -138,6 +142,11 @@ impl FleetSnapshot {
     /// Returns what streams of a log have in common with streams that come before them, the latest stream first.
     pub fn shared_beginnings_of(&self, log_id: i64) -> &[SharedBeginning] {
         self.shared_beginnings.get(&log_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the lines of a log that are kept apart; `None` if there are none.
+    pub fn apart(&self, log_id: i64) -> Option<Apart> {
+        self.apart.get(&log_id).copied()
     }
 
     /// Returns the sessions of a log that are open at its last line.

@@ -62,14 +62,14 @@ impl Archived {
         )
     }
 
-    /// Returns the first line that counts from a position on, and what stands before it; `None` if there is none.
-    pub(super) fn first_line_from(&self, position: u64) -> Option<LineTime> {
+    /// Returns the first event from a position on for which `counts` holds; `None` if there is none.
+    pub(super) fn first_line(&self, position: u64, counts: impl Fn(&LineTime) -> bool) -> Option<LineTime> {
         self.0.iter().find_map(|(_, batch, columns)| {
             let mut told = batch::told_before(batch);
             batch::events(columns, batch.start_position).find_map(|(at, event)| {
                 told.take(&event);
-                let counts = at >= position && !event.kind.is_mark() && event.kind != Kind::Unrecognised;
-                counts.then_some(LineTime { time: event.at, told })
+                let is_event = at >= position && !event.kind.is_mark() && event.kind != Kind::Unrecognised;
+                is_event.then_some(LineTime { time: event.at, told }).filter(&counts)
             })
         })
     }

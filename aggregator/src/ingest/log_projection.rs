@@ -9,10 +9,11 @@ use seatmeter_count::{ClientId, Ending, FeatureId, Kind, NO_LINE_BEFORE, Session
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
+use super::horizon::Horizon;
 use super::name_registry::NameRegistry;
 use super::pending_facts::{PendingFacts, Stretch};
 use crate::store::facts::{ESTIMATED, MOMENT};
-use crate::store::log_state::{LogState, StoredDenial, StoredSession};
+use crate::store::log_state::{Apart, LogState, StoredDenial, StoredSession};
 use crate::store::names::Client;
 use crate::store::streams::Stream;
 
@@ -30,6 +31,10 @@ pub struct LogProjection {
     previous_end: i64,
     /// The stream time and the moment of the stream's last line.
     last: Option<(i64, i64)>,
+    /// The latest moment that counts, in seconds since 1970 UTC; 0 if there is none.
+    counted_through: i64,
+    /// The lines that are kept apart.
+    apart: Apart,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -39,6 +44,17 @@ struct Level {
     hour: i64,
     peak: u64,
     peak_at: i64,
+}
+
+/// A stream, and what dates its lines.
+#[derive(Clone, Copy)]
+pub struct Dated<'a> {
+    /// The stream.
+    pub stream: &'a Stream,
+    /// The time zone of its log.
+    pub zone: &'a TimeZone,
+    /// The last moment that counts.
+    pub horizon: Horizon,
 }
 
 /// The most hours that are filled in between two events of a feature. Older hours are left out, since a garbage date
@@ -76,12 +92,16 @@ impl LogProjection {
             stream_id: saved.stream_id,
             previous_end: saved.previous_end,
             last: saved.last(),
+            counted_through: saved.counted_through,
+            apart: saved.apart.unwrap_or_default(),
         }
     }
 
     /// Returns the encoded state, to be saved. The same state gives the same bytes.
     pub fn save(&self, registry: &NameRegistry) -> Vec<u8> {
         let mut saved = LogState::new(self.stream_id, self.previous_end, self.last);
+        saved.counted_through = self.counted_through;
+        saved.apart = (self.apart.lines > 0).then_some(self.apart);
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
@@ -103,7 +123,7 @@ impl LogProjection {
         &mut self,
         (batch, columns): (&Batch, &Columns),
         from: u64,
-        (stream, zone): (&Stream, &TimeZone),
+        Dated { stream, zone, horizon }: Dated<'_>,
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
@@ -124,6 +144,7 @@ impl LogProjection {
         }
         let log_id = stream.log_id;
         let resolved = registry.resolve(columns, &stream.realm);
+        let mut last_line_at = self.last_line_at;
         let mut recorder = FactRecorder {
             log_id,
             clients: registry.clients(),
@@ -141,6 +162,15 @@ impl LogProjection {
             if position < from.max(stream.common_in_log) || is_use_elsewhere || event.kind.is_mark() {
                 continue;
             }
+            if !horizon.reaches(event.at) {
+                self.apart.add(event.at, last_line_at);
+                continue;
+            }
+            if self.apart.lines > 0 && self.apart.before == 0 {
+                self.apart.before = event.at;
+            }
+            last_line_at = event.at;
+            self.counted_through = self.counted_through.max(event.at);
             if event.kind.has_feature() {
                 event.feature = resolved.features[event.feature as usize];
             }
@@ -157,9 +187,15 @@ impl LogProjection {
             }
             self.sessions.apply(&event, registry.daemon_of(), &mut recorder);
         }
-        let last_line_at = timeline.date(batch.last_line_time);
-        self.last = Some((batch.last_line_time, last_line_at));
-        self.settle(last_line_at, log_id, pending);
+        let end = timeline.date(batch.last_line_time);
+        self.last = Some((batch.last_line_time, end));
+        self.settle(if horizon.reaches(end) { end } else { last_line_at }, log_id, pending);
+    }
+
+    /// Whether facts change when the horizon moves.
+    pub fn changes_with(&self, horizon: Horizon) -> bool {
+        let comes_in = self.apart.lines > 0 && (horizon.reaches(self.apart.from) || horizon.reaches(self.apart.through));
+        comes_in || (self.counted_through != 0 && !horizon.reaches(self.counted_through))
     }
 
     /// Sets the last dated line, and fills in the hours up to it for all seats in use. This is done once per batch and

@@ -12,6 +12,7 @@
 //! | [`marks`] | the high-water rule |
 //! | `content` | whether two streams, or a stream and a batch, say the same |
 //! | `common_beginnings` | streams that begin alike, and what they have in common |
+//! | [`horizon`] | how far ahead of now a line can be dated |
 //! | [`name_registry`] | names to ids |
 //! | [`log_projection`] | events of one log to facts |
 //! | [`pending_facts`] | facts that are not written yet |
@@ -20,6 +21,7 @@
 
 mod common_beginnings;
 mod content;
+pub mod horizon;
 pub mod log_projection;
 pub mod marks;
 pub mod name_registry;

@@ -9,7 +9,8 @@ use seatmeter_count::Calendar;
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
-use super::log_projection::LogProjection;
+use super::horizon::Horizon;
+use super::log_projection::{Dated, LogProjection};
 use super::name_registry::NameRegistry;
 use super::pending_facts::PendingFacts;
 use crate::store::engine::Connection;
@@ -23,6 +24,8 @@ pub(super) const MANY_FACTS: usize = 1_000_000;
 /// The part of the projection that is not written yet.
 pub(super) struct Projection {
     pub(super) names: NameRegistry,
+    /// The last moment that counts.
+    pub(super) horizon: Horizon,
     pub(super) logs: HashMap<i64, LogProjection>,
     pub(super) pending: PendingFacts,
     /// The logs that are projected further than the database records: the last batch projected, by log id.
@@ -33,9 +36,10 @@ pub(super) struct Projection {
 }
 
 impl Projection {
-    pub(super) fn new(calendar: Calendar, names: NameRegistry) -> Self {
+    pub(super) fn new(calendar: Calendar, names: NameRegistry, horizon: Horizon) -> Self {
         Self {
             names,
+            horizon,
             logs: HashMap::new(),
             pending: PendingFacts::new(calendar),
             ahead: HashMap::new(),
@@ -44,8 +48,15 @@ impl Projection {
         }
     }
 
-    pub(super) fn take(&mut self, id: i64, dated: (&Stream, &TimeZone), from: u64, batch: &Batch, columns: &Columns) {
-        let stream = dated.0;
+    pub(super) fn take(
+        &mut self,
+        id: i64,
+        (stream, zone): (&Stream, &TimeZone),
+        from: u64,
+        batch: &Batch,
+        columns: &Columns,
+    ) {
+        let dated = Dated { stream, zone, horizon: self.horizon };
         let log = self.logs.entry(stream.log_id).or_default();
         log.take((batch, columns), from, dated, &mut self.names, &mut self.pending);
         self.ahead.insert(stream.log_id, id);
@@ -111,6 +122,12 @@ impl Projection {
             }
         }
         Ok(())
+    }
+
+    /// Returns the logs whose facts change since the horizon has moved.
+    pub(super) fn logs_that_change(&self) -> Vec<i64> {
+        let logs = self.logs.iter().filter(|(_, log)| log.changes_with(self.horizon));
+        logs.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn written(&mut self) {

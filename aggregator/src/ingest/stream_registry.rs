@@ -15,6 +15,7 @@ use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
 use super::common_beginnings::CommonBeginnings;
 use super::content::{Archived, Piece, compare};
+use super::horizon::Horizon;
 use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
 use crate::store::StoreError;
@@ -26,8 +27,9 @@ use crate::store::streams::{self, LineTime, Stream};
 type Key = (i64, Vec<u8>);
 
 /// The license servers, logs and streams of the database.
-#[derive(Default)]
 pub(super) struct StreamRegistry {
+    /// The last moment that counts.
+    horizon: Horizon,
     servers: HashMap<String, LicenseServer>,
     pub(super) logs: BTreeMap<i64, Log>,
     log_ids: HashMap<(i64, String), i64>,
@@ -69,10 +71,32 @@ pub(super) struct NewPart {
 }
 
 impl StreamRegistry {
-    pub(super) fn load(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+    /// Creates a registry that has read nothing yet.
+    pub(super) fn empty(horizon: Horizon) -> Self {
+        Self {
+            horizon,
+            servers: HashMap::new(),
+            logs: BTreeMap::new(),
+            log_ids: HashMap::new(),
+            streams: HashMap::new(),
+            of_log: HashMap::new(),
+            followers: HashMap::new(),
+            zones: HashMap::new(),
+            heard: HashMap::new(),
+            latest: HashMap::new(),
+            alike: CommonBeginnings::default(),
+            rebuilds: Vec::new(),
+            next_server: 0,
+            next_log: 0,
+            next_stream: 0,
+            last_batch: 0,
+        }
+    }
+
+    pub(super) fn load(connection: &mut dyn Connection, horizon: Horizon) -> Result<Self, StoreError> {
         let last_batch = received::last_batch_id(connection)?;
         let alike = CommonBeginnings::load(connection)?;
-        let mut received = Self { last_batch, alike, ..Self::default() };
+        let mut received = Self { last_batch, alike, ..Self::empty(horizon) };
         for server in received::servers(connection)? {
             received.next_server = received.next_server.max(server.id);
             received.servers.insert(server.key.clone(), server);
@@ -85,7 +109,7 @@ impl StreamRegistry {
         for stream in streams::streams(connection)? {
             received.next_stream = received.next_stream.max(stream.id);
             // Streams come ordered by log, then by their beginning: the last one of each log stays.
-            if stream.first_day.is_some() {
+            if received.has_place(&stream) {
                 received.latest.insert(stream.log_id, stream.order());
             }
             received.put(stream);
@@ -302,10 +326,26 @@ impl StreamRegistry {
         Ok(())
     }
 
+    /// Whether a stream has a place among those of its log: whether a line of it counts.
+    fn has_place(&self, stream: &Stream) -> bool {
+        stream.first_day.is_some() && self.horizon.reaches(stream.begins_at)
+    }
+
+    /// Moves the last moment that counts. The facts of these logs change by it.
+    pub(super) fn move_horizon(
+        &mut self,
+        connection: &mut dyn Connection,
+        horizon: Horizon,
+        logs: Vec<i64>,
+    ) -> Result<(), StoreError> {
+        self.horizon = horizon;
+        logs.into_iter().try_for_each(|log| self.request_rebuild(connection, log))
+    }
+
     /// Records that a batch of this stream came. If a batch of a later stream came before it, the batch is out of the
     /// log's order, and the log's facts must be rebuilt.
     fn note_order(&mut self, connection: &mut dyn Connection, stream: &Stream) -> Result<(), StoreError> {
-        if stream.first_day.is_none() {
+        if !self.has_place(stream) {
             return Ok(());
         }
         let order = stream.order();

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
 use seatmeter_count::Calendar;
 
+use super::horizon::Horizon;
 use super::name_registry::NameRegistry;
 use super::projection::Projection;
 use crate::store::engine::Connection;
@@ -45,7 +47,9 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
             return Err(StoreError::new(Failure::Permanent, reason));
         }
         let registry = NameRegistry::load(archive)?;
-        let mut again = Projection::new(calendar.clone(), registry);
+        let now = Timestamp::now().as_second();
+        let horizon = Horizon::stored(archive)?.unwrap_or(Horizon::at(now));
+        let mut again = Projection::new(calendar.clone(), registry, horizon);
         let stored: BTreeMap<i64, received::Log> =
             received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
         let mut logs = stored.clone();

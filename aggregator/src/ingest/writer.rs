@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::horizon::Horizon;
 use super::log_projection::LogProjection;
 use super::name_registry::NameRegistry;
 use super::projection::{MANY_FACTS, Projection};
@@ -99,8 +100,9 @@ impl Writer {
 
     /// Creates a writer that has read nothing yet.
     fn empty(store: Store, connection: Box<dyn Connection>, calendar: Calendar) -> Self {
-        let projection = Projection::new(calendar.clone(), NameRegistry::default());
-        Self { store, connection, calendar, streams: StreamRegistry::default(), projection, is_sound: true }
+        let horizon = Horizon::at(Timestamp::now().as_second());
+        let projection = Projection::new(calendar.clone(), NameRegistry::default(), horizon);
+        Self { store, connection, calendar, streams: StreamRegistry::empty(horizon), projection, is_sound: true }
     }
 
     /// Rebuilds the facts of all logs, whatever state they are in. Returns the number of logs.
@@ -219,9 +221,17 @@ impl Writer {
     /// Makes a group of commands durable. Returns the result of each batch, in the order of the batches.
     fn archive(&mut self, group: &[Command]) -> Result<Vec<Placed>, StoreError> {
         let now = Timestamp::now().as_second();
-        let streams = &mut self.streams;
+        let (streams, projection) = (&mut self.streams, &mut self.projection);
         in_transaction(self.connection.as_mut(), |connection| {
             let mut placed = Vec::new();
+            let clocks = group.iter().filter_map(|command| match command {
+                Command::Hello(_, ahead) | Command::Heartbeat(_, _, ahead) => Some(*ahead),
+                _ => None,
+            });
+            if let Some(moved) = clocks.filter_map(|ahead| projection.horizon.moved(now, ahead)).next() {
+                projection.horizon = moved.save(connection)?;
+                streams.move_horizon(connection, moved, projection.logs_that_change())?;
+            }
             for command in group {
                 match command {
                     Command::Hello(hello, ahead) => {
@@ -304,8 +314,9 @@ impl Writer {
     /// done, and of all.
     fn reload(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
         let connection = self.connection.as_mut();
-        self.streams = StreamRegistry::load(connection)?;
-        self.projection = Projection::new(self.calendar.clone(), NameRegistry::load(connection)?);
+        let horizon = Horizon::load(connection, Timestamp::now().as_second())?;
+        self.streams = StreamRegistry::load(connection, horizon)?;
+        self.projection = Projection::new(self.calendar.clone(), NameRegistry::load(connection)?, horizon);
         let logs: Vec<Log> = self.streams.logs.values().cloned().collect();
         let all = logs.len();
         for (done, log) in logs.into_iter().enumerate() {

@@ -45,6 +45,44 @@ pub struct LogState {
     last_time: Option<i64>,
     #[prost(sint64, optional, tag = "14")]
     last_at: Option<i64>,
+    /// The latest moment that counts, in seconds since 1970 UTC; 0 if there is none.
+    #[prost(sint64, tag = "15")]
+    pub counted_through: i64,
+    /// The lines that are kept apart; absent if there are none.
+    #[prost(message, optional, tag = "16")]
+    pub apart: Option<Apart>,
+}
+
+/// Lines that are kept apart, since they are dated ahead of time, or before license servers were. All moments are seconds
+/// since 1970 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Apart {
+    /// The number of lines.
+    #[prost(uint64, tag = "1")]
+    pub lines: u64,
+    /// The earliest moment of one of them.
+    #[prost(sint64, tag = "2")]
+    pub from: i64,
+    /// The latest moment of one of them.
+    #[prost(sint64, tag = "3")]
+    pub through: i64,
+    /// The last line that counts before the first of them; 0 if there is none. They were written after it.
+    #[prost(sint64, tag = "4")]
+    pub after: i64,
+    /// The first line that counts after the last of them; 0 if there is none.
+    #[prost(sint64, tag = "5")]
+    pub before: i64,
+}
+
+impl Apart {
+    /// Adds a line at a moment, which follows one that counts.
+    pub fn add(&mut self, at: i64, last_line_at: i64) {
+        if self.lines == 0 {
+            (self.from, self.through, self.after) = (at, at, last_line_at);
+        }
+        (self.from, self.through) = (self.from.min(at), self.through.max(at));
+        (self.lines, self.before) = (self.lines + 1, 0);
+    }
 }
 
 /// An open session.

@@ -5,6 +5,7 @@ use seatmeter_proto::v1::SourceState;
 
 use crate::fleet::report::{LATE_AFTER, Voices};
 use crate::fleet::snapshot::FleetSnapshot;
+use crate::store::log_state::Apart;
 use crate::store::received::{Gap, LicenseServer, Log};
 
 /// How complete a month is, for all license servers that a question selects.
@@ -57,6 +58,13 @@ pub enum Reason {
         from: Option<i64>,
         /// A moment before which all lost lines were written, in seconds since 1970 UTC.
         through: i64,
+    },
+    /// Lines are kept apart, since they are dated when they cannot have been written.
+    Apart {
+        /// The log.
+        log: String,
+        /// The lines.
+        lines: Apart,
     },
     /// Lines have no date yet; this is their number.
     UndatedLines(u64),
@@ -130,6 +138,7 @@ fn of_server(
         reasons.push(Reason::Rebuilding);
     }
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
+    reasons.extend(fleet.logs_of(server.id).filter_map(|log| apart(log, fleet.apart(log.id)?, start, end)));
     let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
     reasons.extend((undated > 0).then_some(Reason::UndatedLines(undated)));
     reasons.extend(told_by_agents(fleet, server, now));
@@ -165,6 +174,13 @@ fn gaps(log: &Log, gaps: &[Gap], start: i64, end: i64) -> Option<Reason> {
         from: touching.iter().map(|gap| gap.after_at).min().filter(|at| *at != 0),
         through: touching.iter().map(|gap| gap.before_at).max()?,
     })
+}
+
+/// Returns the lines of a log that are kept apart, if they can have been written between two moments: after the last line
+/// that counts before them, and before the first one after them.
+fn apart(log: &Log, lines: Apart, start: i64, end: i64) -> Option<Reason> {
+    let touches = lines.after < end && (lines.before == 0 || lines.before >= start);
+    touches.then(|| Reason::Apart { log: log.name.clone(), lines })
 }
 
 /// Returns the reasons in the agents' heartbeats.

@@ -1023,6 +1023,23 @@ pub struct Log {
     /// nowhere.
     #[prost(uint64, tag = "13")]
     pub undated_lines: u64,
+    /// Lines that are kept apart, since they are dated when they cannot have been written. Absent if there are none.
+    #[prost(message, optional, tag = "14")]
+    pub apart: ::core::option::Option<ApartLines>,
+}
+/// Lines that are dated more than two days ahead of now, or before 1990: a clock was wrong. They count nowhere, until their
+/// moment comes or an operator says on which day they were written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApartLines {
+    /// The number of events.
+    #[prost(uint64, tag = "1")]
+    pub lines: u64,
+    /// The earliest moment of one of them, as it is dated.
+    #[prost(message, optional, tag = "2")]
+    pub from: ::core::option::Option<::prost_types::Timestamp>,
+    /// The latest moment of one of them, as it is dated.
+    #[prost(message, optional, tag = "3")]
+    pub through: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// A stretch of a file that was gone before it could be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2228,6 +2245,8 @@ pub enum IncompleteKind {
     UndatedLines = 7,
     /// The source `log` is in the state `source_state`.
     Source = 8,
+    /// `count` events of `log` are dated between `at` and `through`, when they cannot have been written, and are kept apart.
+    Apart = 9,
 }
 impl IncompleteKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2245,6 +2264,7 @@ impl IncompleteKind {
             Self::Gaps => "INCOMPLETE_KIND_GAPS",
             Self::UndatedLines => "INCOMPLETE_KIND_UNDATED_LINES",
             Self::Source => "INCOMPLETE_KIND_SOURCE",
+            Self::Apart => "INCOMPLETE_KIND_APART",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2259,6 +2279,7 @@ impl IncompleteKind {
             "INCOMPLETE_KIND_GAPS" => Some(Self::Gaps),
             "INCOMPLETE_KIND_UNDATED_LINES" => Some(Self::UndatedLines),
             "INCOMPLETE_KIND_SOURCE" => Some(Self::Source),
+            "INCOMPLETE_KIND_APART" => Some(Self::Apart),
             _ => None,
         }
     }

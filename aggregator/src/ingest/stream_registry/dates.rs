@@ -12,10 +12,11 @@ use seatmeter_proto::v1::{Heartbeat, Hello};
 
 use super::{Key, StreamRegistry};
 use crate::codes;
+use crate::ingest::content::Archived;
 use crate::store::{Failure, StoreError};
 use crate::store::engine::Connection;
 use crate::store::received::{self, Configured};
-use crate::store::streams::{self, Stream};
+use crate::store::streams::{self, LineTime, Stream};
 
 /// How long after its last word an agent still speaks for a log, in seconds.
 const SPEAKS_FOR: i64 = 300;
@@ -57,7 +58,7 @@ impl StreamRegistry {
         self.heard.insert(told.agent.clone(), now);
         let Some(log) = self.logs.get_mut(&log_id) else { return Ok(false) };
         let known = &log.configured;
-        if told.time_zone.is_empty() || (&told.time_zone, told.day) == (&known.time_zone, known.day) {
+        if told.time_zone.is_empty() || told.time_zone.contains('\0') || (&told.time_zone, told.day) == (&known.time_zone, known.day) {
             return Ok(false);
         }
         let other_is_there = self.heard.get(&known.agent).is_some_and(|at| now - at <= SPEAKS_FOR);
@@ -71,6 +72,14 @@ impl StreamRegistry {
                 before = known.time_zone,
                 now = told.time_zone,
                 "the time zone of a log was corrected: all its lines are dated anew"
+            );
+        }
+        if told.zone().is_none() {
+            tracing::warn!(
+                code = codes::ZONE_UNKNOWN,
+                log = log.name,
+                time_zone = told.time_zone,
+                "the time zone of a log is not known here: its lines count nowhere until it is"
             );
         }
         let is_other_zone = !known.time_zone.is_empty() && known.time_zone != told.time_zone;
@@ -165,7 +174,7 @@ impl StreamRegistry {
     fn find_latest(&mut self, log_id: i64, current: Option<&Key>) {
         let keys = self.of_log.get(&log_id).map(Vec::as_slice).unwrap_or_default();
         let others = keys.iter().filter(|key| Some(*key) != current).filter_map(|key| self.streams.get(key));
-        match others.filter(|stream| stream.first_day.is_some()).map(Stream::order).max() {
+        match others.filter(|stream| self.has_place(stream)).map(Stream::order).max() {
             Some(latest) => self.latest.insert(log_id, latest),
             None => self.latest.remove(&log_id),
         };
@@ -177,6 +186,15 @@ impl StreamRegistry {
         let gone = || StoreError::new(Failure::Permanent, "a stream is gone while a batch of it is placed");
         let stream = self.streams.get_mut(key).ok_or_else(gone)?;
         set_moments(stream, zone.as_ref());
+        let is_ahead = stream.first_day.is_some() && !self.horizon.reaches(stream.begins_at);
+        if let (true, true, Some(zone)) = (is_ahead, self.horizon.reaches(stream.last_line_at), &zone) {
+            // The clock was wrong, and was set right: the stream's place is that of its first line that counts.
+            let archived = Archived::read(connection, stream.id, stream.common_in_log, stream.mark)?;
+            let (horizon, dated) = (self.horizon, stream.clone());
+            let counts = |line: &LineTime| dated.moment(zone, line).is_some_and(|at| horizon.reaches(at));
+            stream.begins = archived.first_line(stream.common_in_log, counts).unwrap_or(stream.begins);
+            set_moments(stream, Some(zone));
+        }
         streams::save_stream(connection, stream)?;
         Ok(stream.clone())
     }

@@ -61,7 +61,7 @@ impl StreamRegistry {
         let (log_id, id, mark) = (stream.log_id, stream.id, stream.mark);
         let own = match in_log {
             0 => None,
-            _ => Archived::read(connection, id, in_log, mark)?.first_line_from(in_log),
+            _ => Archived::read(connection, id, in_log, mark)?.first_line(in_log, |_| true),
         };
         let zone = self.zone(log_id);
         if let Some(stream) = self.streams.get_mut(key) {

@@ -1,0 +1,195 @@
+//! Faults 34 to 37: when lines were written is said by the aggregator, from all that it has, whatever came first.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use seatmeter_tests::process::{scan, text};
+use seatmeter_tests::{TestCluster, wait_until};
+
+const HEADER: &str = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+
+fn append(path: &Path, text: &str) {
+    fs::File::options().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+fn out(time: &str, user: &str) -> String {
+    format!("{time} (d) OUT: \"f\" {user}@pc  \n")
+}
+
+fn back(time: &str, user: &str) -> String {
+    format!("{time} (d) IN: \"f\" {user}@pc  \n")
+}
+
+fn date(time: &str, date: &str) -> String {
+    format!("{time} (lmgrd) TIMESTAMP {date}\n")
+}
+
+fn month(month: &str, users: u32, outs: u32, ins: u32) -> String {
+    format!("{month},d,f,{users},{users},{outs},{ins},0\n")
+}
+
+fn servers(cluster: &TestCluster) -> String {
+    text(&cluster.seatmeter(&["servers", "--output", "json"]).stdout)
+}
+
+/// A log of a server in Tokyo that is configured as one in UTC: its last hours of a month count in the next one. Once the
+/// zone is corrected, all that was ever sent counts where it belongs, with and without a new line.
+#[test]
+fn fault_34_a_corrected_time_zone_dates_all_lines_anew() {
+    let cluster = TestCluster::running();
+    for has_new_line in [false, true] {
+        let name = format!("tokyo{has_new_line}");
+        let log = cluster.path(&format!("{name}.log"));
+        append(&log, &(date("2:00:00", "3/1/2026") + &out("3:00:00", "ann") + &back("4:00:00", "ann")));
+        append(&log, &(out("15:00:00", "bob") + &back("16:00:00", "bob")));
+        let mut agent = cluster.agent(&name, &[&log]);
+        agent.start();
+        let expected = HEADER.to_owned() + &month("2026-03", 2, 2, 2);
+        cluster.wait_for_activity(&name, &expected);
+        agent.stop();
+        agent.configure("time_zone = \"UTC\"", "time_zone = \"Asia/Tokyo\"");
+        agent.start();
+        if has_new_line {
+            append(&log, &out("17:00:00", "bob"));
+        }
+        let march = if has_new_line { month("2026-03", 1, 2, 1) } else { month("2026-03", 1, 1, 1) };
+        cluster.wait_for_activity(&name, &(HEADER.to_owned() + &month("2026-02", 1, 1, 1) + &march));
+        agent.stop();
+    }
+    cluster.assert_verified();
+}
+
+/// A log that tells no date: its lines are archived, shown and counted nowhere. Once a line tells a date, all of them count
+/// where they belong, those in the months before, too. What came first changes nothing.
+#[test]
+fn fault_35_lines_wait_in_the_archive_for_their_date() {
+    let cluster = TestCluster::running();
+    let log = cluster.path("undated.log");
+    let lines = out("23:00:00", "ann") + &back("23:30:00", "ann") + &out("1:00:00", "bob");
+    append(&log, &lines);
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    wait_until("the lines are shown as undated", || servers(&cluster).contains("nothing dates 3 lines"));
+    assert_eq!(cluster.activity("LIC01"), HEADER);
+    append(&log, &(date("2:00:00", "3/1/2026") + &back("3:00:00", "bob")));
+    let expected = HEADER.to_owned() + &month("2026-02", 1, 1, 1) + &month("2026-03", 1, 1, 1);
+    cluster.wait_for_activity("LIC01", &expected);
+    assert!(!servers(&cluster).contains("nothing dates"), "{}", servers(&cluster));
+    agent.stop();
+    // The operator's word does the same.
+    let other = cluster.path("other.log");
+    append(&other, &lines);
+    let mut agent = cluster.agent("LIC02", &[&other]);
+    agent.start();
+    wait_until("the lines are shown as undated", || servers(&cluster).matches("nothing dates 3 lines").count() == 1);
+    agent.stop();
+    agent.configure("time_zone = \"UTC\"", "time_zone = \"UTC\"\ndate = \"2026-02-28\"");
+    agent.start();
+    let expected = HEADER.to_owned() + &month("2026-02", 1, 1, 1) + &month("2026-03", 1, 1, 0);
+    cluster.wait_for_activity("LIC02", &expected);
+    agent.stop();
+    cluster.assert_verified();
+}
+
+/// Every night a job is the first to check out, in the same second, and the log tells no date but in its first file. The
+/// files are rotated while the agent runs, while it is down, and found by a fresh one: each night counts once.
+#[test]
+fn fault_36_nights_that_begin_alike_follow_one_another() {
+    let cluster = TestCluster::running();
+    let folder = cluster.path("nights");
+    fs::create_dir(&folder).unwrap();
+    let log = folder.join("debug.log");
+    let night = |number: u32| {
+        let user = format!("u{number}");
+        out("0:00:01", "job") + &back("0:00:09", "job") + &out("9:00:00", &user) + &back("23:00:00", &user)
+    };
+    let rotate = |kept: u32| {
+        for number in (1..kept - 1).rev() {
+            fs::rename(folder.join(format!("debug.log.{number}")), folder.join(format!("debug.log.{}", number + 1))).unwrap();
+        }
+        fs::rename(&log, folder.join("debug.log.1")).unwrap();
+    };
+    let expected = |nights: u32| {
+        // Two nights of February, the rest in March.
+        let february = month("2026-02", 2 + 1, 4, 4);
+        HEADER.to_owned() + &february + &month("2026-03", nights - 2 + 1, 2 * (nights - 2), 2 * (nights - 2))
+    };
+    append(&log, &(date("0:00:00", "2/27/2026") + &night(1)));
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    cluster.wait_for_activity("LIC01", &(HEADER.to_owned() + &month("2026-02", 2, 2, 2)));
+    // Two nights while it runs, two while it is down.
+    for number in 2..=3 {
+        rotate(number);
+        append(&log, &night(number));
+        wait_until("the night is captured", || {
+            let streams = agent.inspect();
+            streams.to_string().matches("\"position\"").count() >= number as usize
+        });
+    }
+    cluster.wait_for_activity("LIC01", &expected(3));
+    agent.stop();
+    for number in 4..=5 {
+        rotate(number);
+        append(&log, &night(number));
+    }
+    agent.start();
+    cluster.wait_for_activity("LIC01", &expected(5));
+    agent.stop();
+    cluster.assert_verified();
+    // A fresh agent reads all of them again: under the same license server, and under another one.
+    for server in ["LIC01", "LIC02"] {
+        let mut fresh = cluster.agent_in(&format!("fresh-{server}"), server, &[&log], "");
+        fresh.start();
+        wait_until("the fresh agent has delivered", || {
+            let inspected = fresh.inspect();
+            inspected["rows"].as_array().is_some_and(|rows| rows.len() == 5) && inspected["batches"] == serde_json::json!([])
+        });
+        cluster.wait_for_activity(server, &expected(5));
+        fresh.stop();
+    }
+    cluster.assert_verified();
+    assert!(!servers(&cluster).contains("nothing dates"), "{}", servers(&cluster));
+}
+
+/// A clock that is ten years ahead, and is set right: what it dated is kept apart and shown, counts in no month, and ends
+/// and holds nothing. `scan` counts it, and warns.
+#[test]
+fn fault_37_lines_dated_ahead_of_time_are_kept_apart() {
+    let cluster = TestCluster::running();
+    let log = cluster.path("ahead.log");
+    let before = date("8:00:00", "3/1/2026") + &out("8:00:05", "ann") + &out("8:01:00", "bob");
+    let ahead = " 9:00:00 (lmgrd) FlexNet Licensing (v11) started on s (linux) (3/1/2036)\n".to_owned()
+        + &out("9:01:00", "cid")
+        + &back("9:02:00", "ann");
+    let after = date("9:10:00", "3/1/2026") + &back("10:00:00", "bob") + &out("10:01:00", "dan") + &back("10:02:00", "dan");
+    append(&log, &before);
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    cluster.wait_for_activity("LIC01", &(HEADER.to_owned() + &month("2026-03", 2, 2, 0)));
+    append(&log, &ahead);
+    wait_until("the lines ahead are shown", || {
+        servers(&cluster).contains("wrong clock: 3 events dated from 2036-03-01 09:00 to 2036-03-01 09:02")
+    });
+    append(&log, &after);
+    let expected = HEADER.to_owned() + &month("2026-03", 3, 3, 2);
+    cluster.wait_for_activity("LIC01", &expected);
+    let usage = cluster.ask(&["usage", "2026-03"]);
+    assert!(usage.to_string().contains("kept apart"), "{usage}");
+    let april = cluster.ask(&["usage", "2026-04"]).to_string();
+    assert!(!april.contains("kept apart"), "the lines were written in March: {april}");
+    agent.stop();
+    // A file that begins with a wrong clock has its place by its first line that counts.
+    let (wrong, right) = (cluster.path("a.log"), cluster.path("a.log.1"));
+    append(&wrong, &(date("8:00:00", "5/1/2036") + &out("8:01:00", "eve") + &date("8:10:00", "5/2/2026") + &back("9:00:00", "fay")));
+    append(&right, &(date("8:00:00", "5/1/2026") + &out("8:30:00", "fay")));
+    let mut agent = cluster.agent("LIC02", &[&wrong]);
+    agent.start();
+    cluster.wait_for_activity("LIC02", &(HEADER.to_owned() + &month("2026-05", 1, 1, 1)));
+    agent.stop();
+    cluster.assert_verified();
+    let scanned = scan(&["--output", "csv", log.to_str().unwrap()]);
+    assert!(text(&scanned.stdout).contains("2036-03"), "{scanned:?}");
+    assert!(text(&scanned.stderr).contains("ahead of this machine's clock"), "{scanned:?}");
+}
