@@ -97,8 +97,11 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         .and_then(|text| serde_json::from_slice(&text).ok());
     let file = database(&config.state);
     let database_bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-    let servers =
-        if file.exists() { Fleet::new(Store::open_current(&config.state)?).license_servers("")? } else { Vec::new() };
+    let servers = if file.exists() {
+        Fleet::new(Store::open_current(&config.state)?, config.calendar.clone()).license_servers("")?
+    } else {
+        Vec::new()
+    };
     let reporting = servers.iter().filter(|server| server.state.is_well()).count() as u64;
     let status = Status {
         running,

@@ -100,7 +100,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     report_start(&config, &listening);
     let incarnation = store.read(settings::incarnation)?;
     let for_agents = agents_server(writer.commands.clone(), incarnation).await;
-    let for_operators = operators_server(&store, &config).await?;
+    let for_operators = operators_server(&store, &config, writer.commands.clone()).await?;
     let for_agents =
         for_agents.serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
@@ -172,11 +172,16 @@ async fn agents_server(commands: mpsc::Sender<Command>, incarnation: String) -> 
 }
 
 /// Builds the services on the operators' port.
-async fn operators_server(store: &Store, config: &Config) -> Result<Router, ServeError> {
+async fn operators_server(
+    store: &Store,
+    config: &Config,
+    commands: mpsc::Sender<Command>,
+) -> Result<Router, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
     let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
-    let fleet = FleetApi::new(Fleet::new(store.clone()), time_zone(config).to_owned(), limit);
+    let fleet = Fleet::new(store.clone(), config.calendar.clone());
+    let fleet = FleetApi::new(fleet, time_zone(config).to_owned(), limit, commands);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
     reporter.set_serving::<FleetServiceServer<FleetApi>>().await;

@@ -259,7 +259,12 @@ mod tests {
         let (sealed, columns_size) = seal(&columns).unwrap();
         Batch {
             sequence: 7,
-            stream: Some(Stream { fingerprint: vec![1; 32], log: "log".into(), first_line_time: 5, ..Stream::default() }),
+            stream: Some(Stream {
+                fingerprint: vec![1; 32],
+                log: "log".into(),
+                first_line_time: 5,
+                ..Stream::default()
+            }),
             start_position: 100,
             end_position: 100 + end + 50,
             event_count: list.len() as u32,

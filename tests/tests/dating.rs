@@ -106,7 +106,8 @@ fn fault_36_nights_that_begin_alike_follow_one_another() {
     };
     let rotate = |kept: u32| {
         for number in (1..kept - 1).rev() {
-            fs::rename(folder.join(format!("debug.log.{number}")), folder.join(format!("debug.log.{}", number + 1))).unwrap();
+            fs::rename(folder.join(format!("debug.log.{number}")), folder.join(format!("debug.log.{}", number + 1)))
+                .unwrap();
         }
         fs::rename(&log, folder.join("debug.log.1")).unwrap();
     };
@@ -144,7 +145,8 @@ fn fault_36_nights_that_begin_alike_follow_one_another() {
         fresh.start();
         wait_until("the fresh agent has delivered", || {
             let inspected = fresh.inspect();
-            inspected["rows"].as_array().is_some_and(|rows| rows.len() == 5) && inspected["batches"] == serde_json::json!([])
+            inspected["rows"].as_array().is_some_and(|rows| rows.len() == 5)
+                && inspected["batches"] == serde_json::json!([])
         });
         cluster.wait_for_activity(server, &expected(5));
         fresh.stop();
@@ -163,7 +165,8 @@ fn fault_37_lines_dated_ahead_of_time_are_kept_apart() {
     let ahead = " 9:00:00 (lmgrd) FlexNet Licensing (v11) started on s (linux) (3/1/2036)\n".to_owned()
         + &out("9:01:00", "cid")
         + &back("9:02:00", "ann");
-    let after = date("9:10:00", "3/1/2026") + &back("10:00:00", "bob") + &out("10:01:00", "dan") + &back("10:02:00", "dan");
+    let after =
+        date("9:10:00", "3/1/2026") + &back("10:00:00", "bob") + &out("10:01:00", "dan") + &back("10:02:00", "dan");
     append(&log, &before);
     let mut agent = cluster.agent("LIC01", &[&log]);
     agent.start();
@@ -182,7 +185,13 @@ fn fault_37_lines_dated_ahead_of_time_are_kept_apart() {
     agent.stop();
     // A file that begins with a wrong clock has its place by its first line that counts.
     let (wrong, right) = (cluster.path("a.log"), cluster.path("a.log.1"));
-    append(&wrong, &(date("8:00:00", "5/1/2036") + &out("8:01:00", "eve") + &date("8:10:00", "5/2/2026") + &back("9:00:00", "fay")));
+    append(
+        &wrong,
+        &(date("8:00:00", "5/1/2036")
+            + &out("8:01:00", "eve")
+            + &date("8:10:00", "5/2/2026")
+            + &back("9:00:00", "fay")),
+    );
     append(&right, &(date("8:00:00", "5/1/2026") + &out("8:30:00", "fay")));
     let mut agent = cluster.agent("LIC02", &[&wrong]);
     agent.start();
@@ -192,4 +201,50 @@ fn fault_37_lines_dated_ahead_of_time_are_kept_apart() {
     let scanned = scan(&["--output", "csv", log.to_str().unwrap()]);
     assert!(text(&scanned.stdout).contains("2036-03"), "{scanned:?}");
     assert!(text(&scanned.stderr).contains("ahead of this machine's clock"), "{scanned:?}");
+}
+
+/// A file that a wrong clock has dated from its beginning: an operator sees what another day would change, says which day it
+/// was, and takes that back. What was said survives a restart and a rebuild.
+#[test]
+fn fault_37_an_operator_says_on_which_day_a_file_begins() {
+    let mut cluster = TestCluster::running();
+    let log = cluster.path("wrong.log");
+    let lines =
+        date("8:00:00", "3/31/2036") + &out("23:00:00", "ann") + &out("1:00:00", "bob") + &back("2:00:00", "ann");
+    append(&log, &lines);
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    wait_until("the lines ahead are shown", || servers(&cluster).contains("wrong clock: 3 events"));
+    assert_eq!(cluster.activity("LIC01"), HEADER);
+    let listed = cluster.ask(&["streams", "list"]);
+    let row = &listed["rows"][0];
+    assert_eq!((row["first_day"].as_str(), row["dated_by"].as_str()), (Some("2036-03-31"), Some("a line")));
+    let stream = row["stream"].as_str().unwrap()[..8].to_owned();
+    let set = |cluster: &TestCluster, more: &[&str]| {
+        let arguments: Vec<&str> = ["streams", "set-date", &stream].iter().chain(more).copied().collect();
+        cluster.ask(&arguments)
+    };
+    let shown = set(&cluster, &["2026-03-31"]);
+    let difference = |month: &str, before: u64, after: u64| serde_json::json!({ "month": month, "checkouts_before": before, "checkouts_after": after });
+    let expected = [("2026-03", 0, 1), ("2026-04", 0, 1), ("2036-03", 1, 0), ("2036-04", 1, 0)];
+    assert_eq!(
+        shown["rows"],
+        serde_json::json!(expected.map(|(month, before, after)| difference(month, before, after)))
+    );
+    assert_eq!((shown["changed"].as_bool(), cluster.activity("LIC01").as_str()), (Some(false), HEADER));
+    assert_eq!(set(&cluster, &["2026-03-31", "--yes"])["changed"], true);
+    let expected = HEADER.to_owned() + &month("2026-03", 1, 1, 0) + "2026-04,d,f,1,2,1,1,0\n";
+    cluster.wait_for_activity("LIC01", &expected);
+    assert!(!servers(&cluster).contains("wrong clock"), "{}", servers(&cluster));
+    cluster.kill_aggregator();
+    cluster.start_aggregator();
+    append(&log, &back("3:00:00", "bob"));
+    cluster.wait_for_activity("LIC01", &expected.replace("1,2,1,1,0", "1,2,1,2,0"));
+    cluster.assert_verified();
+    set(&cluster, &["--undo", "--yes"]);
+    cluster.wait_for_activity("LIC01", HEADER);
+    wait_until("the lines ahead are shown", || servers(&cluster).contains("wrong clock: 4 events"));
+    cluster.assert_verified();
+    let unknown = cluster.seatmeter(&["streams", "set-date", "00", "2026-03-31"]);
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("there is no stream"), "{unknown:?}");
 }

@@ -71,6 +71,7 @@ fn fill(cluster: &TestCluster) {
                 after: Vec::new(),
                 told_day: Some(0),
                 told_position: 0,
+                given_day: None,
                 begins: LineTime { time: AT, ..LineTime::default() },
                 last: LineTime { time: AT, ..LineTime::default() },
                 first_day: Some(0),

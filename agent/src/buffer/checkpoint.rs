@@ -107,9 +107,7 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
     // An old part that is captured late, or again, does not replace the last stream.
     if checkpoint.is_last {
         connection
-            .prepare_cached(
-                "INSERT INTO log (name, last) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET last = ?2",
-            )?
+            .prepare_cached("INSERT INTO log (name, last) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET last = ?2")?
             .execute(params![checkpoint.log, checkpoint.fingerprint])?;
     }
     Ok(())

@@ -73,7 +73,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     arguments.view.print(COLUMNS, &found.rows, &envelope, &TimeZone::UTC)?;
     report(&found);
     if let Some(month) = months_ahead(&found).next() {
-        eprintln!("{month} and later months are ahead of this machine's clock, and counted: was the license server's wrong?");
+        eprintln!(
+            "{month} and later months are ahead of this machine's clock, and counted: was the license server's wrong?"
+        );
     }
     Ok(super::exit(found.is_complete()))
 }

@@ -4,8 +4,8 @@
 //! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. The later stages
 //! ([`clock`], [`interpreter`]) use records only.
 
-mod flexnet;
 pub mod clock;
+mod flexnet;
 pub mod interpreter;
 pub mod looks;
 

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use seatmeter_count::Day;
-use seatmeter_count::timeline::DAY;
 use seatmeter_count::name::decode;
+use seatmeter_count::timeline::DAY;
 
 pub use copies::Alike;
 pub use counts::{Row, ScanCounts};

@@ -6,6 +6,7 @@ mod explain;
 mod months;
 mod notes;
 mod servers;
+mod streams;
 mod trend;
 mod unrecognised;
 mod usage;
@@ -62,6 +63,9 @@ enum Command {
     /// Samples of the log lines that were not recognised
     #[command(visible_alias = "unrecognized")]
     Unrecognised(unrecognised::Unrecognised),
+    /// The files that logs were read from, what dates them, and the day on which one was written
+    #[command(subcommand)]
+    Streams(streams::Streams),
     /// What the words mean
     #[command(long_about = words::GLOSSARY)]
     Words,
@@ -133,6 +137,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,
             Command::Unrecognised(asked) => unrecognised::unrecognised(&channel, asked, &view).await,
+            Command::Streams(asked) => streams::streams(&channel, asked, &view).await,
             Command::Words | Command::Generate(_) => Ok(true),
         }
     })

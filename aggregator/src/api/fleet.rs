@@ -1,17 +1,22 @@
 //! `seatmeter.v1.FleetService`.
 
+use seatmeter_count::Day;
+use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::v1::fleet_service_server::FleetService;
 use seatmeter_proto::v1::{
-    ListAgentsRequest, ListAgentsResponse, ListLicenseServersRequest, ListLicenseServersResponse,
-    ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse,
+    ListAgentsRequest, ListAgentsResponse, ListLicenseServersRequest, ListLicenseServersResponse, ListStreamsRequest,
+    ListStreamsResponse, ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, SetStreamDateRequest,
+    SetStreamDateResponse,
 };
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
 use crate::fleet::{Fleet, FleetError};
+use crate::ingest::writer::Command;
 
 /// Answers questions about license servers and agents.
 pub struct FleetApi {
@@ -19,13 +24,26 @@ pub struct FleetApi {
     /// The IANA name of the billing time zone.
     time_zone: String,
     limit: ConcurrencyLimit,
+    /// To the writer.
+    commands: mpsc::Sender<Command>,
 }
 
 impl FleetApi {
-    /// Creates the service over a fleet, with a limit on requests. Clients show moments in `time_zone`.
-    pub fn new(fleet: Fleet, time_zone: String, limit: ConcurrencyLimit) -> Self {
-        Self { fleet, time_zone, limit }
+    /// Creates the service over a fleet, with a limit on requests. Clients show moments in `time_zone`. What operators say
+    /// goes to a writer, as commands.
+    pub fn new(fleet: Fleet, time_zone: String, limit: ConcurrencyLimit, commands: mpsc::Sender<Command>) -> Self {
+        Self { fleet, time_zone, limit, commands }
     }
+}
+
+/// Reads a day; `None` if the text is empty.
+fn day(text: &str) -> Result<Option<Day>, ApiError> {
+    let date = match text {
+        "" => return Ok(None),
+        text => text.parse::<jiff::civil::Date>(),
+    };
+    let in_range = date.ok().filter(|date| (1990..=2999).contains(&date.year()));
+    in_range.map(|date| Some(day_of(date))).ok_or_else(|| ApiError::invalid("date", "must be a day, as YYYY-MM-DD"))
 }
 
 #[tonic::async_trait]
@@ -95,4 +113,47 @@ impl FleetService for FleetApi {
         })
         .await
     }
+
+    async fn list_streams(
+        &self,
+        request: Request<ListStreamsRequest>,
+    ) -> Result<Response<ListStreamsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["streams", &asked.license_server])?;
+        let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
+        answer(move || {
+            let streams = fleet.streams(&asked.license_server)?;
+            let total_size = streams.len() as i64;
+            let key = |number: usize| vec![format!("{number:012}")];
+            let rows = streams.into_iter().enumerate().map(|(number, stream)| (key(number), stream.into()));
+            let (streams, next_page_token) = page.cut(rows);
+            Ok::<_, FleetError>(ListStreamsResponse { streams, next_page_token, total_size, time_zone })
+        })
+        .await
+    }
+
+    async fn set_stream_date(
+        &self,
+        request: Request<SetStreamDateRequest>,
+    ) -> Result<Response<SetStreamDateResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let SetStreamDateRequest { stream, date, validate_only, license_server } = request.into_inner();
+        let day = day(&date)?;
+        let fleet = self.fleet.clone();
+        let redating = answer(move || fleet.redating(&license_server, &stream, day)).await?.into_inner();
+        if !validate_only {
+            let (answer, done) = oneshot::channel();
+            let command = Command::SetDate(redating.stream.id, day, answer);
+            self.commands.send(command).await.map_err(|_| ApiError::Stopping)?;
+            // Without an answer, the database failed.
+            done.await.map_err(|_| ApiError::Stopping)?;
+        }
+        Ok(Response::new(redating.into()))
+    }
+}
+
+/// Returns a day as YYYY-MM-DD; empty if there is none.
+pub(super) fn day_text(day: Option<Day>) -> String {
+    day.map(|day| date_of(day).to_string()).unwrap_or_default()
 }

@@ -2,8 +2,10 @@
 
 use seatmeter_proto::v1;
 
+use super::fleet::day_text;
 use crate::fleet::report::{LogReport, ReportState};
 use crate::fleet::snapshot::SharedBeginning;
+use crate::fleet::streams::{DatedBy, Redating, StreamReport};
 use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
@@ -264,6 +266,44 @@ impl From<AgentReport> for v1::Agent {
             clock_ahead_seconds: agent.clock_ahead,
             heartbeat: Some(heartbeat),
             state: state.into(),
+        }
+    }
+}
+
+impl From<StreamReport> for v1::StreamReport {
+    fn from(stream: StreamReport) -> Self {
+        let dated_by = match stream.dated_by {
+            DatedBy::Nothing => v1::DatedBy::Nothing,
+            DatedBy::Line => v1::DatedBy::Line,
+            DatedBy::StreamBefore => v1::DatedBy::StreamBefore,
+            DatedBy::Configuration => v1::DatedBy::Configuration,
+            DatedBy::Operator => v1::DatedBy::Operator,
+        };
+        Self {
+            license_server: stream.license_server,
+            log: stream.log,
+            stream: stream.name,
+            first_day: day_text(stream.first_day),
+            dated_by: dated_by.into(),
+            begins: moment(stream.begins_at),
+            last_line: moment(stream.last_line_at),
+            bytes: stream.bytes,
+            lines: Some(line_counts(stream.lines)),
+        }
+    }
+}
+
+impl From<Redating> for v1::SetStreamDateResponse {
+    fn from(redating: Redating) -> Self {
+        let months = redating.months.into_iter().map(|(month, difference)| v1::MonthDifference {
+            month: month.to_string(),
+            checkouts_before: difference.before,
+            checkouts_after: difference.after,
+        });
+        Self {
+            before: Some(redating.stream.into()),
+            first_day: day_text(redating.first_day),
+            months: months.take(MAX_LIST).collect(),
         }
     }
 }

@@ -98,6 +98,9 @@ impl From<ApiError> for Status {
             }
             ApiError::Stopping => retryable(Code::Unavailable, ErrorReason::Stopping, "the aggregator is stopping"),
             ApiError::Usage(UsageError::Store(error)) | ApiError::Fleet(FleetError::Store(error)) => store(&error),
+            ApiError::Fleet(error @ (FleetError::UnknownStream(_) | FleetError::SeveralStreams { .. })) => {
+                Status::from(ApiError::invalid("stream", error.to_string()))
+            }
             ApiError::Usage(UsageError::UnknownServer(error)) | ApiError::Fleet(FleetError::UnknownServer(error)) => {
                 unknown_server(&error)
             }

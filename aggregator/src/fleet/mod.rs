@@ -2,8 +2,10 @@
 
 pub mod report;
 pub mod snapshot;
+pub mod streams;
 
 use jiff::Timestamp;
+use seatmeter_count::Calendar;
 use seatmeter_proto::v1::Heartbeat;
 
 use crate::store::engine::Connection;
@@ -21,6 +23,17 @@ pub enum FleetError {
     /// No license server has the name.
     #[error("there is no license server {:?}", .0.name)]
     UnknownServer(UnknownServer),
+    /// No stream has a name that begins so.
+    #[error("there is no stream {0:?}: see `seatmeter streams list`")]
+    UnknownStream(String),
+    /// Several streams have names that begin so.
+    #[error("{count} streams begin with {beginning:?}: give more digits")]
+    SeveralStreams {
+        /// What was asked for.
+        beginning: String,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 impl From<UnknownServer> for FleetError {
@@ -97,12 +110,13 @@ pub type Place = (i64, i64);
 #[derive(Clone)]
 pub struct Fleet {
     store: Store,
+    calendar: Calendar,
 }
 
 impl Fleet {
-    /// Creates the questions over a store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// Creates the questions over a store, with the days of this calendar.
+    pub fn new(store: Store, calendar: Calendar) -> Self {
+        Self { store, calendar }
     }
 
     /// Returns the license servers, ordered by name; only the one of this name if `name` is not empty.
@@ -158,8 +172,11 @@ fn samples(
     after: Place,
     limit: usize,
 ) -> Result<Samples, StoreError> {
-    let place_of: hashbrown::HashMap<i64, (&received::Log, &Stream)> =
-        fleet.logs.iter().flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, (log, stream)))).collect();
+    let place_of: hashbrown::HashMap<i64, (&received::Log, &Stream)> = fleet
+        .logs
+        .iter()
+        .flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, (log, stream))))
+        .collect();
     let (mut samples, mut after) = (Vec::new(), after);
     loop {
         let page = received::unrecognised(connection, after, limit as i64)?;

@@ -79,7 +79,8 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                 }
             }
             let (undated_lines, apart) = (fleet.undated_lines(log.id), fleet.apart(log.id));
-            let waits = (undated_lines > 0 || apart.is_some()) && matches!(report.state, ReportState::Ok | ReportState::Never | ReportState::Late);
+            let waits = (undated_lines > 0 || apart.is_some())
+                && matches!(report.state, ReportState::Ok | ReportState::Never | ReportState::Late);
             LogReport {
                 undated_lines,
                 apart,

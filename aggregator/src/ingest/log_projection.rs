@@ -138,7 +138,8 @@ impl LogProjection {
         timeline.resume(batch::told_before(batch), self.last);
         if batch.lost_before {
             let after = self.last.map_or(0, |(_, moment)| moment);
-            let first = batch::events(columns, batch.start_position).find(|(_, event)| event.kind != Kind::Unrecognised);
+            let first =
+                batch::events(columns, batch.start_position).find(|(_, event)| event.kind != Kind::Unrecognised);
             let before = first.map(|(_, event)| timeline.clone().follow(&event));
             pending.gap((stream.id, batch.start_position), (after, before));
         }
@@ -194,7 +195,8 @@ impl LogProjection {
 
     /// Whether facts change when the horizon moves.
     pub fn changes_with(&self, horizon: Horizon) -> bool {
-        let comes_in = self.apart.lines > 0 && (horizon.reaches(self.apart.from) || horizon.reaches(self.apart.through));
+        let comes_in =
+            self.apart.lines > 0 && (horizon.reaches(self.apart.from) || horizon.reaches(self.apart.through));
         comes_in || (self.counted_through != 0 && !horizon.reaches(self.counted_through))
     }
 

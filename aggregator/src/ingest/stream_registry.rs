@@ -9,8 +9,8 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
-use seatmeter_proto::batch;
 use seatmeter_count::timeline::Told;
+use seatmeter_proto::batch;
 use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
 use super::common_beginnings::CommonBeginnings;
@@ -291,6 +291,7 @@ impl StreamRegistry {
             after: Vec::new(),
             told_day: None,
             told_position: 0,
+            given_day: None,
             begins: LineTime { time: named.first_line_time, told: Told::default() },
             last: LineTime::default(),
             first_day: None,

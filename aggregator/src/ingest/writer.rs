@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use seatmeter_count::Calendar;
+use seatmeter_count::{Calendar, Day};
 use seatmeter_proto::v1::{Heartbeat, Hello};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +57,9 @@ pub enum Command {
     Batch(Box<Delivery>),
     /// Answer with the marks of these streams of an agent.
     Marks(Arc<Hello>, Vec<Vec<u8>>, oneshot::Sender<Vec<u64>>),
+    /// Record the day on which the first line of the stream with this id was written, as an operator says; `None` takes it
+    /// back. The answer comes once that is durable.
+    SetDate(i64, Option<Day>, oneshot::Sender<()>),
     /// Stop. Streams of agents that are still open do not keep the writer alive.
     Stop,
 }
@@ -205,6 +208,8 @@ impl Writer {
                     // The agent may have disconnected.
                     let _ = answer.send(self.streams.marks(&hello, &fingerprints));
                 }
+                // The operator may have disconnected.
+                Command::SetDate(_, _, answer) => drop(answer.send(())),
                 _ => {}
             }
         }
@@ -244,6 +249,7 @@ impl Writer {
                         streams.hear(connection, server, hello, heartbeat, now)?;
                     }
                     Command::Batch(delivery) => placed.push(streams.place(connection, delivery, now)?),
+                    Command::SetDate(stream, day, _) => streams.set_date(connection, *stream, *day)?,
                     Command::Marks(..) | Command::Stop => {}
                 }
             }

@@ -243,8 +243,7 @@ pub fn save_configured(
     log_id: i64,
     configured: &Configured,
 ) -> Result<(), StoreError> {
-    let values =
-        [(*configured.time_zone).into(), configured.day.into(), (*configured.agent).into(), log_id.into()];
+    let values = [(*configured.time_zone).into(), configured.day.into(), (*configured.agent).into(), log_id.into()];
     connection.execute(UPDATE_CONFIGURED, &values).map(drop)
 }
 

@@ -192,6 +192,7 @@ pub(super) const MIGRATIONS: [&[&str]; 6] = [&[
     "ALTER TABLE log ADD COLUMN configured_day BIGINT",              // of the first line of the first stream
     "ALTER TABLE log ADD COLUMN configured_by TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE stream ADD COLUMN first_day BIGINT",                // NULL: nothing dates it
+    "ALTER TABLE stream ADD COLUMN given_day BIGINT",                // what an operator says
     "ALTER TABLE stream ADD COLUMN first_line_time BIGINT NOT NULL DEFAULT 0",
     "ALTER TABLE stream ADD COLUMN told_day BIGINT",                 // the first day, as its first date reckons it
     "ALTER TABLE stream ADD COLUMN told_position BIGINT NOT NULL DEFAULT 0",
@@ -282,9 +283,9 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::received;
     use crate::store::sqlite::Sqlite;
     use crate::store::streams::{self, LineTime};
-    use crate::store::received;
     use seatmeter_count::timeline::Told;
 
     /// Creates a database of an older version with data in it, and migrates it to this version.

@@ -11,27 +11,27 @@ use super::sql::statements;
 statements! {
     SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised,
              beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day, told_position,
-             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset
+             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day
          FROM stream
          ORDER BY log_id, begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     SELECT_STREAMS_OF_LOG = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored,
              unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day,
-             told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset
+             told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day
          FROM stream WHERE log_id = $1
          ORDER BY begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
          last_line_at, events, ignored, unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day,
          first_line_time, told_day, told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day,
-         last_offset)
+         last_offset, given_day)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-         $25, $26)
+         $25, $26, $27)
          ON CONFLICT (id) DO UPDATE SET begins_at = excluded.begins_at, mark = excluded.mark, last_line_at = excluded.last_line_at,
          events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised,
          check_value = excluded.check_value, common_in_log = excluded.common_in_log,
          common_elsewhere = excluded.common_elsewhere, first_day = excluded.first_day, told_day = excluded.told_day,
          told_position = excluded.told_position, after_stream = excluded.after_stream, begins_time = excluded.begins_time,
          begins_day = excluded.begins_day, begins_offset = excluded.begins_offset, last_time = excluded.last_time,
-         last_day = excluded.last_day, last_offset = excluded.last_offset";
+         last_day = excluded.last_day, last_offset = excluded.last_offset, given_day = excluded.given_day";
     SELECT_COMMON_BEGINNINGS = "SELECT stream_id, other_id, through, parted FROM common_beginning ORDER BY stream_id, other_id";
     UPSERT_COMMON_BEGINNING = "INSERT INTO common_beginning (stream_id, other_id, through, parted) VALUES ($1, $2, $3, $4)
          ON CONFLICT (stream_id, other_id) DO UPDATE SET through = excluded.through, parted = excluded.parted";
@@ -71,6 +71,8 @@ pub struct Stream {
     pub told_day: Option<Day>,
     /// The position of the line that tells it.
     pub told_position: u64,
+    /// The day of the first line, as an operator says; `None` if none says it.
+    pub given_day: Option<Day>,
     /// The first line that counts in this stream.
     pub begins: LineTime,
     /// The last line received.
@@ -177,6 +179,7 @@ fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
         after: row.blob(19)?.into(),
         begins: line_time(row, 20)?,
         last: line_time(row, 23)?,
+        given_day: day(row.int_or_null(26)?),
     })
 }
 
@@ -220,6 +223,7 @@ pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(
         stream.last.time.into(),
         stream.last.told.first_day.into(),
         stream.last.told.offset.into(),
+        stream.given_day.into(),
     ];
     connection.execute(UPSERT_STREAM, &values).map(drop)
 }

@@ -121,7 +121,8 @@ fn of_server(
     // In the current month, a license server whose last line is recent enough lacks nothing.
     let needed = end.min(now - LATE_AFTER);
     let through = fleet.logs_of(server.id).map(|log| log.last_line_at).max().unwrap_or(0);
-    let begins = fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
+    let begins =
+        fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
     let mut reasons = Vec::new();
     match begins {
         None => reasons.push(Reason::NothingReceived),

@@ -6,7 +6,12 @@ use crate::v1::Stream;
 fn batch_of(columns: &Columns, end: u64) -> Batch {
     let (sealed, size) = seal(columns).unwrap();
     Batch {
-        stream: Some(Stream { fingerprint: vec![7; 32], log: "debug.log".into(), first_line_time: 0, ..Stream::default() }),
+        stream: Some(Stream {
+            fingerprint: vec![7; 32],
+            log: "debug.log".into(),
+            first_line_time: 0,
+            ..Stream::default()
+        }),
         end_position: end,
         event_count: columns.kinds.len() as u32,
         columns_size: size,

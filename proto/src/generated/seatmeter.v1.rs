@@ -909,6 +909,109 @@ pub mod ingest_service_server {
 }
 /// Filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListStreamsRequest {
+    /// Only this license server, whatever the case of its name. Empty is all.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// At most this many streams; 0 is 100, and 1000 is the limit. A page can be shorter.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// The next_page_token of the page before. Empty is the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of streams.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListStreamsResponse {
+    /// By license server, by log, then by beginning; those that nothing dates come first.
+    #[prost(message, repeated, tag = "1")]
+    pub streams: ::prost::alloc::vec::Vec<StreamReport>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The streams on all pages.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// The IANA name of the billing time zone, in which clients show moments.
+    #[prost(string, tag = "4")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// A stream: the content of one file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamReport {
+    /// The license server.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The log.
+    #[prost(string, tag = "2")]
+    pub log: ::prost::alloc::string::String,
+    /// The stream's fingerprint, in hexadecimal digits.
+    #[prost(string, tag = "3")]
+    pub stream: ::prost::alloc::string::String,
+    /// The day of the first line on the license server's clock, as YYYY-MM-DD. Empty if nothing dates the stream.
+    #[prost(string, tag = "4")]
+    pub first_day: ::prost::alloc::string::String,
+    /// What dates it.
+    #[prost(enumeration = "DatedBy", tag = "5")]
+    pub dated_by: i32,
+    /// The first line that counts. Absent if nothing dates the stream.
+    #[prost(message, optional, tag = "6")]
+    pub begins: ::core::option::Option<::prost_types::Timestamp>,
+    /// The last line. Absent if nothing dates the stream.
+    #[prost(message, optional, tag = "7")]
+    pub last_line: ::core::option::Option<::prost_types::Timestamp>,
+    /// The bytes received.
+    #[prost(uint64, tag = "8")]
+    pub bytes: u64,
+    /// The lines received.
+    #[prost(message, optional, tag = "9")]
+    pub lines: ::core::option::Option<LineCounts>,
+}
+/// A day for a stream.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetStreamDateRequest {
+    /// The stream's fingerprint, or its first digits, as many as make it the only one.
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    /// The day on which the first line was written, on the license server's clock, as YYYY-MM-DD. All other dates of the stream
+    /// move with it. Empty takes back what was said before.
+    #[prost(string, tag = "2")]
+    pub date: ::prost::alloc::string::String,
+    /// Only say what would change.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+    /// The license server of the stream, whatever the case of its name. Empty is any.
+    #[prost(string, tag = "4")]
+    pub license_server: ::prost::alloc::string::String,
+}
+/// What changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetStreamDateResponse {
+    /// The stream, as it was before.
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<StreamReport>,
+    /// The day of the first line from now on, as YYYY-MM-DD. Empty if nothing dates the stream any more.
+    #[prost(string, tag = "2")]
+    pub first_day: ::prost::alloc::string::String,
+    /// The checkouts of the stream by month, in which there are others than before; in order.
+    #[prost(message, repeated, tag = "3")]
+    pub months: ::prost::alloc::vec::Vec<MonthDifference>,
+}
+/// The checkouts of a stream in a month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MonthDifference {
+    /// The month, as YYYY-MM, in the billing time zone.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The checkouts so far. Those of lines that are kept apart are among them.
+    #[prost(uint64, tag = "2")]
+    pub checkouts_before: u64,
+    /// The checkouts from now on.
+    #[prost(uint64, tag = "3")]
+    pub checkouts_after: u64,
+}
+/// Filters and page.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListLicenseServersRequest {
     /// Only this license server, whatever the case of its name. Empty is all.
     #[prost(string, tag = "1")]
@@ -1173,6 +1276,51 @@ pub struct UnrecognisedLine {
     #[prost(string, tag = "5")]
     pub text: ::prost::alloc::string::String,
 }
+/// What dates a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DatedBy {
+    /// Never sent.
+    Unspecified = 0,
+    /// Nothing: it counts nowhere.
+    Nothing = 1,
+    /// One of its own lines.
+    Line = 2,
+    /// The end of the stream that certainly comes before it.
+    StreamBefore = 3,
+    /// The agent's configuration.
+    Configuration = 4,
+    /// An operator.
+    Operator = 5,
+}
+impl DatedBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DATED_BY_UNSPECIFIED",
+            Self::Nothing => "DATED_BY_NOTHING",
+            Self::Line => "DATED_BY_LINE",
+            Self::StreamBefore => "DATED_BY_STREAM_BEFORE",
+            Self::Configuration => "DATED_BY_CONFIGURATION",
+            Self::Operator => "DATED_BY_OPERATOR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DATED_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "DATED_BY_NOTHING" => Some(Self::Nothing),
+            "DATED_BY_LINE" => Some(Self::Line),
+            "DATED_BY_STREAM_BEFORE" => Some(Self::StreamBefore),
+            "DATED_BY_CONFIGURATION" => Some(Self::Configuration),
+            "DATED_BY_OPERATOR" => Some(Self::Operator),
+            _ => None,
+        }
+    }
+}
 /// Whether a log or a license server reports. OK and NOT_FOLLOWED need no attention; of the others, later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1423,6 +1571,56 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The files that logs were read from, with what dates them, by license server and log.
+        pub async fn list_streams(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListStreamsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStreamsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/ListStreams",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.FleetService", "ListStreams"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says on which day the first line of a file was written, or takes that back.
+        pub async fn set_stream_date(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetStreamDateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetStreamDateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/SetStreamDate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.FleetService", "SetStreamDate"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1460,6 +1658,22 @@ pub mod fleet_service_server {
             request: tonic::Request<super::ListUnrecognisedLinesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListUnrecognisedLinesResponse>,
+            tonic::Status,
+        >;
+        /// The files that logs were read from, with what dates them, by license server and log.
+        async fn list_streams(
+            &self,
+            request: tonic::Request<super::ListStreamsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStreamsResponse>,
+            tonic::Status,
+        >;
+        /// Says on which day the first line of a file was written, or takes that back.
+        async fn set_stream_date(
+            &self,
+            request: tonic::Request<super::SetStreamDateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetStreamDateResponse>,
             tonic::Status,
         >;
     }
@@ -1665,6 +1879,96 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListUnrecognisedLinesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/ListStreams" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListStreamsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ListStreamsRequest>
+                    for ListStreamsSvc<T> {
+                        type Response = super::ListStreamsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListStreamsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::list_streams(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListStreamsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/SetStreamDate" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetStreamDateSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::SetStreamDateRequest>
+                    for SetStreamDateSvc<T> {
+                        type Response = super::SetStreamDateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetStreamDateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::set_stream_date(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetStreamDateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

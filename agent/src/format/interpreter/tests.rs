@@ -23,7 +23,8 @@ fn read<'a>(lines: impl IntoIterator<Item = &'a str>, mut interpreter: LineInter
 }
 
 fn date(events: &[Event], zone: &TimeZone, date: Option<Date>) -> Vec<(Kind, Timestamp)> {
-    let told = events.iter().find(|event| event.kind == Kind::Date).map(|event| first_day(event.at, event.detail as i32));
+    let told =
+        events.iter().find(|event| event.kind == Kind::Date).map(|event| first_day(event.at, event.detail as i32));
     let day = told.or(date.map(seatmeter_count::calendar::day_of)).unwrap();
     let mut timeline = Timeline::new(zone.clone(), day, told);
     let moments = events.iter().map(|event| (event.kind, Timestamp::from_second(timeline.follow(event)).unwrap()));

@@ -1,6 +1,6 @@
 //! Dates streams: on which day each began. The answer is made of what is archived and configured, whatever came first.
 //!
-//! A stream's own first date goes before everything else. Without one, it began when the stream that certainly comes before
+//! What an operator says goes before everything else, then a stream's own first date. Without either, it began when the stream that certainly comes before
 //! it ended. Without that one either, the configuration can tell the day of a log's first stream. A stream that nothing
 //! dates counts nowhere, until something does.
 
@@ -13,10 +13,10 @@ use seatmeter_proto::v1::{Heartbeat, Hello};
 use super::{Key, StreamRegistry};
 use crate::codes;
 use crate::ingest::content::Archived;
-use crate::store::{Failure, StoreError};
 use crate::store::engine::Connection;
 use crate::store::received::{self, Configured};
 use crate::store::streams::{self, LineTime, Stream};
+use crate::store::{Failure, StoreError};
 
 /// How long after its last word an agent still speaks for a log, in seconds.
 const SPEAKS_FOR: i64 = 300;
@@ -46,6 +46,24 @@ impl StreamRegistry {
         Ok(())
     }
 
+    /// Takes note of what an operator says of the day of a stream's first line; `None` takes it back.
+    pub(in crate::ingest) fn set_date(
+        &mut self,
+        connection: &mut dyn Connection,
+        stream_id: i64,
+        day: Option<Day>,
+    ) -> Result<(), StoreError> {
+        let Some(stream) = self.streams.values_mut().find(|stream| stream.id == stream_id) else { return Ok(()) };
+        stream.given_day = day;
+        if stream.common_in_log == 0 && stream.begins.told.offset.is_none() {
+            // A wrong clock may have made another line the first one that counts.
+            stream.begins = LineTime { time: stream.first_line_time, ..LineTime::default() };
+        }
+        let stream = stream.clone();
+        streams::save_stream(connection, &stream)?;
+        self.date_anew(connection, &stream, stream.mark)
+    }
+
     /// Takes note of what an agent's configuration says of a log. Returns whether that is news. Of two agents that say
     /// otherwise, the one that spoke first is heard, for as long as it is there.
     pub(super) fn note_configured(
@@ -58,7 +76,10 @@ impl StreamRegistry {
         self.heard.insert(told.agent.clone(), now);
         let Some(log) = self.logs.get_mut(&log_id) else { return Ok(false) };
         let known = &log.configured;
-        if told.time_zone.is_empty() || told.time_zone.contains('\0') || (&told.time_zone, told.day) == (&known.time_zone, known.day) {
+        if told.time_zone.is_empty()
+            || told.time_zone.contains('\0')
+            || (&told.time_zone, told.day) == (&known.time_zone, known.day)
+        {
             return Ok(false);
         }
         let other_is_there = self.heard.get(&known.agent).is_some_and(|at| now - at <= SPEAKS_FOR);
@@ -117,7 +138,8 @@ impl StreamRegistry {
         changed.sort_unstable();
         changed.dedup();
         for other in changed {
-            let archived = if other == key { mark_before } else { self.streams.get(&other).map_or(0, |found| found.mark) };
+            let archived =
+                if other == key { mark_before } else { self.streams.get(&other).map_or(0, |found| found.mark) };
             self.relate(connection, &other, archived)?;
         }
         Ok(())
@@ -165,7 +187,8 @@ impl StreamRegistry {
         let firsts = logs.filter_map(|(log, day)| {
             let streams = self.of_log.get(&log)?.iter().filter_map(|key| Some((self.streams.get(key)?, key)));
             let (first, key) = streams.min_by_key(|(stream, _)| stream.id)?;
-            (first.told_day.is_none() && first.after.is_empty()).then(|| (key.clone(), Some(day)))
+            (first.told_day.is_none() && first.given_day.is_none() && first.after.is_empty())
+                .then(|| (key.clone(), Some(day)))
         });
         firsts.collect()
     }
@@ -224,7 +247,7 @@ impl Days<'_> {
                 break *known;
             }
             let Some(stream) = self.streams.get(&next) else { break None };
-            if let Some(told) = stream.told_day {
+            if let Some(told) = stream.given_day.or(stream.told_day) {
                 self.known.insert(next.clone(), Some(told));
                 break Some(told);
             }

@@ -33,16 +33,12 @@ impl StreamRegistry {
     }
 
     /// Derives what a stream has in common with those before it.
-    fn derive_common(
-        &mut self,
-        connection: &mut dyn Connection,
-        key: &Key,
-        archived: u64,
-    ) -> Result<(), StoreError> {
+    fn derive_common(&mut self, connection: &mut dyn Connection, key: &Key, archived: u64) -> Result<(), StoreError> {
         let Some(stream) = self.streams.get(key) else { return Ok(()) };
         let (mut in_log, mut elsewhere) = (0, 0);
         for name in self.alike.others(stream) {
-            let Some(before) = self.streams.get(&(stream.server_id, name)).filter(|other| other.precedes(stream)) else {
+            let Some(before) = self.streams.get(&(stream.server_id, name)).filter(|other| other.precedes(stream))
+            else {
                 continue;
             };
             let common = self.alike.of(stream, before);

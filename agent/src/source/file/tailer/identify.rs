@@ -120,7 +120,8 @@ impl LogTailer {
         let is_open = self.open.as_ref().is_some_and(|open| Some(*open.fingerprint()) == last);
         // A stream that was read to its end and whose file is gone is followed by the next new file, if that is the only
         // one.
-        let is_new = |file: &File| matches!(file, File::Unknown) || matches!(file, File::Part(part) if part.known.is_none());
+        let is_new =
+            |file: &File| matches!(file, File::Unknown) || matches!(file, File::Part(part) if part.known.is_none());
         let gone = self.before.filter(|before| {
             place.is_none() && Some(*before) == last && files.iter().filter(|file| is_new(file)).count() == 1
         });

@@ -1,0 +1,185 @@
+//! The files that logs were read from: what dates them, and what another date would change.
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use jiff::tz::TimeZone;
+use seatmeter_count::{Calendar, Day, Kind, Month};
+use seatmeter_proto::batch;
+
+use super::snapshot::FleetSnapshot;
+use super::{Fleet, FleetError};
+use crate::store::engine::Connection;
+use crate::store::received::{self, LicenseServer, Log};
+use crate::store::streams::Stream;
+use crate::store::{Failure, StoreError};
+
+/// What dates a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatedBy {
+    /// Nothing: it counts nowhere.
+    Nothing,
+    /// One of its own lines.
+    Line,
+    /// The end of the stream that certainly comes before it.
+    StreamBefore,
+    /// The agent's configuration.
+    Configuration,
+    /// An operator.
+    Operator,
+}
+
+/// A stream, as operators see it.
+#[derive(Clone, Debug)]
+pub struct StreamReport {
+    /// The id of the stream.
+    pub id: i64,
+    /// The license server.
+    pub license_server: String,
+    /// The log.
+    pub log: String,
+    /// The stream's name, in hexadecimal digits.
+    pub name: String,
+    /// The day of the first line; `None` if nothing dates the stream.
+    pub first_day: Option<Day>,
+    /// What dates the stream.
+    pub dated_by: DatedBy,
+    /// The moment of the first line that counts, in seconds since 1970 UTC; `None` if nothing dates the stream.
+    pub begins_at: Option<i64>,
+    /// The moment of the last line, in seconds since 1970 UTC; `None` if nothing dates the stream.
+    pub last_line_at: Option<i64>,
+    /// The bytes received.
+    pub bytes: u64,
+    /// The numbers of lines that became events, that were ignored, and that were not recognised.
+    pub lines: [u64; 3],
+}
+
+/// The checkouts of a stream in a month, before and after it is dated otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The checkouts before.
+    pub before: u64,
+    /// The checkouts after.
+    pub after: u64,
+}
+
+/// What changes if a stream is dated otherwise.
+#[derive(Clone, Debug)]
+pub struct Redating {
+    /// The stream, as it is.
+    pub stream: StreamReport,
+    /// The day of the first line from then on; `None` if nothing dates the stream then.
+    pub first_day: Option<Day>,
+    /// The months in which there are other checkouts than before.
+    pub months: BTreeMap<Month, Difference>,
+}
+
+impl Fleet {
+    /// Returns the streams of all license servers, or of one: by license server, by log, then by beginning.
+    pub fn streams(&self, license_server: &str) -> Result<Vec<StreamReport>, FleetError> {
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        let named = fleet.named(license_server)?.map(|server| server.id);
+        let mut reports = Vec::new();
+        for server in fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id)) {
+            for log in fleet.logs_of(server.id) {
+                reports.extend(fleet.streams_of(log.id).map(|stream| report(server, log, stream)));
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Returns what changes if the first line of a stream was written on a day; without a day, if what an operator has said
+    /// is taken back. The stream is named by its first digits.
+    pub fn redating(&self, license_server: &str, name: &str, day: Option<Day>) -> Result<Redating, FleetError> {
+        self.store.read(|connection| {
+            let fleet = FleetSnapshot::read(connection)?;
+            let named = fleet.named(license_server)?.map(|server| server.id);
+            let (server, log, stream) = find(&fleet, named, name)?;
+            let mut later = stream.clone();
+            // Without an operator's word, a date in the stream goes before everything else. What another stream or the
+            // configuration says is known once it is asked for.
+            later.first_day = day.or(stream.told_day);
+            let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
+            let mut months: BTreeMap<Month, Difference> = BTreeMap::new();
+            count(connection, stream, &zone, &self.calendar, &mut |month| {
+                months.entry(month).or_default().before += 1
+            })?;
+            count(connection, &later, &zone, &self.calendar, &mut |month| months.entry(month).or_default().after += 1)?;
+            months.retain(|_, difference| difference.before != difference.after);
+            Ok(Redating { stream: report(server, log, stream), first_day: later.first_day, months })
+        })
+    }
+}
+
+/// Finds the stream whose name begins with these digits.
+fn find<'a>(
+    fleet: &'a FleetSnapshot,
+    only: Option<i64>,
+    name: &str,
+) -> Result<(&'a LicenseServer, &'a Log, &'a Stream), FleetError> {
+    let beginning = name.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for server in fleet.servers.iter().filter(|server| only.is_none_or(|id| id == server.id)) {
+        for log in fleet.logs_of(server.id) {
+            let streams = fleet.streams_of(log.id);
+            let named = streams.filter(|stream| HEXLOWER.encode(&stream.fingerprint).starts_with(&beginning));
+            found.extend(named.map(|stream| (server, log, stream)));
+        }
+    }
+    match found.as_slice() {
+        [only] if !beginning.is_empty() => Ok(*only),
+        [] => Err(FleetError::UnknownStream(name.to_owned())),
+        several => Err(FleetError::SeveralStreams { beginning: name.to_owned(), count: several.len() }),
+    }
+}
+
+fn report(server: &LicenseServer, log: &Log, stream: &Stream) -> StreamReport {
+    let is_dated = stream.first_day.is_some();
+    let dated_by = match stream {
+        Stream { first_day: None, .. } => DatedBy::Nothing,
+        Stream { given_day: Some(_), .. } => DatedBy::Operator,
+        Stream { told_day: Some(_), .. } => DatedBy::Line,
+        Stream { after, .. } if after.is_empty() => DatedBy::Configuration,
+        _ => DatedBy::StreamBefore,
+    };
+    StreamReport {
+        id: stream.id,
+        license_server: server.name.clone(),
+        log: log.name.clone(),
+        name: HEXLOWER.encode(&stream.fingerprint),
+        first_day: stream.first_day,
+        dated_by,
+        begins_at: is_dated.then_some(stream.begins_at),
+        last_line_at: is_dated.then_some(stream.last_line_at),
+        bytes: stream.mark,
+        lines: stream.lines.map(|lines| lines.max(0) as u64),
+    }
+}
+
+/// Calls `each` with the month of each checkout of a stream.
+fn count(
+    connection: &mut dyn Connection,
+    stream: &Stream,
+    zone: &TimeZone,
+    calendar: &Calendar,
+    each: &mut dyn FnMut(Month),
+) -> Result<(), StoreError> {
+    let Some(mut timeline) = stream.timeline(zone) else { return Ok(()) };
+    let mut calendar = calendar.clone();
+    received::each_batch(connection, stream.id, 0, &mut |archived| {
+        let columns = batch::open(&archived.batch).map_err(|error| {
+            StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id))
+        })?;
+        timeline.resume(batch::told_before(&archived.batch), None);
+        for (position, event) in batch::events(&columns, archived.batch.start_position) {
+            if event.kind == Kind::Unrecognised {
+                continue;
+            }
+            let at = timeline.follow(&event);
+            if event.kind == Kind::Checkout && position >= archived.start {
+                each(calendar.month(at));
+            }
+        }
+        Ok(())
+    })
+}
