@@ -207,3 +207,27 @@ fn fault_17_what_is_lost_of_a_file_takes_nothing_from_one_that_begins_alike() {
         cluster.assert_verified();
     }
 }
+
+/// Two logs are the same through a last line without a line feed. Then that line grows in the first of them, and is whole in
+/// the second: they were not the same line.
+#[test]
+fn fault_17_a_last_line_that_grows_takes_nothing_from_a_file_that_began_alike() {
+    let cluster = TestCluster::running();
+    let (first, second) = (cluster.path("first.log"), cluster.path("second.log"));
+    let common = banner(false) + &uses(0..3) + "10:00:00 (d) OUT: \"f\" tail@pc";
+    append(&first, &common);
+    let mut agent = cluster.agent("LIC01", &[&first, &second]);
+    agent.start();
+    let once = format!("{HEADER}2026-01,d,f,4,4,4,3,0\n");
+    cluster.wait_for_activity("LIC01", &once);
+    append(&second, &common);
+    wait_until("both are known to be the same", || {
+        let servers = cluster.ask(&["servers"]).to_string();
+        servers.contains(&format!("the first {} bytes are the same", common.len()))
+    });
+    assert_eq!(cluster.activity("LIC01"), once);
+    append(&first, "-of-another-name\n");
+    append(&second, "\n");
+    cluster.wait_for_activity("LIC01", &format!("{HEADER}2026-01,d,f,4,4,5,3,0\n"));
+    cluster.assert_verified();
+}

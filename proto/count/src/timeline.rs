@@ -48,7 +48,7 @@ impl Told {
     /// Takes note of a line at a stream time that tells this day. Returns whether that is news.
     pub fn tell(&mut self, time: i64, day: Day) -> bool {
         let first_day = first_day(time, day);
-        std::mem::replace(&mut self.first_day, Some(first_day)) != Some(first_day)
+        self.first_day.replace(first_day) != Some(first_day)
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Plan {
     pub seconds_a_session: f64,
     /// Whether lines end as on Windows, with CR and LF.
     pub crlf: bool,
+    /// The vendor daemon.
+    pub daemon: &'static str,
 }
 
 impl Default for Plan {
@@ -43,11 +45,11 @@ impl Default for Plan {
             seconds_a_line: 0.78,
             seconds_a_session: 5_400.0,
             crlf: false,
+            daemon: "simulatd",
         }
     }
 }
 
-const DAEMON: &str = "simulatd";
 const MANAGER_TIMESTAMP: i64 = 6 * 3600;
 const DAEMON_TIMESTAMP: i64 = 6 * 3600 + 300;
 const STATISTICS: i64 = 4 * 3600;
@@ -85,7 +87,7 @@ impl Server {
             now: plan.start as f64,
             offset: 0,
             offset_until: i64::MIN,
-            truth: Truth::new(DAEMON, features),
+            truth: Truth::new(plan.daemon, features),
             open: BTreeMap::new(),
             ends: BinaryHeap::new(),
             next_manager_timestamp: 0,
@@ -113,6 +115,7 @@ impl Server {
 
     /// Starts the manager and its daemon. Sessions that are still open, as after a crash, end with the last line.
     pub fn start(&mut self, out: &mut Vec<u8>) {
+        let daemon = self.plan.daemon;
         let local = self.local();
         self.end_all();
         let (year, month, day) = date_of(local);
@@ -125,9 +128,9 @@ impl Server {
             "lmgrd",
             &format!("FlexNet Licensing (v11.19.6.0 build 293152 x64_lsb) started on LIC01 (linux) ({date})"),
         );
-        self.line(out, "lmgrd", &format!("Started {DAEMON} (internet tcp_port 37560 pid 1085)"));
-        self.line(out, DAEMON, "FlexNet Licensing version v11.19.6.0 build 293152 x64_lsb");
-        self.line(out, DAEMON, &format!("Server started on LIC01 for:\t{}", feature_name(0)));
+        self.line(out, "lmgrd", &format!("Started {daemon} (internet tcp_port 37560 pid 1085)"));
+        self.line(out, self.plan.daemon, "FlexNet Licensing version v11.19.6.0 build 293152 x64_lsb");
+        self.line(out, self.plan.daemon, &format!("Server started on LIC01 for:\t{}", feature_name(0)));
         self.next_manager_timestamp = local + MANAGER_TIMESTAMP;
         self.next_daemon_timestamp = local + DAEMON_TIMESTAMP;
         self.next_statistics = local + STATISTICS;
@@ -154,7 +157,7 @@ impl Server {
         }
         if local >= self.next_daemon_timestamp {
             self.next_daemon_timestamp += DAEMON_TIMESTAMP;
-            return self.timestamp(out, DAEMON, local);
+            return self.timestamp(out, self.plan.daemon, local);
         }
         if local >= self.next_statistics {
             self.next_statistics += STATISTICS;
@@ -177,7 +180,7 @@ impl Server {
                 self.retry = (self.rng.u8(..4) == 0).then(|| (key, self.rng.u32(1..5)));
                 self.deny(out, local, key);
             }
-            2 => self.line(out, DAEMON, "(@simulatd-SLOG@) 00000000 ms,#42,(9476K),(somebody,PC-7,1672)"),
+            2 => self.line(out, self.plan.daemon, "(@simulatd-SLOG@) 00000000 ms,#42,(9476K),(somebody,PC-7,1672)"),
             _ => self.check_out(out, local, key),
         }
     }
@@ -213,7 +216,7 @@ impl Server {
     fn usage(&mut self, out: &mut Vec<u8>, verb: &str, (feature, user, host): Key, tail: String) {
         // One name in fifty is written in capitals; it is the same person.
         let name = if self.rng.u8(..50) == 0 { user_name(user).to_uppercase() } else { user_name(user) };
-        self.head(out, DAEMON);
+        self.head(out, self.plan.daemon);
         // Writing to a vector cannot fail.
         let _ = write!(out, "{verb} \"{}\" {name}@PC{user:05}-{host}  {tail}", feature_name(feature));
         self.end_line(out);
@@ -232,15 +235,15 @@ impl Server {
         let time = local.rem_euclid(86_400);
         let (h, m, s) = (time / 3600, time / 60 % 60, time % 60);
         let month = MONTHS[month as usize - 1];
-        self.line(out, DAEMON, "(@simulatd-SLOG@) ===============================================");
+        self.line(out, self.plan.daemon, "(@simulatd-SLOG@) ===============================================");
         self.line(
             out,
-            DAEMON,
+            self.plan.daemon,
             &format!("(@simulatd-SLOG@) Time: {weekday} {month} {day:02} {year} {h:02}:{m:02}:{s:02} Sim Time"),
         );
         self.line(
             out,
-            DAEMON,
+            self.plan.daemon,
             "(@simulatd-SLOG@) Peak active connections #322 attempted at Thu Jun 09 2022 13:21:43 Sim Time",
         );
     }

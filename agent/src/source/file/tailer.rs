@@ -257,7 +257,8 @@ impl LogTailer {
     fn report_lost(&mut self, parts: &[Part], has_problem: bool) -> Result<(), StreamError> {
         let known: Vec<Fingerprint> = self.cuts.keys().copied().collect();
         for fingerprint in known {
-            let checkpoint = self.buffer.checkpoint(&fingerprint)?;
+            // Another log may have captured a stream under the name that this one had for its own.
+            let checkpoint = self.buffer.checkpoint(&fingerprint)?.filter(|found| found.log == self.source.name);
             let Some(Cut { size, at }) = self.cuts.get(&fingerprint) else { continue };
             let checkpoint = checkpoint.filter(|checkpoint| checkpoint.position < *size);
             // The file that cannot be read may be the copy.
