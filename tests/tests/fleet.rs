@@ -1,13 +1,13 @@
 //! Fault 38: a fleet in which everything meets. License servers with three managers each, all started in the same seconds,
 //! rotate, restart, are read by agents that are killed, installed anew and doubled, into an aggregator that is killed, begun
-//! anew and set back to a backup. Every figure equals the truth.
+//! anew and set back to a backup; two have a log that a wrong clock has dated. Every figure equals the truth.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use fastrand::Rng;
 use seatmeter_tests::process::{sleep, text};
-use seatmeter_tests::{Agent, TestCluster};
+use seatmeter_tests::{Agent, TestCluster, wait_until};
 use xtask::sim::{Log, Plan, Rotation, Server, truth};
 
 /// The managers of a license server: their vendor daemons.
@@ -15,9 +15,13 @@ const DAEMONS: [&str; 3] = ["adskflex", "cadence", "mlm"];
 
 const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::RenameGzip, Rotation::CopyTruncate, Rotation::Dated];
 
+/// A log that a wrong clock has dated.
+const AHEAD: &str = " 8:00:00 (lmgrd) FlexNet Licensing (v11) started on LIC01 (linux) (1/1/2036)\n \
+8:00:01 (adskflex) OUT: \"80000SIM_000_F\" ahead@pc  \n";
+
 /// How many fleets there are, each with a seed of its own, and how many license servers in each.
 fn size() -> (u64, usize) {
-    if std::env::var("SEATMETER_LONG").is_ok_and(|long| !long.is_empty()) { (500, 12) } else { (20, 4) }
+    if std::env::var("SEATMETER_LONG").is_ok_and(|long| !long.is_empty()) { (500, 12) } else { (20, 12) }
 }
 
 struct Manager {
@@ -87,6 +91,12 @@ impl Fleet {
         for server in &self.servers {
             self.cluster.wait_for_activity(&server.name, &server.truth());
         }
+        for server in &self.servers[..2] {
+            wait_until("the log that is ahead is shown", || {
+                let shown = self.cluster.ask(&["servers", &server.name]).to_string();
+                shown.contains("wrong clock: 2 events dated from 2036-01-01 08:00")
+            });
+        }
     }
 
     /// The managers restart without appending: what was in their logs is gone.
@@ -121,7 +131,13 @@ impl LicenseServer {
                 manager
             })
             .into();
-        let logs: Vec<&std::path::Path> = managers.iter().map(|manager| manager.log.path()).collect();
+        let mut logs: Vec<&std::path::Path> = managers.iter().map(|manager| manager.log.path()).collect();
+        // Two have another log, which a wrong clock has dated ten years ahead. It counts in nothing.
+        let ahead = folder.join("ahead.log");
+        if number < 2 {
+            std::fs::write(&ahead, AHEAD).unwrap();
+            logs.push(&ahead);
+        }
         // Every second license server is a cluster, whose disk two agents read.
         let agents =
             (0..=number % 2).map(|agent| cluster.agent_in(&format!("{name}-{agent}"), &name, &logs, "")).collect();
