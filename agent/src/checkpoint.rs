@@ -124,6 +124,8 @@ pub struct Rewind {
     pub fingerprint: Fingerprint,
     /// Why the stream is read again.
     pub cause: RewindCause,
+    /// What the aggregator has: everything before this position.
+    pub mark: u64,
 }
 
 /// Why a stream is read again.
@@ -131,6 +133,8 @@ pub struct Rewind {
 pub enum RewindCause {
     /// The aggregator lacks a part of the stream.
     Lacking,
+    /// A batch of the stream was damaged in the buffer.
+    Damaged,
     /// The aggregator has other content under the stream's name: the stream gets another one.
     OtherContent,
 }

@@ -23,6 +23,7 @@ seatmeter_service::codes! {
     32 UPLINK_RESEND "uplink_resend" warn "Batches are sent again, since the aggregator asked for it.", "";
     33 STREAM_GAP "stream_gap" warn "The aggregator lacks a part of a log; it is read again where it is still there.", "Where old parts are gone, the month is shown as incomplete.";
     34 BATCH_REFUSED "batch_refused" error "The aggregator will never take this batch: it is kept aside in the buffer, and the rest is delivered.", "Update the older of agent and aggregator, and tell the maintainers.";
-    35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is read again from the logs.", "Where a log is gone, the month is shown as incomplete.";
+    35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is delivered again, from the buffer or from the logs.", "Where a log is gone, the month is shown as incomplete.";
     36 STREAM_RENAMED "stream_renamed" info "The aggregator knows another file that begins as this one does: this one is read again, under another name.", "";
+    37 BATCH_DAMAGED "batch_damaged" error "A batch in the buffer is damaged. Its log is read again, where it is still there.", "Check the disk and the memory of this machine.";
 }

@@ -52,19 +52,25 @@ struct Aggregator {
 struct BufferSettings {
     #[serde(default = "default_quota")]
     quota_mib: u64,
+    #[serde(default = "default_keep")]
+    keep_days: u64,
     #[serde(default = "default_alarm")]
     alarm_after_hours: u64,
 }
 
 impl Default for BufferSettings {
     fn default() -> Self {
-        Self { quota_mib: default_quota(), alarm_after_hours: default_alarm() }
+        Self { quota_mib: default_quota(), keep_days: default_keep(), alarm_after_hours: default_alarm() }
     }
 }
 
 /// The default quota, in MiB: enough for a month of a busy license server (100 million events).
 const fn default_quota() -> u64 {
     1024
+}
+
+const fn default_keep() -> u64 {
+    30
 }
 
 const fn default_alarm() -> u64 {
@@ -105,6 +111,8 @@ pub struct Config {
     pub realm: String,
     /// The dialer that connects to the aggregator.
     pub aggregator: Dialer,
+    /// How long batches stay in the buffer after their capture once they are acknowledged, in seconds.
+    pub keep: u64,
     /// The maximum size of the batches in the buffer, in bytes.
     pub quota: u64,
     /// How long a batch may wait before the agent raises an alarm, in seconds.
@@ -165,6 +173,7 @@ impl Config {
                 realm: file.license_server.realm,
                 aggregator,
                 quota: file.buffer.quota_mib.saturating_mul(1 << 20),
+                keep: file.buffer.keep_days.saturating_mul(86_400),
                 alarm_after: file.buffer.alarm_after_hours.saturating_mul(3600),
                 health_log: file.health_log,
                 sources,

@@ -128,7 +128,8 @@ fn positions(buffer: &Buffer) -> Result<String, BufferError> {
 async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result<Option<(String, Buffer)>, RunError> {
     let mut is_told = false;
     loop {
-        let opened = agent_id(&config.state).and_then(|id| Ok((id, Buffer::open(&config.state, config.quota)?)));
+        let opened =
+            agent_id(&config.state).and_then(|id| Ok((id, Buffer::open(&config.state, config.quota, config.keep)?)));
         match opened {
             Ok(opened) => return Ok(Some(opened)),
             Err(RunError::Buffer(error)) if error.is_permanent() => return Err(error.into()),

@@ -397,3 +397,52 @@ fn bad_input_gets_a_clear_error() {
     assert_eq!(newer.status.code(), Some(1));
     assert!(text(&newer.stderr).contains("newer version"), "{}", text(&newer.stderr));
 }
+
+/// A batch is damaged in the buffer, though the database is sound: its log is read again. Where the log is gone, the rest is
+/// delivered, and what is missing is a gap.
+#[test]
+fn fault_15_a_damaged_batch_stops_no_delivery() {
+    for is_gone in [false, true] {
+        let mut cluster = TestCluster::running();
+        let path = cluster.path("debug.log");
+        let day = |day: u32| {
+            format!(
+                " 8:00:00 (lmgrd) TIMESTAMP 1/{day}/2026\n 8:00:01 (d) OUT: \"f\" u{day}@h  \n 9:00:00 (d) IN: \"f\" u{day}@h  \n"
+            )
+        };
+        fs::write(&path, day(1)).unwrap();
+        let mut log = fs::File::options().append(true).open(&path).unwrap();
+        let mut agent = cluster.agent("LIC01", &[&path]);
+        agent.start();
+        let expected = |users: u32| {
+            format!(
+                "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n2026-01,d,f,{users},{users},{users},{users},0\n"
+            )
+        };
+        cluster.wait_for_activity("LIC01", &expected(1));
+        cluster.stop_aggregator();
+        for number in 2..=4 {
+            log.write_all(day(number).as_bytes()).unwrap();
+            wait_until("the day is captured", || {
+                agent.inspect()["batches"].as_array().unwrap().len() >= number as usize - 1
+            });
+        }
+        agent.stop();
+        let buffer = rusqlite::Connection::open(agent.state().join("buffer.db")).unwrap();
+        let damage =
+            "UPDATE batch SET body = zeroblob(length(body)) WHERE sequence = (SELECT min(sequence) + 1 FROM waiting)";
+        assert_eq!(buffer.execute(damage, []).unwrap(), 1);
+        drop(buffer);
+        if is_gone {
+            fs::remove_file(&path).unwrap();
+        }
+        cluster.start_aggregator();
+        agent.start();
+        cluster.wait_for_activity("LIC01", &expected(if is_gone { 3 } else { 4 }));
+        assert!(agent.has_said("batch_damaged"), "{}", agent.errors());
+        if is_gone {
+            wait_until("the gap is known", || cluster.ask(&["servers"])["rows"][0]["gaps"] == 1);
+        }
+        cluster.assert_verified();
+    }
+}

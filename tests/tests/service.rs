@@ -158,8 +158,8 @@ fn a_restored_backup_catches_up() {
     scenario.assert_truth();
 }
 
-/// An aggregator that comes back from an older backup, or from nothing, gets all that the logs still have, also from
-/// files to which nothing is written any more. What they do not have is a gap.
+/// An aggregator that comes back from an older backup, or from nothing, gets all that the logs or the agent's buffer still
+/// have, also from files to which nothing is written any more. What neither has is a gap.
 #[test]
 fn an_aggregator_that_goes_back_is_filled_again() {
     let mut cluster = TestCluster::running();
@@ -202,9 +202,21 @@ fn an_aggregator_that_goes_back_is_filled_again() {
     }
     cluster.start_aggregator();
     cluster.wait_for_activity("LIC01", &all);
-    // What is gone is a gap, and the month is not complete.
+    // What the log no longer has is still in the buffer.
     agent.stop();
     fs::remove_file(&part).unwrap();
+    restore(&mut cluster);
+    agent.start();
+    cluster.wait_for_activity("LIC01", &all);
+    assert_eq!(cluster.ask(&["servers"])["rows"][0]["gaps"], 0);
+    // What the buffer has let go of is a gap, and the month is not complete.
+    agent.stop();
+    agent.configure("[license_server]", "[buffer]\nkeep_days = 0\n[license_server]");
+    agent.start();
+    fs::write(&path, [day("2/2/2026", "carl"), day("2/3/2026", "dan")].concat()).unwrap();
+    let february = "2026-02,d,f,2,2,2,2,0\n";
+    cluster.wait_for_activity("LIC01", &format!("{header}{}{february}", january(2)));
+    agent.stop();
     restore(&mut cluster);
     agent.start();
     cluster.wait_for_activity("LIC01", &format!("{header}{}{february}", january(1)));

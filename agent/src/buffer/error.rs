@@ -44,6 +44,12 @@ pub enum BufferError {
     /// Another reader has captured the stream further, or another stream of this name. Nothing is wrong with the buffer.
     #[error("another log has captured a stream of this name")]
     Overtaken,
+    /// A batch in the buffer is damaged: it is read again from its log.
+    #[error("batch {sequence} in the buffer is damaged")]
+    Damaged {
+        /// The batch's sequence.
+        sequence: u64,
+    },
     /// The database failed.
     #[error("the buffer {path} failed: {source}")]
     Database {

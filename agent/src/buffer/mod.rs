@@ -2,7 +2,9 @@
 //!
 //! - A batch and the checkpoint behind it are committed in one transaction. If the process is killed at any moment,
 //!   reading resumes exactly where the last batch ended.
-//! - A batch is deleted when the aggregator has acknowledged it, and never for another reason.
+//! - A batch that the aggregator has acknowledged stays for a time, within the quota: an aggregator that comes back from an
+//!   older backup gets it again, even if the log is gone. The oldest go first. No other batch is ever deleted.
+//! - Each batch has a checksum. A damaged one is read again from its log.
 //! - A full buffer rejects further batches with an error. Their lines are still in the log.
 //! - A failed commit is not tried again on the same connection, because the state on disk is unknown. The buffer is
 //!   closed, reopened and checked, and reading resumes from its checkpoints.
@@ -13,6 +15,7 @@
 
 mod checkpoint;
 mod error;
+mod kept;
 mod open;
 mod rewind;
 mod schema;
@@ -47,6 +50,8 @@ pub struct Depth {
 pub struct Buffer {
     path: PathBuf,
     quota: u64,
+    /// How long a batch stays after its capture once it is acknowledged, in seconds.
+    keep: u64,
     writer: Mutex<Writer>,
     /// The reader's connection; `None` until it is needed, and after the database was closed to be checked.
     reader: Mutex<Option<Connection>>,
@@ -73,13 +78,14 @@ const SHRINKING_STEPS: usize = 64;
 const ROW_OVERHEAD: u64 = 128;
 
 impl Buffer {
-    /// Opens the buffer in this folder, which may hold `quota` bytes of batches.
-    pub fn open(folder: &Path, quota: u64) -> Result<Self, BufferError> {
+    /// Opens the buffer in this folder, which may hold `quota` bytes of batches. Acknowledged batches stay for `keep` seconds
+    /// after their capture.
+    pub fn open(folder: &Path, quota: u64, keep: u64) -> Result<Self, BufferError> {
         let path = folder.join("buffer.db");
         let (connection, epoch) = open::open(&path)?;
         let bytes = used_bytes(&connection).map_err(|source| BufferError::of(&path, source))?;
         let writer = Mutex::new(Writer { connection, epoch, bytes, is_suspect: false });
-        Ok(Self { path, quota, writer, reader: Mutex::default(), appended: Notify::new() })
+        Ok(Self { path, quota, keep, writer, reader: Mutex::default(), appended: Notify::new() })
     }
 
     /// Returns the epoch of this database. A new epoch means that the numbering of batches starts again.
@@ -92,6 +98,9 @@ impl Buffer {
         let body = batch.encode_to_vec();
         let mut writer = lock(&self.writer);
         let size = body.len() as u64 + ROW_OVERHEAD;
+        if writer.bytes + size > self.quota {
+            self.make_room(&mut writer, size)?;
+        }
         if writer.bytes + size > self.quota && writer.bytes > 0 {
             return Err(BufferError::Full { used: writer.bytes, quota: self.quota });
         }
@@ -101,15 +110,16 @@ impl Buffer {
             if is_overtaken(&transaction, batch, &checkpoint.fingerprint)? {
                 return Ok(false);
             }
-            transaction
-                .prepare_cached("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)")?
-                .execute(params![checkpoint.fingerprint, body, unix_now()])?;
+            kept::insert(&transaction, &checkpoint.fingerprint, &body, unix_now())?;
             checkpoint::save(&transaction, checkpoint)?;
             transaction.commit().map(|()| true)
         });
         if written.as_ref().is_err_and(BufferError::is_pressure) {
             // Deleting batches needs some space too; removing the reserve provides it.
             let _ = std::fs::remove_file(self.reserve());
+            // What is acknowledged gives way to what is not.
+            let quota = self.quota;
+            self.make_room(&mut writer, quota)?;
         }
         if !written? {
             return Err(BufferError::Overtaken);
@@ -132,41 +142,50 @@ impl Buffer {
     }
 
     fn kept_after(&self, sequence: u64, bytes: usize, is_refused: bool) -> Result<Vec<Batch>, BufferError> {
+        let sql = match is_refused {
+            true => "SELECT sequence, body, checksum FROM batch WHERE sequence > ?1 AND refused ORDER BY sequence",
+            false => {
+                "SELECT batch.sequence, body, checksum FROM waiting JOIN batch ON batch.sequence = waiting.sequence
+                 WHERE waiting.sequence > ?1 ORDER BY waiting.sequence"
+            }
+        };
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT sequence, body FROM batch WHERE sequence > ?1 AND refused = ?2 ORDER BY sequence",
-            )?;
-            let mut rows = statement.query(params![sequence as i64, is_refused])?;
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![sequence as i64])?;
             let (mut batches, mut size) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
-                let body: Vec<u8> = row.get(1)?;
+                let (sequence, body) = (row.get::<_, i64>(0)? as u64, row.get::<_, Vec<u8>>(1)?);
                 size += body.len();
                 if size > bytes && !batches.is_empty() {
                     break;
                 }
-                batches.push(decode(row.get::<_, i64>(0)? as u64, &body)?);
+                match kept::intact(sequence, &body, row.get(2)?) {
+                    Some(batch) => batches.push(batch),
+                    None if batches.is_empty() => return Ok(Err(BufferError::Damaged { sequence })),
+                    None => break,
+                }
             }
-            Ok(batches)
-        })
+            Ok(Ok(batches))
+        })?
     }
 
-    /// Deletes acknowledged batches.
+    /// Acknowledges batches. They stay for a time, and wait no longer.
     pub fn acknowledge(&self, sequences: &[u64]) -> Result<(), BufferError> {
         let mut writer = lock(&self.writer);
+        let expired = unix_now().saturating_sub_unsigned(self.keep);
         let freed = self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
-            let mut freed = 0;
             for sequence in sequences {
-                let size: Option<i64> = transaction
-                    .prepare_cached("DELETE FROM batch WHERE sequence = ?1 RETURNING length(body)")?
-                    .query_row([*sequence as i64], |row| row.get(0))
-                    .optional()?;
-                freed += size.map_or(0, |size| size as u64 + ROW_OVERHEAD);
+                transaction.prepare_cached("DELETE FROM waiting WHERE sequence = ?1")?.execute([*sequence as i64])?;
             }
+            let freed = kept::forget(&transaction, expired)?;
             transaction.commit()?;
             Ok(freed)
         })?;
         writer.bytes = writer.bytes.saturating_sub(freed);
+        if freed == 0 {
+            return Ok(());
+        }
         match self.write(&mut writer, |connection| run_to_end(connection, "PRAGMA incremental_vacuum(64)")) {
             // Shrinking the file temporarily needs space. On a full disk, a later call shrinks it.
             Err(error) if !error.is_pressure() => Err(error),
@@ -186,6 +205,7 @@ impl Buffer {
                     |row| row.get(0),
                 )
                 .optional()?;
+            transaction.execute("DELETE FROM waiting WHERE sequence = ?1", [sequence as i64])?;
             if let Some(fingerprint) = fingerprint {
                 mark_gap(&transaction, &fingerprint, sequence)?;
             }
@@ -223,13 +243,16 @@ impl Buffer {
         self.read(|connection| {
             let mut statement = connection.prepare(
                 "SELECT fingerprint, body FROM batch WHERE sequence IN
-                 (SELECT min(sequence) FROM batch WHERE NOT refused GROUP BY fingerprint)",
+                 (SELECT min(sequence) FROM waiting JOIN batch USING (sequence) GROUP BY fingerprint)",
             )?;
             let mut rows = statement.query([])?;
             let mut found = HashMap::new();
             while let Some(row) = rows.next()? {
                 let body: Vec<u8> = row.get(1)?;
-                found.insert(row.get(0)?, decode(0, &body)?.start_position);
+                // A damaged batch is found when it is delivered.
+                if let Ok(batch) = decode(0, &body) {
+                    found.insert(row.get(0)?, batch.start_position);
+                }
             }
             Ok(found)
         })
@@ -239,7 +262,7 @@ impl Buffer {
     pub fn depth(&self) -> Result<Depth, BufferError> {
         self.read(|connection| {
             connection.query_row(
-                "SELECT count(*), coalesce(sum(length(body)), 0), min(created_at) FROM batch WHERE NOT refused",
+                "SELECT count(*), coalesce(sum(length(body)), 0), min(created_at) FROM waiting JOIN batch USING (sequence)",
                 [],
                 |row| {
                     let oldest: Option<i64> = row.get(2)?;
@@ -372,18 +395,16 @@ fn decode(sequence: u64, body: &[u8]) -> rusqlite::Result<Batch> {
 fn mark_gap(connection: &Connection, fingerprint: &Fingerprint, after: u64) -> rusqlite::Result<bool> {
     let first = connection
         .query_row(
-            "SELECT sequence, body FROM batch WHERE fingerprint = ?1 AND sequence > ?2 AND NOT refused
-             ORDER BY sequence LIMIT 1",
+            "SELECT sequence, body FROM batch WHERE fingerprint = ?1 AND sequence > ?2
+             AND sequence IN (SELECT sequence FROM waiting) ORDER BY sequence LIMIT 1",
             params![fingerprint, after as i64],
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
         )
         .optional()?;
     let Some((sequence, body)) = first else { return Ok(false) };
-    let mut batch = decode(0, &body)?;
+    let Ok(mut batch) = decode(0, &body) else { return Ok(false) };
     batch.lost_before = true;
-    connection
-        .execute("UPDATE batch SET body = ?2 WHERE sequence = ?1", params![sequence, batch.encode_to_vec()])
-        .map(|changed| changed > 0)
+    kept::replace(connection, sequence, fingerprint, &batch.encode_to_vec())
 }
 
 fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {

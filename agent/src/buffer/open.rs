@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use seatmeter_proto::batch;
 
-use super::{BufferError, decode, schema, unix_now};
+use super::{BufferError, kept, schema, unix_now};
 
 use crate::codes;
 
@@ -97,17 +97,18 @@ fn set_aside(path: &Path, reason: &BufferError) -> Result<PathBuf, BufferError> 
 fn salvage(aside: &Path, connection: &mut Connection) -> usize {
     let mut copy = || -> rusqlite::Result<usize> {
         let damaged = Connection::open(aside)?;
-        let mut statement = damaged.prepare("SELECT fingerprint, body, created_at FROM batch ORDER BY sequence")?;
+        // What was acknowledged was delivered; the logs are read anew.
+        let mut statement = damaged.prepare(
+            "SELECT fingerprint, body, created_at, checksum FROM batch
+             WHERE refused OR sequence IN (SELECT sequence FROM waiting) ORDER BY sequence",
+        )?;
         let mut rows = statement.query([])?;
         let transaction = connection.transaction()?;
         let mut saved = 0;
         while let Ok(Some(row)) = rows.next() {
             let (fingerprint, body, created): (Vec<u8>, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if decode(0, &body).is_ok_and(|found| batch::open(&found).is_ok()) {
-                transaction.execute(
-                    "INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, ?2, ?3)",
-                    params![fingerprint, body, created],
-                )?;
+            if kept::intact(0, &body, row.get(3)?).is_some_and(|found| batch::open(&found).is_ok()) {
+                kept::insert(&transaction, &fingerprint, &body, created)?;
                 saved += 1;
             }
         }

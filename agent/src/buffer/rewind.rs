@@ -1,9 +1,9 @@
 //! Streams that are read again, or get another name.
 
 use prost::Message;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::{Buffer, BufferError, checkpoint, decode, lock, used_bytes};
+use super::{Buffer, BufferError, checkpoint, decode, kept, lock, used_bytes};
 use crate::checkpoint::{Checkpoint, Fingerprint};
 
 impl Buffer {
@@ -17,6 +17,7 @@ impl Buffer {
         self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
             transaction.execute("DELETE FROM batch WHERE fingerprint = ?1 AND NOT refused", [fingerprint])?;
+            transaction.execute("DELETE FROM waiting WHERE sequence NOT IN (SELECT sequence FROM batch)", [])?;
             checkpoint::save(&transaction, &checkpoint)?;
             transaction.execute("DELETE FROM file WHERE fingerprint = ?1", [fingerprint])?;
             transaction.commit()
@@ -57,10 +58,7 @@ fn rename_batches(connection: &Connection, before: &Fingerprint, named: &Checkpo
             stream.fingerprint = named.fingerprint.to_vec();
             stream.beginning = named.beginning().to_vec();
         }
-        connection.execute(
-            "UPDATE batch SET fingerprint = ?2, body = ?3 WHERE sequence = ?1",
-            params![sequence, named.fingerprint, batch.encode_to_vec()],
-        )?;
+        kept::replace(connection, sequence, &named.fingerprint, &batch.encode_to_vec())?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
          fingerprint BLOB NOT NULL,
@@ -60,6 +60,12 @@ const MIGRATIONS: [&str; 5] = [
          '$.file.parser_state', json('{\"clock\":{\"day\":0,\"time\":null},\"daemons\":[]}'))
      WHERE json_valid(state);
      DELETE FROM file;",
+    // Batches stay for a time after they are acknowledged, and show by a checksum whether they are damaged.
+    "CREATE TABLE waiting (sequence INTEGER PRIMARY KEY);     -- the batches that wait for delivery
+     INSERT INTO waiting SELECT sequence FROM batch WHERE NOT refused;
+     CREATE INDEX batch_stream ON batch (fingerprint, sequence);
+     CREATE INDEX batch_age ON batch (created_at) WHERE refused = 0;
+     ALTER TABLE batch ADD COLUMN checksum BLOB;              -- NULL in batches of older versions",
 ];
 
 /// The newest version of the schema that this program knows.
@@ -122,5 +128,7 @@ mod tests {
         assert_eq!(position, 0, "its content is to be known from the beginning");
         let batches: i64 = connection.query_row("SELECT count(*) FROM batch", [], |row| row.get(0)).unwrap();
         assert_eq!(batches, 1, "what waits for delivery is kept");
+        let waiting: i64 = connection.query_row("SELECT count(*) FROM waiting", [], |row| row.get(0)).unwrap();
+        assert_eq!(waiting, 1, "and waits");
     }
 }

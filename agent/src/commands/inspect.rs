@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Opening a buffer makes it where there is none.
     let path = config.state.join("buffer.db");
     std::fs::File::open(&path).map_err(|error| super::unreadable(&path, &error, "there is no buffer yet"))?;
-    let buffer = Buffer::open(&config.state, config.quota)?;
+    let buffer = Buffer::open(&config.state, config.quota, config.keep)?;
     match arguments.batch {
         Some(sequence) => show_batch(&buffer, sequence, &arguments.view)?,
         None => show_all(&buffer, &config, &arguments.view)?,

@@ -228,7 +228,11 @@ impl Uplink {
     /// Takes the next batches from the buffer, split where they exceed the aggregator's limits.
     async fn load(&self, session: &mut Session) -> Result<(), Ended> {
         let (buffer, after) = (self.buffer.clone(), session.flight.last_sequence);
-        for batch in blocking(move || buffer.batches_after(after, BYTES_IN_FLIGHT / 2)).await? {
+        let loaded = match blocking(move || buffer.batches_after(after, BYTES_IN_FLIGHT / 2)).await {
+            Err(Ended::Buffer(BufferError::Damaged { sequence })) => return self.replace_damaged(sequence).await,
+            loaded => loaded?,
+        };
+        for batch in loaded {
             let sequence = batch.sequence;
             session.flight.last_sequence = sequence;
             match split::within(batch, &session.limits) {
@@ -245,6 +249,20 @@ impl Uplink {
             }
         }
         Ok(())
+    }
+
+    /// Has the stream of a damaged batch read again.
+    async fn replace_damaged(&self, sequence: u64) -> Result<(), Ended> {
+        tracing::error!(
+            code = codes::BATCH_DAMAGED,
+            sequence,
+            "a batch in the buffer is damaged: its log is read again, where it is still there"
+        );
+        let buffer = self.buffer.clone();
+        if let Some(fingerprint) = blocking(move || buffer.drop_damaged(sequence)).await? {
+            self.capture.rewind(Rewind { fingerprint, cause: RewindCause::Damaged, mark: 0 });
+        }
+        Err(Ended::Resend)
     }
 
     async fn send_heartbeat(&self, session: &Session) -> Result<(), Ended> {
@@ -304,7 +322,7 @@ impl Uplink {
     fn rewind(&self, sent: &Sent, result: &BatchResult, cause: RewindCause) {
         let (sequence, expected) = (result.sequence, result.expected_start_position);
         match cause {
-            RewindCause::Lacking => tracing::warn!(
+            RewindCause::Lacking | RewindCause::Damaged => tracing::warn!(
                 code = codes::STREAM_GAP,
                 sequence,
                 expected,
@@ -317,7 +335,7 @@ impl Uplink {
             ),
         }
         if let Ok(fingerprint) = sent.fingerprint.as_slice().try_into() {
-            self.capture.rewind(Rewind { fingerprint, cause });
+            self.capture.rewind(Rewind { fingerprint, cause, mark: expected });
         }
     }
 

@@ -27,7 +27,7 @@ impl Uplink {
             for ((fingerprint, through), mark) in offered.iter().zip(marks) {
                 if mark < *through {
                     lacking += 1;
-                    self.capture.rewind(Rewind { fingerprint: *fingerprint, cause: RewindCause::Lacking });
+                    self.capture.rewind(Rewind { fingerprint: *fingerprint, cause: RewindCause::Lacking, mark });
                 }
             }
         }
@@ -35,7 +35,7 @@ impl Uplink {
             tracing::warn!(
                 code = codes::AGGREGATOR_RESTORED,
                 streams = lacking,
-                "the aggregator lacks what it had acknowledged: it is read again from the logs, where it is still there"
+                "the aggregator lacks what it had acknowledged: it is delivered again, from the buffer or from the logs, where it is still there"
             );
         }
         self.note_delivered(session).await

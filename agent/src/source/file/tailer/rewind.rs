@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::identify::another_name;
 use super::{LogTailer, lock};
-use crate::checkpoint::{Checkpoint, Fingerprint, RewindCause};
+use crate::checkpoint::{Checkpoint, Fingerprint, Rewind, RewindCause};
 use crate::source::file::discover::candidates;
 use crate::source::file::stream::StreamError;
 
@@ -26,7 +26,7 @@ impl LogTailer {
         (self.open, self.before) = (None, None);
         for (rewind, checkpoint) in mine {
             if let Some(checkpoint) = checkpoint {
-                self.rewind_stream(rewind.cause, checkpoint, on_disk.contains(&rewind.fingerprint))?;
+                self.rewind_stream(rewind, checkpoint, on_disk.contains(&rewind.fingerprint))?;
             }
             // Only now is the request fulfilled, even if the process ends here.
             lock(&self.rewinds).retain(|wanted| *wanted != rewind);
@@ -36,11 +36,15 @@ impl LogTailer {
 
     fn rewind_stream(
         &self,
-        cause: RewindCause,
+        Rewind { cause, mark, .. }: Rewind,
         mut checkpoint: Checkpoint,
         is_on_disk: bool,
     ) -> Result<(), StreamError> {
         let before = checkpoint.fingerprint;
+        // What the buffer still has need not be read again.
+        if cause == RewindCause::Lacking && self.buffer.deliver_again(&before, mark, !is_on_disk)? {
+            return Ok(());
+        }
         if is_on_disk {
             self.buffer.rewind(&before)?;
         }
