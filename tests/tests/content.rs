@@ -183,15 +183,16 @@ fn fault_32_twins_are_told_apart_after_every_loss() {
 }
 
 /// The aggregator begins anew, and the log has been set back to a snapshot meanwhile: what is lost of the file before takes
-/// nothing from the one that is there.
+/// nothing from the one that is there. What the buffer has kept of it is not lost.
 #[test]
 fn fault_17_what_is_lost_of_a_file_takes_nothing_from_one_that_begins_alike() {
-    for is_emptied in [true, false] {
+    for (is_emptied, keeps) in [(true, false), (true, true), (false, false)] {
         let mut cluster = TestCluster::running();
         let (path, aside) = (cluster.path("debug.log"), cluster.path("aside"));
         let snapshot = banner(false) + &uses(0..5);
         append(&path, &(snapshot.clone() + &uses(5..7)));
-        let mut agent = cluster.agent("LIC01", &[&path]);
+        let settings = if keeps { "" } else { "[buffer]\nkeep_days = 0\n" };
+        let mut agent = cluster.agent_in("agent", "LIC01", &[&path], settings);
         agent.start();
         cluster.wait_for_activity("LIC01", &expected(7, 7));
         agent.stop();
@@ -202,7 +203,7 @@ fn fault_17_what_is_lost_of_a_file_takes_nothing_from_one_that_begins_alike() {
         fs::write(&path, snapshot + &uses(10..16)).unwrap();
         cluster.start_aggregator();
         agent.start();
-        let users = if is_emptied { 11 } else { 13 };
+        let users = if is_emptied && !keeps { 11 } else { 13 };
         cluster.wait_for_activity("LIC01", &expected(users, users));
         cluster.assert_verified();
     }

@@ -172,7 +172,7 @@ impl Buffer {
     /// Acknowledges batches. They stay for a time, and wait no longer.
     pub fn acknowledge(&self, sequences: &[u64]) -> Result<(), BufferError> {
         let mut writer = lock(&self.writer);
-        let expired = unix_now().saturating_sub_unsigned(self.keep);
+        let expired = unix_now().saturating_sub_unsigned(self.keep).saturating_add(1);
         let freed = self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
             for sequence in sequences {
