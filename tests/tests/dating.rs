@@ -155,6 +155,40 @@ fn fault_36_nights_that_begin_alike_follow_one_another() {
     assert!(!servers(&cluster).contains("nothing dates"), "{}", servers(&cluster));
 }
 
+/// Sessions end at the last line before a silence, however many lines announce the start after it, in the same file or in the
+/// next one.
+#[test]
+fn a_start_that_several_lines_announce_ends_sessions_before_all_of_them() {
+    let cluster = TestCluster::running();
+    let before = date("9:00:00", "2/27/2026") + &out("10:00:00", "ann");
+    let after = [
+        " 9:30:00 (lmgrd) -----------------------------------------------\n",
+        " 9:30:00 (lmgrd)   Please Note:\n",
+        " 9:30:00 (lmgrd) FlexNet Licensing (v11) started on s (linux) (3/9/2026)\n",
+        &out("10:00:00", "bob"),
+        &back("11:00:00", "bob"),
+    ]
+    .concat();
+    let expected = HEADER.to_owned() + &month("2026-02", 1, 1, 0) + &month("2026-03", 1, 1, 1);
+    let (one, next) = (cluster.path("one.log"), cluster.path("next.log"));
+    let part = cluster.path("next.log.1");
+    append(&one, &(before.clone() + &after));
+    append(&part, &before);
+    append(&next, &after);
+    for (server, log) in [("LIC01", &one), ("LIC02", &next)] {
+        let mut agent = cluster.agent(server, &[log]);
+        agent.start();
+        cluster.wait_for_activity(server, &expected);
+        agent.stop();
+    }
+    for files in [vec![&one], vec![&part, &next]] {
+        let files: Vec<&str> = files.into_iter().map(|file| file.to_str().unwrap()).collect();
+        let scanned = scan(&[&["--output", "csv"], &files[..]].concat());
+        assert_eq!(text(&scanned.stdout), expected);
+    }
+    cluster.assert_verified();
+}
+
 /// A clock that is ten years ahead, and is set right: what it dated is kept apart and shown, counts in no month, and ends
 /// and holds nothing. `scan` counts it, and warns.
 #[test]
@@ -197,6 +231,43 @@ fn fault_37_lines_dated_ahead_of_time_are_kept_apart() {
     agent.start();
     cluster.wait_for_activity("LIC02", &(HEADER.to_owned() + &month("2026-05", 1, 1, 1)));
     agent.stop();
+    // A rotated part that is ahead as a whole has no place among the others, whatever came first.
+    let folder = cluster.path("rotated");
+    fs::create_dir(&folder).unwrap();
+    append(&folder.join("debug.log.2"), &(date("9:00:00", "6/1/2026") + &out("10:00:00", "gil")));
+    append(&folder.join("debug.log.1"), &(date("12:00:00", "6/1/2036") + &out("12:40:00", "hal")));
+    append(&folder.join("debug.log"), &(date("18:05:00", "6/1/2026") + &out("20:00:00", "ida")));
+    let mut agent = cluster.agent("LIC03", &[&folder.join("debug.log")]);
+    agent.start();
+    cluster.wait_for_activity("LIC03", &(HEADER.to_owned() + &month("2026-06", 2, 2, 0)));
+    agent.stop();
+    cluster.assert_verified();
+    // The last line before the clock was set is a line like any other, in one batch or in two.
+    let (first, second) = (
+        date("9:00:00", "3/31/2026") + &out("10:00:00", "ann") + &date("6:00:00", "4/1/2026"),
+        date("12:00:00", "4/1/2036") + &out("12:30:00", "bob"),
+    );
+    for is_one_batch in [true, false] {
+        let name = format!("batches{is_one_batch}");
+        let log = cluster.path(&format!("{name}.log"));
+        append(&log, &first);
+        if is_one_batch {
+            append(&log, &second);
+        }
+        let mut agent = cluster.agent(&name, &[&log]);
+        agent.start();
+        let expected = HEADER.to_owned() + &month("2026-03", 1, 1, 0) + "2026-04,d,f,0,1,0,0,0\n";
+        cluster.wait_for_activity(&name, &expected);
+        if !is_one_batch {
+            append(&log, &second);
+            wait_until("the lines ahead are shown", || {
+                let shown = cluster.ask(&["servers", &name]).to_string();
+                shown.contains("wrong clock: 1 event dated 2036-04-01 12:30")
+            });
+        }
+        assert_eq!(cluster.activity(&name), expected);
+        agent.stop();
+    }
     cluster.assert_verified();
     let scanned = scan(&["--output", "csv", log.to_str().unwrap()]);
     assert!(text(&scanned.stdout).contains("2036-03"), "{scanned:?}");

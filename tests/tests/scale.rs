@@ -72,6 +72,7 @@ fn fill(cluster: &TestCluster) {
                 told_day: Some(0),
                 told_position: 0,
                 given_day: None,
+                found_after: 0,
                 begins: LineTime { time: AT, ..LineTime::default() },
                 last: LineTime { time: AT, ..LineTime::default() },
                 first_day: Some(0),

@@ -79,6 +79,9 @@ impl Mark {
     }
 }
 
+/// The most seconds between two lines that a process writes in one go: a start is announced by several lines.
+const ONE_GO: i64 = 10;
+
 /// The state of an interpreter after a line, sufficient to resume after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParserState {
@@ -86,8 +89,53 @@ pub struct ParserState {
     told_first_day: Option<Day>,
     told_offset: Option<i32>,
     last: Option<LastLine>,
-    last_line: Option<i64>,
-    daemons: Vec<(Vec<u8>, i64)>,
+    /// The last line of any process.
+    #[serde(default)]
+    lines: Lines,
+    /// The last line of each process, and which of them wrote last.
+    daemons: Vec<(Vec<u8>, Lines)>,
+    #[serde(default)]
+    writer: usize,
+}
+
+/// When lines were written, in stream times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lines {
+    last: Option<Written>,
+    /// The last line before those that were written in one go with the last one: where that one is a start, sessions end
+    /// there.
+    before: Option<Written>,
+}
+
+/// When a line was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    /// The stream time, by the date that was told last.
+    time: i64,
+    /// The stream time, as it was read.
+    read: i64,
+}
+
+impl Lines {
+    #[inline(always)]
+    fn note(&mut self, time: i64, goes_on: bool) {
+        if !goes_on || !self.is_in_one_go(time) {
+            self.before = self.last;
+        }
+        self.last = Some(Written { time, read: time });
+    }
+
+    /// Whether a line at this time was written in one go with the last one.
+    #[inline(always)]
+    fn is_in_one_go(&self, time: i64) -> bool {
+        self.last.is_some_and(|last| (0..=ONE_GO).contains(&(time - last.read)))
+    }
+
+    fn shift(&mut self, seconds: i64) {
+        for written in [&mut self.last, &mut self.before].into_iter().flatten() {
+            written.time -= seconds;
+        }
+    }
 }
 
 impl ParserState {
@@ -147,7 +195,8 @@ impl LineInterpreter {
     pub fn next_stream(&mut self, shift: i64) {
         let mut state = std::mem::take(&mut self.state);
         state.shift(shift);
-        self.state = ParserState { last_line: state.last_line, daemons: state.daemons, ..ParserState::default() };
+        let ParserState { lines, daemons, writer, .. } = state;
+        self.state = ParserState { lines, daemons, writer, ..ParserState::default() };
     }
 
     /// Returns the state after the last line.
@@ -203,12 +252,15 @@ impl LineInterpreter {
             self.marks.push(Mark { kind: Kind::Clock, time, detail: 0 });
         }
         self.take_date(stamp, record, time, time_of_day);
+        self.state.note(record.daemon, time);
         let outcome = match record.message {
             Message::Use(usage) => Outcome::Event(Timed { time, daemon: record.daemon, usage }),
-            Message::ManagerStart(_) => self.start(Kind::ManagerStart, time, self.state.last_line, b""),
+            Message::ManagerStart(_) => self.start(Kind::ManagerStart, time, self.state.lines.before, b""),
             Message::DaemonStart(name) => {
                 let daemon = if name.is_empty() { record.daemon } else { name };
-                let last = self.state.daemons.iter().find(|(known, _)| known == daemon).map(|(_, last)| *last);
+                let known = self.state.daemons.iter().find(|(known, _)| known == daemon).map(|(_, lines)| *lines);
+                let is_own = daemon == record.daemon;
+                let last = known.and_then(|lines| if is_own { lines.before } else { lines.last });
                 self.start(Kind::DaemonStart, time, last, daemon)
             }
             Message::ManagerExit => lifecycle(Kind::ManagerExit, time, 0, b""),
@@ -219,12 +271,14 @@ impl LineInterpreter {
             Message::Anchor(_) | Message::Ignored => Outcome::Ignored,
             Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
         };
+        if matches!(record.message, Message::ManagerExit | Message::DaemonExit(_)) {
+            self.state.note_exit();
+        }
         let is_event = matches!(outcome, Outcome::Event(_));
         if stepped_back && !is_event {
             self.marks.push(Mark { kind: Kind::Clock, time, detail: 0 });
         }
-        self.state.last = Some(LastLine { time, is_told: is_event || stepped_back });
-        self.state.note(record.daemon, time);
+        self.state.last = Some(LastLine { time, is_told: is_event || stepped_back || !self.marks.is_empty() });
         outcome
     }
 
@@ -248,6 +302,12 @@ impl LineInterpreter {
         let mut told = self.state.told();
         let before = told.first_day;
         if told.tell(time, day) {
+            // The clock may have been set: this is the last line before it was.
+            let lines = &self.state.lines;
+            let last = if lines.is_in_one_go(time) { lines.before } else { lines.last };
+            if let (Some(Written { read, .. }), true) = (last, before.is_some() && self.marks.is_empty()) {
+                self.marks.push(Mark { kind: Kind::Clock, time: read, detail: 0 });
+            }
             self.marks.push(Mark { kind: Kind::Date, time, detail: day.into() });
             if let (Some(before), Some(now)) = (before, told.first_day) {
                 self.state.shift((i64::from(now) - i64::from(before)) * seatmeter_count::timeline::DAY);
@@ -256,31 +316,44 @@ impl LineInterpreter {
         }
     }
 
-    fn start<'a>(&self, kind: Kind, time: i64, last: Option<i64>, daemon: &'a [u8]) -> Outcome<'a> {
-        lifecycle(kind, time, last.map_or(NO_LINE_BEFORE, |last| time - last), daemon)
+    fn start<'a>(&self, kind: Kind, time: i64, last: Option<Written>, daemon: &'a [u8]) -> Outcome<'a> {
+        lifecycle(kind, time, last.map_or(NO_LINE_BEFORE, |last| time - last.time), daemon)
     }
 }
 
 impl ParserState {
     /// Expresses the times of lines before in stream times that are less by `seconds`.
     fn shift(&mut self, seconds: i64) {
-        self.last_line = self.last_line.map(|last| last - seconds);
-        for (_, last) in &mut self.daemons {
-            *last -= seconds;
+        self.lines.shift(seconds);
+        for (_, lines) in &mut self.daemons {
+            lines.shift(seconds);
         }
     }
 
-    /// Notes the time of a process's last line. If a process restarts, its sessions end at that time.
+    /// Notes that the last line told of an end: what the process writes next belongs to another start.
+    fn note_exit(&mut self) {
+        self.lines.before = self.lines.last;
+        if let Some((_, lines)) = self.daemons.get_mut(self.writer) {
+            lines.before = lines.last;
+        }
+    }
+
+    /// Notes the time of a process's line. If a process restarts, its sessions end at the last line before.
+    #[inline(always)]
     fn note(&mut self, daemon: &[u8], time: i64) {
-        self.last_line = Some(time);
-        if let Some((_, last)) = self.daemons.iter_mut().find(|(known, _)| known == daemon) {
-            *last = time;
-            return;
-        }
-        if self.daemons.len() == MAX_DAEMONS {
-            self.daemons.remove(0);
-        }
-        self.daemons.push((daemon.to_vec(), time));
+        let number = match self.daemons.iter().position(|(known, _)| known == daemon) {
+            Some(number) => number,
+            None => {
+                if self.daemons.len() == MAX_DAEMONS {
+                    self.daemons.remove(0);
+                }
+                self.daemons.push((daemon.to_vec(), Lines::default()));
+                self.daemons.len() - 1
+            }
+        };
+        self.lines.note(time, number == self.writer);
+        self.daemons[number].1.note(time, true);
+        self.writer = number;
     }
 }
 

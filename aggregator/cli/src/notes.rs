@@ -174,7 +174,10 @@ pub(crate) fn written_between(from: Option<&Timestamp>, through: Option<&Timesta
 /// Says how lines are dated that cannot have been written then.
 pub(crate) fn dated_between(from: Option<&Timestamp>, through: Option<&Timestamp>, zone: &TimeZone) -> String {
     let at = |moment: Option<&Timestamp>| moment.map_or_else(String::new, |moment| minute(moment.seconds, zone));
-    format!("dated from {} to {}", at(from), at(through))
+    match (at(from), at(through)) {
+        (from, through) if from == through => format!("dated {from}"),
+        (from, through) => format!("dated from {from} to {through}"),
+    }
 }
 
 /// Returns what is wrong with a source, in words; empty if nothing is wrong.

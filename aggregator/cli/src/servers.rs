@@ -192,7 +192,7 @@ fn warning(warning: &Warning) -> String {
 /// Returns in words what two files have in common.
 fn shared_beginning(shared: &SharedBeginning) -> String {
     let bytes = count(shared.bytes, "byte");
-    let parted = if shared.parted { ", and differs after them" } else { "" };
+    let parted = if shared.parted { ", and the two differ after them" } else { "" };
     format!("a file begins as one of {} does: the first {bytes} are the same{parted}", visible(&shared.other_log))
 }
 

@@ -21,8 +21,8 @@ pub(crate) enum Streams {
     },
     /// Say on which day the first line of a file was written; all its other dates move with it
     ///
-    /// For a file in which no line tells a date, or that a wrong clock has dated. Shows what would change; with --yes, changes
-    /// it.
+    /// For a file in which no line tells a date, or that a wrong clock has dated. Shows what would change in this file; with
+    /// --yes, changes it. Files that tell no date and come after it move along. Lines on days to come are kept apart.
     ///
     /// Example: seatmeter streams set-date 1c80e7 2026-03-01 --yes
     SetDate {
@@ -179,13 +179,19 @@ async fn set_date(mut client: FleetServiceClient<Channel>, request: SetStreamDat
     let first_day = Some(answer.first_day).filter(|day| !day.is_empty());
     let after = first_day.clone().unwrap_or_else(|| "what the file before or the configuration tells".into());
     let log = format!("{}: {}", visible(&stream.license_server), visible(&stream.log));
+    let is_same = first_day == stream.first_day && rows.is_empty();
     view.print(MONTHS, &rows, &Redating { stream, first_day, changed: is_changed }, &jiff::tz::TimeZone::UTC)?;
     if view.is_for_people() {
         answer!("{log}: the first line's day is {before}; from now on: {after}.");
-        answer!(
-            "{}",
-            if is_changed { "Done: the figures are being rebuilt." } else { "Nothing is changed yet: add --yes." }
-        );
+        match (is_same, is_changed) {
+            (true, _) => answer!("That changes nothing."),
+            (false, true) => {
+                answer!("Done. The figures follow within seconds; files that are dated by this one move along.")
+            }
+            (false, false) => {
+                answer!("Nothing is changed yet: add --yes. Files that are dated by this one would move along.")
+            }
+        }
     }
     Ok(true)
 }

@@ -42,8 +42,10 @@ fn day(text: &str) -> Result<Option<Day>, ApiError> {
         "" => return Ok(None),
         text => text.parse::<jiff::civil::Date>(),
     };
-    let in_range = date.ok().filter(|date| (1990..=2999).contains(&date.year()));
-    in_range.map(|date| Some(day_of(date))).ok_or_else(|| ApiError::invalid("date", "must be a day, as YYYY-MM-DD"))
+    let in_range = date.ok().filter(|date| (1990..=2900).contains(&date.year()));
+    in_range
+        .map(|date| Some(day_of(date)))
+        .ok_or_else(|| ApiError::invalid("date", "must be a day from 1990 on, as YYYY-MM-DD"))
 }
 
 #[tonic::async_trait]

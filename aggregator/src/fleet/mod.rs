@@ -27,7 +27,7 @@ pub enum FleetError {
     #[error("there is no stream {0:?}: see `seatmeter streams list`")]
     UnknownStream(String),
     /// Several streams have names that begin so.
-    #[error("{count} streams begin with {beginning:?}: give more digits")]
+    #[error("{count} streams have names that begin with {beginning:?}: give more digits, or the license server")]
     SeveralStreams {
         /// What was asked for.
         beginning: String,

@@ -60,7 +60,8 @@ impl FleetSnapshot {
         for log in &logs {
             let state = LogState::read(&log.state)?;
             open.insert(log.id, state.open().collect());
-            apart.extend(state.apart.map(|lines| (log.id, lines)));
+            let lines = state.apart.into_iter().chain(state.apart_streams).reduce(Apart::and);
+            apart.extend(lines.map(|lines| (log.id, lines)));
         }
         let server_index: HashMap<i64, usize> =
             servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();

@@ -128,6 +128,7 @@ fn find<'a>(
     }
     match found.as_slice() {
         [only] if !beginning.is_empty() => Ok(*only),
+        _ if beginning.is_empty() => Err(FleetError::UnknownStream(name.to_owned())),
         [] => Err(FleetError::UnknownStream(name.to_owned())),
         several => Err(FleetError::SeveralStreams { beginning: name.to_owned(), count: several.len() }),
     }

@@ -35,6 +35,8 @@ pub struct LogProjection {
     counted_through: i64,
     /// The lines that are kept apart.
     apart: Apart,
+    /// The lines of streams that are kept apart as a whole.
+    apart_streams: Apart,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -94,6 +96,7 @@ impl LogProjection {
             last: saved.last(),
             counted_through: saved.counted_through,
             apart: saved.apart.unwrap_or_default(),
+            apart_streams: saved.apart_streams.unwrap_or_default(),
         }
     }
 
@@ -102,6 +105,7 @@ impl LogProjection {
         let mut saved = LogState::new(self.stream_id, self.previous_end, self.last);
         saved.counted_through = self.counted_through;
         saved.apart = (self.apart.lines > 0).then_some(self.apart);
+        saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
@@ -128,6 +132,18 @@ impl LogProjection {
         pending: &mut PendingFacts,
     ) {
         let Some(mut timeline) = stream.timeline(zone) else { return };
+        if !horizon.reaches(stream.begins_at) {
+            // No line of it counts, so it has no place among the streams of its log.
+            timeline.resume(batch::told_before(batch), None);
+            for (position, event) in batch::events(columns, batch.start_position) {
+                let is_line = event.kind != Kind::Unrecognised && !event.kind.is_mark();
+                let at = if event.kind == Kind::Unrecognised { 0 } else { timeline.follow(&event) };
+                if is_line && position >= from.max(stream.common_in_log) && !horizon.reaches(at) {
+                    self.apart_streams.add(at, stream.found_after);
+                }
+            }
+            return;
+        }
         if batch.end_position <= stream.common_in_log {
             // All of it counts in a stream before this one.
             return;
@@ -160,7 +176,13 @@ impl LogProjection {
             let time = event.at;
             event.at = timeline.follow(&event);
             let is_use_elsewhere = position < stream.common_elsewhere && event.kind.has_client();
-            if position < from.max(stream.common_in_log) || is_use_elsewhere || event.kind.is_mark() {
+            if position < from.max(stream.common_in_log) || is_use_elsewhere {
+                continue;
+            }
+            if event.kind.is_mark() {
+                if horizon.reaches(event.at) {
+                    last_line_at = event.at;
+                }
                 continue;
             }
             if !horizon.reaches(event.at) {
@@ -195,9 +217,9 @@ impl LogProjection {
 
     /// Whether facts change when the horizon moves.
     pub fn changes_with(&self, horizon: Horizon) -> bool {
-        let comes_in =
-            self.apart.lines > 0 && (horizon.reaches(self.apart.from) || horizon.reaches(self.apart.through));
-        comes_in || (self.counted_through != 0 && !horizon.reaches(self.counted_through))
+        let comes_in = |apart: &Apart| horizon.reaches(apart.from) || horizon.reaches(apart.through);
+        let apart = [&self.apart, &self.apart_streams].into_iter().filter(|apart| apart.lines > 0);
+        apart.into_iter().any(comes_in) || (self.counted_through != 0 && !horizon.reaches(self.counted_through))
     }
 
     /// Sets the last dated line, and fills in the hours up to it for all seats in use. This is done once per batch and

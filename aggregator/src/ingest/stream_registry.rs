@@ -292,6 +292,7 @@ impl StreamRegistry {
             told_day: None,
             told_position: 0,
             given_day: None,
+            found_after: self.logs.get(&log_id).map_or(0, |log| log.last_line_at),
             begins: LineTime { time: named.first_line_time, told: Told::default() },
             last: LineTime::default(),
             first_day: None,

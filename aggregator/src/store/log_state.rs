@@ -51,6 +51,9 @@ pub struct LogState {
     /// The lines that are kept apart; absent if there are none.
     #[prost(message, optional, tag = "16")]
     pub apart: Option<Apart>,
+    /// The lines of streams that are kept apart as a whole; absent if there are none.
+    #[prost(message, optional, tag = "17")]
+    pub apart_streams: Option<Apart>,
 }
 
 /// Lines that are kept apart, since they are dated ahead of time, or before license servers were. All moments are seconds
@@ -75,12 +78,25 @@ pub struct Apart {
 }
 
 impl Apart {
+    /// Returns the lines of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            lines: self.lines + other.lines,
+            from: self.from.min(other.from),
+            through: self.through.max(other.through),
+            after: self.after.min(other.after),
+            // Without a line after either of them, there is none after both.
+            before: if self.before == 0 || other.before == 0 { 0 } else { self.before.max(other.before) },
+        }
+    }
+
     /// Adds a line at a moment, which follows one that counts.
     pub fn add(&mut self, at: i64, last_line_at: i64) {
         if self.lines == 0 {
             (self.from, self.through, self.after) = (at, at, last_line_at);
         }
         (self.from, self.through) = (self.from.min(at), self.through.max(at));
+        self.after = self.after.min(last_line_at);
         (self.lines, self.before) = (self.lines + 1, 0);
     }
 }

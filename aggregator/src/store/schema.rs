@@ -193,6 +193,7 @@ pub(super) const MIGRATIONS: [&[&str]; 6] = [&[
     "ALTER TABLE log ADD COLUMN configured_by TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE stream ADD COLUMN first_day BIGINT",                // NULL: nothing dates it
     "ALTER TABLE stream ADD COLUMN given_day BIGINT",                // what an operator says
+    "ALTER TABLE stream ADD COLUMN found_after BIGINT NOT NULL DEFAULT 0",
     "ALTER TABLE stream ADD COLUMN first_line_time BIGINT NOT NULL DEFAULT 0",
     "ALTER TABLE stream ADD COLUMN told_day BIGINT",                 // the first day, as its first date reckons it
     "ALTER TABLE stream ADD COLUMN told_position BIGINT NOT NULL DEFAULT 0",

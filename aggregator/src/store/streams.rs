@@ -11,20 +11,20 @@ use super::sql::statements;
 statements! {
     SELECT_STREAMS = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised,
              beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day, told_position,
-             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day
+             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day, found_after
          FROM stream
          ORDER BY log_id, begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     SELECT_STREAMS_OF_LOG = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored,
              unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day,
-             told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day
+             told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day, found_after
          FROM stream WHERE log_id = $1
          ORDER BY begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
     UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
          last_line_at, events, ignored, unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day,
          first_line_time, told_day, told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day,
-         last_offset, given_day)
+         last_offset, given_day, found_after)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-         $25, $26, $27)
+         $25, $26, $27, $28)
          ON CONFLICT (id) DO UPDATE SET begins_at = excluded.begins_at, mark = excluded.mark, last_line_at = excluded.last_line_at,
          events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised,
          check_value = excluded.check_value, common_in_log = excluded.common_in_log,
@@ -73,6 +73,8 @@ pub struct Stream {
     pub told_position: u64,
     /// The day of the first line, as an operator says; `None` if none says it.
     pub given_day: Option<Day>,
+    /// The last line of the log when the stream was first seen, in seconds since 1970 UTC; 0 if there was none.
+    pub found_after: i64,
     /// The first line that counts in this stream.
     pub begins: LineTime,
     /// The last line received.
@@ -180,6 +182,7 @@ fn stream_of(row: &dyn Row) -> Result<Stream, StoreError> {
         begins: line_time(row, 20)?,
         last: line_time(row, 23)?,
         given_day: day(row.int_or_null(26)?),
+        found_after: row.int(27)?,
     })
 }
 
@@ -224,6 +227,7 @@ pub fn save_stream(connection: &mut dyn Connection, stream: &Stream) -> Result<(
         stream.last.told.first_day.into(),
         stream.last.told.offset.into(),
         stream.given_day.into(),
+        stream.found_after.into(),
     ];
     connection.execute(UPSERT_STREAM, &values).map(drop)
 }

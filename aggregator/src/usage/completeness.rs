@@ -123,24 +123,27 @@ fn of_server(
     let through = fleet.logs_of(server.id).map(|log| log.last_line_at).max().unwrap_or(0);
     let begins =
         fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
+    let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
+    let has_apart = fleet.logs_of(server.id).any(|log| fleet.apart(log.id).is_some());
     let mut reasons = Vec::new();
     match begins {
+        None if undated > 0 || has_apart => {}
         None => reasons.push(Reason::NothingReceived),
         Some(begins) if begins >= end => reasons.push(Reason::BeginsAfterMonth),
         Some(begins) if begins > start => reasons.push(Reason::BeginsLate(begins)),
         Some(_) => {}
     }
-    if begins.is_some_and(|begins| begins < end) && through < needed {
+    if begins.is_some_and(|begins| begins < end) && through < needed && through != 0 {
         reasons.push(Reason::EndsEarly { log: String::new(), last_line: through });
     } else {
         reasons.extend(ended_logs(fleet, server, end, needed, now));
     }
-    if fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
+    let is_unprojected = through == 0 && begins.is_some_and(|begins| begins < end);
+    if is_unprojected || fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
         reasons.push(Reason::Rebuilding);
     }
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| apart(log, fleet.apart(log.id)?, start, end)));
-    let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
     reasons.extend((undated > 0).then_some(Reason::UndatedLines(undated)));
     reasons.extend(told_by_agents(fleet, server, now));
     ServerCompleteness {
@@ -158,7 +161,7 @@ fn ended_logs(fleet: &FleetSnapshot, server: &LicenseServer, end: i64, needed: i
     let voices = Voices::of(fleet, server, now);
     let begins_before_end = |log: &&Log| fleet.dated_streams_of(log.id).any(|stream| stream.begins_at < end);
     let is_listed = |log: &&Log| voices.sources().any(|(source, _)| source.log == log.name);
-    let ended = fleet.logs_of(server.id).filter(|log| log.last_line_at < needed);
+    let ended = fleet.logs_of(server.id).filter(|log| log.last_line_at != 0 && log.last_line_at < needed);
     ended
         .filter(begins_before_end)
         .filter(is_listed)

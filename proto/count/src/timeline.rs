@@ -58,10 +58,10 @@ pub fn first_day(time: i64, day: Day) -> Day {
 }
 
 /// Returns the day of a stream's first line, at this time of day, if the stream goes on from one that ends at this local
-/// time (seconds since 1970).
+/// time (seconds since 1970). A time of day before that is one of the next day, unless lines are only a little out of order.
 pub fn day_after(end: i64, first_time: i64) -> Day {
     let (day, time) = (end.div_euclid(DAY), end.rem_euclid(DAY));
-    let day = if time - first_time.rem_euclid(DAY) > DAY / 2 { day + 1 } else { day };
+    let day = if time - first_time.rem_euclid(DAY) > MIDNIGHT_DISORDER { day + 1 } else { day };
     day.clamp(i32::MIN.into(), i32::MAX.into()) as Day
 }
 
@@ -291,6 +291,7 @@ mod tests {
         assert_eq!(day_after(end("10:00:00"), at("10:00:01")), first_of_march);
         assert_eq!(day_after(end("23:59:00"), at("0:00:01")), first_of_march + 1);
         assert_eq!(day_after(end("10:00:00"), at("9:59:00")), first_of_march, "processes write out of order");
+        assert_eq!(day_after(end("17:00:00"), at("9:00:00")), first_of_march + 1, "the next day at work");
     }
 
     proptest! {

@@ -57,6 +57,39 @@ fn a_start_tells_when_its_process_wrote_last() {
 }
 
 #[test]
+fn a_start_is_announced_by_several_lines() {
+    let start = |time: &str, exit: &str| {
+        let lines = [
+            "10:00:00 (lmgrd) TIMESTAMP 7/27/2026".to_owned(),
+            "12:00:00 (d) OUT: \"f\" a@b  ".to_owned(),
+            exit.to_owned(),
+            format!("{time} (lmgrd) -----------------------------------------------"),
+            format!("{time} (lmgrd)   Please Note:"),
+            format!("{time} (lmgrd) FlexNet Licensing (v11) started on s (linux) (7/30/2026)"),
+            format!("{time} (d) FlexNet Licensing version v11"),
+            format!("{time} (d) Server started on s for: f"),
+        ];
+        let (events, _) = read(lines.iter().map(String::as_str), LineInterpreter::default());
+        let starts: Vec<i64> = events.iter().filter(|event| event.kind.is_start()).map(|event| event.detail).collect();
+        starts
+    };
+    // The first lines of the announcement stand before the date, so they are still of the day before.
+    assert_eq!(start("14:00:00", " 9:00:00 text"), [3 * 86_400 + 7_200; 2], "the last line before all of them");
+    assert_eq!(start("14:00:00", "13:59:55 (lmgrd) EXITING DUE TO SIGNAL 15"), [3 * 86_400 + 5, 3 * 86_400 + 7_200]);
+    // With a date in each line, too.
+    let dated = [
+        "2026-02-27 12:00:00 (d) OUT: \"f\" a@b  ",
+        "2026-03-09 08:00:00 (lmgrd) -----------------------------------------------",
+        "2026-03-09 08:00:00 (lmgrd) FlexNet Licensing (v11) started on S (linux) (3/9/2026)",
+    ];
+    let (events, _) = read(dated, LineInterpreter::default());
+    assert_eq!(events.last().unwrap().detail, 10 * 86_400 - 4 * 3600);
+    // A file that begins with the announcement has no line before it.
+    let (events, _) = read(dated[1..].iter().copied(), LineInterpreter::default());
+    assert_eq!(events.last().unwrap().detail, NO_LINE_BEFORE);
+}
+
+#[test]
 fn stamps_with_dates_tell_them_once() {
     let text = [
         "2026-07-27 10:00:00 (d) OUT: \"f\" a@b  ",

@@ -10,8 +10,8 @@ use globset::{Glob, GlobBuilder};
 /// Why a file is taken as a part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Its name is the log's name with a number, as in `debug.log.1`.
-    Number,
+    /// Its name is the log's name with this number, as in `debug.log.1`.
+    Number(u32),
     /// Its name is the log's name with a date or a time stamp, as in `debug.20260101_080723.log`.
     Date,
     /// Its name is the log's name with a word for an old file, as in `debug.log.old`.
@@ -23,7 +23,7 @@ pub enum Claim {
 impl std::fmt::Display for Claim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Number => f.write_str("rotated: a number in its name"),
+            Self::Number(_) => f.write_str("rotated: a number in its name"),
             Self::Date => f.write_str("rotated: a date in its name"),
             Self::Old => f.write_str("rotated: an old file by its name"),
             Self::Archive(pattern) => write!(f, "matches {}", pattern.display()),
@@ -55,7 +55,8 @@ fn added(rest: &str, is_at_end: bool) -> Option<Claim> {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let is_number = digits == text.len() && digits > 0;
     if is_number && digits < SHORTEST_DATE {
-        return (is_at_end || rest.starts_with('.')).then_some(Claim::Number);
+        let number = text.parse().ok()?;
+        return (is_at_end || rest.starts_with('.')).then_some(Claim::Number(number));
     }
     let letters = text.split(|char: char| !char.is_ascii_alphabetic()).filter(|word| !word.is_empty());
     let has_month = letters.clone().any(is_month);
@@ -91,11 +92,11 @@ mod tests {
     #[test]
     fn rotated_parts_are_known_by_their_names_and_nothing_else_is() {
         for (file, expected) in [
-            ("debug.log.1", Claim::Number),
-            ("debug.log.2.gz", Claim::Number),
-            ("debug.log.12.zst", Claim::Number),
-            ("debug.log-3", Claim::Number),
-            ("debug.1.log", Claim::Number),
+            ("debug.log.1", Claim::Number(1)),
+            ("debug.log.2.gz", Claim::Number(2)),
+            ("debug.log.12.zst", Claim::Number(12)),
+            ("debug.log-3", Claim::Number(3)),
+            ("debug.1.log", Claim::Number(1)),
             ("debug.log-20260101.gz", Claim::Date),
             ("debug.log.2026-01-01", Claim::Date),
             ("debug.20230921_080723.log", Claim::Date),

@@ -4,8 +4,8 @@
 //! file that begins alike and has another content is a stream of its own.
 //!
 //! Files are listed in the order of their last write. Those behind the file of the log's last stream follow it, one after
-//! the other: rotation deletes the oldest file first, so no file between two of them can be missing. A file that cannot
-//! be read breaks the chain. Files before the last stream's are older parts and copies; which of them comes after which is
+//! the other: rotation deletes the oldest file first, so no file between two of them can be missing, unless their numbers
+//! say so. A file that cannot be read breaks the chain. Files before the last stream's are older parts and copies; which of them comes after which is
 //! not certain.
 
 use std::io;
@@ -23,6 +23,7 @@ use crate::source::file::content::{Content, ContentError};
 use crate::source::file::discover::Candidate;
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::Identity;
+use crate::source::file::parts::Claim;
 use crate::source::file::stream::{Resumption, StreamError};
 use crate::source::file::watched::WINDOW;
 
@@ -52,6 +53,9 @@ pub(super) struct Identified {
     pub(super) foreign: Vec<(PathBuf, String)>,
 }
 
+/// The number of a part, as its rotation counts; 0 for the file being written, `None` for a part without a number.
+type Number = Option<u32>;
+
 /// A file of the log, in the order of last writes.
 enum File {
     /// It is read to its end.
@@ -72,11 +76,15 @@ impl LogTailer {
         let (mut problem, mut foreign) = (None, Vec::new());
         let (mut is_complete, mut is_settled) = (true, true);
         for candidate in found {
+            let number = match candidate.claim {
+                Some(Claim::Number(number)) => Some(number),
+                _ => candidate.is_current.then_some(0),
+            };
             let file = match self.buffer.known_file(&candidate.mark)? {
                 Some(fingerprint) => Ok(Some(File::Read(fingerprint))),
                 None => self.identify(&candidate).map(|part| part.map(|part| File::Part(Box::new(part)))),
             };
-            files.push(match file {
+            let file = match file {
                 Ok(file) => file.unwrap_or(File::Unbegun),
                 Err(StreamError::Buffer(error)) => return Err(error),
                 Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
@@ -98,7 +106,8 @@ impl LogTailer {
                     }
                     File::Unknown
                 }
-            });
+            };
+            files.push((number, file));
         }
         let mut parts = self.chain(files)?;
         if !is_settled {
@@ -109,28 +118,30 @@ impl LogTailer {
     }
 
     /// Tells which parts follow the log's last stream, and each other.
-    fn chain(&self, files: Vec<File>) -> Result<Vec<Part>, BufferError> {
+    fn chain(&self, files: Vec<(Number, File)>) -> Result<Vec<Part>, BufferError> {
         let last = self.buffer.last_stream(&self.source.name)?;
         let fingerprint_of = |file: &File| match file {
             File::Read(fingerprint) => Some(*fingerprint),
             File::Part(part) => Some(part.fingerprint),
             File::Unbegun | File::Unknown => None,
         };
-        let place = files.iter().rposition(|file| last.is_some() && fingerprint_of(file) == last);
+        let place = files.iter().rposition(|(_, file)| last.is_some() && fingerprint_of(file) == last);
+        let numbers: Vec<u32> = files.iter().filter_map(|(number, _)| *number).filter(|number| *number > 0).collect();
+        let is_rising = numbers.len() > 1 && numbers.is_sorted();
         let is_open = self.open.as_ref().is_some_and(|open| Some(*open.fingerprint()) == last);
         // A stream that was read to its end and whose file is gone is followed by the next new file, if that is the only
         // one.
         let is_new =
             |file: &File| matches!(file, File::Unknown) || matches!(file, File::Part(part) if part.known.is_none());
         let gone = self.before.filter(|before| {
-            place.is_none() && Some(*before) == last && files.iter().filter(|file| is_new(file)).count() == 1
+            place.is_none() && Some(*before) == last && files.iter().filter(|(_, file)| is_new(file)).count() == 1
         });
-        let (mut before, mut parts) = (gone, Vec::new());
-        for (index, file) in files.into_iter().enumerate() {
+        let (mut before, mut number_before, mut parts) = (gone, None, Vec::new());
+        for (index, (number, file)) in files.into_iter().enumerate() {
             let follows = !is_open && place.is_none_or(|place| index > place);
             match file {
                 _ if Some(index) == place => {
-                    before = last;
+                    (before, number_before) = (last, number);
                     if let File::Part(mut part) = file {
                         part.is_last = true;
                         parts.push(*part);
@@ -138,9 +149,9 @@ impl LogTailer {
                 }
                 File::Part(mut part) => {
                     if part.known.is_none() && follows && before != Some(part.fingerprint) {
-                        part.after = before;
+                        part.after = before.filter(|_| !lacks_one_between(number_before, number, is_rising));
                         part.is_last = true;
-                        before = Some(part.fingerprint);
+                        (before, number_before) = (Some(part.fingerprint), number);
                     }
                     parts.push(*part);
                 }
@@ -268,6 +279,17 @@ impl Values {
             (Some(chain), Some(window)) => Ok(Box::new(Resumption { checkpoint: stream.clone(), chain, window })),
             _ => Err(StreamError::Replaced(candidate.path.clone())),
         }
+    }
+}
+
+/// Whether the numbers of two parts say that one between them is missing. Most rotations give the newest part the number 1
+/// and raise the others; `is_rising` is for those that count on.
+fn lacks_one_between(before: Number, next: Number, is_rising: bool) -> bool {
+    match (before, next) {
+        (Some(_), Some(0)) if is_rising => false,
+        (Some(before), Some(next)) if is_rising => next != before + 1,
+        (Some(before), Some(next)) => before != next + 1,
+        _ => false,
     }
 }
 
