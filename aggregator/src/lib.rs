@@ -22,6 +22,7 @@
 pub mod api;
 pub mod codes;
 pub mod config;
+pub mod dating;
 pub mod fleet;
 pub mod ingest;
 pub mod serve;

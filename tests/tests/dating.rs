@@ -139,6 +139,19 @@ fn fault_36_nights_that_begin_alike_follow_one_another() {
     cluster.wait_for_activity("LIC01", &expected(5));
     agent.stop();
     cluster.assert_verified();
+    // Another day for the first of them would move all.
+    let listed = cluster.ask(&["streams", "list"]);
+    let rows = listed["rows"].as_array().unwrap();
+    let dated_by = |name: &str| rows.iter().filter(|row| row["dated_by"] == name).collect::<Vec<_>>();
+    assert_eq!((dated_by("a line").len(), dated_by("the file before").len()), (1, 4), "{listed}");
+    let first = dated_by("a line")[0]["stream"].as_str().unwrap();
+    let shown = cluster.ask(&["streams", "set-date", first, "2026-03-27"]);
+    assert_eq!((shown["other_streams"].as_u64(), shown["changed"].as_bool()), (Some(4), Some(false)));
+    let moved = [("2026-02", 4, 0), ("2026-03", 6, 10)];
+    let moved = moved.map(|(month, before, after)| {
+        serde_json::json!({ "month": month, "checkouts_before": before, "checkouts_after": after })
+    });
+    assert_eq!(shown["rows"], serde_json::json!(moved));
     // A fresh agent reads all of them again: under the same license server, and under another one.
     for server in ["LIC01", "LIC02"] {
         let mut fresh = cluster.agent_in(&format!("fresh-{server}"), server, &[&log], "");

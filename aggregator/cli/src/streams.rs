@@ -5,7 +5,7 @@ use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{DatedBy, ListStreamsRequest, MonthDifference, SetStreamDateRequest, StreamReport};
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
-use seatmeter_service::screen::text::visible;
+use seatmeter_service::screen::text::{count, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -21,8 +21,8 @@ pub(crate) enum Streams {
     },
     /// Say on which day the first line of a file was written; all its other dates move with it
     ///
-    /// For a file in which no line tells a date, or that a wrong clock has dated. Shows what would change in this file; with
-    /// --yes, changes it. Files that tell no date and come after it move along. Lines on days to come are kept apart.
+    /// For a file in which no line tells a date, or that a wrong clock has dated. Shows what would change, in this file and in
+    /// those that tell no date and come after it; with --yes, changes it. Lines on days to come are kept apart.
     ///
     /// Example: seatmeter streams set-date 1c80e7 2026-03-01 --yes
     SetDate {
@@ -159,12 +159,14 @@ const MONTHS: &[Column] = &[
 struct Redating {
     stream: StreamRow,
     first_day: Option<String>,
+    other_streams: u32,
     changed: bool,
 }
 
 async fn set_date(mut client: FleetServiceClient<Channel>, request: SetStreamDateRequest, view: &View) -> Result<bool> {
     let is_changed = !request.validate_only;
     let answer = client.set_stream_date(request).await?.into_inner();
+    let other_streams = answer.other_streams;
     let stream = StreamRow::from(answer.before.unwrap_or_default());
     let rows: Vec<MonthRow> = answer
         .months
@@ -177,20 +179,24 @@ async fn set_date(mut client: FleetServiceClient<Channel>, request: SetStreamDat
         .collect();
     let before = stream.first_day.clone().unwrap_or_else(|| "not known".into());
     let first_day = Some(answer.first_day).filter(|day| !day.is_empty());
-    let after = first_day.clone().unwrap_or_else(|| "what the file before or the configuration tells".into());
+    let after = first_day.clone().unwrap_or_else(|| "not known".into());
     let log = format!("{}: {}", visible(&stream.license_server), visible(&stream.log));
     let is_same = first_day == stream.first_day && rows.is_empty();
-    view.print(MONTHS, &rows, &Redating { stream, first_day, changed: is_changed }, &jiff::tz::TimeZone::UTC)?;
+    view.print(
+        MONTHS,
+        &rows,
+        &Redating { stream, first_day, other_streams, changed: is_changed },
+        &jiff::tz::TimeZone::UTC,
+    )?;
     if view.is_for_people() {
         answer!("{log}: the first line's day is {before}; from now on: {after}.");
+        if other_streams > 0 {
+            answer!("{} that come after it and tell no date move along.", count(other_streams.into(), "file"));
+        }
         match (is_same, is_changed) {
             (true, _) => answer!("That changes nothing."),
-            (false, true) => {
-                answer!("Done. The figures follow within seconds; files that are dated by this one move along.")
-            }
-            (false, false) => {
-                answer!("Nothing is changed yet: add --yes. Files that are dated by this one would move along.")
-            }
+            (false, true) => answer!("Done. The figures follow within seconds."),
+            (false, false) => answer!("Nothing is changed yet: add --yes."),
         }
     }
     Ok(true)

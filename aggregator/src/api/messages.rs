@@ -303,6 +303,7 @@ impl From<Redating> for v1::SetStreamDateResponse {
         Self {
             before: Some(redating.stream.into()),
             first_day: day_text(redating.first_day),
+            other_streams: redating.other_streams,
             months: months.take(MAX_LIST).collect(),
         }
     }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
+use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use seatmeter_count::{Calendar, Day, Kind, Month};
 use seatmeter_proto::batch;
 
 use super::snapshot::FleetSnapshot;
 use super::{Fleet, FleetError};
+use crate::dating::{Days, Key, key_of};
 use crate::store::engine::Connection;
 use crate::store::received::{self, LicenseServer, Log};
 use crate::store::streams::Stream;
@@ -54,7 +56,7 @@ pub struct StreamReport {
     pub lines: [u64; 3],
 }
 
-/// The checkouts of a stream in a month, before and after it is dated otherwise.
+/// The checkouts in a month, before and after streams are dated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// The checkouts before.
@@ -72,6 +74,8 @@ pub struct Redating {
     pub first_day: Option<Day>,
     /// The months in which there are other checkouts than before.
     pub months: BTreeMap<Month, Difference>,
+    /// The number of other streams that are dated otherwise.
+    pub other_streams: u32,
 }
 
 impl Fleet {
@@ -95,18 +99,31 @@ impl Fleet {
             let fleet = FleetSnapshot::read(connection)?;
             let named = fleet.named(license_server)?.map(|server| server.id);
             let (server, log, stream) = find(&fleet, named, name)?;
-            let mut later = stream.clone();
-            // Without an operator's word, a date in the stream goes before everything else. What another stream or the
-            // configuration says is known once it is asked for.
-            later.first_day = day.or(stream.told_day);
-            let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
-            let mut months: BTreeMap<Month, Difference> = BTreeMap::new();
-            count(connection, stream, &zone, &self.calendar, &mut |month| {
-                months.entry(month).or_default().before += 1
-            })?;
-            count(connection, &later, &zone, &self.calendar, &mut |month| months.entry(month).or_default().after += 1)?;
+            let logs: Vec<&Log> = fleet.logs_of(server.id).collect();
+            let streams = logs.iter().flat_map(|log| fleet.streams_of(log.id));
+            let mut later: HashMap<Key, Stream> = streams.map(|stream| (key_of(stream), stream.clone())).collect();
+            later.entry(key_of(stream)).and_modify(|stream| stream.given_day = day);
+            let mut days = Days::new(&later, &logs);
+            let (mut months, mut others) = (BTreeMap::<Month, Difference>::new(), 0);
+            for log in &logs {
+                let Some(zone) = log.configured.zone() else { continue };
+                for before in fleet.streams_of(log.id) {
+                    let after = Stream { first_day: days.of(&key_of(before)), ..before.clone() };
+                    if before.first_day == after.first_day {
+                        continue;
+                    }
+                    count(connection, before, &zone, &self.calendar, &mut |month| {
+                        months.entry(month).or_default().before += 1;
+                    })?;
+                    count(connection, &after, &zone, &self.calendar, &mut |month| {
+                        months.entry(month).or_default().after += 1;
+                    })?;
+                    others += u32::from(before.id != stream.id);
+                }
+            }
             months.retain(|_, difference| difference.before != difference.after);
-            Ok(Redating { stream: report(server, log, stream), first_day: later.first_day, months })
+            let first_day = days.of(&key_of(stream));
+            Ok(Redating { stream: report(server, log, stream), first_day, months, other_streams: others })
         })
     }
 }

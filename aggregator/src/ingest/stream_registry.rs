@@ -18,13 +18,11 @@ use super::content::{Archived, Piece, compare};
 use super::horizon::Horizon;
 use super::marks::{Placement, place};
 use super::{Delivery, Outcome};
+use crate::dating::{Key, key_of};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::received::{self, Configured, Gap, LicenseServer, Log, Unrecognised};
 use crate::store::streams::{self, LineTime, Stream};
-
-/// The license server and the name of a stream.
-type Key = (i64, Vec<u8>);
 
 /// The license servers, logs and streams of the database.
 pub(super) struct StreamRegistry {
@@ -238,7 +236,7 @@ impl StreamRegistry {
 
     /// Adds or replaces a stream.
     fn put(&mut self, stream: Stream) {
-        let key = (stream.server_id, stream.fingerprint.clone());
+        let key = key_of(&stream);
         if !self.streams.contains_key(&key) {
             self.of_log.entry(stream.log_id).or_default().push(key.clone());
             self.alike.add(&stream);

@@ -993,11 +993,14 @@ pub struct SetStreamDateResponse {
     /// The day of the first line from now on, as YYYY-MM-DD. Empty if nothing dates the stream any more.
     #[prost(string, tag = "2")]
     pub first_day: ::prost::alloc::string::String,
-    /// The checkouts of the stream by month, in which there are others than before; in order.
+    /// The checkouts of all streams that are dated otherwise, by month, in which there are others than before; in order.
     #[prost(message, repeated, tag = "3")]
     pub months: ::prost::alloc::vec::Vec<MonthDifference>,
+    /// The number of other streams that are dated otherwise: those that tell no date and come after this one.
+    #[prost(uint32, tag = "4")]
+    pub other_streams: u32,
 }
-/// The checkouts of a stream in a month.
+/// The checkouts in a month.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MonthDifference {
     /// The month, as YYYY-MM, in the billing time zone.

@@ -1,20 +1,15 @@
-//! Dates streams: on which day each began. The answer is made of what is archived and configured, whatever came first.
-//!
-//! What an operator says goes before everything else, then a stream's own first date. Without either, it began when the stream that certainly comes before
-//! it ended. Without that one either, the configuration can tell the day of a log's first stream. A stream that nothing
-//! dates counts nowhere, until something does.
+//! Dates the streams of the registry, when something tells another day than before.
 
-use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
-use seatmeter_count::timeline::day_after;
 use seatmeter_proto::v1::{Heartbeat, Hello};
 
 use super::{Key, StreamRegistry};
 use crate::codes;
+use crate::dating::Days;
 use crate::ingest::content::Archived;
 use crate::store::engine::Connection;
-use crate::store::received::{self, Configured};
+use crate::store::received::{self, Configured, Log};
 use crate::store::streams::{self, LineTime, Stream};
 use crate::store::{Failure, StoreError};
 
@@ -154,7 +149,8 @@ impl StreamRegistry {
     ) -> Result<Vec<Key>, StoreError> {
         let zone = self.zone(log_id);
         let keys = self.of_log.get(&log_id).cloned().unwrap_or_default();
-        let mut days = Days { streams: &self.streams, known: self.configured_days() };
+        let logs: Vec<&Log> = self.logs.values().filter(|log| log.configured.day.is_some()).collect();
+        let mut days = Days::new(&self.streams, &logs);
         let dated: Vec<Option<Day>> = keys.iter().map(|key| days.of(key).filter(|_| zone.is_some())).collect();
         let mut changed = Vec::new();
         for (key, first_day) in keys.into_iter().zip(dated) {
@@ -179,18 +175,6 @@ impl StreamRegistry {
             self.find_latest(log_id, current.map(|(key, _)| key));
         }
         Ok(changed)
-    }
-
-    /// Returns the days on which the first streams of logs began, where the configuration tells them and no line does.
-    fn configured_days(&self) -> HashMap<Key, Option<Day>> {
-        let logs = self.logs.values().filter_map(|log| Some((log.id, log.configured.day?)));
-        let firsts = logs.filter_map(|(log, day)| {
-            let streams = self.of_log.get(&log)?.iter().filter_map(|key| Some((self.streams.get(key)?, key)));
-            let (first, key) = streams.min_by_key(|(stream, _)| stream.id)?;
-            (first.told_day.is_none() && first.given_day.is_none() && first.after.is_empty())
-                .then(|| (key.clone(), Some(day)))
-        });
-        firsts.collect()
     }
 
     /// Finds the last stream of a log, without the one that is being placed.
@@ -228,53 +212,4 @@ pub(super) fn set_moments(stream: &mut Stream, zone: Option<&TimeZone>) {
     let moment = |line| stream.moment(zone?, line).filter(|_| stream.mark > 0);
     let (begins, last) = (moment(&stream.begins), moment(&stream.last));
     (stream.begins_at, stream.last_line_at) = (begins.unwrap_or(0), last.unwrap_or(0));
-}
-
-/// Finds on which days streams began.
-struct Days<'a> {
-    streams: &'a HashMap<Key, Stream>,
-    /// The days found so far, and those that the configuration tells.
-    known: HashMap<Key, Option<Day>>,
-}
-
-impl Days<'_> {
-    fn of(&mut self, key: &Key) -> Option<Day> {
-        // Up the chain to a stream whose day is known, then down again.
-        let mut chain: Vec<Key> = Vec::new();
-        let mut next = key.clone();
-        let mut day = loop {
-            if let Some(known) = self.known.get(&next) {
-                break *known;
-            }
-            let Some(stream) = self.streams.get(&next) else { break None };
-            if let Some(told) = stream.given_day.or(stream.told_day) {
-                self.known.insert(next.clone(), Some(told));
-                break Some(told);
-            }
-            if stream.after.is_empty() || chain.contains(&next) {
-                break None;
-            }
-            let before = (stream.server_id, stream.after.clone());
-            chain.push(std::mem::replace(&mut next, before));
-        };
-        let mut before = next;
-        while let Some(key) = chain.pop() {
-            day = match (day, self.streams.get(&before), self.streams.get(&key)) {
-                (Some(day), Some(before), Some(stream)) => Some(day_after(end_of(before, day), stream.first_line_time)),
-                _ => None,
-            };
-            self.known.insert(key.clone(), day);
-            before = key;
-        }
-        day
-    }
-}
-
-/// Returns the local time at which a stream that began on a day ends, in seconds since 1970.
-fn end_of(stream: &Stream, first_day: Day) -> i64 {
-    let dated = Stream { first_day: Some(first_day), ..stream.clone() };
-    dated.timeline(&TimeZone::UTC).map_or(0, |mut timeline| {
-        timeline.resume(stream.last.told, None);
-        timeline.local(stream.last.time)
-    })
 }
