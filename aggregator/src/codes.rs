@@ -13,5 +13,6 @@ seatmeter_service::codes! {
     123 LOG_REBUILT "log_rebuilt" info "The figures of a log were rebuilt, since older lines came after newer ones.", "";
     124 LOG_REDATED "log_redated" warn "An agent tells another time zone for a log than before: the aggregator dates all lines of the log anew.", "";
     125 ZONE_UNKNOWN "zone_unknown" warn "An agent tells a time zone for a log that is not known here. The log's lines are archived, and count nowhere.", "Install the package tzdata, or correct `time_zone` in the agent's configuration.";
+    126 AGENTS_DIFFER "agents_differ" warn "Two agents tell different time zones or dates for one log. The one that spoke first is heard, for as long as it reports.", "Configure both alike.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
 }

@@ -11,14 +11,14 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
 use crate::place::{Counts, Place};
 
-/// How long a peer may take to send its first bytes. One that says nothing holds a place for no longer.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// How long a peer may take to send its first request. One that asks nothing holds a place for no longer.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// One address may hold this part of all connections: several sites can stand behind one address.
 const PART_OF_AN_ADDRESS: usize = 4;
 
 /// Accepts connections, at most `limit` at a time, and a quarter of them from one address. A slow handshake does not delay
-/// other peers, and a peer that sends nothing is disconnected.
+/// other peers, and a peer that asks nothing is disconnected.
 pub fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -44,7 +44,7 @@ pub fn accept(
             tokio::spawn(async move {
                 if let Ok(connection) = shake_hands(tcp, tls).await {
                     // Sending fails only if the server has stopped; it does not need the connection any more.
-                    let _ = ready.send(Ok(connection.accepted(Some(peer), place, FIRST_BYTES))).await;
+                    let _ = ready.send(Ok(connection.accepted(Some(peer), place, FIRST_REQUEST))).await;
                 }
             });
         }

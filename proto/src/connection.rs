@@ -25,19 +25,58 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     /// The connection's place within the limits, released when the connection ends.
     _place: Option<Place>,
-    /// When the peer must have sent its first bytes; `None` once it has, or if it need not.
-    first_bytes: Option<Pin<Box<Sleep>>>,
+    /// What the peer must do in time; `None` once it has, or if it need not.
+    beginning: Option<Beginning>,
+}
+
+/// The beginning of a connection: a peer must send its first request in time. HTTP/2's preface and settings are none.
+struct Beginning {
+    deadline: Pin<Box<Sleep>>,
+    /// The bytes to pass over before the next frame.
+    passing: usize,
+    /// The frame's header, as far as it has come: the length in three bytes, the type, and five more.
+    header: [u8; 9],
+    filled: usize,
+}
+
+/// The length of HTTP/2's preface, and the type of the frame that begins a request (RFC 9113, 3.4 and 6.2).
+const PREFACE: usize = 24;
+const HEADERS: u8 = 1;
+
+impl Beginning {
+    fn new(patience: Duration) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(patience));
+        Self { deadline, passing: PREFACE, header: [0; 9], filled: 0 }
+    }
+
+    /// Follows the bytes that the peer sends. Returns whether a request has begun.
+    fn follow(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            let passed = self.passing.min(bytes.len());
+            (self.passing, bytes) = (self.passing - passed, &bytes[passed..]);
+            let taken = bytes.len().min(self.header.len() - self.filled);
+            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            (self.filled, bytes) = (self.filled + taken, &bytes[taken..]);
+            if self.filled < self.header.len() {
+                return false;
+            }
+            let [a, b, c, kind, ..] = self.header;
+            if kind == HEADERS {
+                return true;
+            }
+            (self.passing, self.filled) = (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c), 0);
+        }
+    }
 }
 
 impl Connection {
     pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        Self { io: Box::pin(io), peer: None, _place: None, first_bytes: None }
+        Self { io: Box::pin(io), peer: None, _place: None, beginning: None }
     }
 
-    /// Makes it a server's connection from this peer, which must send its first bytes in time.
+    /// Makes it a server's connection from this peer, which must send its first request in time.
     pub(crate) fn accepted(self, peer: Option<SocketAddr>, place: Place, patience: Duration) -> Self {
-        let first_bytes = Some(Box::pin(tokio::time::sleep(patience)));
-        Self { peer, _place: Some(place), first_bytes, ..self }
+        Self { peer, _place: Some(place), beginning: Some(Beginning::new(patience)), ..self }
     }
 }
 
@@ -51,16 +90,18 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = self.io.as_mut().poll_read(cx, buffer);
-        match &mut self.first_bytes {
-            Some(deadline) if read.is_pending() => match deadline.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                Poll::Pending => Poll::Pending,
-            },
-            _ => {
-                self.first_bytes = None;
-                read
+        let Some(beginning) = &mut self.beginning else { return read };
+        if read.is_ready() {
+            if beginning.follow(&buffer.filled()[before..]) {
+                self.beginning = None;
             }
+            return read;
+        }
+        match beginning.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -81,4 +122,25 @@ impl AsyncWrite for Connection {
 
 pub(crate) async fn within<T>(limit: Duration, task: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(limit, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_seen_however_its_bytes_come() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        // Settings with six bytes, a window update with four, then the request.
+        bytes.extend(b"\0\0\x06\x04\0\0\0\0\0\x01\x01\x01\x01\x01\x01");
+        bytes.extend(b"\0\0\x04\x08\0\0\0\0\0\x01\x01\x01\x01");
+        let greeting = bytes.len();
+        bytes.extend(b"\0\0\x20\x01\x04\0\0\0\x01");
+        for size in 1..=bytes.len() {
+            let mut beginning = Beginning::new(Duration::from_secs(1));
+            assert!(!bytes[..greeting].chunks(size).any(|piece| beginning.follow(piece)), "{size}");
+            let mut beginning = Beginning::new(Duration::from_secs(1));
+            assert!(bytes.chunks(size).any(|piece| beginning.follow(piece)), "{size}");
+        }
+    }
 }

@@ -161,6 +161,10 @@ async fn fault_20_idle_connections_keep_nobody_out() {
             let ended = silent.read_to_end(&mut said);
             assert!(tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.is_ok());
         }
+        // So is one that has greeted, and asks nothing.
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), other.read_to_end(&mut said)).await;
+        assert!(ended.is_ok(), "{said:?}");
     }
     // Who was kept out by them is served again.
     seatmeter_tests::wait_until("the operator is answered", || cluster.seatmeter(&["agents"]).status.success());

@@ -5,7 +5,7 @@ mod relations;
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use jiff::tz::TimeZone;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
@@ -40,6 +40,8 @@ pub(super) struct StreamRegistry {
     zones: HashMap<i64, Option<TimeZone>>,
     /// When each agent was last heard, in seconds since 1970 UTC.
     heard: HashMap<String, i64>,
+    /// The agents that say otherwise of a log than the one that is heard, and were reported.
+    contradicted: HashSet<(i64, String)>,
     /// The place of each log's last stream.
     latest: HashMap<i64, (i64, bool, Vec<u8>)>,
     alike: CommonBeginnings,
@@ -81,6 +83,7 @@ impl StreamRegistry {
             followers: HashMap::new(),
             zones: HashMap::new(),
             heard: HashMap::new(),
+            contradicted: HashSet::new(),
             latest: HashMap::new(),
             alike: CommonBeginnings::default(),
             rebuilds: Vec::new(),

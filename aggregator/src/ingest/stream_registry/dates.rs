@@ -79,6 +79,17 @@ impl StreamRegistry {
         }
         let other_is_there = self.heard.get(&known.agent).is_some_and(|at| now - at <= SPEAKS_FOR);
         if known.agent != told.agent && other_is_there {
+            if self.contradicted.insert((log_id, told.agent.clone())) {
+                tracing::warn!(
+                    code = codes::AGENTS_DIFFER,
+                    log = log.name,
+                    agent_id = told.agent,
+                    time_zone = told.time_zone,
+                    heard = known.agent,
+                    its_time_zone = known.time_zone,
+                    "two agents tell different time zones or dates for one log: the one that spoke first is heard"
+                );
+            }
             return Ok(false);
         }
         if !known.time_zone.is_empty() && known.time_zone != told.time_zone {

@@ -324,3 +324,18 @@ fn window_before(candidate: &Candidate, position: u64) -> Result<Option<Vec<u8>>
     io::Read::read_to_end(&mut io::Read::take(content, length as u64), &mut window).map_err(failed)?;
     Ok(Some(window).filter(|window| window.len() == length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_tell_that_a_part_is_missing() {
+        let lacks = |before: u32, next: u32, is_rising| lacks_one_between(Some(before), Some(next), is_rising);
+        assert!(!lacks(2, 1, false) && !lacks(1, 0, false), "raised by each rotation");
+        assert!(lacks(2, 0, false) && lacks(4, 2, false));
+        assert!(!lacks(2, 3, true) && !lacks(3, 0, true), "counted on");
+        assert!(lacks(2, 4, true));
+        assert!(!lacks_one_between(None, Some(0), false), "names with dates tell nothing");
+    }
+}
