@@ -82,7 +82,7 @@ fn fault_32_license_managers_that_start_in_the_same_second() {
     cluster.assert_verified();
     let told = cluster.seatmeter(&["servers", "twin1"]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("the same, and differs after them. Counted once."), "{told}");
+    assert!(told.contains("the same, and the two differ after them. Counted once."), "{told}");
 }
 
 fn is_delivered(agent: &seatmeter_tests::Agent) -> bool {

@@ -94,7 +94,7 @@ impl Fleet {
         for server in &self.servers[..2] {
             wait_until("the log that is ahead is shown", || {
                 let shown = self.cluster.ask(&["servers", &server.name]).to_string();
-                shown.contains("wrong clock: 2 events dated from 2036-01-01 08:00")
+                shown.contains("wrong clock: 2 events dated 2036-01-01 08:00")
             });
         }
     }

@@ -141,7 +141,8 @@ impl LogTailer {
             let follows = !is_open && place.is_none_or(|place| index > place);
             match file {
                 _ if Some(index) == place => {
-                    (before, number_before) = (last, number);
+                    // A file that was open until now was seen to be followed by another one, whatever it is named now.
+                    (before, number_before) = (last, number.filter(|_| self.before != last));
                     if let File::Part(mut part) = file {
                         part.is_last = true;
                         parts.push(*part);
