@@ -24,6 +24,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// How long reading waits after an error, such as a full buffer or a disk error.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for the threads.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Why a log's thread wakes up.
 enum Wake {
     /// The log may have been written to.
@@ -53,35 +56,41 @@ pub struct Capture {
     rewinds: Arc<Mutex<Vec<Rewind>>>,
     /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
-    _watcher: Option<RecommendedWatcher>,
 }
+
+/// The folders that are watched, each with whom to wake.
+type Folders = Arc<Mutex<Vec<(PathBuf, Sender<Wake>)>>>;
 
 impl Capture {
     /// Starts capturing logs into a buffer.
     pub fn start(sources: &[LogSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
         let rewinds = Arc::new(Mutex::new(Vec::new()));
         let (changes, _) = watch::channel(0);
-        let (mut threads, mut wakes, mut logs, mut folders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let folders = Folders::default();
+        let watcher = watcher(folders.clone())
+            .inspect_err(|error| {
+                tracing::warn!(code = codes::WATCH_FAILED, reason = %error, "file change notifications are not available; logs are polled every 5 seconds");
+            })
+            .ok()
+            .map(|watcher| Arc::new(Mutex::new(watcher)));
+        let (mut threads, mut wakes, mut logs) = (Vec::new(), Vec::new(), Vec::new());
         for source in sources {
             let status = SharedStatus::default();
             let (wake, woken) = mpsc::channel();
             let tailer = LogTailer::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
-            let (log, changes) = (source.name.clone(), changes.clone());
-            threads.push(
-                std::thread::Builder::new()
-                    .name("capture".into())
-                    .spawn(move || follow(tailer, &log, &woken, &changes))?,
-            );
-            folders.push(folder_of(&source.path));
+            let (log, changes, path) = (source.name.clone(), changes.clone(), source.path.clone());
+            let (watcher, folders, waker) = (watcher.clone(), folders.clone(), wake.clone());
+            threads.push(std::thread::Builder::new().name("capture".into()).spawn(move || {
+                // Here, and not where all logs are started: a drive that hangs must hold up no other log.
+                if let Some(watcher) = watcher {
+                    watch(&watcher, &folders, &path, waker);
+                }
+                follow(tailer, &log, &woken, &changes);
+            })?);
             wakes.push(wake);
             logs.push(CapturedLog { name: source.name.clone(), configured: source.configured(), status });
         }
-        let watcher = watch_folders(folders, wakes.clone())
-            .inspect_err(|error| {
-                tracing::warn!(code = codes::WATCH_FAILED, reason = %error, "file change notifications are not available; logs are polled every 5 seconds");
-            })
-            .ok();
-        Ok(Self { threads, wakes, logs, rewinds, changes, _watcher: watcher })
+        Ok(Self { threads, wakes, logs, rewinds, changes })
     }
 
     /// Returns a receiver that is notified when any log's state changes.
@@ -104,10 +113,15 @@ impl Capture {
         self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Commits what was read and stops all threads.
+    /// Commits what was read and stops all threads. A thread that waits for a drive that hangs is left behind: what it has
+    /// not committed is read again at the next start.
     pub fn stop(self) {
         self.wake(|| Wake::Stop);
-        for thread in self.threads {
+        let deadline = Instant::now() + FAREWELL;
+        while Instant::now() < deadline && self.threads.iter().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(PACE);
+        }
+        for thread in self.threads.into_iter().filter(JoinHandle::is_finished) {
             // A thread that panics ends the process.
             let _ = thread.join();
         }
@@ -128,10 +142,10 @@ fn folder_of(path: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-fn watch_folders(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Result<RecommendedWatcher> {
-    let watched = folders.clone();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        for (folder, wake) in watched.iter().zip(&wakes) {
+/// Creates a watcher that wakes the threads of logs in whose folders something happens.
+fn watcher(folders: Folders) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        for (folder, wake) in folders.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let wanted = match &event {
                 Ok(event) if matches!(event.kind, EventKind::Access(_)) => None,
                 Ok(event) if !event.paths.iter().any(|path| path.starts_with(folder)) => None,
@@ -146,11 +160,19 @@ fn watch_folders(folders: Vec<PathBuf>, wakes: Vec<Sender<Wake>>) -> notify::Res
                 let _ = wake.send(wanted);
             }
         }
-    })?;
-    for folder in folders {
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    })
+}
+
+/// Watches the folder of a log. Without that, the log is polled.
+fn watch(watcher: &Mutex<RecommendedWatcher>, folders: &Folders, path: &Path, wake: Sender<Wake>) {
+    let folder = folder_of(path);
+    // A drive that hangs does so here, and not while others wait for the watcher.
+    let is_there = folder.is_dir();
+    folders.lock().unwrap_or_else(PoisonError::into_inner).push((folder.clone(), wake));
+    let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+    if let (true, Err(error)) = (is_there, watcher.watch(&folder, RecursiveMode::NonRecursive)) {
+        tracing::warn!(code = codes::WATCH_FAILED, folder = %folder.display(), reason = %error, "changes in a folder are not told; its logs are polled every 5 seconds");
     }
-    Ok(watcher)
 }
 
 fn follow(mut tailer: LogTailer, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {

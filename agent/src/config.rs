@@ -1,6 +1,7 @@
 //! Reads and validates the agent's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::civil::Date;
 use seatmeter_count::Day;
@@ -89,6 +90,14 @@ struct Source {
     format: Option<String>,
     time_zone: Option<String>,
     date: Option<String>,
+    #[serde(default = "default_quiet")]
+    moved_quiet_seconds: u64,
+}
+
+/// How long a log that was moved away must be quiet until it is no longer read, in seconds: a daemon that was not told to
+/// open its log anew goes on writing to it.
+const fn default_quiet() -> u64 {
+    60
 }
 
 /// The kind of a source.
@@ -202,7 +211,8 @@ fn dialer(config: &Path, settings: &Aggregator) -> Result<Dialer, TransportError
 }
 
 fn source(config: &Path, settings: Source) -> Result<LogSource, String> {
-    let Source { kind: SourceKind::File, path, name, archives, format, time_zone, date } = settings;
+    let Source { kind: SourceKind::File, path, name, archives, format, time_zone, date, moved_quiet_seconds } =
+        settings;
     let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("`path` is missing: the log file to follow")?;
     let path = config::beside(config, &path);
     let archives: Vec<PathBuf> = archives.iter().map(|pattern| config::beside(config, pattern)).collect();
@@ -216,7 +226,8 @@ fn source(config: &Path, settings: Source) -> Result<LogSource, String> {
     for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
         glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
     }
-    Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date })
+    let moved_quiet = Duration::from_secs(moved_quiet_seconds);
+    Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date, moved_quiet })
 }
 
 /// Tells each source of the others.

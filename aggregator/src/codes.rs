@@ -14,5 +14,9 @@ seatmeter_service::codes! {
     124 LOG_REDATED "log_redated" warn "An agent tells another time zone for a log than before: the aggregator dates all lines of the log anew.", "";
     125 ZONE_UNKNOWN "zone_unknown" warn "An agent tells a time zone for a log that is not known here. The log's lines are archived, and count nowhere.", "Install the package tzdata, or correct `time_zone` in the agent's configuration.";
     126 AGENTS_DIFFER "agents_differ" warn "Two agents tell different time zones or dates for one log. The one that spoke first is heard, for as long as it reports.", "Configure both alike.";
+    127 FACTS_FAILED "facts_failed" error "The figures cannot be written, and stand still. Batches are still acknowledged.", "Free disk space, or check the disk. If the figures are damaged, stop the service and run `seatmeter-aggregator rebuild`.";
+    128 FACTS_DISCARDED "facts_discarded" warn "The figures were of no use any more, and are made of the archive again.", "";
+    129 SERVER_RENAMED "server_renamed" warn "A license server reports under another name. What it has sent under the first one moves along.", "If it is not, correct `license_server` in the agent's configuration, and let no agent read a copy of the logs.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
+    131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

@@ -8,10 +8,10 @@ use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
 use seatmeter_aggregator::ingest::verify;
-use seatmeter_aggregator::ingest::writer::Writer;
-use seatmeter_aggregator::serve::{self, Listening, WRITER};
+use seatmeter_aggregator::serve::{self, Listening};
 use seatmeter_aggregator::store::Store;
-use seatmeter_aggregator::store::backup::{self, database};
+use seatmeter_aggregator::store::backup::{self, database, facts};
+use seatmeter_aggregator::workers::{self, WORKERS};
 use seatmeter_service::answer;
 use seatmeter_service::health::code::as_markdown;
 use seatmeter_service::health::{self, Service};
@@ -31,8 +31,8 @@ pub(crate) fn serve(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let service = Service { name: "seatmeter-aggregator", codes: codes::ALL };
     health::start(&service, &config.health_log, &config.state)?;
-    // Without the writer nothing is stored. A question that panics harms no other.
-    health::report_panics(codes::PANICKED, |thread| thread == Some(WRITER));
+    // Without the workers nothing is stored. A question that panics harms no other.
+    health::report_panics(codes::PANICKED, |thread| thread.is_some_and(|name| WORKERS.contains(&name)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(async {
         let (stopper, stop) = watch::channel(false);
@@ -84,6 +84,7 @@ struct Status {
     agents: Option<String>,
     operators: Option<String>,
     database_bytes: u64,
+    facts_bytes: u64,
     license_servers: u64,
     reporting: u64,
 }
@@ -96,7 +97,8 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         .filter(|_| running)
         .and_then(|text| serde_json::from_slice(&text).ok());
     let file = database(&config.state);
-    let database_bytes = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+    let bytes_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
+    let (database_bytes, facts_bytes) = (bytes_of(&file), bytes_of(&facts(&config.state)));
     let servers = if file.exists() {
         Fleet::new(Store::open_current(&config.state)?, config.calendar.clone()).license_servers("")?
     } else {
@@ -110,6 +112,7 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         agents: listening.map(|listening| listening.agents.to_string()),
         operators: listening.map(|listening| listening.operators.to_string()),
         database_bytes,
+        facts_bytes,
         license_servers: servers.len() as u64,
         reporting,
     };
@@ -126,7 +129,8 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
         (true, None) => answer!("aggregator       starting"),
         (false, _) => answer!("aggregator       not running"),
     }
-    answer!("database         {} ({})", file.display(), size(database_bytes));
+    answer!("archive          {} ({})", file.display(), size(database_bytes));
+    answer!("figures          {} ({})", facts(&config.state).display(), size(facts_bytes));
     answer!(
         "license servers  {} of {} report; see `seatmeter servers`",
         thousands(reporting),
@@ -179,8 +183,11 @@ pub(crate) fn rebuild(config: &Path) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let _lock = state::lock(&config.state)?;
     let store = Store::open_embedded(&config.state)?;
-    let logs = Writer::rebuild_all(store, config.calendar, &mut |done, all| eprintln!("log {} of {all}", done + 1))?;
-    answer!("The figures of {} were rebuilt.", count(logs as u64, "log"));
+    store.discard_facts()?;
+    workers::rebuild(&store, config.calendar, |steps| {
+        eprintln!("{} of {} rebuilt, {} %", steps.logs_done, count(steps.logs, "log"), steps.percent());
+    })?;
+    answer!("All figures were rebuilt.");
     Ok(ExitCode::SUCCESS)
 }
 

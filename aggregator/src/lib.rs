@@ -15,6 +15,7 @@
 //! | [`usage`] | questions about usage, and the rules that answer them |
 //! | [`fleet`] | questions about license servers and agents |
 //! | [`api`] | the gRPC services |
+//! | [`workers`] | the two workers: one archives, one makes facts |
 //! | [`mod@serve`] | the running aggregator |
 //!
 //! Domain modules depend neither on [`api`] nor on a database engine.
@@ -28,3 +29,4 @@ pub mod ingest;
 pub mod serve;
 pub mod store;
 pub mod usage;
+pub mod workers;

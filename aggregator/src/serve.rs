@@ -1,8 +1,7 @@
-//! Runs the aggregator: two listeners and one writer, until it is told to stop.
+//! Runs the aggregator: two listeners and two workers, until it is told to stop.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use seatmeter_proto::accept::accept;
@@ -15,10 +14,10 @@ use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
 use seatmeter_service::manager;
 use seatmeter_service::state::{self, StateError};
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tonic_health::server::HealthReporter;
 
 use crate::api::ConcurrencyLimit;
 use crate::api::fleet::FleetApi;
@@ -27,9 +26,10 @@ use crate::api::usage::UsageApi;
 use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
-use crate::ingest::writer::{Command, Writer};
-use crate::store::{Store, StoreError, settings};
+use crate::ingest::projector::Steps;
+use crate::store::{Store, StoreError};
 use crate::usage::UsageQuestions;
+use crate::workers::Workers;
 
 /// The most connections of agents, and of operators, at a time.
 const MAX_AGENTS: usize = 10_000;
@@ -37,12 +37,6 @@ const MAX_OPERATORS: usize = 1_000;
 
 /// The most questions that are answered at a time.
 const MAX_REQUESTS: usize = 64;
-
-/// The most commands that wait for the writer: enough to keep it busy, few enough to take little memory.
-const MAX_COMMANDS: usize = 32;
-
-/// The name of the writer's thread.
-pub const WRITER: &str = "writer";
 
 /// How long a stopping aggregator waits for answers under way. The limit is needed since an agent's stream can last for
 /// ever.
@@ -79,9 +73,9 @@ pub enum ServeError {
     /// The service descriptors are damaged.
     #[error("cannot start the reflection service: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The operating system cannot start the writer's thread.
-    #[error("cannot start the writer: {0}")]
-    Writer(std::io::Error),
+    /// The operating system cannot start a worker's thread.
+    #[error("cannot start a worker: {0}")]
+    Worker(std::io::Error),
 }
 
 /// Serves agents and operators until `stop` becomes true.
@@ -93,14 +87,13 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let operators = listen(&config.operators).await?;
     let listening = Listening::of(&agents, &operators)?;
     let store = Store::open_embedded(&config.state)?;
-    let writer = WriterThread::start(&store, &config)?;
+    let workers = Workers::start(&store, config.calendar.clone())?;
     listening.save(&config.state)?;
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
     report_start(&config, &listening);
-    let incarnation = store.read(settings::incarnation)?;
-    let for_agents = agents_server(writer.commands.clone(), incarnation).await;
-    let for_operators = operators_server(&store, &config, writer.commands.clone()).await?;
+    let for_agents = agents_server(&workers).await;
+    let for_operators = operators_server(&store, &config, &workers).await?;
     let for_agents =
         for_agents.serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
@@ -112,35 +105,9 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     }
     manager::stopping();
     living.abort();
-    writer.stop().await;
+    workers.stop().await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
-}
-
-/// The writer, on its own thread.
-struct WriterThread {
-    commands: mpsc::Sender<Command>,
-    thread: JoinHandle<()>,
-}
-
-impl WriterThread {
-    fn start(store: &Store, config: &Config) -> Result<Self, ServeError> {
-        let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let writer = Writer::open(store.clone(), config.calendar.clone())?;
-        let timers = Handle::current();
-        let thread = std::thread::Builder::new()
-            .name(WRITER.into())
-            .spawn(move || writer.run(&timers, received))
-            .map_err(ServeError::Writer)?;
-        Ok(Self { commands, thread })
-    }
-
-    /// Tells the writer to write its pending facts and to stop, and waits until its thread has ended.
-    async fn stop(self) {
-        // The send fails if the writer has already ended.
-        let _ = self.commands.send(Command::Stop).await;
-        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
-    }
 }
 
 fn report_start(config: &Config, listening: &Listening) {
@@ -162,8 +129,8 @@ fn time_zone(config: &Config) -> &str {
 
 /// Builds the services on the agents' port. Each port has its own health service, so that a client that asks about its
 /// service learns whether it has connected to the right port.
-async fn agents_server(commands: mpsc::Sender<Command>, incarnation: String) -> Router {
-    let ingest = IngestServiceServer::new(IngestApi::new(commands, incarnation))
+async fn agents_server(workers: &Workers) -> Router {
+    let ingest = IngestServiceServer::new(IngestApi::new(workers.commands(), workers.incarnation()))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -172,25 +139,40 @@ async fn agents_server(commands: mpsc::Sender<Command>, incarnation: String) -> 
 }
 
 /// Builds the services on the operators' port.
-async fn operators_server(
-    store: &Store,
-    config: &Config,
-    commands: mpsc::Sender<Command>,
-) -> Result<Router, ServeError> {
+async fn operators_server(store: &Store, config: &Config, workers: &Workers) -> Result<Router, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
     let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
     let fleet = Fleet::new(store.clone(), config.calendar.clone());
-    let fleet = FleetApi::new(fleet, time_zone(config).to_owned(), limit, commands);
+    let fleet = FleetApi::new(fleet, time_zone(config).to_owned(), limit, workers.commands(), workers.progress());
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
     reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
+    tokio::spawn(report_progress(workers.progress(), reporter));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let fleet = FleetServiceServer::new(fleet);
     Ok(server().add_service(usage).add_service(fleet).add_service(health).add_service(reflection))
+}
+
+/// Says that usage is served once the figures are up to date after a start, and how far they are until then.
+async fn report_progress(mut progress: watch::Receiver<Option<Steps>>, reporter: HealthReporter) {
+    loop {
+        let steps = *progress.borrow_and_update();
+        if let Some(steps) = steps {
+            let (Steps { logs, logs_done, .. }, percent) = (steps, steps.percent());
+            manager::status(&format!("rebuilding the figures: {logs_done} of {logs} logs, {percent} %"));
+            reporter.set_not_serving::<UsageServiceServer<UsageApi>>().await;
+        } else {
+            manager::status("serving");
+            reporter.set_serving::<UsageServiceServer<UsageApi>>().await;
+        }
+        // Without the projector, the process ends.
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Returns a server that limits every resource a peer could otherwise use without end.

@@ -6,6 +6,7 @@
 //! No size that a batch claims causes an allocation of more than [`MAX_COLUMNS`] bytes.
 
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use seatmeter_count::timeline::{Told, is_possible};
 use seatmeter_count::{Day, Event, Kind};
 
@@ -146,6 +147,8 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     if encoded.len() != batch.columns_size as usize {
         return Err(InvalidBatch::Size { actual: encoded.len(), said: batch.columns_size });
     }
+    // Counted before they are decoded: each takes far more memory than its bytes, if it is short.
+    limit("the number of names", strings_in(&encoded)?, MOST_NAMES_AN_EVENT * u64::from(batch.event_count) + SPARE_NAMES)?;
     let mut columns = Columns::decode(encoded.as_slice())?;
     check(&columns, batch)?;
     check_times(&columns, batch, stream)?;
@@ -154,6 +157,22 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
         *name = name.replace('\0', "?");
     }
     Ok(columns)
+}
+
+/// The most names of a batch for each of its events, and how many more: an event has a daemon, a feature, a user and a host.
+const MOST_NAMES_AN_EVENT: u64 = 4;
+const SPARE_NAMES: u64 = 16;
+
+/// Returns the number of names in encoded columns.
+fn strings_in(mut encoded: &[u8]) -> Result<u64, prost::DecodeError> {
+    const STRINGS: u32 = 1;
+    let mut count = 0;
+    while !encoded.is_empty() {
+        let (tag, wire_type) = decode_key(&mut encoded)?;
+        count += u64::from(tag == STRINGS);
+        skip_field(wire_type, tag, &mut encoded, DecodeContext::default())?;
+    }
+    Ok(count)
 }
 
 /// Checks that every hash has 32 bytes. Those that need not be known may be empty.

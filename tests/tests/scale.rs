@@ -1,9 +1,11 @@
 //! Answers are bounded and whole, whatever the fleet: ten thousand license servers, a hundred thousand people.
 
 use roaring::RoaringBitmap;
+use seatmeter_aggregator::store::facts_schema::Origin;
 use seatmeter_aggregator::store::names::{self, Feature, Name, NameKind};
+use seatmeter_aggregator::store::projections::{Projected, save_projection};
 use seatmeter_aggregator::store::received::{self, Configured, LicenseServer, Log};
-use seatmeter_aggregator::store::settings::set_setting;
+use seatmeter_aggregator::store::settings;
 use seatmeter_aggregator::store::streams::{self, LineTime, Stream};
 use seatmeter_aggregator::store::usage::{self, Usage};
 use seatmeter_aggregator::store::{Store, StoreError, in_transaction};
@@ -25,13 +27,25 @@ fn fill(cluster: &TestCluster) {
     let state = cluster.path("aggregator");
     std::fs::create_dir_all(&state).unwrap();
     let store = Store::open_embedded(&state).unwrap();
-    in_transaction(store.writer().unwrap().as_mut(), |connection| -> Result<(), StoreError> {
-        // As if the aggregator had run before: the days of the facts are those of its time zone.
-        set_setting(connection, "time_zone", "UTC")?;
+    let mut archiver = store.archiver().unwrap();
+    // As if the aggregator had run before: the days of the facts are those of its time zone.
+    let incarnation = settings::incarnation(archiver.as_mut()).unwrap();
+    let (mut projector, _) = store.projector(&Origin { incarnation, time_zone: "UTC".into() }).unwrap();
+    in_transaction(archiver.as_mut(), |connection| -> Result<(), StoreError> {
         for id in 1..=SERVERS {
             let name = format!("license-server-with-a-long-name-{id:05}.example.com");
             let realm = String::new();
-            received::save_server(connection, &LicenseServer { id, key: name.clone(), name: name.clone(), realm })?;
+            received::save_server(
+                connection,
+                &LicenseServer {
+                    id,
+                    key: name.clone(),
+                    name: name.clone(),
+                    realm,
+                    expected_from: None,
+                    retired_from: None,
+                },
+            )?;
             let hello = Hello { agent_id: format!("{id}"), host: name, ..Hello::default() };
             let source = |n| SourceStatus {
                 log: format!("/logs/{n}"),
@@ -40,16 +54,7 @@ fn fill(cluster: &TestCluster) {
             };
             let heartbeat = Heartbeat { sources: (0..3).map(source).collect(), ..Heartbeat::default() };
             received::save_agent(connection, id, &hello, &heartbeat, AT, 0)?;
-            let log = Log {
-                id,
-                server_id: id,
-                name: "/logs/0".into(),
-                last_line_at: AT,
-                projected_through: 0,
-                needs_rebuild: false,
-                state: Vec::new(),
-                configured: Configured::default(),
-            };
+            let log = Log { id, server_id: id, name: "/logs/0".into(), rebuilds: 0, configured: Configured::default() };
             received::add_log(connection, &log)?;
             let fingerprint = id.to_le_bytes().to_vec();
             let (realm, mark, lines) = (String::new(), 1, [1, 2, 3]);
@@ -78,6 +83,13 @@ fn fill(cluster: &TestCluster) {
                 first_day: Some(0),
             };
             streams::save_stream(connection, &stream)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    in_transaction(projector.as_mut(), |connection| -> Result<(), StoreError> {
+        for log in 1..=SERVERS {
+            save_projection(connection, log, &Projected { last_line_at: AT, ..Projected::default() })?;
         }
         let people: Vec<Name> = (0..PEOPLE)
             .map(|id| Name { id, realm: String::new(), name: format!("person{id:06}"), key: format!("person{id:06}") })

@@ -243,24 +243,45 @@ fn fault_24_a_database_of_the_first_version_is_understood() {
     assert_eq!(cluster.activity("LIC01"), include_str!("data/schema-1.csv"));
 }
 
-/// What `rebuild` is told to mend is not read by it first.
+/// Figures that are damaged are made again, by themselves and by `rebuild`, which does not read first what it is told to mend.
 #[test]
-fn a_damaged_state_of_a_log_is_rebuilt() {
+fn damaged_figures_are_made_again() {
     let mut scenario = Scenario::new(4);
     scenario.write(2_000);
     scenario.assert_truth();
     scenario.agent.stop();
     scenario.cluster.stop_aggregator();
-    let database = scenario.cluster.path("aggregator/aggregator.db");
-    rusqlite::Connection::open(&database).unwrap().execute("UPDATE log SET state = x'00ff'", []).unwrap();
-    let damaged = scenario.cluster.aggregator_command("serve");
-    assert!(text(&damaged.stderr).contains("seatmeter-aggregator rebuild"), "{}", text(&damaged.stderr));
+    let facts = scenario.cluster.path("aggregator/facts.db");
+    let damage_a_state = || {
+        rusqlite::Connection::open(&facts).unwrap().execute("UPDATE projection SET state = x'00ff'", []).unwrap();
+    };
+    damage_a_state();
+    let verified = scenario.cluster.aggregator_command("verify");
+    assert_eq!(verified.status.code(), Some(3), "{}", text(&verified.stderr));
     let rebuilt = scenario.cluster.aggregator_command("rebuild");
     assert!(rebuilt.status.success(), "{}", text(&rebuilt.stderr));
+    scenario.cluster.start_aggregator();
+    scenario.assert_truth();
+    scenario.cluster.stop_aggregator();
+    damage_a_state();
+    scenario.cluster.start_aggregator();
+    scenario.assert_truth();
+    assert!(scenario.cluster.read("aggregator/health.log").contains("\"facts_discarded\""));
+    scenario.cluster.stop_aggregator();
+    // No database any more.
+    fs::write(&facts, vec![7; 40_000]).unwrap();
     scenario.cluster.start_aggregator();
     scenario.agent.start();
     scenario.write(500);
     scenario.assert_truth();
+    scenario.cluster.stop_aggregator();
+    // Gone.
+    for file in ["facts.db", "facts.db-wal", "facts.db-shm"] {
+        let _ = fs::remove_file(scenario.cluster.path("aggregator").join(file));
+    }
+    scenario.cluster.start_aggregator();
+    scenario.assert_truth();
+    scenario.cluster.assert_verified();
 }
 
 /// Commands that read make nothing: root's own database would shut out the service's account.

@@ -23,7 +23,7 @@ mod schema;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -56,6 +56,8 @@ pub struct Buffer {
     /// The reader's connection; `None` until it is needed, and after the database was closed to be checked.
     reader: Mutex<Option<Connection>>,
     appended: Notify,
+    /// When a batch of each log was last captured.
+    captured: Mutex<HashMap<String, Instant>>,
 }
 
 struct Writer {
@@ -85,7 +87,15 @@ impl Buffer {
         let (connection, epoch) = open::open(&path)?;
         let bytes = used_bytes(&connection).map_err(|source| BufferError::of(&path, source))?;
         let writer = Mutex::new(Writer { connection, epoch, bytes, is_suspect: false });
-        Ok(Self { path, quota, keep, writer, reader: Mutex::default(), appended: Notify::new() })
+        Ok(Self {
+            path,
+            quota,
+            keep,
+            writer,
+            reader: Mutex::default(),
+            appended: Notify::new(),
+            captured: Mutex::default(),
+        })
     }
 
     /// Returns the epoch of this database. A new epoch means that the numbering of batches starts again.
@@ -126,8 +136,14 @@ impl Buffer {
         }
         writer.bytes += size;
         drop(writer);
+        lock(&self.captured).insert(checkpoint.log.clone(), Instant::now());
         self.appended.notify_one();
         Ok(())
+    }
+
+    /// Returns when a batch of a log was last captured; `None` if none was since the start.
+    pub fn captured(&self, log: &str) -> Option<Instant> {
+        lock(&self.captured).get(log).copied()
     }
 
     /// Returns the batches after a sequence number, in order, as many as fit into `bytes`; at least one if there is

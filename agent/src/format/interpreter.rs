@@ -292,6 +292,11 @@ impl LineInterpreter {
         if let Some(day) = day {
             self.tell(time, day);
         }
+        // A daemon that tells the date does so every six hours: that it did proves that the log lacks nothing.
+        if let (Stamp::Time(_), Some(day), false) = (stamp, day, self.marks.iter().any(|mark| mark.kind == Kind::Date))
+        {
+            self.marks.push(Mark { kind: Kind::Date, time, detail: day.into() });
+        }
         if self.state.told_offset != offset {
             self.state.told_offset = offset;
             self.marks.push(Mark { kind: Kind::Offset, time, detail: offset.map_or(NO_OFFSET, i64::from) });

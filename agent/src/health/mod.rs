@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::buffer::{Buffer, BufferError, Depth};
 use crate::capture::{Capture, CapturedLog};
 use crate::format::interpreter::LineCounts;
-use crate::source::file::status::{LogState, LogStatus};
+use crate::source::file::status::{LogState, LogStatus, UnreadPart};
 
 /// The state of the agent, as written to a file beside the buffer. The names of the fields are those of
 /// `status --json`, and must not change.
@@ -108,7 +108,7 @@ impl Status {
         uplink: &UplinkStatus,
     ) -> Result<Self, BufferError> {
         let depth = buffer.depth()?;
-        let logs = statuses(capture).map(|(log, status)| LogReport { log: log.name.clone(), status });
+        let logs = statuses(buffer, capture).map(|(log, status)| LogReport { log: log.name.clone(), status });
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -168,15 +168,18 @@ pub struct UplinkStatus {
     pub acknowledged_at: Option<i64>,
 }
 
-fn statuses(capture: &Capture) -> impl Iterator<Item = (&CapturedLog, LogStatus)> {
-    capture.logs.iter().map(|log| (log, log.status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+fn statuses<'a>(buffer: &'a Buffer, capture: &'a Capture) -> impl Iterator<Item = (&'a CapturedLog, LogStatus)> {
+    capture.logs.iter().map(|log| {
+        let status = log.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (log, status.with_patience(buffer.captured(&log.name)))
+    })
 }
 
 /// Returns the heartbeat that reports the agent's state to the aggregator.
-pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
+pub fn heartbeat(buffer: &Buffer, depth: Depth, capture: &Capture) -> Heartbeat {
     let mut lines = LineCounts::default();
     let mut sources = Vec::new();
-    for (log, status) in statuses(capture) {
+    for (log, status) in statuses(buffer, capture) {
         lines += status.lines;
         let state = match status.state {
             LogState::Starting => SourceState::Unspecified,
@@ -197,16 +200,25 @@ pub fn heartbeat(depth: Depth, quota: u64, capture: &Capture) -> Heartbeat {
             last_line_at: status.last_line_at.unwrap_or(0),
             time_zone: log.configured.time_zone.clone(),
             configured_day: log.configured.day,
+            unread_parts: status.unread_parts.into_iter().map(unread_part).collect(),
         });
     }
     Heartbeat {
         clock: Some(seatmeter_proto::timestamp(Timestamp::now().as_second())),
         buffered_batches: depth.batches,
         buffered_bytes: depth.bytes,
-        buffer_quota_bytes: quota,
+        buffer_quota_bytes: buffer.quota(),
         oldest_batch_age_seconds: depth.oldest_age,
         lines: Some(v1::LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
         sources,
+    }
+}
+
+fn unread_part(part: UnreadPart) -> v1::UnreadPart {
+    v1::UnreadPart {
+        path: part.path.display().to_string(),
+        detail: part.reason,
+        written: Some(seatmeter_proto::timestamp(part.written_at)),
     }
 }
 

@@ -268,7 +268,7 @@ impl Uplink {
     async fn send_heartbeat(&self, session: &Session) -> Result<(), Ended> {
         let buffer = self.buffer.clone();
         let depth = blocking(move || buffer.depth()).await?;
-        let beat = health::heartbeat(depth, self.buffer.quota(), &self.capture);
+        let beat = health::heartbeat(&self.buffer, depth, &self.capture);
         // A full channel means that the aggregator does not read. This heartbeat is dropped; the next one reports the
         // state.
         let _ = session.requests.try_send(IngestRequest { message: Some(Up::Heartbeat(beat)) });

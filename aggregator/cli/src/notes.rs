@@ -153,12 +153,28 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
             let dated = dated_between(reason.at.as_ref(), reason.through.as_ref(), zone);
             format!("{log}: {lines} {dated}: kept apart, since they cannot have been written then")
         }
+        IncompleteKind::Silence => {
+            let log = visible(&reason.log);
+            let times = if reason.count == 1 { String::new() } else { format!(", {} times", thousands(reason.count)) };
+            let between = between(reason.at.as_ref(), reason.through.as_ref(), zone);
+            format!("{log}: no line {between}{times}, though daemons write one every six hours, and none started")
+        }
+        IncompleteKind::UnreadParts => {
+            let (log, parts) = (visible(&reason.log), count(reason.count, "rotated part"));
+            format!("{log}: {parts} cannot be read: {}", visible(&reason.detail))
+        }
         IncompleteKind::UndatedLines => format!("{} without a date yet", count(reason.count, "line")),
         IncompleteKind::Source => {
             format!("{}: {}", visible(&reason.log), source_text(reason.source_state(), &reason.detail))
         }
         IncompleteKind::Unspecified => "something that this version does not know: update seatmeter".into(),
     }
+}
+
+/// Says between which moments something was.
+fn between(from: Option<&Timestamp>, through: Option<&Timestamp>, zone: &TimeZone) -> String {
+    let at = |moment: Option<&Timestamp>| moment.map_or_else(String::new, |moment| minute(moment.seconds, zone));
+    format!("between {} and {}", at(from), at(through))
 }
 
 /// Says when lines were written that are lost.

@@ -4,7 +4,8 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, Gap, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SharedBeginning,
+    Agent, ExpectLicenseServerRequest, Gap, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log,
+    RenameLicenseServerRequest, RenameLicenseServerResponse, ReportState, RetireLicenseServerRequest, SharedBeginning,
     SourceState, Warning, WarningKind,
 };
 use seatmeter_service::answer;
@@ -17,7 +18,10 @@ use crate::notes::{dated_between, source_text, stamp, tell_zone, written_between
 use crate::watch::Watch;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Servers {
+    #[command(subcommand)]
+    pub(crate) say: Option<Say>,
     /// Only this license server
     name: Option<String>,
     /// Only those that need attention
@@ -62,6 +66,9 @@ struct LogRow {
     warnings: Vec<String>,
     shared_beginnings: Vec<String>,
     known_gaps: Vec<String>,
+    unread_parts: Vec<String>,
+    expected_from: Option<String>,
+    retired_from: Option<String>,
 }
 
 const LOG_COLUMNS: &[Column] = &[
@@ -84,6 +91,9 @@ const LOG_COLUMNS: &[Column] = &[
     Column::new("warnings", "Look into", Kind::Text, 1),
     Column::new("shared_beginnings", "Shared beginnings", Kind::Text, WIDE),
     Column::new("known_gaps", "Known gaps", Kind::Text, WIDE),
+    Column::new("unread_parts", "Cannot be read", Kind::Text, WIDE),
+    Column::new("expected_from", "Expected from", Kind::Text, WIDE),
+    Column::new("retired_from", "Retired from", Kind::Text, WIDE),
 ];
 
 impl LogRow {
@@ -98,6 +108,7 @@ impl LogRow {
                 status: log
                     .filter(|_| state == ReportState::Waiting && source != SourceState::BufferFull)
                     .and_then(|log| waits_for(log, zone))
+                    .or_else(|| excuse(&server).filter(|_| state == ReportState::NotExpected))
                     .unwrap_or_else(|| status(state, since.map(|since| minute(since.seconds, zone)), source, detail)),
                 state: state_name(state),
                 since: stamp(since),
@@ -121,6 +132,11 @@ impl LogRow {
                 known_gaps: log
                     .map(|log| log.known_gaps.iter().map(|gap| lost(gap, zone)).collect())
                     .unwrap_or_default(),
+                unread_parts: log
+                    .map(|log| log.unread_parts.iter().map(|part| part.detail.clone()).collect())
+                    .unwrap_or_default(),
+                expected_from: Some(server.expected_from.clone()).filter(|day| !day.is_empty()),
+                retired_from: Some(server.retired_from.clone()).filter(|day| !day.is_empty()),
             }
         };
         if server.logs.is_empty() {
@@ -132,7 +148,7 @@ impl LogRow {
 
 /// Returns whether a state needs no attention.
 fn is_well(state: ReportState) -> bool {
-    matches!(state, ReportState::Ok | ReportState::NotFollowed)
+    matches!(state, ReportState::Ok | ReportState::NotFollowed | ReportState::NotExpected)
 }
 
 /// Returns the name of a state, for programs.
@@ -146,6 +162,7 @@ fn state_name(state: ReportState) -> &'static str {
         ReportState::NotALog => "not_a_log",
         ReportState::Silent => "silent",
         ReportState::NotFollowed => "not_followed",
+        ReportState::NotExpected => "not_expected",
         ReportState::Unspecified => "unknown",
     }
 }
@@ -158,6 +175,7 @@ fn status(state: ReportState, since: Option<String>, source: SourceState, detail
     match state {
         ReportState::Ok => "ok".into(),
         ReportState::NotFollowed => "not followed".into(),
+        ReportState::NotExpected => "not expected".into(),
         ReportState::Late => format!("late{since}"),
         ReportState::Silent => format!("silent{since}"),
         ReportState::Never => because("never"),
@@ -181,10 +199,22 @@ fn waits_for(log: &Log, zone: &TimeZone) -> Option<String> {
     }
 }
 
+/// Says why a license server need not report.
+fn excuse(server: &LicenseServer) -> Option<String> {
+    match (&*server.retired_from, &*server.expected_from) {
+        ("", "") => None,
+        ("", expected) => Some(format!("expected from {expected}")),
+        (retired, _) => Some(format!("retired from {retired}")),
+    }
+}
+
 fn warning(warning: &Warning) -> String {
     match warning.kind() {
         WarningKind::SeveralAgents => format!("{} report for it", count(warning.count, "agent")),
         WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
+        WarningKind::SameFiles => {
+            format!("{} as those of {} begin", count(warning.count, "file"), visible(&warning.other))
+        }
         WarningKind::Unspecified => "unknown to this version".into(),
     }
 }
@@ -207,6 +237,104 @@ fn lost(gap: &Gap, zone: &TimeZone) -> String {
 struct Envelope {
     total: u64,
     time_zone: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuilding: Option<Rebuilding>,
+}
+
+/// How far the figures are made again after a start of the aggregator.
+#[derive(Clone, Copy, Serialize)]
+struct Rebuilding {
+    logs: u64,
+    logs_done: u64,
+    percent: u32,
+}
+
+/// Something that an operator says of a license server.
+#[derive(clap::Subcommand)]
+pub(crate) enum Say {
+    /// Say from which day on a license server must report, also one that has never done so
+    ///
+    /// From that day on, its months are incomplete until it reports; those before it lack nothing.
+    ///
+    /// Example: seatmeter servers expect LIC07 --from 2026-12-01
+    Expect(Told),
+    /// Say from which day on a license server need not report any more
+    ///
+    /// What it has reported stays; months after that day lack nothing of it.
+    ///
+    /// Example: seatmeter servers retire LIC03 --from 2026-11-15
+    Retire(Told),
+    /// Give a license server another name, or make one of two that are the same
+    ///
+    /// Shows what would move; with --yes, moves it. Change `license_server` in its agents' configuration, too: what an agent
+    /// says goes before.
+    ///
+    /// Example: seatmeter servers rename lic-old LIC01 --yes
+    Rename {
+        /// The license server
+        name: String,
+        /// Its other name
+        new_name: String,
+        /// Change it
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Told {
+    /// The license server
+    name: String,
+    /// The first day, as YYYY-MM-DD, in the billing time zone
+    #[arg(long, value_name = "DATE", required_unless_present = "undo", conflicts_with = "undo")]
+    from: Option<String>,
+    /// Take back what was said before
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Passes on what an operator says.
+pub(crate) async fn say(channel: &Channel, said: Say) -> Result<bool> {
+    let mut client = FleetServiceClient::new(channel.clone());
+    match said {
+        Say::Expect(Told { name, from, .. }) => {
+            let (license_server, date) = (name.clone(), from.clone().unwrap_or_default());
+            client.expect_license_server(ExpectLicenseServerRequest { license_server, date }).await?;
+            match from {
+                Some(from) => answer!("{} is expected to report from {from} on.", visible(&name)),
+                None => answer!("{} is not expected from a certain day on.", visible(&name)),
+            }
+        }
+        Say::Retire(Told { name, from, .. }) => {
+            let (license_server, date) = (name.clone(), from.clone().unwrap_or_default());
+            client.retire_license_server(RetireLicenseServerRequest { license_server, date }).await?;
+            match from {
+                Some(from) => answer!("{} need not report from {from} on.", visible(&name)),
+                None => answer!("{} is not retired.", visible(&name)),
+            }
+        }
+        Say::Rename { name, new_name, yes } => {
+            let request = RenameLicenseServerRequest {
+                license_server: name.clone(),
+                new_name: new_name.clone(),
+                validate_only: !yes,
+            };
+            let RenameLicenseServerResponse { logs, streams, agents, merged } =
+                client.rename_license_server(request).await?.into_inner();
+            let (name, new_name) = (visible(&name), visible(&new_name));
+            let what = match merged {
+                true => format!("{name} and {new_name} become one license server, {new_name}"),
+                false => format!("{name} gets the name {new_name}"),
+            };
+            let (files, agents) = (count(streams, "file"), count(agents, "agent"));
+            answer!("{what}: {} with {files}, {agents}.", count(logs.len() as u64, "log"));
+            match yes {
+                true => answer!("Done. Change license_server in its agents' configuration, too."),
+                false => answer!("Nothing is changed yet; add --yes to change it."),
+            }
+        }
+    }
+    Ok(true)
 }
 
 pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> Result<bool> {
@@ -218,12 +346,17 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
         page_token: String::new(),
     };
     let mut servers = Vec::new();
-    let (time_zone, total) = loop {
+    let (time_zone, total, rebuilding) = loop {
         let page = client.list_license_servers(request.clone()).await?.into_inner();
         servers.extend(page.license_servers);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
-            break (page.time_zone, page.total_size as u64);
+            let told = page.rebuilding.map(|told| Rebuilding {
+                logs: told.logs,
+                logs_done: told.logs_done,
+                percent: told.percent,
+            });
+            break (page.time_zone, page.total_size as u64, told);
         }
     };
     let zone = zone(&time_zone);
@@ -234,8 +367,12 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
     rows.sort_by_key(|(state, _)| (is_well(*state), std::cmp::Reverse(*state as i32)));
     let troubled = rows.iter().filter(|(state, _)| !is_well(*state)).count() as u64;
     let rows: Vec<LogRow> = rows.into_iter().map(|(_, row)| row).collect();
-    view.print(LOG_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    view.print(LOG_COLUMNS, &rows, &Envelope { total, time_zone, rebuilding }, &zone)?;
     if view.is_for_people() {
+        if let Some(Rebuilding { logs, logs_done, percent }) = rebuilding {
+            let done = thousands(logs_done);
+            answer!("The figures are being rebuilt: {done} of {} done, {percent} %.", count(logs, "log"));
+        }
         match troubled {
             0 if rows.is_empty() && !asked.problems => answer!("No license server has reported yet."),
             0 => answer!("Every log reports."),
@@ -247,6 +384,9 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
         }
         for row in &rows {
             let log = visible(row.log.as_deref().unwrap_or_default());
+            for part in row.unread_parts.iter().take(MAX_NOTES) {
+                answer!("{}: {}: {}.", visible(&row.license_server), log, visible(part));
+            }
             for gap in row.known_gaps.iter().take(MAX_NOTES) {
                 answer!("{}: {}: {gap}.", visible(&row.license_server), log);
             }
@@ -334,7 +474,7 @@ pub(crate) async fn agents(channel: &Channel, asked: &Agents, view: &View) -> Re
     let is_well = agents.iter().all(|agent| agent.state() == ReportState::Ok);
     agents.sort_by_key(|agent| std::cmp::Reverse(agent.state));
     let rows: Vec<AgentRow> = agents.into_iter().map(|agent| AgentRow::new(agent, &zone)).collect();
-    view.print(AGENT_COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    view.print(AGENT_COLUMNS, &rows, &Envelope { total, time_zone, rebuilding: None }, &zone)?;
     if view.is_for_people() {
         tell_zone(&zone);
     }

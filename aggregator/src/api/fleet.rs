@@ -5,18 +5,22 @@ use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::v1::fleet_service_server::FleetService;
 use seatmeter_proto::v1::{
-    ListAgentsRequest, ListAgentsResponse, ListLicenseServersRequest, ListLicenseServersResponse, ListStreamsRequest,
-    ListStreamsResponse, ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, SetStreamDateRequest,
+    ExpectLicenseServerRequest, ExpectLicenseServerResponse, ListAgentsRequest, ListAgentsResponse,
+    ListLicenseServersRequest, ListLicenseServersResponse, ListStreamsRequest, ListStreamsResponse,
+    ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, Rebuilding, RenameLicenseServerRequest,
+    RenameLicenseServerResponse, RetireLicenseServerRequest, RetireLicenseServerResponse, SetStreamDateRequest,
     SetStreamDateResponse,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
+use super::ingest::MAX_TEXT;
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
 use crate::fleet::{Fleet, FleetError};
-use crate::ingest::writer::Command;
+use crate::ingest::archiver::{Command, Word};
+use crate::ingest::projector::Steps;
 
 /// Answers questions about license servers and agents.
 pub struct FleetApi {
@@ -24,16 +28,48 @@ pub struct FleetApi {
     /// The IANA name of the billing time zone.
     time_zone: String,
     limit: ConcurrencyLimit,
-    /// To the writer.
+    /// To the archiver.
     commands: mpsc::Sender<Command>,
+    /// How far the figures are brought up to date after a start.
+    progress: watch::Receiver<Option<Steps>>,
 }
 
 impl FleetApi {
     /// Creates the service over a fleet, with a limit on requests. Clients show moments in `time_zone`. What operators say
-    /// goes to a writer, as commands.
-    pub fn new(fleet: Fleet, time_zone: String, limit: ConcurrencyLimit, commands: mpsc::Sender<Command>) -> Self {
-        Self { fleet, time_zone, limit, commands }
+    /// goes to the archiver, as commands; the projector tells its progress after a start.
+    pub fn new(
+        fleet: Fleet,
+        time_zone: String,
+        limit: ConcurrencyLimit,
+        commands: mpsc::Sender<Command>,
+        progress: watch::Receiver<Option<Steps>>,
+    ) -> Self {
+        Self { fleet, time_zone, limit, commands, progress }
     }
+}
+
+impl FleetApi {
+    /// Waits until what an operator says is durable.
+    async fn say(&self, word: Word) -> Result<(), ApiError> {
+        let (answer, done) = oneshot::channel();
+        self.commands.send(Command::Say(word, answer)).await.map_err(|_| ApiError::Stopping)?;
+        // Without an answer, the database failed.
+        done.await.map_err(|_| ApiError::Stopping)
+    }
+
+    /// Refuses a name that no license server has.
+    async fn must_know(&self, name: &str) -> Result<(), Status> {
+        let (fleet, name) = (self.fleet.clone(), name.to_owned());
+        answer(move || fleet.must_know(&name)).await.map(drop)
+    }
+}
+
+/// Refuses a name that no agent could have.
+fn must_be_a_name(field: &'static str, name: &str) -> Result<(), ApiError> {
+    if name.trim().is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
+        return Err(ApiError::invalid(field, "must be a name of 1 to 255 bytes, without control characters"));
+    }
+    Ok(())
 }
 
 /// Reads a day; `None` if the text is empty.
@@ -60,13 +96,20 @@ impl FleetService for FleetApi {
         let scope = ["servers", &asked.license_server, problems];
         let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
         let (fleet, time_zone) = (self.fleet.clone(), self.time_zone.clone());
+        let rebuilding = self.progress.borrow().filter(|steps| steps.logs > 0).map(Rebuilding::from);
         answer(move || {
             let mut servers = fleet.license_servers(&asked.license_server)?;
             servers.retain(|server| !asked.only_problems || !server.state.is_well());
             let total_size = servers.len() as i64;
             let rows = servers.into_iter().map(|server| (vec![server.key.clone()], server.into()));
             let (license_servers, next_page_token) = page.cut(rows);
-            Ok::<_, FleetError>(ListLicenseServersResponse { license_servers, next_page_token, total_size, time_zone })
+            Ok::<_, FleetError>(ListLicenseServersResponse {
+                license_servers,
+                next_page_token,
+                total_size,
+                time_zone,
+                rebuilding,
+            })
         })
         .await
     }
@@ -145,13 +188,57 @@ impl FleetService for FleetApi {
         let fleet = self.fleet.clone();
         let redating = answer(move || fleet.redating(&license_server, &stream, day)).await?.into_inner();
         if !validate_only {
-            let (answer, done) = oneshot::channel();
-            let command = Command::SetDate(redating.stream.id, day, answer);
-            self.commands.send(command).await.map_err(|_| ApiError::Stopping)?;
-            // Without an answer, the database failed.
-            done.await.map_err(|_| ApiError::Stopping)?;
+            self.say(Word::DateOf(redating.stream.id, day)).await?;
         }
         Ok(Response::new(redating.into()))
+    }
+
+    async fn expect_license_server(
+        &self,
+        request: Request<ExpectLicenseServerRequest>,
+    ) -> Result<Response<ExpectLicenseServerResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let ExpectLicenseServerRequest { license_server, date } = request.into_inner();
+        let day = day(&date)?;
+        match day {
+            Some(_) => must_be_a_name("license_server", &license_server)?,
+            None => self.must_know(&license_server).await?,
+        }
+        self.say(Word::ExpectedFrom(license_server, day)).await?;
+        Ok(Response::new(ExpectLicenseServerResponse {}))
+    }
+
+    async fn retire_license_server(
+        &self,
+        request: Request<RetireLicenseServerRequest>,
+    ) -> Result<Response<RetireLicenseServerResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let RetireLicenseServerRequest { license_server, date } = request.into_inner();
+        let day = day(&date)?;
+        self.must_know(&license_server).await?;
+        self.say(Word::RetiredFrom(license_server, day)).await?;
+        Ok(Response::new(RetireLicenseServerResponse {}))
+    }
+
+    async fn rename_license_server(
+        &self,
+        request: Request<RenameLicenseServerRequest>,
+    ) -> Result<Response<RenameLicenseServerResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let RenameLicenseServerRequest { license_server, new_name, validate_only } = request.into_inner();
+        must_be_a_name("new_name", &new_name)?;
+        let (fleet, name, other) = (self.fleet.clone(), license_server.clone(), new_name.clone());
+        let renaming = answer(move || fleet.renaming(&name, &other)).await?.into_inner();
+        if !validate_only {
+            self.say(Word::Renamed(license_server, new_name)).await?;
+        }
+        Ok(Response::new(renaming.into()))
+    }
+}
+
+impl From<Steps> for Rebuilding {
+    fn from(steps: Steps) -> Self {
+        Self { logs: steps.logs, logs_done: steps.logs_done, percent: steps.percent() as u32 }
     }
 }
 

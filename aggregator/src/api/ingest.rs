@@ -20,14 +20,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::status::ApiError;
 use crate::codes;
-use crate::ingest::writer::Command;
+use crate::ingest::archiver::Command;
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
 
 /// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
 
 /// The longest text of a Hello, in bytes.
-const MAX_TEXT: usize = 255;
+pub(super) const MAX_TEXT: usize = 255;
 
 /// The most answers that wait for one agent. Answers beyond this are dropped, since the agent does not read them.
 const MAX_ANSWERS: usize = 256;
@@ -198,12 +198,16 @@ fn validate(hello: &Hello) -> Result<(), ApiError> {
 /// The most sources of a heartbeat that are kept, and the most bytes of each of their texts.
 const MAX_SOURCES: usize = 1000;
 const MAX_SOURCE_TEXT: usize = 1024;
+/// The most parts of a source that are kept, of those that the agent cannot read.
+const MAX_UNREAD_PARTS: usize = 20;
 
 /// Truncates the sources in a heartbeat, so that they fit into answers.
 fn bound(heartbeat: &mut Heartbeat) {
     heartbeat.sources.truncate(MAX_SOURCES);
     for source in &mut heartbeat.sources {
-        for text in [&mut source.log, &mut source.detail, &mut source.time_zone] {
+        source.unread_parts.truncate(MAX_UNREAD_PARTS);
+        let parts = source.unread_parts.iter_mut().flat_map(|part| [&mut part.path, &mut part.detail]);
+        for text in [&mut source.log, &mut source.detail, &mut source.time_zone].into_iter().chain(parts) {
             text.truncate(text.floor_char_boundary(MAX_SOURCE_TEXT));
         }
     }

@@ -6,7 +6,7 @@ use super::fleet::day_text;
 use crate::fleet::report::{LogReport, ReportState};
 use crate::fleet::snapshot::SharedBeginning;
 use crate::fleet::streams::{DatedBy, Redating, StreamReport};
-use crate::fleet::{AgentReport, ServerReport, UnrecognisedSample};
+use crate::fleet::{AgentReport, Renaming, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
 use crate::usage::activity::Activity;
@@ -125,6 +125,12 @@ impl From<Reason> for v1::IncompleteReason {
                 through: moment(Some(lines.through)),
                 ..of(Kind::Apart)
             },
+            Reason::Silences { log, count, from, through } => {
+                Self { log, count, at: moment(Some(from)), through: moment(Some(through)), ..of(Kind::Silence) }
+            }
+            Reason::UnreadParts { log, count, detail, through } => {
+                Self { log, count, detail, through: moment(Some(through)), ..of(Kind::UnreadParts) }
+            }
             Reason::UndatedLines(count) => Self { count, ..of(Kind::UndatedLines) },
             Reason::Source { log, state, detail } => {
                 Self { log, source_state: state.into(), detail, ..of(Kind::Source) }
@@ -170,6 +176,7 @@ impl From<Activity> for v1::Activity {
 impl From<ReportState> for v1::ReportState {
     fn from(state: ReportState) -> Self {
         match state {
+            ReportState::NotExpected => Self::NotExpected,
             ReportState::NotFollowed => Self::NotFollowed,
             ReportState::Ok => Self::Ok,
             ReportState::Late => Self::Late,
@@ -186,11 +193,15 @@ impl From<ServerReport> for v1::LicenseServer {
     fn from(server: ServerReport) -> Self {
         let [_, _, unrecognised] = server.lines;
         let mut warnings = Vec::new();
-        if server.agents > 1 {
-            warnings.push(v1::Warning { kind: v1::WarningKind::SeveralAgents.into(), count: server.agents });
-        }
-        if unrecognised > 0 {
-            warnings.push(v1::Warning { kind: v1::WarningKind::UnrecognisedLines.into(), count: unrecognised });
+        let mut warn = |kind: v1::WarningKind, count: u64, other: String| {
+            if count > 0 {
+                warnings.push(v1::Warning { kind: kind.into(), count, other });
+            }
+        };
+        warn(v1::WarningKind::SeveralAgents, if server.agents > 1 { server.agents } else { 0 }, String::new());
+        warn(v1::WarningKind::UnrecognisedLines, unrecognised, String::new());
+        for (other, count) in server.namesakes.into_iter().take(MAX_SHORT_LIST) {
+            warn(v1::WarningKind::SameFiles, count, other);
         }
         Self {
             name: server.name,
@@ -202,7 +213,16 @@ impl From<ServerReport> for v1::LicenseServer {
             logs: server.logs.into_iter().take(MAX_LIST).map(v1::Log::from).collect(),
             warnings,
             state: v1::ReportState::from(server.state).into(),
+            expected_from: day_text(server.expected_from),
+            retired_from: day_text(server.retired_from),
         }
+    }
+}
+
+impl From<Renaming> for v1::RenameLicenseServerResponse {
+    fn from(renaming: Renaming) -> Self {
+        let Renaming { logs, streams, agents, is_merge: merged } = renaming;
+        Self { logs: logs.into_iter().take(MAX_LIST).collect(), streams, agents, merged }
     }
 }
 
@@ -231,6 +251,7 @@ impl From<LogReport> for v1::Log {
                 through: moment(Some(apart.through)),
             }),
             shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHORT_LIST).map(Into::into).collect(),
+            unread_parts: log.unread_parts.into_iter().take(MAX_SHORT_LIST).collect(),
         }
     }
 }

@@ -172,7 +172,7 @@ fn store(error: &StoreError) -> Status {
     tracing::error!(code = codes::QUERY_FAILED, reason = %error, "a request could not be answered");
     let text = error.to_string();
     match error.failure {
-        Failure::Transient => retryable(Code::Unavailable, ErrorReason::DatabaseBusy, &text),
+        Failure::Transient | Failure::Stopped => retryable(Code::Unavailable, ErrorReason::DatabaseBusy, &text),
         Failure::DiskFull => with_reason(Code::ResourceExhausted, ErrorReason::DiskFull, &text),
         Failure::Corrupt => with_reason(Code::DataLoss, ErrorReason::DatabaseDamaged, &text),
         Failure::Permanent => with_reason(Code::FailedPrecondition, ErrorReason::DatabaseUnusable, &text),

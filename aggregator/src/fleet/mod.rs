@@ -5,13 +5,13 @@ pub mod snapshot;
 pub mod streams;
 
 use jiff::Timestamp;
-use seatmeter_count::Calendar;
+use seatmeter_count::{Calendar, Day};
 use seatmeter_proto::v1::Heartbeat;
 
 use crate::store::engine::Connection;
 use crate::store::streams::Stream;
 use crate::store::{Store, StoreError, received};
-use report::{LogReport, ReportState, is_silent, log_reports, server_state};
+use report::{LogReport, ReportState, excuse, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
 
 /// Why a question about the fleet has no answer.
@@ -65,6 +65,25 @@ pub struct ServerReport {
     pub agents: u64,
     /// The state of the worst log.
     pub state: ReportState,
+    /// The first day on which it must report; `None` if no operator has said it.
+    pub expected_from: Option<Day>,
+    /// The first day on which it need not report any more; `None` if no operator has said it.
+    pub retired_from: Option<Day>,
+    /// The license servers that have files which begin as files of this one do, with the number of files.
+    pub namesakes: Vec<(String, u64)>,
+}
+
+/// What moves if a license server gets another name.
+#[derive(Clone, Debug)]
+pub struct Renaming {
+    /// The names of the logs.
+    pub logs: Vec<String>,
+    /// The number of streams.
+    pub streams: u64,
+    /// The number of agents that reported under the name so far.
+    pub agents: u64,
+    /// Whether there is a license server of the other name.
+    pub is_merge: bool,
 }
 
 /// An agent, as operators see it.
@@ -125,7 +144,27 @@ impl Fleet {
         let fleet = self.store.read(FleetSnapshot::read)?;
         let named = fleet.named(name)?.map(|server| server.id);
         let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
-        Ok(wanted.map(|server| server_report(&fleet, server, now)).collect())
+        Ok(wanted.map(|server| server_report(&fleet, server, &self.calendar, now)).collect())
+    }
+
+    /// Returns what moves if a license server gets another name.
+    pub fn renaming(&self, name: &str, new_name: &str) -> Result<Renaming, FleetError> {
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        let server = must_be_named(&fleet, name)?;
+        let other = fleet.named(new_name).ok().flatten();
+        let logs: Vec<&received::Log> = fleet.logs_of(server.id).collect();
+        Ok(Renaming {
+            streams: logs.iter().map(|log| fleet.streams_of(log.id).count() as u64).sum(),
+            logs: logs.iter().map(|log| log.name.clone()).collect(),
+            agents: fleet.agents_of(server.id).count() as u64,
+            is_merge: other.is_some_and(|other| other.id != server.id),
+        })
+    }
+
+    /// Refuses a name that no license server has.
+    pub fn must_know(&self, name: &str) -> Result<(), FleetError> {
+        let fleet = self.store.read(FleetSnapshot::read)?;
+        must_be_named(&fleet, name).map(drop)
     }
 
     /// Returns the agents, ordered by the name of their license server, then by id; only those of one license server if
@@ -160,6 +199,14 @@ impl Fleet {
             Ok(samples(connection, &fleet, only, after, limit)?)
         })
     }
+}
+
+fn must_be_named<'a>(fleet: &'a FleetSnapshot, name: &str) -> Result<&'a received::LicenseServer, FleetError> {
+    let unknown = || UnknownServer {
+        name: name.to_owned(),
+        known: fleet.servers.iter().map(|server| server.name.clone()).collect(),
+    };
+    fleet.named(name)?.ok_or_else(|| unknown().into())
 }
 
 type Samples = (Vec<UnrecognisedSample>, Option<Place>);
@@ -206,8 +253,14 @@ fn samples(
     }
 }
 
-fn server_report(fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
-    let logs = log_reports(fleet, server, now);
+fn server_report(
+    fleet: &FleetSnapshot,
+    server: &received::LicenseServer,
+    calendar: &Calendar,
+    now: i64,
+) -> ServerReport {
+    let mut logs = log_reports(fleet, server, now);
+    let is_excused = excuse(&mut logs, fleet.expected(server, calendar), fleet.retired(server, calendar), now);
     let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
     ServerReport {
         name: server.name.clone(),
@@ -218,7 +271,10 @@ fn server_report(fleet: &FleetSnapshot, server: &received::LicenseServer, now: i
         lines: [lines(0), lines(1), lines(2)],
         open_sessions: logs.iter().map(|log| log.open_sessions).sum(),
         agents: fleet.agents_of(server.id).count() as u64,
-        state: server_state(&logs, fleet, server, now),
+        state: if is_excused { ReportState::NotExpected } else { server_state(&logs, fleet, server, now) },
+        expected_from: server.expected_from,
+        retired_from: server.retired_from,
+        namesakes: fleet.namesakes(server.id).map(|(other, count)| (other.name.clone(), count)).collect(),
         logs,
     }
 }

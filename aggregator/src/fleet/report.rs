@@ -1,20 +1,19 @@
 //! Whether license servers report, and if not, since when and why.
 
-use seatmeter_proto::v1::{SourceState, SourceStatus};
+use seatmeter_proto::v1::{SourceState, SourceStatus, UnreadPart};
 
-use super::snapshot::{FleetSnapshot, SharedBeginning};
+use super::snapshot::{FleetSnapshot, LATE_AFTER, SharedBeginning};
 use crate::store::log_state::Apart;
 use crate::store::received::{Agent, Gap, LicenseServer};
 
 /// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
 pub const SILENT_AFTER: i64 = 300;
 
-/// The age of its last line, in seconds, beyond which a log is late. FlexNet writes a line at least every six hours.
-pub const LATE_AFTER: i64 = 86_400;
-
 /// Whether a log or a license server reports. Later variants are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReportState {
+    /// The license server is retired, or need not report yet.
+    NotExpected,
     /// An agent reports, but no longer lists the log: its configuration does not include the log any more.
     NotFollowed,
     /// An agent reports, and the last line is recent.
@@ -62,6 +61,8 @@ pub struct LogReport {
     pub detail: String,
     /// What files of the log have in common with files that came before them; the latest first.
     pub shared_beginnings: Vec<SharedBeginning>,
+    /// The parts that the agent cannot read.
+    pub unread_parts: Vec<UnreadPart>,
 }
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
@@ -70,8 +71,9 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
     let mut reports: Vec<LogReport> = fleet
         .logs_of(server.id)
         .map(|log| {
-            let last_line = (log.last_line_at > 0).then_some(log.last_line_at);
-            let report = report(log.name.clone(), last_line, voices.of_log(&log.name), now);
+            let last_line = Some(fleet.last_line_at(log.id)).filter(|at| *at > 0);
+            let voice = voices.of_log(&log.name);
+            let report = report(log.name.clone(), last_line, voice, fleet.late_after(log.id), now);
             let mut lines = [0; 3];
             for stream in fleet.streams_of(log.id) {
                 for (sum, count) in lines.iter_mut().zip(stream.lines) {
@@ -96,17 +98,27 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
         .collect();
     for (source, _) in voices.sources() {
         if !reports.iter().any(|report| report.name == source.log) {
-            reports.push(report(source.log.clone(), None, voices.of_log(&source.log), now));
+            reports.push(report(source.log.clone(), None, voices.of_log(&source.log), LATE_AFTER, now));
         }
     }
     reports.sort_by(|a, b| b.state.cmp(&a.state).then_with(|| a.name.cmp(&b.name)));
     reports
 }
 
-/// Returns the state of a license server: the state of its worst log. Without any log, the state is `Never` if an agent
-/// reports for the server, and `Silent` if none does.
+/// Says of all logs of a license server that need not report that they need not, and since when.
+pub fn excuse(reports: &mut [LogReport], expected: Option<i64>, retired: Option<i64>, now: i64) -> bool {
+    let retired = retired.filter(|retired| *retired <= now);
+    let is_excused = retired.is_some() || expected.is_some_and(|expected| now < expected);
+    if is_excused {
+        reports.iter_mut().for_each(|report| (report.state, report.since) = (ReportState::NotExpected, retired));
+    }
+    is_excused
+}
+
+/// Returns the state of a license server: the state of its worst log. Without any log, the state is `Silent` if its agents
+/// are, and `Never` if it has none, or if one reports.
 pub fn server_state(reports: &[LogReport], fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> ReportState {
-    let is_silent = Voices::of(fleet, server, now).are_silent();
+    let is_silent = fleet.agents_of(server.id).next().is_some() && Voices::of(fleet, server, now).are_silent();
     let without_logs = if is_silent { ReportState::Silent } else { ReportState::Never };
     reports.iter().map(|report| report.state).max().unwrap_or(without_logs)
 }
@@ -178,10 +190,10 @@ pub fn is_silent(agent: &Agent, now: i64) -> bool {
     now - agent.last_report > SILENT_AFTER
 }
 
-fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> LogReport {
+fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, late_after: i64, now: i64) -> LogReport {
     let by_lines = match last_line {
         None => (ReportState::Never, None),
-        Some(at) if now - at > LATE_AFTER => (ReportState::Late, Some(at)),
+        Some(at) if now - at > late_after => (ReportState::Late, Some(at)),
         Some(_) => (ReportState::Ok, None),
     };
     let (source, (state, since)) = match voice {
@@ -213,6 +225,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, now: i64) -> L
         source: source.map_or(SourceState::Unspecified, SourceStatus::state),
         detail: source.map(|source| source.detail.clone()).unwrap_or_default(),
         shared_beginnings: Vec::new(),
+        unread_parts: source.map(|source| source.unread_parts.clone()).unwrap_or_default(),
     }
 }
 
@@ -225,7 +238,7 @@ mod tests {
     fn state(last_line: Option<i64>, source: Option<SourceState>) -> (ReportState, Option<i64>) {
         let source = source.map(|state| SourceStatus { state: state.into(), ..SourceStatus::default() });
         let voice = source.as_ref().map_or(Voice::Silent(Some(9_000_000)), Voice::Listed);
-        let report = report("log".into(), last_line, voice, 10_000_000);
+        let report = report("log".into(), last_line, voice, LATE_AFTER, 10_000_000);
         (report.state, report.since)
     }
 
@@ -249,7 +262,7 @@ mod tests {
         let (living, dead) = (agent(9_999_990, &["a", "shared"]), agent(9_000_000, &["b", "shared"]));
         let voices = Voices { agents: vec![&living, &dead], now: 10_000_000 };
         let state = |log: &str| {
-            let report = report(log.into(), Some(9_999_000), voices.of_log(log), 10_000_000);
+            let report = report(log.into(), Some(9_999_000), voices.of_log(log), LATE_AFTER, 10_000_000);
             (report.state, report.since)
         };
         assert_eq!(state("a"), (ReportState::Ok, None));
@@ -269,7 +282,7 @@ mod tests {
         assert_eq!(state(Some(9_999_000), Some(SourceState::PermissionDenied)), (ReportState::CannotRead, None));
         assert_eq!(state(None, Some(SourceState::NotALog)), (ReportState::NotALog, None));
         assert_eq!(state(Some(9_999_000), None), (ReportState::Silent, Some(9_000_000)));
-        let gone = report("log".into(), Some(5), Voice::Unlisted, 10_000_000);
+        let gone = report("log".into(), Some(5), Voice::Unlisted, LATE_AFTER, 10_000_000);
         assert_eq!((gone.state, gone.since, gone.state.is_well()), (ReportState::NotFollowed, Some(5), true));
     }
 }

@@ -1,13 +1,21 @@
 //! The license servers with their logs, streams, agents and open sessions: one consistent state, read per question.
 
 use hashbrown::{HashMap, HashSet};
+use seatmeter_count::Calendar;
 use seatmeter_count::name::fold_case;
 
-use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::log_state::{Apart, LogState, StoredSession};
+use crate::store::projections::{self, Projected, Silence};
 use crate::store::received::{self, Agent, Gap, LicenseServer, Log};
 use crate::store::streams::{self, CommonBeginning, Stream};
+use crate::store::{StoreError, facts_schema};
+
+/// The age of its last line, in seconds, beyond which a log is late.
+pub const LATE_AFTER: i64 = 86_400;
+
+/// The same for a log that has a line every six hours.
+const TICKING_LATE_AFTER: i64 = 8 * 3600;
 
 /// The state of all license servers.
 pub struct FleetSnapshot {
@@ -21,8 +29,15 @@ pub struct FleetSnapshot {
     shared_beginnings: HashMap<i64, Vec<SharedBeginning>>,
     /// The streams all of whose content another one has, too.
     copies: HashSet<i64>,
+    projected: HashMap<i64, Projected>,
+    uncounted: Uncounted,
     open: HashMap<i64, Vec<StoredSession>>,
     apart: HashMap<i64, Apart>,
+    /// The logs that have a line every six hours.
+    ticking: HashSet<i64>,
+    silences: HashMap<i64, Vec<Silence>>,
+    /// The license servers that have files which begin alike, by license server, with the number of files.
+    namesakes: HashMap<i64, Vec<(i64, u64)>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
     logs_of_server: HashMap<i64, Vec<usize>>,
@@ -56,12 +71,20 @@ impl FleetSnapshot {
         let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
         let (streams, agents) = (streams::streams(connection)?, received::agents(connection)?);
         let common = streams::common_beginnings(connection)?;
-        let (mut open, mut apart) = (HashMap::new(), HashMap::new());
-        for log in &logs {
-            let state = LogState::read(&log.state)?;
-            open.insert(log.id, state.open().collect());
+        let (mut open, mut apart, mut ticking) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let projected: HashMap<i64, Projected> = projections::projections(connection)?.into_iter().collect();
+        for (log_id, projected) in &projected {
+            let state = LogState::read(&projected.state)?;
+            open.insert(*log_id, state.open().collect());
             let lines = state.apart.into_iter().chain(state.apart_streams).reduce(Apart::and);
-            apart.extend(lines.map(|lines| (log.id, lines)));
+            apart.extend(lines.map(|lines| (*log_id, lines)));
+            if state.ticks.is_some_and(|ticks| ticks.are_regular) {
+                ticking.insert(*log_id);
+            }
+        }
+        let mut silences: HashMap<i64, Vec<Silence>> = HashMap::new();
+        for silence in projections::silences(connection)? {
+            silences.entry(silence.log_id).or_default().push(silence);
         }
         let server_index: HashMap<i64, usize> =
             servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
@@ -74,8 +97,13 @@ impl FleetSnapshot {
             gaps: gaps_of_logs(received::gaps(connection)?, &streams),
             copies: copies(&common, &streams),
             shared_beginnings: shared_beginnings(common, &logs, &streams),
+            uncounted: Uncounted::read(connection, &streams)?,
+            projected,
             open,
             apart,
+            ticking,
+            silences,
+            namesakes: namesakes(&streams),
             servers,
             logs,
             streams,
@@ -150,10 +178,119 @@ impl FleetSnapshot {
         self.apart.get(&log_id).copied()
     }
 
+    /// Returns the moment of the last line of a log that the figures contain, in seconds since 1970 UTC; 0 if there is none.
+    pub fn last_line_at(&self, log_id: i64) -> i64 {
+        self.projected.get(&log_id).map_or(0, |projected| projected.last_line_at)
+    }
+
+    /// Returns the age of its last line, in seconds, beyond which a log is late.
+    pub fn late_after(&self, log_id: i64) -> i64 {
+        if self.ticking.contains(&log_id) { TICKING_LATE_AFTER } else { LATE_AFTER }
+    }
+
+    /// Returns the times in which a log has no line, though lines were to come, in order.
+    pub fn silences_of(&self, log_id: i64) -> &[Silence] {
+        self.silences.get(&log_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the moment from which on a license server must report, in seconds since 1970 UTC; `None` if no operator says
+    /// it.
+    pub fn expected(&self, server: &LicenseServer, calendar: &Calendar) -> Option<i64> {
+        server.expected_from.map(|day| calendar.start_of_day(day))
+    }
+
+    /// Returns the moment from which on a license server need not report any more, in seconds since 1970 UTC; `None` if no
+    /// operator says it.
+    pub fn retired(&self, server: &LicenseServer, calendar: &Calendar) -> Option<i64> {
+        server.retired_from.map(|day| calendar.start_of_day(day))
+    }
+
+    /// Returns the other license servers that have files which begin as those of a license server do, with the number of files.
+    /// A date stands in each of these beginnings.
+    pub fn namesakes(&self, server_id: i64) -> impl Iterator<Item = (&LicenseServer, u64)> {
+        let found = self.namesakes.get(&server_id).map(Vec::as_slice).unwrap_or_default();
+        found
+            .iter()
+            .filter_map(|(other, count)| Some((self.servers.iter().find(|server| server.id == *other)?, *count)))
+    }
+
+    /// Whether the figures of a log are not those of what was received, at a moment (seconds since 1970 UTC): they are being
+    /// rebuilt, or far behind.
+    pub fn is_behind(&self, log: &Log, now: i64) -> bool {
+        let rebuilt = self.projected.get(&log.id).map_or(0, |projected| projected.rebuilds);
+        rebuilt != log.rebuilds || self.uncounted.since(log.id).is_some_and(|since| now - since > BEHIND_AFTER)
+    }
+
     /// Returns the sessions of a log that are open at its last line.
     pub fn open(&self, log_id: i64) -> &[StoredSession] {
         self.open.get(&log_id).map_or(&[], Vec::as_slice)
     }
+}
+
+/// How long a batch can wait until the figures of its log are said to be behind, in seconds.
+const BEHIND_AFTER: i64 = 10;
+
+/// What was received and is in no figure yet.
+#[derive(Default)]
+struct Uncounted {
+    /// When the first of it was received, by log.
+    since: HashMap<i64, i64>,
+    /// When the first of all was received, if there is so much that not all was looked at.
+    much_since: Option<i64>,
+}
+
+impl Uncounted {
+    fn read(connection: &mut dyn Connection, streams: &[Stream]) -> Result<Self, StoreError> {
+        let through = facts_schema::projected_through(connection)?;
+        let received = received::received_after(connection, through, MANY)?;
+        let mut found = Self::default();
+        if received.is_empty() {
+            // The usual case.
+            return Ok(found);
+        }
+        if received.len() as u64 == u64::from(MANY) {
+            found.much_since = received.first().map(|(_, at)| *at);
+        }
+        let dated = streams.iter().filter(|stream| stream.first_day.is_some());
+        let log_of: HashMap<i64, i64> = dated.map(|stream| (stream.id, stream.log_id)).collect();
+        for (stream, at) in received {
+            if let Some(log) = log_of.get(&stream) {
+                found.since.entry(*log).or_insert(at);
+            }
+        }
+        Ok(found)
+    }
+
+    fn since(&self, log_id: i64) -> Option<i64> {
+        self.since.get(&log_id).copied().or(self.much_since)
+    }
+}
+
+/// The number of batches that are looked at, of those that are in no figure yet.
+const MANY: u32 = 1000;
+
+/// Returns the license servers that have files which begin alike, by license server, with the number of files.
+fn namesakes(streams: &[Stream]) -> HashMap<i64, Vec<(i64, u64)>> {
+    let mut servers: HashMap<&[u8], Vec<i64>> = HashMap::with_capacity(streams.len());
+    for stream in streams.iter().filter(|stream| stream.told_day.is_some()) {
+        let known = servers.entry(&stream.beginning).or_default();
+        if !known.contains(&stream.server_id) {
+            known.push(stream.server_id);
+        }
+    }
+    let mut found: HashMap<i64, Vec<(i64, u64)>> = HashMap::new();
+    for several in servers.into_values().filter(|servers| servers.len() > 1) {
+        for server in &several {
+            let others = found.entry(*server).or_default();
+            for other in several.iter().filter(|other| *other != server) {
+                match others.iter_mut().find(|(known, _)| known == other) {
+                    Some((_, count)) => *count += 1,
+                    None => others.push((*other, 1)),
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Returns the streams all of whose content another one has, too.

@@ -184,7 +184,7 @@ fn count(
 ) -> Result<(), StoreError> {
     let Some(mut timeline) = stream.timeline(zone) else { return Ok(()) };
     let mut calendar = calendar.clone();
-    received::each_batch(connection, stream.id, 0, &mut |archived| {
+    received::each_batch(connection, stream.id, i64::MAX, &mut |archived| {
         let columns = batch::open(&archived.batch).map_err(|error| {
             StoreError::new(Failure::Corrupt, format!("batch {} in the archive: {error}", archived.id))
         })?;

@@ -12,9 +12,11 @@ use seatmeter_proto::v1::{Batch, Columns};
 use super::horizon::Horizon;
 use super::name_registry::NameRegistry;
 use super::pending_facts::{PendingFacts, Stretch};
+use super::silence;
 use crate::store::facts::{ESTIMATED, MOMENT};
-use crate::store::log_state::{Apart, LogState, StoredDenial, StoredSession};
+use crate::store::log_state::{Apart, LogState, StoredDenial, StoredSession, Ticks};
 use crate::store::names::Client;
+use crate::store::projections::GapMoments;
 use crate::store::streams::Stream;
 
 /// The state of a log's projection: its open sessions, and the denials that can still be retried.
@@ -37,6 +39,7 @@ pub struct LogProjection {
     apart: Apart,
     /// The lines of streams that are kept apart as a whole.
     apart_streams: Apart,
+    ticks: Ticks,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -97,6 +100,7 @@ impl LogProjection {
             counted_through: saved.counted_through,
             apart: saved.apart.unwrap_or_default(),
             apart_streams: saved.apart_streams.unwrap_or_default(),
+            ticks: saved.ticks.unwrap_or_default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl LogProjection {
         saved.counted_through = self.counted_through;
         saved.apart = (self.apart.lines > 0).then_some(self.apart);
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
+        saved.ticks = (self.ticks.last != 0).then_some(self.ticks);
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
@@ -152,14 +157,15 @@ impl LogProjection {
             (self.stream_id, self.previous_end, self.last) = (stream.id, self.last_line_at, None);
         }
         timeline.resume(batch::told_before(batch), self.last);
+        let log_id = stream.log_id;
         if batch.lost_before {
             let after = self.last.map_or(0, |(_, moment)| moment);
             let first =
                 batch::events(columns, batch.start_position).find(|(_, event)| event.kind != Kind::Unrecognised);
             let before = first.map(|(_, event)| timeline.clone().follow(&event));
-            pending.gap((stream.id, batch.start_position), (after, before));
+            let moments = GapMoments { log_id, after_at: after, before_at: before };
+            pending.gap((stream.id, batch.start_position), moments);
         }
-        let log_id = stream.log_id;
         let resolved = registry.resolve(columns, &stream.realm);
         let mut last_line_at = self.last_line_at;
         let mut recorder = FactRecorder {
@@ -179,14 +185,17 @@ impl LogProjection {
             if position < from.max(stream.common_in_log) || is_use_elsewhere {
                 continue;
             }
-            if event.kind.is_mark() {
-                if horizon.reaches(event.at) {
-                    last_line_at = event.at;
+            if !horizon.reaches(event.at) {
+                if !event.kind.is_mark() {
+                    self.apart.add(event.at, last_line_at);
                 }
                 continue;
             }
-            if !horizon.reaches(event.at) {
-                self.apart.add(event.at, last_line_at);
+            if let Some(silence) = silence::follow(&mut self.ticks, event.kind, event.at, last_line_at) {
+                recorder.pending.silence(log_id, silence);
+            }
+            if event.kind.is_mark() {
+                last_line_at = event.at;
                 continue;
             }
             if self.apart.lines > 0 && self.apart.before == 0 {

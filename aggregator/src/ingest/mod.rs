@@ -1,17 +1,23 @@
 //! Receives batches from agents, and turns them into facts.
 //!
 //! ```text
-//! api -> Delivery -> writer -> stream_registry (marks, archive)                 durable, then answered
-//!                           -> log_projection (sessions) -> pending_facts      facts, written a little later
+//! api -> Delivery -> archiver -> stream_registry -> archive                        durable, then answered
+//!                        | news
+//!                    projector -> log_projection (sessions) -> pending_facts -> facts    a little later
 //! ```
+//!
+//! The archiver waits for nothing; the projector follows the archive with a mark of its own.
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`writer`] | the only writer, which decides what is done when |
+//! | [`archiver`] | the only writer of the archive |
+//! | [`projector`] | the only writer of the facts, which follows the archive |
+//! | [`news`] | what the one tells the other |
 //! | [`stream_registry`] | license servers, logs, streams and marks, in memory |
 //! | [`marks`] | the high-water rule |
 //! | `content` | whether two streams, or a stream and a batch, say the same |
 //! | `common_beginnings` | streams that begin alike, and what they have in common |
+//! | [`silence`] | when a log's silence proves a loss |
 //! | [`horizon`] | how far ahead of now a line can be dated |
 //! | [`name_registry`] | names to ids |
 //! | [`log_projection`] | events of one log to facts |
@@ -19,17 +25,20 @@
 //! | [`projection`] | the projections of all logs |
 //! | [`verify`] | proof that the facts are the sum of the batches |
 
+pub mod archiver;
 mod common_beginnings;
 mod content;
 pub mod horizon;
 pub mod log_projection;
 pub mod marks;
 pub mod name_registry;
+pub mod news;
 pub mod pending_facts;
-pub mod projection;
+mod projection;
+pub mod projector;
+pub mod silence;
 pub mod stream_registry;
 pub mod verify;
-pub mod writer;
 
 use std::sync::Arc;
 
@@ -78,6 +87,13 @@ pub enum Outcome {
     OtherContent,
     /// The batch was refused.
     Refused(Refusal),
+}
+
+impl Outcome {
+    /// Whether a part of the batch was new.
+    fn is_new(&self) -> bool {
+        matches!(self, Self::Committed | Self::Trimmed)
+    }
 }
 
 /// Why a batch was refused.

@@ -9,7 +9,7 @@ use seatmeter_count::Calendar;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
-use crate::store::received;
+use crate::store::projections::{self, GapMoments, Silence};
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
 /// Collects facts until they are written.
@@ -17,8 +17,9 @@ pub struct PendingFacts {
     calendar: Calendar,
     cells: HashMap<UsageKey, Cell>,
     hours: HashMap<HourKey, (u64, i64)>,
-    /// When the lines of gaps were written: after a moment, and before another one. By stream and end of the gap.
-    gaps: BTreeMap<(i64, u64), (i64, Option<i64>)>,
+    /// When the lines of gaps were written, by stream and end of the gap.
+    gaps: BTreeMap<(i64, u64), GapMoments>,
+    silences: Vec<Silence>,
     facts: usize,
     /// The number of uses in all cells that are not added to their facts yet.
     uses: usize,
@@ -87,12 +88,15 @@ pub struct Stretch {
 impl PendingFacts {
     /// Creates an empty collection, with the days of this calendar.
     pub fn new(calendar: Calendar) -> Self {
-        Self { calendar, cells: HashMap::new(), hours: HashMap::new(), gaps: BTreeMap::new(), facts: 0, uses: 0 }
-    }
-
-    /// Returns whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.hours.is_empty() && self.gaps.is_empty()
+        Self {
+            calendar,
+            cells: HashMap::new(),
+            hours: HashMap::new(),
+            gaps: BTreeMap::new(),
+            silences: Vec::new(),
+            facts: 0,
+            uses: 0,
+        }
     }
 
     /// Returns the number of facts to write, without those of the uses that are not added yet.
@@ -105,11 +109,18 @@ impl PendingFacts {
         self.digest();
         self.cells.retain(|(log, _, _), _| *log != log_id);
         self.hours.retain(|(log, _, _), _| *log != log_id);
+        self.gaps.retain(|_, moments| moments.log_id != log_id);
+        self.silences.retain(|silence| silence.log_id != log_id);
     }
 
     /// Sets when the lines of a gap were written.
-    pub fn gap(&mut self, gap: (i64, u64), between: (i64, Option<i64>)) {
-        self.gaps.insert(gap, between);
+    pub fn gap(&mut self, gap: (i64, u64), moments: GapMoments) {
+        self.gaps.insert(gap, moments);
+    }
+
+    /// Adds a silence of a log: the moments of the lines around it.
+    pub fn silence(&mut self, log_id: i64, (after_at, before_at): (i64, i64)) {
+        self.silences.push(Silence { log_id, after_at, before_at });
     }
 
     /// Adds a checkout line.
@@ -205,7 +216,8 @@ impl PendingFacts {
         let mut hours: Vec<_> = self.hours.iter().map(|(key, peak)| (*key, *peak)).collect();
         hours.sort_unstable();
         usage::raise_peaks(connection, &hours)?;
-        self.gaps.iter().try_for_each(|(gap, between)| received::date_gap(connection, *gap, *between))
+        self.silences.iter().try_for_each(|silence| projections::add_silence(connection, silence))?;
+        self.gaps.iter().try_for_each(|(gap, moments)| projections::save_gap_moments(connection, *gap, moments))
     }
 
     /// Discards all pending facts: they are written, or will be computed again.
@@ -213,6 +225,7 @@ impl PendingFacts {
         self.cells.clear();
         self.hours.clear();
         self.gaps.clear();
+        self.silences.clear();
         (self.facts, self.uses) = (0, 0);
     }
 

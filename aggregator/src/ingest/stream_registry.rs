@@ -2,8 +2,9 @@
 
 mod dates;
 mod relations;
+mod servers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
 use jiff::tz::TimeZone;
@@ -24,29 +25,41 @@ use crate::store::engine::Connection;
 use crate::store::received::{self, Configured, Gap, LicenseServer, Log, Unrecognised};
 use crate::store::streams::{self, LineTime, Stream};
 
+/// How long after its last word an agent still speaks for a log, and for its license server, in seconds.
+const SPEAKS_FOR: i64 = 300;
+
 /// The license servers, logs and streams of the database.
 pub(super) struct StreamRegistry {
     /// The last moment that counts.
     horizon: Horizon,
     servers: HashMap<String, LicenseServer>,
-    pub(super) logs: BTreeMap<i64, Log>,
+    logs: BTreeMap<i64, Log>,
     log_ids: HashMap<(i64, String), i64>,
     streams: HashMap<Key, Stream>,
     /// The streams of each log.
     of_log: HashMap<i64, Vec<Key>>,
+    /// The license servers that have a stream of a name.
+    servers_of: HashMap<Vec<u8>, Vec<i64>>,
+    /// The names of streams that several license servers have.
+    named_alike: BTreeSet<Vec<u8>>,
+    /// Streams of one name that have other content, by their ids.
+    differ: HashSet<(i64, i64)>,
     /// The logs with a stream that certainly comes after a stream.
     followers: HashMap<Key, Vec<i64>>,
     /// The time zone of each log; `None` if it is not known here.
     zones: HashMap<i64, Option<TimeZone>>,
     /// When each agent was last heard, in seconds since 1970 UTC.
     heard: HashMap<String, i64>,
-    /// The agents that say otherwise of a log than the one that is heard, and were reported.
+    /// The agent that told the realm of each license server.
+    realm_by: HashMap<i64, String>,
+    /// The agents that say otherwise of a log than the one that is heard, and were reported; of a license server, by its
+    /// negative id.
     contradicted: HashSet<(i64, String)>,
     /// The place of each log's last stream.
     latest: HashMap<i64, (i64, bool, Vec<u8>)>,
     alike: CommonBeginnings,
     /// The logs whose facts must be rebuilt since [`StreamRegistry::take_rebuilds`] was last called.
-    rebuilds: Vec<i64>,
+    rebuilds: BTreeSet<i64>,
     next_server: i64,
     next_log: i64,
     next_stream: i64,
@@ -57,17 +70,6 @@ pub(super) struct StreamRegistry {
 pub(super) struct Placed {
     pub(super) outcome: Outcome,
     pub(super) expected_start_position: u64,
-    /// The new part, which must be projected; `None` if nothing is new.
-    pub(super) new: Option<NewPart>,
-}
-
-/// The new part of a batch, once archived.
-pub(super) struct NewPart {
-    /// The batch's id in the archive.
-    pub(super) batch_id: i64,
-    pub(super) stream: Stream,
-    /// Events before this position are in an earlier batch.
-    pub(super) from: u64,
 }
 
 impl StreamRegistry {
@@ -80,13 +82,17 @@ impl StreamRegistry {
             log_ids: HashMap::new(),
             streams: HashMap::new(),
             of_log: HashMap::new(),
+            servers_of: HashMap::new(),
+            named_alike: BTreeSet::new(),
+            differ: HashSet::new(),
             followers: HashMap::new(),
             zones: HashMap::new(),
             heard: HashMap::new(),
+            realm_by: HashMap::new(),
             contradicted: HashSet::new(),
             latest: HashMap::new(),
             alike: CommonBeginnings::default(),
-            rebuilds: Vec::new(),
+            rebuilds: BTreeSet::new(),
             next_server: 0,
             next_log: 0,
             next_stream: 0,
@@ -118,28 +124,6 @@ impl StreamRegistry {
         Ok(received)
     }
 
-    /// Returns the id of the license server that an agent reports for. Adds a new server, and saves a changed realm.
-    pub(super) fn server(&mut self, connection: &mut dyn Connection, hello: &Hello) -> Result<i64, StoreError> {
-        let key = fold_case(&hello.license_server);
-        if let Some(known) = self.servers.get_mut(key.as_ref()) {
-            if known.realm != hello.realm {
-                known.realm.clone_from(&hello.realm);
-                received::save_server(connection, known)?;
-            }
-            return Ok(known.id);
-        }
-        self.next_server += 1;
-        let server = LicenseServer {
-            id: self.next_server,
-            name: hello.license_server.clone(),
-            key: key.into_owned(),
-            realm: hello.realm.clone(),
-        };
-        received::save_server(connection, &server)?;
-        self.servers.insert(server.key.clone(), server);
-        Ok(self.next_server)
-    }
-
     /// Returns the marks of an agent's streams; 0 for those that are not known.
     pub(super) fn marks(&self, hello: &Hello, fingerprints: &[Vec<u8>]) -> Vec<u64> {
         let server = self.servers.get(fold_case(&hello.license_server).as_ref()).map(|server| server.id);
@@ -150,7 +134,7 @@ impl StreamRegistry {
     /// Returns the logs whose facts must be rebuilt since the last call: that of a batch, or another one with which the
     /// batch's stream has something in common.
     pub(super) fn take_rebuilds(&mut self) -> Vec<i64> {
-        std::mem::take(&mut self.rebuilds)
+        std::mem::take(&mut self.rebuilds).into_iter().collect()
     }
 
     fn log(&mut self, connection: &mut dyn Connection, server_id: i64, name: &str) -> Result<i64, StoreError> {
@@ -158,16 +142,8 @@ impl StreamRegistry {
             return Ok(*id);
         }
         self.next_log += 1;
-        let log = Log {
-            id: self.next_log,
-            server_id,
-            name: name.to_owned(),
-            last_line_at: 0,
-            projected_through: 0,
-            needs_rebuild: false,
-            state: Vec::new(),
-            configured: Configured::default(),
-        };
+        let log =
+            Log { id: self.next_log, server_id, name: name.to_owned(), rebuilds: 0, configured: Configured::default() };
         received::add_log(connection, &log)?;
         self.log_ids.insert((server_id, name.to_owned()), log.id);
         self.logs.insert(log.id, log);
@@ -182,9 +158,10 @@ impl StreamRegistry {
         now: i64,
     ) -> Result<Placed, StoreError> {
         let batch = &delivery.batch;
-        let server_id = self.server(connection, &delivery.hello)?;
+        let server_id = self.server(connection, &delivery.hello, now)?;
         // `batch::open` has refused a batch without a stream.
         let named = batch.stream.clone().unwrap_or_default();
+        self.find_continued(connection, &delivery.hello, (&(server_id, named.fingerprint.clone()), batch), now)?;
         let told = Configured {
             time_zone: named.time_zone.clone(),
             day: named.configured_day,
@@ -194,13 +171,13 @@ impl StreamRegistry {
         let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
         if has_other_content(connection, &stream, delivery)? {
             let expected_start_position = stream.mark;
-            return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position, new: None });
+            return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position });
         }
         let mut has_news = self.note_configured(connection, stream.log_id, told, now)?;
         has_news |= self.note_after(&mut stream, after);
         self.take_back_tail(connection, &mut stream, batch)?;
         let mark_before = stream.mark;
-        let known = |outcome| Placed { outcome, expected_start_position: stream.mark, new: None };
+        let known = |outcome| Placed { outcome, expected_start_position: stream.mark };
         let (outcome, from) = match place(stream.mark, batch) {
             placement @ (Placement::Gap | Placement::Duplicate) => {
                 let outcome = if placement == Placement::Gap { Outcome::Gap } else { Outcome::Duplicate };
@@ -233,8 +210,7 @@ impl StreamRegistry {
         }
         let stream = self.date_last_line(connection, &key)?;
         self.note_order(connection, &stream)?;
-        let expected_start_position = stream.mark;
-        Ok(Placed { outcome, expected_start_position, new: Some(NewPart { batch_id: self.last_batch, stream, from }) })
+        Ok(Placed { outcome, expected_start_position: stream.mark })
     }
 
     /// Adds or replaces a stream.
@@ -242,6 +218,11 @@ impl StreamRegistry {
         let key = key_of(&stream);
         if !self.streams.contains_key(&key) {
             self.of_log.entry(stream.log_id).or_default().push(key.clone());
+            let servers = self.servers_of.entry(key.1.clone()).or_default();
+            servers.push(key.0);
+            if servers.len() > 1 {
+                self.named_alike.insert(key.1.clone());
+            }
             self.alike.add(&stream);
         }
         if !stream.after.is_empty() {
@@ -293,7 +274,7 @@ impl StreamRegistry {
             told_day: None,
             told_position: 0,
             given_day: None,
-            found_after: self.logs.get(&log_id).map_or(0, |log| log.last_line_at),
+            found_after: self.last_line_of(log_id),
             begins: LineTime { time: named.first_line_time, told: Told::default() },
             last: LineTime::default(),
             first_day: None,
@@ -334,15 +315,31 @@ impl StreamRegistry {
         stream.first_day.is_some() && self.horizon.reaches(stream.begins_at)
     }
 
-    /// Moves the last moment that counts. The facts of these logs change by it.
+    /// Returns the last moment that counts.
+    pub(super) fn horizon(&self) -> Horizon {
+        self.horizon
+    }
+
+    /// Moves the last moment that counts, if it is time and the clock of an agent, which is `ahead` seconds of this
+    /// machine's, agrees.
     pub(super) fn move_horizon(
         &mut self,
         connection: &mut dyn Connection,
-        horizon: Horizon,
-        logs: Vec<i64>,
+        now: i64,
+        ahead: i64,
     ) -> Result<(), StoreError> {
-        self.horizon = horizon;
-        logs.into_iter().try_for_each(|log| self.request_rebuild(connection, log))
+        let Some(moved) = self.horizon.moved(now, ahead) else { return Ok(()) };
+        self.horizon = moved.save(connection)?;
+        // Streams get or lose their place by it.
+        self.of_log.keys().copied().collect::<Vec<_>>().into_iter().for_each(|log| self.find_latest(log, None));
+        Ok(())
+    }
+
+    /// Returns the moment of the last line of a log that counts, in seconds since 1970 UTC; 0 if there is none.
+    fn last_line_of(&self, log_id: i64) -> i64 {
+        let keys = self.of_log.get(&log_id).map(Vec::as_slice).unwrap_or_default();
+        let moments = keys.iter().filter_map(|key| Some(self.streams.get(key)?.last_line_at));
+        moments.filter(|at| self.horizon.reaches(*at)).max().unwrap_or(0)
     }
 
     /// Records that a batch of this stream came. If a batch of a later stream came before it, the batch is out of the
@@ -362,15 +359,7 @@ impl StreamRegistry {
     }
 
     fn request_rebuild(&mut self, connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
-        match self.logs.get_mut(&log_id) {
-            Some(log) if !log.needs_rebuild => {
-                received::request_rebuild(connection, log_id)?;
-                log.needs_rebuild = true;
-                self.rebuilds.push(log_id);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        if self.rebuilds.insert(log_id) { received::request_rebuild(connection, log_id) } else { Ok(()) }
     }
 }
 

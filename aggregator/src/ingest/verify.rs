@@ -11,7 +11,8 @@ use super::name_registry::NameRegistry;
 use super::projection::Projection;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, Fact};
-use crate::store::settings::setting;
+use crate::store::facts_schema::{self, Origin};
+use crate::store::projections::{self, Projected};
 use crate::store::usage::{self, UsageKey};
 use crate::store::{Failure, Store, StoreError, in_transaction, received};
 
@@ -33,12 +34,12 @@ pub const MAX_DIFFERENCES: usize = 10;
 /// one consistent state, and can run beside a running aggregator.
 pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Verification, StoreError> {
     let beside = Store::open_embedded(scratch)?;
-    let mut writer = beside.writer()?;
+    let zone = calendar.zone().iana_name().unwrap_or("UTC").to_owned();
+    let (mut facts, _) = beside.projector(&Origin { incarnation: String::new(), time_zone: zone.clone() })?;
     let mut verification = Verification::default();
-    store.read(|archive| {
-        let zone = calendar.zone().iana_name().unwrap_or("UTC");
-        let stored_zone = setting(archive, "time_zone")?;
-        if stored_zone.as_deref().is_some_and(|stored| stored != zone) {
+    store.read(|stored| {
+        let stored_zone = facts_schema::time_zone(stored)?;
+        if stored_zone.as_ref().is_some_and(|stored| *stored != zone) {
             let reason = format!(
                 "the figures are of the time zone {}, and the configuration says {zone}: restart the aggregator, which \
                  rebuilds them, then verify",
@@ -46,25 +47,29 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
             );
             return Err(StoreError::new(Failure::Permanent, reason));
         }
-        let registry = NameRegistry::load(archive)?;
+        let registry = NameRegistry::load(stored)?;
         let now = Timestamp::now().as_second();
-        let horizon = Horizon::stored(archive)?.unwrap_or(Horizon::at(now));
+        let horizon = Horizon::stored(stored)?.unwrap_or(Horizon::at(now));
         let mut again = Projection::new(calendar.clone(), registry, horizon);
-        let stored: BTreeMap<i64, received::Log> =
-            received::logs(archive)?.into_iter().map(|log| (log.id, log)).collect();
-        let mut logs = stored.clone();
-        for (id, log) in &stored {
-            if log.needs_rebuild {
+        let followed = facts_schema::projected_through(stored)?;
+        let projected: BTreeMap<i64, Projected> = projections::projections(stored)?.into_iter().collect();
+        for log in received::logs(stored)? {
+            let kept = projected.get(&log.id).cloned().unwrap_or_default();
+            if kept.rebuilds != log.rebuilds {
                 verification.pending.push(log.name.clone());
                 continue;
             }
-            in_transaction(writer.as_mut(), |writer| {
-                again.take_archived(archive, writer, &mut logs, *id, log.projected_through)?;
-                again.write(writer, &mut logs)
+            let through = followed.max(kept.through);
+            in_transaction(facts.as_mut(), |facts| {
+                again.project(stored, facts, &log, through, &mut || Ok(()))?;
+                again.write(facts)
             })?;
             again.written();
+            let made = again.projected(log.id);
             let mut report = Report { log: &log.name, verification: &mut verification, told: 0 };
-            compare(archive, writer.as_mut(), log, &logs[id], &mut report)?;
+            report.check(kept.state == made.state || kept == Projected::default(), || "open sessions differ".into());
+            report.check(kept.last_line_at == made.last_line_at, || "the last line differs".into());
+            compare(stored, facts.as_mut(), log.id, &mut report)?;
         }
         Ok::<_, StoreError>(())
     })?;
@@ -90,14 +95,9 @@ impl Report<'_> {
 fn compare(
     archive: &mut dyn Connection,
     again: &mut dyn Connection,
-    stored: &received::Log,
-    made: &received::Log,
+    id: i64,
     report: &mut Report<'_>,
 ) -> Result<(), StoreError> {
-    let id = stored.id;
-    report.check(stored.state == made.state, || "open sessions differ".into());
-    report.check(stored.last_line_at == made.last_line_at, || "the last line differs".into());
-
     let mut facts_again: BTreeMap<(UsageKey, u32), Fact> = BTreeMap::new();
     facts::each_fact(again, id, &mut |fact| {
         facts_again.insert((fact.key, fact.identity), fact);

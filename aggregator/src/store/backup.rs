@@ -1,7 +1,8 @@
 //! Backs up and restores the embedded database.
 //!
-//! A backup is one consistent state, taken while the aggregator runs. After a restore, agents go on from the marks in
-//! the backup. The aggregator asks for all later batches again; agents that no longer have them read the logs again.
+//! A backup is one consistent state of the archive, taken while the aggregator runs. The facts are not in it: they are made
+//! of the archive again. After a restore, agents go on from the marks in the backup. The aggregator asks for all later
+//! batches again; agents that no longer have them read the logs again.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +10,16 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::engine::Engine;
-use super::sqlite::Sqlite;
+use super::engine::{Engine, Role};
+use super::sqlite::{FACTS, Sqlite};
 use super::{Failure, Store, StoreError, schema, settings};
 
-/// Returns the path of the embedded database in a state folder.
+/// Returns the path of the facts in a state folder.
+pub fn facts(folder: &Path) -> PathBuf {
+    folder.join(FACTS)
+}
+
+/// Returns the path of the archive in a state folder.
 pub fn database(folder: &Path) -> PathBuf {
     folder.join("aggregator.db")
 }
@@ -49,10 +55,10 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
     remove(&fresh)?;
     fs::copy(from, &fresh).map_err(|error| failed("copy", from, &error))?;
     let checked = Sqlite::new(&fresh)?.check().and_then(|()| {
-        schema::must_be_an_aggregators(Sqlite::new(&fresh)?.connect(false)?.as_mut())?;
+        schema::must_be_an_aggregators(Sqlite::new(&fresh)?.connect(Role::Archiver)?.as_mut())?;
         // Brings an older schema to this version's, and refuses a newer one.
         let restored = Store::open_at(&fresh)?;
-        settings::renew_incarnation(restored.writer()?.as_mut()).map(drop)
+        settings::renew_incarnation(restored.archiver()?.as_mut()).map(drop)
     });
     if let Err(error) = checked {
         remove(&fresh)?;
@@ -95,7 +101,7 @@ const FILES: [&str; 3] = ["-wal", "-shm", ""];
 
 /// Removes a database that an earlier attempt may have left, with the files beside it: SQLite would take an old
 /// write-ahead log for that of the new database.
-fn remove(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     FILES.iter().map(|suffix| beside(path, suffix)).try_for_each(|part| match fs::remove_file(&part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &part, &error)),
         _ => Ok(()),
@@ -121,11 +127,11 @@ mod tests {
 
     fn set(folder: &Path, value: &str) {
         let store = Store::open_embedded(folder).unwrap();
-        set_setting(store.writer().unwrap().as_mut(), "test", value).unwrap();
+        set_setting(store.archiver().unwrap().as_mut(), "test", value).unwrap();
     }
 
     fn get(folder: &Path) -> Option<String> {
-        Store::open_embedded(folder).unwrap().read(|connection| setting(connection, "test")).unwrap()
+        setting(Store::open_embedded(folder).unwrap().archiver().unwrap().as_mut(), "test").unwrap()
     }
 
     #[test]
@@ -134,8 +140,8 @@ mod tests {
         let copy = folder.path().join("copy");
         set(folder.path(), "before");
         let open = Store::open_embedded(folder.path()).unwrap();
-        let mut writer = open.writer().unwrap();
-        writer.begin(true).unwrap();
+        let mut writer = open.archiver().unwrap();
+        writer.begin().unwrap();
         set_setting(writer.as_mut(), "test", "not committed").unwrap();
         assert!(backup(folder.path(), &copy).unwrap() > 0);
         writer.commit().unwrap();

@@ -92,7 +92,7 @@ pub trait Connection: Send {
     fn bulk(&mut self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), StoreError>;
 
     /// Begins a transaction: of a writer, or of a reader that wants one consistent state.
-    fn begin(&mut self, is_writer: bool) -> Result<(), StoreError>;
+    fn begin(&mut self) -> Result<(), StoreError>;
 
     /// Commits the transaction. Once this returns, the transaction is on disk.
     fn commit(&mut self) -> Result<(), StoreError>;
@@ -101,10 +101,24 @@ pub trait Connection: Send {
     fn rollback(&mut self);
 }
 
+/// What a connection is for. The archive and the facts each have one writer, and neither waits for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads and writes the archive: what agents have sent. Only one may be in use at a time.
+    Archiver,
+    /// Reads and writes the facts, and sees nothing else. Only one may be in use at a time.
+    Projector,
+    /// Reads both.
+    Reader,
+}
+
 /// A kind of database.
 pub trait Engine: Send + Sync {
-    /// Opens a new connection. Only one connection may write at a time.
-    fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError>;
+    /// Opens a new connection.
+    fn connect(&self, role: Role) -> Result<Box<dyn Connection>, StoreError>;
+
+    /// Deletes the facts, in whatever state they are. Connections that are open see what they saw.
+    fn discard_facts(&self) -> Result<(), StoreError>;
 
     /// Returns the dialect of the engine's definitions.
     fn dialect(&self) -> super::sql::Dialect;

@@ -310,6 +310,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::facts_schema::Origin;
     use crate::store::{Store, in_transaction};
 
     fn any_figures() -> impl Strategy<Value = FactFigures> {
@@ -359,7 +360,8 @@ mod tests {
         fn what_is_written_in_parts_adds_up(parts in prop::collection::vec(any_uses(), 1..5)) {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open_embedded(folder.path()).unwrap();
-            let mut writer = store.writer().unwrap();
+            let origin = Origin { incarnation: String::new(), time_zone: "UTC".into() };
+            let (mut writer, _) = store.projector(&origin).unwrap();
             let key = (1, 24_000, 2);
             let mut truth: BTreeMap<u32, FactFigures> = BTreeMap::new();
             for part in &parts {

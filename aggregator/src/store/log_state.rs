@@ -54,6 +54,27 @@ pub struct LogState {
     /// The lines of streams that are kept apart as a whole; absent if there are none.
     #[prost(message, optional, tag = "17")]
     pub apart_streams: Option<Apart>,
+    /// Whether the log has a line every six hours, as far as it has shown.
+    #[prost(message, optional, tag = "18")]
+    pub ticks: Option<Ticks>,
+}
+
+/// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Ticks {
+    /// The last such line; 0 if there is none.
+    #[prost(sint64, tag = "1")]
+    pub last: i64,
+    /// Whether two of them were six hours apart.
+    #[prost(bool, tag = "2")]
+    pub are_regular: bool,
+    /// A time without any line that has just ended, from its beginning to its end; absent if there is none. If a daemon's
+    /// start follows, nothing is missing.
+    #[prost(sint64, optional, tag = "3")]
+    pub silent_after: Option<i64>,
+    /// The end of that time.
+    #[prost(sint64, tag = "4")]
+    pub silent_before: i64,
 }
 
 /// Lines that are kept apart, since they are dated ahead of time, or before license servers were. All moments are seconds

@@ -2,21 +2,24 @@
 //!
 //! - [`engine`]: the interface of a database engine; [`sqlite`] implements it. A second engine is one more file.
 //! - [`backup`]: backup and restore of the embedded database
-//! - `schema`: the tables
+//! - `schema`: the tables of the archive; [`facts_schema`]: those of the facts
 //! - [`sql`]: every statement that the program sends, in the SQL that all engines share
 //! - [`received`]: license servers, agents, streams with their marks, batches
-//! - [`log_state`]: the state of a log's projection: its open sessions
+//! - [`projections`]: how far the facts go, and [`log_state`]: the state of a log's projection: its open sessions
 //! - [`names`]: identities, devices and features, each name once
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
 //! - [`settings`]: settings that the database keeps about itself
 //!
-//! The batches received are the durable truth; facts are their projection and can be rebuilt from them.
+//! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
+//! has a writer of its own, so that none waits for the other.
 
 pub mod backup;
 pub mod engine;
 pub mod facts;
+pub mod facts_schema;
 pub mod log_state;
 pub mod names;
+pub mod projections;
 pub mod received;
 mod schema;
 pub mod settings;
@@ -29,7 +32,8 @@ pub mod usage;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{Connection, Engine};
+use engine::{Connection, Engine, Role};
+use facts_schema::{Discarded, Origin};
 
 /// The kind of a failure, which decides what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub enum Failure {
     Corrupt,
     /// A person must act.
     Permanent,
+    /// The work was told to stop.
+    Stopped,
 }
 
 /// A failure of the database.
@@ -72,7 +78,7 @@ pub struct Store {
 const IDLE_READERS: usize = 4;
 
 impl Store {
-    /// Opens the embedded database in a folder.
+    /// Opens the embedded database in a folder, and migrates its tables to this version.
     pub fn open_embedded(folder: &Path) -> Result<Self, StoreError> {
         Self::open_at(&backup::database(folder))
     }
@@ -86,8 +92,8 @@ impl Store {
             return Err(StoreError::new(Failure::Permanent, reason));
         }
         let engine = sqlite::Sqlite::new(&path)?;
-        let mut connection = engine.connect(false)?;
-        schema::must_be_current(connection.as_mut())?;
+        schema::must_be_current(engine.connect(Role::Archiver)?.as_mut())?;
+        facts_schema::must_be_current(engine.connect(Role::Reader)?.as_mut())?;
         Ok(Self { engine: Arc::new(engine), readers: Arc::default() })
     }
 
@@ -96,14 +102,27 @@ impl Store {
     }
 
     fn open(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
-        let mut connection = engine.connect(true)?;
+        let mut connection = engine.connect(Role::Archiver)?;
         schema::migrate(engine.as_ref(), connection.as_mut())?;
         Ok(Self { engine, readers: Arc::default() })
     }
 
-    /// Opens a connection for writing. Only one may be in use at a time.
-    pub fn writer(&self) -> Result<Box<dyn Connection>, StoreError> {
-        self.engine.connect(true)
+    /// Opens a connection that writes the archive. Only one may be in use at a time.
+    pub fn archiver(&self) -> Result<Box<dyn Connection>, StoreError> {
+        self.engine.connect(Role::Archiver)
+    }
+
+    /// Opens a connection that writes the facts of this origin. Facts that are damaged, of another version or of another
+    /// origin are discarded before, and there are none then. Only one may be in use at a time.
+    pub fn projector(&self, origin: &Origin) -> Result<(Box<dyn Connection>, Option<Discarded>), StoreError> {
+        facts_schema::open(self.engine.as_ref(), origin)
+    }
+
+    /// Deletes all facts, in whatever state they are. Questions that are being answered from them are answered.
+    pub fn discard_facts(&self) -> Result<(), StoreError> {
+        self.engine.discard_facts()?;
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
     }
 
     /// Runs a task that reads one consistent state of the database.
@@ -111,10 +130,11 @@ impl Store {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => self.engine.connect(false)?,
+            None => self.engine.connect(Role::Reader)?,
         };
-        connection.begin(false)?;
-        let result = task(connection.as_mut());
+        connection.begin()?;
+        // The facts are read first: so they never contain what the archive does not.
+        let result = facts_schema::pin(connection.as_mut()).map_err(E::from).and_then(|()| task(connection.as_mut()));
         connection.rollback();
         // A connection that may have failed is not used again.
         if result.is_ok() {
@@ -132,7 +152,7 @@ pub fn in_transaction<T, E: From<StoreError>>(
     connection: &mut dyn Connection,
     task: impl FnOnce(&mut dyn Connection) -> Result<T, E>,
 ) -> Result<T, E> {
-    connection.begin(true)?;
+    connection.begin()?;
     match task(connection) {
         Ok(value) => {
             connection.commit()?;

@@ -13,23 +13,25 @@ use super::sql::statements;
 use super::streams::{self, LineTime};
 
 statements! {
-    SELECT_SERVERS = "SELECT id, name, name_key, realm FROM license_server ORDER BY name_key";
-    UPSERT_SERVER = "INSERT INTO license_server (id, name, name_key, realm) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (id) DO UPDATE SET realm = excluded.realm";
+    SELECT_SERVERS = "SELECT id, name, name_key, realm, expected_from, retired_from FROM license_server ORDER BY name_key";
+    UPSERT_SERVER = "INSERT INTO license_server (id, name, name_key, realm, expected_from, retired_from) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, name_key = excluded.name_key, realm = excluded.realm,
+         expected_from = excluded.expected_from, retired_from = excluded.retired_from";
+    DELETE_SERVER = "DELETE FROM license_server WHERE id = $1";
+    MOVE_AGENTS = "UPDATE agent SET server_id = $1 WHERE server_id = $2";
+    MOVE_LOG = "UPDATE log SET server_id = $1 WHERE id = $2";
+    DELETE_LOG = "DELETE FROM log WHERE id = $1";
     UPSERT_AGENT = "INSERT INTO agent (id, server_id, host, version, epoch, last_report, clock_ahead, heartbeat)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (id) DO UPDATE SET server_id = excluded.server_id, host = excluded.host,
          version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
          clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
     SELECT_AGENTS = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
-    SELECT_LOGS = "SELECT id, server_id, name, last_line_at, projected_through, needs_rebuild, state, time_zone, configured_day,
-             configured_by
-         FROM log ORDER BY id";
-    INSERT_LOG = "INSERT INTO log (id, server_id, name, last_line_at, projected_through, needs_rebuild, state)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    SELECT_LOGS = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log ORDER BY id";
+    SELECT_LOG = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log WHERE id = $1";
+    INSERT_LOG = "INSERT INTO log (id, server_id, name, rebuilds) VALUES ($1, $2, $3, $4)";
     UPDATE_CONFIGURED = "UPDATE log SET time_zone = $1, configured_day = $2, configured_by = $3 WHERE id = $4";
-    REQUEST_REBUILD = "UPDATE log SET needs_rebuild = 1 WHERE id = $1";
-    UPDATE_PROJECTION = "UPDATE log SET last_line_at = $1, projected_through = $2, needs_rebuild = $3, state = $4 WHERE id = $5";
+    REQUEST_REBUILD = "UPDATE log SET rebuilds = rebuilds + 1 WHERE id = $1";
     INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
     SELECT_LAST_BATCH = "SELECT start_position, end_position, body FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
     DELETE_BATCHES = "DELETE FROM batch WHERE stream_id = $1 AND start_position >= $2";
@@ -38,15 +40,22 @@ statements! {
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (stream_id, start_position) DO UPDATE SET end_position = excluded.end_position,
          before_at = excluded.before_at";
-    SELECT_GAPS = "SELECT stream_id, start_position, end_position, after_at, before_at FROM gap ORDER BY stream_id, start_position";
+    SELECT_GAPS = "SELECT gap.stream_id, gap.start_position, gap.end_position, coalesce(gap_moment.after_at, gap.after_at),
+             CASE WHEN gap_moment.log_id IS NULL THEN gap.before_at ELSE coalesce(gap_moment.before_at, gap.noticed_at) END
+         FROM gap LEFT JOIN gap_moment
+             ON gap_moment.stream_id = gap.stream_id AND gap_moment.end_position = gap.end_position
+         ORDER BY gap.stream_id, gap.start_position";
     SELECT_LAST_BATCH_ID = "SELECT coalesce(max(id), 0) FROM batch";
-    SELECT_BATCHES = "SELECT id, start_position, body FROM batch WHERE stream_id = $1 AND id > $2 ORDER BY start_position, id";
-    SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body FROM batch WHERE stream_id = $1
+    SELECT_BATCHES = "SELECT id, start_position, body, stream_id FROM batch WHERE stream_id = $1 AND id <= $2 ORDER BY start_position, id";
+    SELECT_BATCHES_AFTER = "SELECT id, start_position, body, stream_id FROM batch WHERE id > $1 ORDER BY id LIMIT $2";
+    SELECT_BATCHES_BY_LOG = "SELECT stream.log_id, count(*) FROM batch JOIN stream ON stream.id = batch.stream_id
+         GROUP BY stream.log_id";
+    SELECT_RECEIVED_AFTER = "SELECT stream_id, received_at FROM batch WHERE id > $1 ORDER BY id LIMIT $2";
+    SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body, stream_id FROM batch WHERE stream_id = $1
              AND start_position >= (SELECT coalesce(max(start_position), 0) FROM batch
                  WHERE stream_id = $1 AND start_position <= $2)
              AND start_position < $3
          ORDER BY start_position, id";
-    UPDATE_GAP = "UPDATE gap SET after_at = $1, before_at = coalesce($2, noticed_at) WHERE stream_id = $3 AND end_position = $4";
     INSERT_UNRECOGNISED = "INSERT INTO unrecognised (stream_id, position, previous_time, previous_day, previous_offset, line)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (stream_id, position) DO NOTHING";
@@ -66,6 +75,10 @@ pub struct LicenseServer {
     pub key: String,
     /// The realm of the license server's bare user names.
     pub realm: String,
+    /// The first day on which it must report, as an operator says; `None` if none says it.
+    pub expected_from: Option<Day>,
+    /// The first day on which it need not report any more, as an operator says; `None` if none says it.
+    pub retired_from: Option<Day>,
 }
 
 /// A log of a license server.
@@ -77,14 +90,8 @@ pub struct Log {
     pub server_id: i64,
     /// The path of the log, or the name given in the agent's configuration.
     pub name: String,
-    /// The moment of the last dated line in the facts, in seconds since 1970 UTC; 0 if there is none.
-    pub last_line_at: i64,
-    /// The id of the last batch in the facts; 0 if there is none.
-    pub projected_through: i64,
-    /// Whether the facts of the log must be rebuilt.
-    pub needs_rebuild: bool,
-    /// The encoded [`LogState`](super::log_state::LogState): open sessions, and denials that can still be retried.
-    pub state: Vec<u8>,
+    /// How often a rebuild of its facts was requested.
+    pub rebuilds: i64,
     /// What an agent's configuration says of the log.
     pub configured: Configured,
 }
@@ -128,16 +135,45 @@ pub fn servers(connection: &mut dyn Connection) -> Result<Vec<LicenseServer>, St
             name: row.text(1)?.into(),
             key: row.text(2)?.into(),
             realm: row.text(3)?.into(),
+            expected_from: streams::day(row.int_or_null(4)?),
+            retired_from: streams::day(row.int_or_null(5)?),
         });
         Ok(())
     })?;
     Ok(found)
 }
 
-/// Adds a license server, or updates its realm.
+/// Adds a license server, or updates what is known of it.
 pub fn save_server(connection: &mut dyn Connection, server: &LicenseServer) -> Result<(), StoreError> {
-    let values = [server.id.into(), (*server.name).into(), (*server.key).into(), (*server.realm).into()];
+    let values = [
+        server.id.into(),
+        (*server.name).into(),
+        (*server.key).into(),
+        (*server.realm).into(),
+        server.expected_from.into(),
+        server.retired_from.into(),
+    ];
     connection.execute(UPSERT_SERVER, &values).map(drop)
+}
+
+/// Forgets a license server, which must have neither logs nor agents.
+pub fn forget_server(connection: &mut dyn Connection, id: i64) -> Result<(), StoreError> {
+    connection.execute(DELETE_SERVER, &[id.into()]).map(drop)
+}
+
+/// Lets the agents of a license server report for another one.
+pub fn move_agents(connection: &mut dyn Connection, from: i64, to: i64) -> Result<(), StoreError> {
+    connection.execute(MOVE_AGENTS, &[to.into(), from.into()]).map(drop)
+}
+
+/// Gives a log to another license server, which must have none of its name.
+pub fn move_log(connection: &mut dyn Connection, log_id: i64, server_id: i64) -> Result<(), StoreError> {
+    connection.execute(MOVE_LOG, &[server_id.into(), log_id.into()]).map(drop)
+}
+
+/// Forgets a log, which must have no streams.
+pub fn forget_log(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
+    connection.execute(DELETE_LOG, &[log_id.into()]).map(drop)
 }
 
 /// Saves an agent with its last report.
@@ -204,36 +240,39 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
 pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_LOGS, &[], &mut |row| {
-        found.push(Log {
-            id: row.int(0)?,
-            server_id: row.int(1)?,
-            name: row.text(2)?.into(),
-            last_line_at: row.int(3)?,
-            projected_through: row.int(4)?,
-            needs_rebuild: row.int(5)? != 0,
-            state: row.blob(6)?.into(),
-            configured: Configured {
-                time_zone: row.text(7)?.into(),
-                day: streams::day(row.int_or_null(8)?),
-                agent: row.text(9)?.into(),
-            },
-        });
+        found.push(log_of(row)?);
         Ok(())
     })?;
     Ok(found)
 }
 
+/// Returns a log; `None` if there is none with this id.
+pub fn log(connection: &mut dyn Connection, id: i64) -> Result<Option<Log>, StoreError> {
+    let mut found = None;
+    connection.query(SELECT_LOG, &[id.into()], &mut |row| {
+        found = Some(log_of(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn log_of(row: &dyn Row) -> Result<Log, StoreError> {
+    Ok(Log {
+        id: row.int(0)?,
+        server_id: row.int(1)?,
+        name: row.text(2)?.into(),
+        rebuilds: row.int(3)?,
+        configured: Configured {
+            time_zone: row.text(4)?.into(),
+            day: streams::day(row.int_or_null(5)?),
+            agent: row.text(6)?.into(),
+        },
+    })
+}
+
 /// Adds a log.
 pub fn add_log(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
-    let values = [
-        log.id.into(),
-        log.server_id.into(),
-        (*log.name).into(),
-        log.last_line_at.into(),
-        log.projected_through.into(),
-        i64::from(log.needs_rebuild).into(),
-        (*log.state).into(),
-    ];
+    let values = [log.id.into(), log.server_id.into(), (*log.name).into(), log.rebuilds.into()];
     connection.execute(INSERT_LOG, &values).map(drop)
 }
 
@@ -247,21 +286,9 @@ pub fn save_configured(
     connection.execute(UPDATE_CONFIGURED, &values).map(drop)
 }
 
-/// Marks the facts of a log to be rebuilt.
+/// Requests that the facts of a log be rebuilt.
 pub fn request_rebuild(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
     connection.execute(REQUEST_REBUILD, &[log_id.into()]).map(drop)
-}
-
-/// Saves the state of a log's projection.
-pub fn save_projection(connection: &mut dyn Connection, log: &Log) -> Result<(), StoreError> {
-    let values = [
-        log.last_line_at.into(),
-        log.projected_through.into(),
-        i64::from(log.needs_rebuild).into(),
-        Value::Blob(&log.state),
-        log.id.into(),
-    ];
-    connection.execute(UPDATE_PROJECTION, &values).map(drop)
 }
 
 /// Archives a batch. The events before `start` are in an earlier batch.
@@ -331,17 +358,6 @@ pub fn add_gap(connection: &mut dyn Connection, gap: &Gap, now: i64) -> Result<(
     connection.execute(UPSERT_GAP, &values).map(drop)
 }
 
-/// Saves when the lines of a gap were written that ends at a position: after a moment, and before another one, or before
-/// the gap was noticed.
-pub fn date_gap(
-    connection: &mut dyn Connection,
-    (stream_id, end): (i64, u64),
-    (after_at, before_at): (i64, Option<i64>),
-) -> Result<(), StoreError> {
-    let before_at = before_at.map_or(Value::Null, Value::Int);
-    connection.execute(UPDATE_GAP, &[after_at.into(), before_at, stream_id.into(), end.into()]).map(drop)
-}
-
 /// Returns all gaps, ordered by stream and position.
 pub fn gaps(connection: &mut dyn Connection) -> Result<Vec<Gap>, StoreError> {
     let mut found = Vec::new();
@@ -368,14 +384,48 @@ pub fn last_batch_id(connection: &mut dyn Connection) -> Result<i64, StoreError>
     Ok(id)
 }
 
-/// Calls `each` with the batches of a stream after a batch id, in the order of their positions.
+/// Calls `each` with the batches of a stream up to a batch id, in the order of their positions.
 pub fn each_batch(
     connection: &mut dyn Connection,
     stream_id: i64,
-    after: i64,
+    through: i64,
     each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    connection.query(SELECT_BATCHES, &[stream_id.into(), after.into()], &mut |row| each(archived(row, stream_id)?))
+    connection.query(SELECT_BATCHES, &[stream_id.into(), through.into()], &mut |row| each(archived(row)?))
+}
+
+/// Calls `each` with at most `limit` batches after a batch id, in the order in which they were received.
+pub fn each_batch_after(
+    connection: &mut dyn Connection,
+    after: i64,
+    limit: u32,
+    each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    connection.query(SELECT_BATCHES_AFTER, &[after.into(), limit.into()], &mut |row| each(archived(row)?))
+}
+
+/// Returns the number of batches of each log, with the log's id.
+pub fn batches_by_log(connection: &mut dyn Connection) -> Result<Vec<(i64, u64)>, StoreError> {
+    pairs(connection, SELECT_BATCHES_BY_LOG, &[]).map(|found| found.map(|(log, count)| (log, count as u64)).collect())
+}
+
+/// Returns when batches after a batch id were received, at most `limit` of them, in the order of their ids: the ids of their
+/// streams, and the moments.
+pub fn received_after(connection: &mut dyn Connection, after: i64, limit: u32) -> Result<Vec<(i64, i64)>, StoreError> {
+    pairs(connection, SELECT_RECEIVED_AFTER, &[after.into(), limit.into()]).map(Iterator::collect)
+}
+
+fn pairs(
+    connection: &mut dyn Connection,
+    sql: &str,
+    values: &[Value<'_>],
+) -> Result<impl Iterator<Item = (i64, i64)>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(sql, values, &mut |row| {
+        found.push((row.int(0)?, row.int(1)?));
+        Ok(())
+    })?;
+    Ok(found.into_iter())
 }
 
 /// Calls `each` with the batches of a stream that cover a range of positions, in the order of their positions.
@@ -386,13 +436,13 @@ pub fn each_batch_between(
     each: &mut dyn FnMut(Archived) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let values = [stream_id.into(), from.into(), to.into()];
-    connection.query(SELECT_BATCHES_BETWEEN, &values, &mut |row| each(archived(row, stream_id)?))
+    connection.query(SELECT_BATCHES_BETWEEN, &values, &mut |row| each(archived(row)?))
 }
 
-fn archived(row: &dyn Row, stream_id: i64) -> Result<Archived, StoreError> {
+fn archived(row: &dyn Row) -> Result<Archived, StoreError> {
     let batch = Batch::decode(row.blob(2)?)
         .map_err(|error| StoreError::new(super::Failure::Corrupt, format!("batch in the archive: {error}")))?;
-    Ok(Archived { id: row.int(0)?, stream_id, start: row.int(1)? as u64, batch })
+    Ok(Archived { id: row.int(0)?, stream_id: row.int(3)?, start: row.int(1)? as u64, batch })
 }
 
 /// A sample of a line that no rule understands.

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 6] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 7] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -213,6 +213,23 @@ pub(super) const MIGRATIONS: [&[&str]; 6] = [&[
     "ALTER TABLE unrecognised ADD COLUMN previous_offset BIGINT",
     "UPDATE unrecognised SET previous_day = 0, previous_offset = 0",
     "UPDATE log SET needs_rebuild = 1",
+], &[
+    // The facts have a file and a writer of their own. They are made of the batches again.
+    "ALTER TABLE log RENAME COLUMN needs_rebuild TO rebuilds",       // how often a rebuild was requested
+    "UPDATE log SET rebuilds = 1",
+    "ALTER TABLE log DROP COLUMN last_line_at",
+    "ALTER TABLE log DROP COLUMN projected_through",
+    "ALTER TABLE log DROP COLUMN state",
+    "DROP TABLE identity",
+    "DROP TABLE device",
+    "DROP TABLE feature",
+    "DROP TABLE fact",
+    "DROP TABLE usage",
+    "DROP TABLE concurrency",
+    "DELETE FROM setting WHERE name = 'time_zone'",
+    // What operators say of license servers: the first day on which they must report, and on which they need not any more.
+    "ALTER TABLE license_server ADD COLUMN expected_from BIGINT",
+    "ALTER TABLE license_server ADD COLUMN retired_from BIGINT",
 ]];
 
 /// Migrates the tables to this version.
@@ -284,7 +301,10 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::engine::Role;
+    use crate::store::facts_schema::{self, Origin};
     use crate::store::received;
+    use crate::store::settings;
     use crate::store::sqlite::Sqlite;
     use crate::store::streams::{self, LineTime};
     use seatmeter_count::timeline::Told;
@@ -294,20 +314,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("aggregator.db");
         let engine = Sqlite::new(&path).unwrap();
-        let mut connection = engine.connect(true).unwrap();
+        let mut connection = engine.connect(Role::Archiver).unwrap();
         apply(&MIGRATIONS[..version], &engine, connection.as_mut()).unwrap();
         rusqlite::Connection::open(&path).unwrap().execute_batch(data).unwrap();
         migrate(&engine, connection.as_mut()).unwrap();
         // A second time changes nothing.
         migrate(&engine, connection.as_mut()).unwrap();
-        (folder, connection)
+        let origin = Origin { incarnation: String::new(), time_zone: "UTC".into() };
+        facts_schema::open(&engine, &origin).unwrap();
+        (folder, engine.connect(Role::Reader).unwrap())
     }
 
     #[test]
-    fn facts_of_version_1_are_rebuilt() {
+    fn facts_of_version_1_are_made_again() {
         let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'')";
         let (_folder, mut connection) = brought_forward(1, data);
-        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+        assert_eq!(received::logs(connection.as_mut()).unwrap()[0].rebuilds, 1);
     }
 
     #[test]
@@ -319,8 +341,6 @@ mod tests {
                     INSERT INTO unrecognised VALUES (2, 35, 5, 'a line')";
         let (_folder, mut connection) = brought_forward(2, data);
         let connection = connection.as_mut();
-        let log = &received::logs(connection).unwrap()[0];
-        assert_eq!(log.projected_through, 7);
         assert_eq!(streams::streams(connection).unwrap()[0].lines, [10, 11, 12]);
         let last = received::last_batch(connection, 2).unwrap().unwrap();
         assert_eq!((last.start, last.end), (30, 40));
@@ -329,10 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_version_3_are_rebuilt() {
+    fn facts_of_version_3_are_made_again() {
         let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'')";
         let (_folder, mut connection) = brought_forward(3, data);
-        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+        assert_eq!(received::logs(connection.as_mut()).unwrap()[0].rebuilds, 1);
     }
 
     #[test]
@@ -357,11 +377,29 @@ mod tests {
         let utc = Told { first_day: Some(0), offset: Some(0) };
         assert_eq!((stream.first_day, stream.told_day, stream.begins_at), (Some(0), Some(0), 3));
         assert_eq!((stream.begins, stream.last), (LineTime { time: 3, told: utc }, LineTime { time: 5, told: utc }));
-        assert!(received::logs(connection.as_mut()).unwrap()[0].needs_rebuild);
+        assert_eq!(received::logs(connection.as_mut()).unwrap()[0].rebuilds, 1);
+    }
+
+    #[test]
+    fn version_6_loses_its_facts_and_keeps_what_was_received() {
+        let data = "INSERT INTO log VALUES (1, 1, 'debug.log', 5, 7, 0, x'', 'Europe/Berlin', 20454, 'agent');
+                    INSERT INTO batch VALUES (7, 2, 30, 40, 99, x'');
+                    INSERT INTO identity VALUES (1, '', 'Ann', 'ann');
+                    INSERT INTO usage VALUES (1, 24312, 1, 1, 1, 0, 0, 9, 1, 5, x'', x'', x'');
+                    INSERT INTO setting VALUES ('time_zone', 'UTC')";
+        let (_folder, mut connection) = brought_forward(6, data);
+        let connection = connection.as_mut();
+        let log = received::logs(connection).unwrap().remove(0);
+        assert_eq!(
+            (log.rebuilds, log.configured.time_zone.as_str(), log.configured.day),
+            (1, "Europe/Berlin", Some(20454))
+        );
+        assert_eq!(received::last_batch_id(connection).unwrap(), 7);
+        assert_eq!(settings::setting(connection, "time_zone").unwrap(), None);
     }
 
     #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 6, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 7, "a new migration needs a test with data of the version before it");
     }
 }

@@ -8,7 +8,8 @@ use rusqlite::{ErrorCode, Statement};
 
 use seatmeter_service::state::disk_full;
 
-use super::engine::{Connection, Each, Engine, Row, Value};
+use super::backup;
+use super::engine::{Connection, Each, Engine, Role, Row, Value};
 use super::sql::Dialect;
 use super::statements::is_known;
 use super::{Failure, StoreError};
@@ -16,63 +17,82 @@ use super::{Failure, StoreError};
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
 const OLDEST: i32 = 3_051_003;
 
-/// A database file.
+/// A database of two files: the archive, and the facts beside it. Each can be written while the other is.
 pub struct Sqlite {
-    path: PathBuf,
+    archive: PathBuf,
+    facts: PathBuf,
 }
 
 impl Sqlite {
-    /// Returns the database in this file. The first connection creates the file.
-    pub fn new(path: &Path) -> Result<Self, StoreError> {
+    /// Returns the database whose archive is this file. The first connection creates the file.
+    pub fn new(archive: &Path) -> Result<Self, StoreError> {
         if rusqlite::version_number() < OLDEST {
             let reason =
                 format!("SQLite {} can corrupt databases: 3.51.3 is the oldest that does not", rusqlite::version());
             return Err(StoreError::new(Failure::Permanent, reason));
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { archive: archive.to_owned(), facts: archive.with_file_name(FACTS) })
     }
-}
 
-impl Sqlite {
-    /// Writes one consistent state of the database into a file that does not exist yet.
+    /// Writes one consistent state of the archive into a file that does not exist yet.
     pub(super) fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
         let to = file.to_string_lossy();
-        self.connect(true)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
+        self.connect(Role::Archiver)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
     }
 
-    /// Checks that the file is an intact database.
+    /// Checks that the archive is an intact database.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let mut found = String::new();
-        self.connect(false)?.query("PRAGMA integrity_check(1)", &[], &mut |row| {
+        self.connect(Role::Archiver)?.query("PRAGMA integrity_check(1)", &[], &mut |row| {
             found = row.text(0)?.to_owned();
             Ok(())
         })?;
         if found == "ok" { Ok(()) } else { Err(StoreError::new(Failure::Corrupt, found)) }
     }
+
+    fn open(&self, role: Role) -> rusqlite::Result<rusqlite::Connection> {
+        let is_archive = role != Role::Projector;
+        let connection = rusqlite::Connection::open(if is_archive { &self.archive } else { &self.facts })?;
+        connection.busy_timeout(Duration::from_secs(30))?;
+        connection.set_prepared_statement_cache_capacity(128);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        if role == Role::Reader {
+            connection.execute("ATTACH DATABASE ?1 AS facts", [self.facts.to_string_lossy()])?;
+            connection.pragma_update(None, "query_only", true)?;
+            for file in ["main", "facts"] {
+                connection.pragma_update(Some(file), "cache_size", -8_192)?;
+            }
+            return Ok(connection);
+        }
+        // Facts that a power cut takes back take back how far they go, too: they are projected again.
+        connection.pragma_update(None, "synchronous", if is_archive { "FULL" } else { "NORMAL" })?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        connection.pragma_update(None, "cache_size", -65_536)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
+        Ok(connection)
+    }
 }
 
+/// The file of the facts, beside the archive.
+pub(super) const FACTS: &str = "facts.db";
+
 impl Engine for Sqlite {
-    fn connect(&self, is_writer: bool) -> Result<Box<dyn Connection>, StoreError> {
-        let open = || {
-            let connection = rusqlite::Connection::open(&self.path)?;
-            connection.busy_timeout(Duration::from_secs(30))?;
-            connection.set_prepared_statement_cache_capacity(128);
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-            connection.pragma_update(None, "cache_size", if is_writer { -65_536 } else { -8_192 })?;
-            connection.pragma_update(None, "query_only", !is_writer)?;
-            if is_writer {
-                connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
-            }
-            Ok::<_, rusqlite::Error>(connection)
-        };
-        open()
-            .map(|connection| Box::new(SqliteConnection { connection, path: self.path.clone() }) as Box<dyn Connection>)
-            .map_err(|error| {
-                let error = StoreError::from(error);
-                StoreError::new(error.failure, format!("{}: {}", self.path.display(), error.reason))
-            })
+    fn connect(&self, role: Role) -> Result<Box<dyn Connection>, StoreError> {
+        let path = if role == Role::Projector { &self.facts } else { &self.archive };
+        let is_missing = role == Role::Reader && !self.facts.exists();
+        if is_missing {
+            let reason = format!("{} is missing: start the aggregator, which makes it again", self.facts.display());
+            return Err(StoreError::new(Failure::Transient, reason));
+        }
+        let opened = self
+            .open(role)
+            .map_err(StoreError::from)
+            .map_err(|error| StoreError::new(error.failure, format!("{}: {}", path.display(), error.reason)))?;
+        Ok(Box::new(SqliteConnection { connection: opened, path: path.clone(), is_writer: role != Role::Reader }))
+    }
+
+    fn discard_facts(&self) -> Result<(), StoreError> {
+        backup::remove(&self.facts)
     }
 
     fn dialect(&self) -> Dialect {
@@ -83,6 +103,7 @@ impl Engine for Sqlite {
 struct SqliteConnection {
     connection: rusqlite::Connection,
     path: PathBuf,
+    is_writer: bool,
 }
 
 impl SqliteConnection {
@@ -145,8 +166,8 @@ impl Connection for SqliteConnection {
         Self::named(&self.path, run())
     }
 
-    fn begin(&mut self, is_writer: bool) -> Result<(), StoreError> {
-        Ok(self.connection.execute_batch(if is_writer { "BEGIN IMMEDIATE" } else { "BEGIN" })?)
+    fn begin(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch(if self.is_writer { "BEGIN IMMEDIATE" } else { "BEGIN" })?)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {

@@ -5,20 +5,24 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use super::sql::Dialect;
-use super::{facts, names, received, schema, settings, streams, usage};
+use super::{facts, facts_schema, names, projections, received, schema, settings, streams, usage};
 
-/// Returns every migration in a dialect, in order: the statements that create this version's tables from nothing.
+/// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
+/// order, and the tables of the facts.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
-    schema::MIGRATIONS.iter().flat_map(|migration| migration.iter().map(|sql| dialect.definition(sql))).collect()
+    let archive = schema::MIGRATIONS.iter().copied().flatten();
+    archive.chain(facts_schema::DEFINITIONS).map(|sql| dialect.definition(sql)).collect()
 }
 
 /// Returns every statement that the program sends, whatever the engine.
 pub fn all_statements() -> Vec<&'static str> {
     let modules = [
         schema::STATEMENTS,
+        facts_schema::STATEMENTS,
         settings::STATEMENTS,
         received::STATEMENTS,
         streams::STATEMENTS,
+        projections::STATEMENTS,
         names::STATEMENTS,
         facts::STATEMENTS,
         usage::STATEMENTS,

@@ -19,13 +19,18 @@ statements! {
              told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day, found_after
          FROM stream WHERE log_id = $1
          ORDER BY begins_at, CASE WHEN fingerprint = beginning THEN 0 ELSE 1 END, fingerprint";
+    SELECT_STREAM = "SELECT id, server_id, log_id, fingerprint, realm, begins_at, mark, last_line_at, events, ignored, unrecognised,
+             beginning, check_value, common_in_log, common_elsewhere, first_day, first_line_time, told_day, told_position,
+             after_stream, begins_time, begins_day, begins_offset, last_time, last_day, last_offset, given_day, found_after
+         FROM stream WHERE id = $1";
     UPSERT_STREAM = "INSERT INTO stream (id, server_id, log_id, fingerprint, realm, begins_at, mark,
          last_line_at, events, ignored, unrecognised, beginning, check_value, common_in_log, common_elsewhere, first_day,
          first_line_time, told_day, told_position, after_stream, begins_time, begins_day, begins_offset, last_time, last_day,
          last_offset, given_day, found_after)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
          $25, $26, $27, $28)
-         ON CONFLICT (id) DO UPDATE SET begins_at = excluded.begins_at, mark = excluded.mark, last_line_at = excluded.last_line_at,
+         ON CONFLICT (id) DO UPDATE SET server_id = excluded.server_id, log_id = excluded.log_id,
+         fingerprint = excluded.fingerprint, realm = excluded.realm, begins_at = excluded.begins_at, mark = excluded.mark, last_line_at = excluded.last_line_at,
          events = excluded.events, ignored = excluded.ignored, unrecognised = excluded.unrecognised,
          check_value = excluded.check_value, common_in_log = excluded.common_in_log,
          common_elsewhere = excluded.common_elsewhere, first_day = excluded.first_day, told_day = excluded.told_day,
@@ -154,6 +159,16 @@ pub fn streams_of_log(connection: &mut dyn Connection, log_id: i64) -> Result<Ve
     let mut found = Vec::new();
     connection.query(SELECT_STREAMS_OF_LOG, &[log_id.into()], &mut |row| {
         found.push(stream_of(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Returns a stream; `None` if there is none with this id.
+pub fn stream(connection: &mut dyn Connection, id: i64) -> Result<Option<Stream>, StoreError> {
+    let mut found = None;
+    connection.query(SELECT_STREAM, &[id.into()], &mut |row| {
+        found = Some(stream_of(row)?);
         Ok(())
     })?;
     Ok(found)

@@ -81,7 +81,7 @@ impl UsageQuestions {
         // A log with open sessions can go on after the last fact.
         let mut calendar = self.calendar.clone();
         let open = fleet.logs.iter().filter(|log| !fleet.open(log.id).is_empty());
-        let last = open.map(|log| calendar.month(log.last_line_at)).chain(Month::from_number(last)).max()?;
+        let last = open.map(|log| calendar.month(fleet.last_line_at(log.id))).chain(Month::from_number(last)).max()?;
         Some((Month::from_number(first)?, last))
     }
 }

@@ -1,11 +1,12 @@
 //! How complete a month is: silence is never zero.
 
 use seatmeter_count::{Calendar, Month};
-use seatmeter_proto::v1::SourceState;
+use seatmeter_proto::v1::{SourceState, UnreadPart};
 
-use crate::fleet::report::{LATE_AFTER, Voices};
+use crate::fleet::report::Voices;
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::log_state::Apart;
+use crate::store::projections::Silence;
 use crate::store::received::{Gap, LicenseServer, Log};
 
 /// How complete a month is, for all license servers that a question selects.
@@ -66,6 +67,28 @@ pub enum Reason {
         /// The lines.
         lines: Apart,
     },
+    /// A log that has a line every six hours has none for longer, and no daemon's start follows.
+    Silences {
+        /// The log.
+        log: String,
+        /// The number of times.
+        count: u64,
+        /// The last line before the first of them, in seconds since 1970 UTC.
+        from: i64,
+        /// The first line after the last of them, in seconds since 1970 UTC.
+        through: i64,
+    },
+    /// Rotated parts of a log cannot be read.
+    UnreadParts {
+        /// The log.
+        log: String,
+        /// The number of parts.
+        count: u64,
+        /// What is said of the first of them, for people.
+        detail: String,
+        /// A moment before which all their lines were written, in seconds since 1970 UTC.
+        through: i64,
+    },
     /// Lines have no date yet; this is their number.
     UndatedLines(u64),
     /// A source cannot be read.
@@ -117,55 +140,84 @@ fn of_server(
     month: Month,
     now: i64,
 ) -> ServerCompleteness {
-    let (start, end) = (calendar.start_of(month), calendar.start_of(month.next()));
+    let (expected, retired) = (fleet.expected(server, calendar), fleet.retired(server, calendar));
+    let start = calendar.start_of(month).max(expected.unwrap_or(i64::MIN));
+    let end = calendar.start_of(month.next()).min(retired.unwrap_or(i64::MAX));
     // In the current month, a license server whose last line is recent enough lacks nothing.
-    let needed = end.min(now - LATE_AFTER);
-    let through = fleet.logs_of(server.id).map(|log| log.last_line_at).max().unwrap_or(0);
+    let needed = |log: i64| end.min(now - fleet.late_after(log));
+    let through = fleet.logs_of(server.id).map(|log| fleet.last_line_at(log.id)).max().unwrap_or(0);
     let begins =
         fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
     let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
     let has_apart = fleet.logs_of(server.id).any(|log| fleet.apart(log.id).is_some());
     let mut reasons = Vec::new();
+    let has_reported = begins.is_some_and(|begins| begins < end) && through >= start;
+    if start >= end.min(now) {
+        // It need not report in this month.
+        return ServerCompleteness {
+            server_id: server.id,
+            license_server: server.name.clone(),
+            reported_through: (through > 0).then_some(through),
+            has_reported,
+            reasons,
+        };
+    }
+    // Of a license server that is expected from a day on, the whole day is enough.
+    let latest_begin = start + if expected.is_some_and(|expected| expected == start) { DAY } else { 0 };
     match begins {
         None if undated > 0 || has_apart => {}
         None => reasons.push(Reason::NothingReceived),
         Some(begins) if begins >= end => reasons.push(Reason::BeginsAfterMonth),
-        Some(begins) if begins > start => reasons.push(Reason::BeginsLate(begins)),
+        Some(begins) if begins > latest_begin => reasons.push(Reason::BeginsLate(begins)),
         Some(_) => {}
     }
-    if begins.is_some_and(|begins| begins < end) && through < needed && through != 0 {
+    let all_end_early = fleet.logs_of(server.id).all(|log| fleet.last_line_at(log.id) < needed(log.id));
+    if begins.is_some_and(|begins| begins < end) && all_end_early && through != 0 {
         reasons.push(Reason::EndsEarly { log: String::new(), last_line: through });
     } else {
-        reasons.extend(ended_logs(fleet, server, end, needed, now));
+        reasons.extend(ended_logs(fleet, server, end, &needed, now));
     }
     let is_unprojected = through == 0 && begins.is_some_and(|begins| begins < end);
-    if is_unprojected || fleet.logs_of(server.id).any(|log| log.needs_rebuild) {
+    if is_unprojected || fleet.logs_of(server.id).any(|log| fleet.is_behind(log, now)) {
         reasons.push(Reason::Rebuilding);
     }
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
     reasons.extend(fleet.logs_of(server.id).filter_map(|log| apart(log, fleet.apart(log.id)?, start, end)));
+    reasons.extend(fleet.logs_of(server.id).filter_map(|log| silences(log, fleet.silences_of(log.id), start, end)));
     reasons.extend((undated > 0).then_some(Reason::UndatedLines(undated)));
-    reasons.extend(told_by_agents(fleet, server, now));
+    reasons.extend(unread_parts(fleet, server, start, now));
+    if retired.is_none_or(|retired| now < retired) {
+        reasons.extend(told_by_agents(fleet, server, now));
+    }
     ServerCompleteness {
         server_id: server.id,
         license_server: server.name.clone(),
         reported_through: (through > 0).then_some(through),
-        has_reported: begins.is_some_and(|begins| begins < end) && through >= start,
+        has_reported,
         reasons,
     }
 }
 
+/// The seconds of a day.
+const DAY: i64 = 86_400;
+
 /// Returns the logs that begin before the month ends and end too early, though other logs of the license server do not:
 /// those do not make up for them. A log that no agent lists any more does not count.
-fn ended_logs(fleet: &FleetSnapshot, server: &LicenseServer, end: i64, needed: i64, now: i64) -> Vec<Reason> {
+fn ended_logs(
+    fleet: &FleetSnapshot,
+    server: &LicenseServer,
+    end: i64,
+    needed: &dyn Fn(i64) -> i64,
+    now: i64,
+) -> Vec<Reason> {
     let voices = Voices::of(fleet, server, now);
     let begins_before_end = |log: &&Log| fleet.dated_streams_of(log.id).any(|stream| stream.begins_at < end);
     let is_listed = |log: &&Log| voices.sources().any(|(source, _)| source.log == log.name);
-    let ended = fleet.logs_of(server.id).filter(|log| log.last_line_at != 0 && log.last_line_at < needed);
+    let ended = fleet.logs_of(server.id).filter(|log| (1..needed(log.id)).contains(&fleet.last_line_at(log.id)));
     ended
         .filter(begins_before_end)
         .filter(is_listed)
-        .map(|log| Reason::EndsEarly { log: log.name.clone(), last_line: log.last_line_at })
+        .map(|log| Reason::EndsEarly { log: log.name.clone(), last_line: fleet.last_line_at(log.id) })
         .collect()
 }
 
@@ -178,6 +230,37 @@ fn gaps(log: &Log, gaps: &[Gap], start: i64, end: i64) -> Option<Reason> {
         from: touching.iter().map(|gap| gap.after_at).min().filter(|at| *at != 0),
         through: touching.iter().map(|gap| gap.before_at).max()?,
     })
+}
+
+/// Returns the silences of a log between two moments; `None` if there are none.
+fn silences(log: &Log, silences: &[Silence], start: i64, end: i64) -> Option<Reason> {
+    let touching: Vec<&Silence> =
+        silences.iter().filter(|silence| silence.after_at < end && silence.before_at >= start).collect();
+    Some(Reason::Silences {
+        log: log.name.clone(),
+        count: touching.len() as u64,
+        from: touching.first()?.after_at,
+        through: touching.last()?.before_at,
+    })
+}
+
+/// Returns the parts that agents cannot read, of the logs of a license server, if they can have lines after a moment.
+fn unread_parts(fleet: &FleetSnapshot, server: &LicenseServer, start: i64, now: i64) -> Vec<Reason> {
+    let voices = Voices::of(fleet, server, now);
+    let mut reasons = Vec::new();
+    for (source, _) in voices.sources() {
+        let written = |part: &UnreadPart| part.written.as_ref().map_or(now, |written| written.seconds);
+        let parts: Vec<&UnreadPart> = source.unread_parts.iter().filter(|part| written(part) >= start).collect();
+        if let Some(first) = parts.first() {
+            reasons.push(Reason::UnreadParts {
+                log: source.log.clone(),
+                count: parts.len() as u64,
+                detail: first.detail.clone(),
+                through: parts.iter().map(|part| written(part)).max().unwrap_or(now),
+            });
+        }
+    }
+    reasons
 }
 
 /// Returns the lines of a log that are kept apart, if they can have been written between two moments: after the last line

@@ -34,7 +34,7 @@ use crate::fleet::snapshot::{FleetSnapshot, UnknownServer};
 use crate::store::engine::Connection;
 use crate::store::names::{self, NameKind};
 use crate::store::received::LicenseServer;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, facts_schema};
 use catalogue::Sku;
 use completeness::{Completeness, completeness};
 use people::People;
@@ -115,13 +115,20 @@ pub struct UsageQuestions {
     store: Store,
     calendar: Calendar,
     rules: Arc<Rules>,
-    people: Arc<RwLock<People>>,
+    people: Arc<RwLock<KnownPeople>>,
+}
+
+/// The people of the facts of a generation.
+struct KnownPeople {
+    generation: Option<String>,
+    people: People,
 }
 
 impl UsageQuestions {
     /// Creates the questions over a store, answered by these rules and with the days of this calendar.
     pub fn new(store: Store, calendar: Calendar, rules: Rules) -> Self {
-        let people = Arc::new(RwLock::new(People::new(rules.identity.clone())));
+        let people = KnownPeople { generation: None, people: People::new(rules.identity.clone()) };
+        let people = Arc::new(RwLock::new(people));
         Self { store, calendar, rules: Arc::new(rules), people }
     }
 
@@ -164,14 +171,23 @@ impl UsageQuestions {
 
     /// Adds the identities that are new in the database to the people.
     fn refresh_people(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
-        let next = self.people.read().unwrap_or_else(PoisonError::into_inner).next_identity();
-        let new = names::names_from(connection, NameKind::Identity, next)?;
-        if !new.is_empty() {
-            let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
-            // Another question may have added some of these identities meanwhile.
-            let next = people.next_identity();
-            people.add(new.into_iter().filter(|name| name.id >= next).collect());
+        let generation = facts_schema::generation(connection)?;
+        let (is_same, next) = {
+            let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
+            (known.generation == generation, known.people.next_identity())
+        };
+        let new = names::names_from(connection, NameKind::Identity, if is_same { next } else { 0 })?;
+        if is_same && new.is_empty() {
+            // The usual case.
+            return Ok(());
         }
+        let mut known = self.people.write().unwrap_or_else(PoisonError::into_inner);
+        if known.generation != generation {
+            *known = KnownPeople { generation, people: People::new(self.rules.identity.clone()) };
+        }
+        // Another question may have added some of these identities meanwhile.
+        let next = known.people.next_identity();
+        known.people.add(new.into_iter().filter(|name| name.id >= next).collect());
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl UsageQuestions {
     /// Returns the number of people in any of these sets of identities, each person counted once.
     fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
         let all = sets.fold(RoaringBitmap::new(), |all, set| all | set);
-        self.people.read().unwrap_or_else(PoisonError::into_inner).count(&all)
+        self.people.read().unwrap_or_else(PoisonError::into_inner).people.count(&all)
     }
 
     /// Returns the selected usage by SKU, month and, if asked for, license server.

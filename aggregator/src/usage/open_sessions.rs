@@ -36,7 +36,7 @@ pub fn open_in(fleet: &FleetSnapshot, month: Month, calendar: &Calendar) -> Vec<
     let mut parts = Vec::new();
     for log in &fleet.logs {
         for session in fleet.open(log.id) {
-            let known_through = session.known_through(log.last_line_at);
+            let known_through = session.known_through(fleet.last_line_at(log.id));
             if session.from < end && known_through >= start {
                 let (from, until) = (session.from.max(start), known_through.min(end));
                 let through = until.min(end - 1).max(from);

@@ -85,7 +85,8 @@ impl UsageQuestions {
             let from = match after {
                 None => 0,
                 Some((realm, name)) => {
-                    let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+                    let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
+                    let people = &known.people;
                     list.order.partition_point(|person| key(&people, *person) <= (realm.as_str(), name.as_str()))
                 }
             };
@@ -135,7 +136,8 @@ impl UsageQuestions {
         let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
         let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
         let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
-        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let people = &known.people;
         let mut order: Vec<u32> = people.of(&who).iter().collect();
         order.sort_by_key(|person| key(&people, *person));
         let open = open_by_identity(&wanted, open_in(&fleet, month, &self.calendar));
@@ -149,7 +151,8 @@ impl UsageQuestions {
         list: &UserList,
         range: std::ops::Range<usize>,
     ) -> Result<Vec<UserUsage>, StoreError> {
-        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let people = &known.people;
         let mut users = Vec::with_capacity(range.len());
         for person in &list.order[range] {
             let person = people.get(*person);

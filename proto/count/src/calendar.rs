@@ -170,8 +170,13 @@ impl Calendar {
 
     /// Returns the time (seconds since 1970 UTC) at which a month begins; `i64::MAX` if that time is not representable.
     pub fn start_of(&self, month: Month) -> i64 {
+        self.start_of_day(day_of(month.first_day()))
+    }
+
+    /// Returns the time (seconds since 1970 UTC) at which a day begins; `i64::MAX` if that time is not representable.
+    pub fn start_of_day(&self, day: Day) -> i64 {
         self.zone
-            .to_ambiguous_timestamp(month.first_day().to_datetime(jiff::civil::Time::midnight()))
+            .to_ambiguous_timestamp(date_of(day).to_datetime(jiff::civil::Time::midnight()))
             .compatible()
             .map_or(i64::MAX, Timestamp::as_second)
     }

@@ -109,3 +109,12 @@ fn lying_lengths_are_refused() {
     wrong.kinds[0] = 99;
     assert!(open(&batch_of(&wrong, 100)).unwrap_err().to_string().contains("newer"));
 }
+
+/// Millions of empty names would take a hundred times their bytes.
+#[test]
+fn more_names_than_events_can_have_are_refused() {
+    let mut columns = Columns { strings: vec![String::new(); 17], ..Columns::default() };
+    assert!(matches!(open(&batch_of(&columns, 1)), Err(InvalidBatch::Limit { field: "the number of names", .. })));
+    columns.strings.truncate(16);
+    assert!(open(&batch_of(&columns, 1)).is_ok());
+}

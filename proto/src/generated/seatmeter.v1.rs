@@ -297,7 +297,7 @@ pub struct Stream {
 /// differences from the event before; strings, features and clients are listed once and referred to by index.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Columns {
-    /// Names, each once.
+    /// Names, each once: at most four for each event, and sixteen more.
     #[prost(string, repeated, tag = "1")]
     pub strings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Features: the vendor daemon of each, as an index into `strings`.
@@ -409,7 +409,7 @@ pub struct Heartbeat {
     pub sources: ::prost::alloc::vec::Vec<SourceStatus>,
 }
 /// The state of one source.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SourceStatus {
     /// The log: its path, or the name given in the agent's configuration.
     #[prost(string, tag = "1")]
@@ -435,6 +435,22 @@ pub struct SourceStatus {
     /// The day of the first line of the log's first file, in days since 1970, as the agent is configured.
     #[prost(sint32, optional, tag = "8")]
     pub configured_day: ::core::option::Option<i32>,
+    /// Rotated parts of the log that the agent cannot read; at most 20.
+    #[prost(message, repeated, tag = "9")]
+    pub unread_parts: ::prost::alloc::vec::Vec<UnreadPart>,
+}
+/// A file that has the name of a rotated part, and that the agent cannot read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnreadPart {
+    /// The file's path.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Why it cannot be read: for people.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// When it was last written: its lines are not newer.
+    #[prost(message, optional, tag = "3")]
+    pub written: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// The outcome of a batch. Committed, duplicate and trimmed batches are durable: the agent may delete them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -907,6 +923,63 @@ pub mod ingest_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A license server, and from when on it must report.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpectLicenseServerRequest {
+    /// The name. A license server that has not reported yet becomes known by it.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The first day on which it must report, in the billing time zone, as YYYY-MM-DD. Empty takes back what was said before: a
+    /// license server that has never reported is then unknown again.
+    #[prost(string, tag = "2")]
+    pub date: ::prost::alloc::string::String,
+}
+/// Nothing: it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpectLicenseServerResponse {}
+/// A license server, and from when on it need not report.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireLicenseServerRequest {
+    /// The name, whatever its case.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The first day on which it need not report any more, in the billing time zone, as YYYY-MM-DD. Empty takes back what was
+    /// said before.
+    #[prost(string, tag = "2")]
+    pub date: ::prost::alloc::string::String,
+}
+/// Nothing: it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireLicenseServerResponse {}
+/// A license server, and its other name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenameLicenseServerRequest {
+    /// The name, whatever its case.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The other name. If a license server has it, both become one.
+    #[prost(string, tag = "2")]
+    pub new_name: ::prost::alloc::string::String,
+    /// Only say what would change.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+/// What moves to the other name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenameLicenseServerResponse {
+    /// The logs.
+    #[prost(string, repeated, tag = "1")]
+    pub logs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The number of files that were read for them.
+    #[prost(uint64, tag = "2")]
+    pub streams: u64,
+    /// The number of agents that reported under the first name.
+    #[prost(uint64, tag = "3")]
+    pub agents: u64,
+    /// Whether there was a license server of the other name.
+    #[prost(bool, tag = "4")]
+    pub merged: bool,
+}
 /// Filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListStreamsRequest {
@@ -1044,6 +1117,22 @@ pub struct ListLicenseServersResponse {
     /// The IANA name of the billing time zone, in which clients show moments.
     #[prost(string, tag = "4")]
     pub time_zone: ::prost::alloc::string::String,
+    /// The figures are being made again after a start of the aggregator. Absent if they are up to date.
+    #[prost(message, optional, tag = "5")]
+    pub rebuilding: ::core::option::Option<Rebuilding>,
+}
+/// How far the figures are made again. Until they are, months say that they are incomplete.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rebuilding {
+    /// The logs whose figures are made again.
+    #[prost(uint64, tag = "1")]
+    pub logs: u64,
+    /// Those that are done.
+    #[prost(uint64, tag = "2")]
+    pub logs_done: u64,
+    /// How much of what was received is done, from 0 to 100.
+    #[prost(uint32, tag = "3")]
+    pub percent: u32,
 }
 /// A license server.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1075,16 +1164,25 @@ pub struct LicenseServer {
     /// The worst state of the logs.
     #[prost(enumeration = "ReportState", tag = "10")]
     pub state: i32,
+    /// The first day on which it must report, as YYYY-MM-DD. Empty if an operator has not said it.
+    #[prost(string, tag = "11")]
+    pub expected_from: ::prost::alloc::string::String,
+    /// The first day on which it need not report any more, as YYYY-MM-DD. Empty if an operator has not said it.
+    #[prost(string, tag = "12")]
+    pub retired_from: ::prost::alloc::string::String,
 }
 /// What an operator should look into.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Warning {
     /// The kind.
     #[prost(enumeration = "WarningKind", tag = "1")]
     pub kind: i32,
-    /// The number of agents or lines.
+    /// The number of agents, lines or files.
     #[prost(uint64, tag = "2")]
     pub count: u64,
+    /// The other license server that the kind speaks of.
+    #[prost(string, tag = "3")]
+    pub other: ::prost::alloc::string::String,
 }
 /// A log of a license server.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1132,6 +1230,9 @@ pub struct Log {
     /// Lines that are kept apart, since they are dated when they cannot have been written. Absent if there are none.
     #[prost(message, optional, tag = "14")]
     pub apart: ::core::option::Option<ApartLines>,
+    /// Rotated parts that the agent cannot read; at most 20.
+    #[prost(message, repeated, tag = "15")]
+    pub unread_parts: ::prost::alloc::vec::Vec<UnreadPart>,
 }
 /// Lines that are dated more than two days ahead of now, or before 1990: a clock was wrong. They count nowhere, until their
 /// moment comes or an operator says on which day they were written.
@@ -1324,7 +1425,8 @@ impl DatedBy {
         }
     }
 }
-/// Whether a log or a license server reports. OK and NOT_FOLLOWED need no attention; of the others, later ones are worse.
+/// Whether a log or a license server reports. OK, NOT_FOLLOWED and NOT_EXPECTED need no attention; of the others, those up to
+/// SILENT are the worse, the later they stand here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ReportState {
@@ -1346,6 +1448,8 @@ pub enum ReportState {
     Silent = 7,
     /// An agent reports, and does not name the log any more.
     NotFollowed = 8,
+    /// The license server is retired, or need not report yet.
+    NotExpected = 9,
 }
 impl ReportState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1363,6 +1467,7 @@ impl ReportState {
             Self::NotALog => "REPORT_STATE_NOT_A_LOG",
             Self::Silent => "REPORT_STATE_SILENT",
             Self::NotFollowed => "REPORT_STATE_NOT_FOLLOWED",
+            Self::NotExpected => "REPORT_STATE_NOT_EXPECTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1377,6 +1482,7 @@ impl ReportState {
             "REPORT_STATE_NOT_A_LOG" => Some(Self::NotALog),
             "REPORT_STATE_SILENT" => Some(Self::Silent),
             "REPORT_STATE_NOT_FOLLOWED" => Some(Self::NotFollowed),
+            "REPORT_STATE_NOT_EXPECTED" => Some(Self::NotExpected),
             _ => None,
         }
     }
@@ -1391,6 +1497,8 @@ pub enum WarningKind {
     SeveralAgents = 1,
     /// Lines were not recognised; the count is how many.
     UnrecognisedLines = 2,
+    /// Files begin as files of the license server `other` do; the count is how many. It may be the same one under another name.
+    SameFiles = 3,
 }
 impl WarningKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1402,6 +1510,7 @@ impl WarningKind {
             Self::Unspecified => "WARNING_KIND_UNSPECIFIED",
             Self::SeveralAgents => "WARNING_KIND_SEVERAL_AGENTS",
             Self::UnrecognisedLines => "WARNING_KIND_UNRECOGNISED_LINES",
+            Self::SameFiles => "WARNING_KIND_SAME_FILES",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1410,6 +1519,7 @@ impl WarningKind {
             "WARNING_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "WARNING_KIND_SEVERAL_AGENTS" => Some(Self::SeveralAgents),
             "WARNING_KIND_UNRECOGNISED_LINES" => Some(Self::UnrecognisedLines),
+            "WARNING_KIND_SAME_FILES" => Some(Self::SameFiles),
             _ => None,
         }
     }
@@ -1624,6 +1734,87 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.FleetService", "SetStreamDate"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says from which day on a license server must report, known or not, or takes that back.
+        pub async fn expect_license_server(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExpectLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExpectLicenseServerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/ExpectLicenseServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.FleetService", "ExpectLicenseServer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says from which day on a license server need not report any more, or takes that back.
+        pub async fn retire_license_server(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetireLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireLicenseServerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/RetireLicenseServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.FleetService", "RetireLicenseServer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives a license server another name; with all it has sent, it becomes one with the license server of that name.
+        pub async fn rename_license_server(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenameLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenameLicenseServerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/RenameLicenseServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.FleetService", "RenameLicenseServer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1677,6 +1868,30 @@ pub mod fleet_service_server {
             request: tonic::Request<super::SetStreamDateRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetStreamDateResponse>,
+            tonic::Status,
+        >;
+        /// Says from which day on a license server must report, known or not, or takes that back.
+        async fn expect_license_server(
+            &self,
+            request: tonic::Request<super::ExpectLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExpectLicenseServerResponse>,
+            tonic::Status,
+        >;
+        /// Says from which day on a license server need not report any more, or takes that back.
+        async fn retire_license_server(
+            &self,
+            request: tonic::Request<super::RetireLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireLicenseServerResponse>,
+            tonic::Status,
+        >;
+        /// Gives a license server another name; with all it has sent, it becomes one with the license server of that name.
+        async fn rename_license_server(
+            &self,
+            request: tonic::Request<super::RenameLicenseServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenameLicenseServerResponse>,
             tonic::Status,
         >;
     }
@@ -1972,6 +2187,144 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetStreamDateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/ExpectLicenseServer" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExpectLicenseServerSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ExpectLicenseServerRequest>
+                    for ExpectLicenseServerSvc<T> {
+                        type Response = super::ExpectLicenseServerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExpectLicenseServerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::expect_license_server(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExpectLicenseServerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/RetireLicenseServer" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetireLicenseServerSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::RetireLicenseServerRequest>
+                    for RetireLicenseServerSvc<T> {
+                        type Response = super::RetireLicenseServerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetireLicenseServerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::retire_license_server(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetireLicenseServerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/RenameLicenseServer" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenameLicenseServerSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::RenameLicenseServerRequest>
+                    for RenameLicenseServerSvc<T> {
+                        type Response = super::RenameLicenseServerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenameLicenseServerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::rename_license_server(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenameLicenseServerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2554,6 +2907,11 @@ pub enum IncompleteKind {
     Source = 8,
     /// `count` events of `log` are dated between `at` and `through`, when they cannot have been written, and are kept apart.
     Apart = 9,
+    /// `log`, which has a line every six hours, has none `count` times; the first time after `at`, the last time until `through`,
+    /// and no start of a daemon follows.
+    Silence = 10,
+    /// `count` rotated parts of `log` cannot be read; `detail` names one. Their lines were written before `through`.
+    UnreadParts = 11,
 }
 impl IncompleteKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2572,6 +2930,8 @@ impl IncompleteKind {
             Self::UndatedLines => "INCOMPLETE_KIND_UNDATED_LINES",
             Self::Source => "INCOMPLETE_KIND_SOURCE",
             Self::Apart => "INCOMPLETE_KIND_APART",
+            Self::Silence => "INCOMPLETE_KIND_SILENCE",
+            Self::UnreadParts => "INCOMPLETE_KIND_UNREAD_PARTS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2587,6 +2947,8 @@ impl IncompleteKind {
             "INCOMPLETE_KIND_UNDATED_LINES" => Some(Self::UndatedLines),
             "INCOMPLETE_KIND_SOURCE" => Some(Self::Source),
             "INCOMPLETE_KIND_APART" => Some(Self::Apart),
+            "INCOMPLETE_KIND_SILENCE" => Some(Self::Silence),
+            "INCOMPLETE_KIND_UNREAD_PARTS" => Some(Self::UnreadParts),
             _ => None,
         }
     }

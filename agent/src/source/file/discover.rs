@@ -185,6 +185,7 @@ mod tests {
             format: None,
             zone: jiff::tz::TimeZone::UTC,
             date: None,
+            moved_quiet: std::time::Duration::ZERO,
         }
     }
 

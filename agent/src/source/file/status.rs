@@ -1,10 +1,12 @@
 //! The configuration and the state of a log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
+use seatmeter_service::screen::text::duration;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Configured;
@@ -28,6 +30,8 @@ pub struct LogSource {
     pub zone: TimeZone,
     /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
     pub date: Option<Day>,
+    /// How long a file that was moved away must be quiet until it is no longer read.
+    pub moved_quiet: Duration,
 }
 
 impl LogSource {
@@ -69,9 +73,50 @@ pub struct LogStatus {
     pub last_line_at: Option<i64>,
     /// Lines read since the agent started, by outcome.
     pub lines: LineCounts,
+    /// Rotated parts that cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread_parts: Vec<UnreadPart>,
+    /// Since when the file system has been asked for the log's files; `None` while it is not.
+    #[serde(skip)]
+    pub asked_since: Option<Instant>,
 }
 
+/// A file that has the name of a rotated part, and that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadPart {
+    /// The file's path.
+    pub path: PathBuf,
+    /// Why it cannot be read.
+    pub reason: String,
+    /// When it was last written, in seconds since 1970 UTC.
+    #[serde(with = "seatmeter_service::stamp")]
+    pub written_at: i64,
+}
+
+impl UnreadPart {
+    /// Takes note of a file and the reason.
+    pub fn new(path: &Path, reason: String) -> Self {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        Self { path: path.to_owned(), reason, written_at: i64::try_from(since.as_secs()).unwrap_or(0) }
+    }
+}
+
+/// How long the file system may take to answer, while nothing of the log is captured, until that is said.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl LogStatus {
+    /// Says so if the file system does not answer. `captured` is when a batch of the log was last captured.
+    pub fn with_patience(mut self, captured: Option<Instant>) -> Self {
+        let since = self.asked_since.map(|asked| captured.map_or(asked, |captured| asked.max(captured)));
+        if let Some(waited) = since.map(|since| since.elapsed()).filter(|waited| *waited > PATIENCE) {
+            self.detail = format!("the file system has not answered for {}", duration(waited.as_secs()));
+            self.message = format!("{}: is its drive there?", self.detail);
+            self.state = LogState::Unreadable;
+        }
+        self
+    }
+
     /// Sets the state of a log that can be read.
     pub fn set_followed(&mut self) {
         (self.message, self.detail) = (String::new(), String::new());

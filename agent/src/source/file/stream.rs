@@ -351,6 +351,11 @@ impl OpenStream {
         &self.mark
     }
 
+    /// Whether the file can grow: a compressed one cannot.
+    pub fn can_grow(&self) -> bool {
+        self.lines.reader().is_plain()
+    }
+
     /// Returns the position of the next line, in bytes.
     pub fn position(&self) -> u64 {
         self.lines.position()

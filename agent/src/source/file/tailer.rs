@@ -9,6 +9,7 @@
 //! certainly came before it.
 
 mod identify;
+mod moved;
 mod rewind;
 
 use std::collections::{HashMap, HashSet};
@@ -20,13 +21,14 @@ use seatmeter_proto::v1::Batch;
 
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, Listing, candidates, mark};
-use super::status::{LogSource, LogState, SharedStatus};
+use super::status::{LogSource, LogState, SharedStatus, UnreadPart};
 use super::stream::{OpenStream, Start, StreamError};
 use crate::buffer::Buffer;
 use crate::checkpoint::{Checkpoint, Fingerprint, Rewind};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
 use identify::{BEING_MADE, Identified, Part, is_being_made, is_moved};
+use moved::Moved;
 
 /// Follows one log.
 pub struct LogTailer {
@@ -35,6 +37,8 @@ pub struct LogTailer {
     status: SharedStatus,
     /// The file being written; `None` while it is not open.
     open: Option<OpenStream>,
+    /// Files that were moved away, and are read on for as long as somebody writes to them.
+    moved: Vec<Moved>,
     /// The stream that this process had open last, if it was read to its end.
     before: Option<Fingerprint>,
     /// The open stream's counts that are already in the status.
@@ -46,6 +50,9 @@ pub struct LogTailer {
     /// Streams whose file was closed, and may be gone, before all of it was committed.
     cuts: HashMap<Fingerprint, Cut>,
 }
+
+/// The most parts that cannot be read which are listed.
+const MOST_UNREAD: usize = 20;
 
 /// A file that was closed and is not at the log's path any more.
 struct Cut {
@@ -63,6 +70,7 @@ impl LogTailer {
             buffer,
             status,
             open: None,
+            moved: Vec::new(),
             before: None,
             counted: LineCounts::default(),
             rewinds,
@@ -74,8 +82,12 @@ impl LogTailer {
     /// Reads new lines. `scan_files` requests a scan of all files, whether or not the current one seems to have
     /// changed.
     pub fn poll(&mut self, scan_files: bool) -> Result<(), StreamError> {
-        let rewound = self.rewind()?;
-        let outcome = self.poll_current(scan_files || rewound);
+        lock(&self.status).asked_since = Some(Instant::now());
+        let outcome = self.rewind().and_then(|rewound| {
+            self.read_moved()?;
+            self.poll_current(scan_files || rewound)
+        });
+        lock(&self.status).asked_since = None;
         match &outcome {
             Ok(()) => {}
             // The stream keeps the batch that the buffer could not take.
@@ -163,11 +175,13 @@ impl LogTailer {
         if let Some(open) = &self.open {
             found.retain(|file| !is_open(file, open));
         }
+        self.take_back_moved(&found);
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
         let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);
         let Identified { parts, problem, is_complete, foreign } = self.identify_files(found)?;
         let mut problem = problem.or(unlisted.map(StreamError::from));
-        self.report_foreign(foreign);
+        self.report_foreign(&foreign);
+        self.note_unread(foreign, problem.as_ref());
         if is_complete {
             self.report_lost(&parts, problem.is_some())?;
         }
@@ -211,9 +225,9 @@ impl LogTailer {
     }
 
     /// Reports, once each, files that have the name of a part but are not one. Such a file does not delay the others.
-    fn report_foreign(&mut self, foreign: Vec<(PathBuf, String)>) {
-        for (path, reason) in foreign {
-            if self.reported.insert(path) {
+    fn report_foreign(&mut self, foreign: &[UnreadPart]) {
+        for UnreadPart { path, reason, .. } in foreign {
+            if self.reported.insert(path.clone()) {
                 tracing::warn!(code = codes::PART_SKIPPED, log = %self.source.name, reason, "a file beside the log is not read");
             }
         }
@@ -228,21 +242,36 @@ impl LogTailer {
 
     /// Closes the open file after committing what was read.
     fn close(&mut self) -> Result<(), StreamError> {
-        match self.commit() {
+        let is_whole = match self.commit() {
+            Ok(()) => true,
             // The lines read belong to another stream; none of them are kept.
-            Ok(()) | Err(StreamError::Replaced(_)) => {}
+            Err(StreamError::Replaced(_)) => false,
             // The file itself is unread, and nothing of it is lost.
             Err(StreamError::Overtaken(_)) => {
                 (self.open, self.before) = (None, None);
                 return Ok(());
             }
             Err(error) => return Err(error),
-        }
+        };
         self.note_cut();
         let Some(open) = self.open.take() else { return Ok(()) };
         // Only a stream that was read to its end tells when the next one begins.
         self.before = Some(*open.fingerprint()).filter(|_| open.seen_size() <= open.position());
+        if is_whole {
+            self.keep_moved(open);
+        }
         Ok(())
+    }
+
+    /// Records the parts that cannot be read.
+    fn note_unread(&self, mut unread: Vec<UnreadPart>, problem: Option<&StreamError>) {
+        if let Some(StreamError::Content(error)) = problem
+            && error.path() != self.source.path
+        {
+            unread.push(UnreadPart::new(error.path(), error.to_string()));
+        }
+        unread.truncate(MOST_UNREAD);
+        lock(&self.status).unread_parts = unread;
     }
 
     /// Notes how large the open file was, before it is closed.
@@ -264,6 +293,7 @@ impl LogTailer {
             // The file that cannot be read may be the copy.
             let may_be_copied = has_problem && at.elapsed() < BEING_MADE;
             let is_open = self.open.as_ref().is_some_and(|open| *open.fingerprint() == fingerprint);
+            let is_open = is_open || self.moved.iter().any(|moved| *moved.stream.fingerprint() == fingerprint);
             let is_there = is_open || parts.iter().any(|part| part.fingerprint == fingerprint);
             match checkpoint {
                 Some(_) if may_be_copied || is_there => continue,

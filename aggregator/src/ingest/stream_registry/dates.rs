@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_proto::v1::{Heartbeat, Hello};
 
-use super::{Key, StreamRegistry};
+use super::{Key, SPEAKS_FOR, StreamRegistry};
 use crate::codes;
 use crate::dating::Days;
 use crate::ingest::content::Archived;
@@ -12,9 +12,6 @@ use crate::store::engine::Connection;
 use crate::store::received::{self, Configured, Log};
 use crate::store::streams::{self, LineTime, Stream};
 use crate::store::{Failure, StoreError};
-
-/// How long after its last word an agent still speaks for a log, in seconds.
-const SPEAKS_FOR: i64 = 300;
 
 impl StreamRegistry {
     /// Takes note of what an agent says of the time zones of its logs.
@@ -189,7 +186,7 @@ impl StreamRegistry {
     }
 
     /// Finds the last stream of a log, without the one that is being placed.
-    fn find_latest(&mut self, log_id: i64, current: Option<&Key>) {
+    pub(super) fn find_latest(&mut self, log_id: i64, current: Option<&Key>) {
         let keys = self.of_log.get(&log_id).map(Vec::as_slice).unwrap_or_default();
         let others = keys.iter().filter(|key| Some(*key) != current).filter_map(|key| self.streams.get(key));
         match others.filter(|stream| self.has_place(stream)).map(Stream::order).max() {

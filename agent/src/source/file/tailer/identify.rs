@@ -9,7 +9,6 @@
 //! not certain.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
@@ -24,6 +23,7 @@ use crate::source::file::discover::Candidate;
 use crate::source::file::head::{FileHead, read_head};
 use crate::source::file::identity::Identity;
 use crate::source::file::parts::Claim;
+use crate::source::file::status::UnreadPart;
 use crate::source::file::stream::{Resumption, StreamError};
 use crate::source::file::watched::WINDOW;
 
@@ -49,8 +49,8 @@ pub(super) struct Identified {
     pub(super) problem: Option<StreamError>,
     /// Whether all files were identified; false if some must wait for another one, or are still being made.
     pub(super) is_complete: bool,
-    /// Files that are not a part of the log, each with the reason.
-    pub(super) foreign: Vec<(PathBuf, String)>,
+    /// Files that have the name of a part, and are none or cannot be unpacked.
+    pub(super) foreign: Vec<UnreadPart>,
 }
 
 /// The number of a part, as its rotation counts; 0 for the file being written, `None` for a part without a number.
@@ -80,7 +80,10 @@ impl LogTailer {
                 Some(Claim::Number(number)) => Some(number),
                 _ => candidate.is_current.then_some(0),
             };
-            let file = match self.buffer.known_file(&candidate.mark)? {
+            let read = self
+                .moved_stream(&candidate)
+                .map_or_else(|| self.buffer.known_file(&candidate.mark), |read| Ok(Some(read)))?;
+            let file = match read {
                 Some(fingerprint) => Ok(Some(File::Read(fingerprint))),
                 None => self.identify(&candidate).map(|part| part.map(|part| File::Part(Box::new(part)))),
             };
@@ -89,7 +92,7 @@ impl LogTailer {
                 Err(StreamError::Buffer(error)) => return Err(error),
                 Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
                     // The file may be a compressed part.
-                    foreign.push((candidate.path, error.to_string()));
+                    foreign.push(UnreadPart::new(&candidate.path, error.to_string()));
                     File::Unknown
                 }
                 Err(error) if !is_moved(&error) && is_being_made(&candidate) => {
