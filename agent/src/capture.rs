@@ -78,6 +78,7 @@ impl Capture {
             let status = SharedStatus::default();
             let (wake, woken) = mpsc::channel();
             let tailer = LogTailer::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone());
+            status.lock().unwrap_or_else(PoisonError::into_inner).asked_since = Some(Instant::now());
             let (log, changes, path) = (source.name.clone(), changes.clone(), source.path.clone());
             let (watcher, folders, waker) = (watcher.clone(), folders.clone(), wake.clone());
             threads.push(std::thread::Builder::new().name("capture".into()).spawn(move || {

@@ -148,7 +148,11 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
         return Err(InvalidBatch::Size { actual: encoded.len(), said: batch.columns_size });
     }
     // Counted before they are decoded: each takes far more memory than its bytes, if it is short.
-    limit("the number of names", strings_in(&encoded)?, MOST_NAMES_AN_EVENT * u64::from(batch.event_count) + SPARE_NAMES)?;
+    limit(
+        "the number of names",
+        strings_in(&encoded)?,
+        MOST_NAMES_AN_EVENT * u64::from(batch.event_count) + SPARE_NAMES,
+    )?;
     let mut columns = Columns::decode(encoded.as_slice())?;
     check(&columns, batch)?;
     check_times(&columns, batch, stream)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::health::{LogReport, Status, UplinkState, at, status_file};
 use seatmeter_service::answer;
-use seatmeter_service::screen::text::{count, duration, size, thousands, utc};
+use seatmeter_service::screen::text::{count, duration, size, thousands, utc, visible};
 use seatmeter_service::state;
 
 #[derive(clap::Args)]
@@ -87,4 +87,7 @@ fn show_log(LogReport { log, status }: &LogReport) {
         thousands(lines.ignored),
         thousands(lines.unrecognised)
     );
+    for part in &status.unread_parts {
+        answer!("            not read: {}", visible(&part.reason));
+    }
 }

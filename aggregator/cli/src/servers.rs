@@ -213,7 +213,7 @@ fn warning(warning: &Warning) -> String {
         WarningKind::SeveralAgents => format!("{} report for it", count(warning.count, "agent")),
         WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
         WarningKind::SameFiles => {
-            format!("{} as those of {} begin", count(warning.count, "file"), visible(&warning.other))
+            format!("{} in common with {}", count(warning.count, "file"), visible(&warning.other))
         }
         WarningKind::Unspecified => "unknown to this version".into(),
     }

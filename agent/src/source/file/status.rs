@@ -103,7 +103,7 @@ impl UnreadPart {
 }
 
 /// How long the file system may take to answer, while nothing of the log is captured, until that is said.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl LogStatus {
     /// Says so if the file system does not answer. `captured` is when a batch of the log was last captured.
