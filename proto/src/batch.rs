@@ -325,10 +325,22 @@ impl Needs {
 /// Returns the events of columns that [`open`] has checked, each with its position in the stream. `start` is the
 /// batch's start position.
 pub fn events<'a>(columns: &'a Columns, start: u64) -> impl Iterator<Item = (u64, Event)> + 'a {
+    events_of(columns, start, |_| true)
+}
+
+/// Like [`events`], but returns only those of certain kinds. Where these are few, the others cost little.
+pub fn events_of<'a>(
+    columns: &'a Columns,
+    start: u64,
+    is_wanted: impl Fn(u8) -> bool + 'a,
+) -> impl Iterator<Item = (u64, Event)> + 'a {
     let (mut at, mut position) = (columns.base_time, start);
     (0..columns.kinds.len()).filter_map(move |index| {
         at = at.saturating_add(columns.time_deltas[index].into());
         position += u64::from(columns.position_deltas[index]);
+        if !is_wanted(columns.kinds[index]) {
+            return None;
+        }
         let event = Event {
             kind: Kind::from_number(columns.kinds[index].into())?,
             at,

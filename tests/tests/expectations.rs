@@ -110,10 +110,7 @@ fn fault_39_an_operator_says_that_two_license_servers_are_one() {
     cluster.wait_for_activity("FIRST", &january(2));
     cluster.wait_for_activity("SECOND", &january(3));
     let told = cluster.ask(&["servers"]).to_string();
-    assert!(
-        told.contains("1 file in common with SECOND") && told.contains("1 file in common with FIRST"),
-        "{told}"
-    );
+    assert!(told.contains("1 file in common with SECOND") && told.contains("1 file in common with FIRST"), "{told}");
     first.stop();
     let shown = say(&cluster, &["servers", "rename", "first", "second"]);
     assert!(shown.contains("become one license server") && shown.contains("Nothing is changed yet"), "{shown}");

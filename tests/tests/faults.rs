@@ -446,3 +446,31 @@ fn fault_15_a_damaged_batch_stops_no_delivery() {
         cluster.assert_verified();
     }
 }
+
+/// The buffer is full, the log grows on, and is truncated: what was not read is lost, and its size is known.
+#[test]
+fn fault_04_a_truncation_while_the_buffer_is_full_is_a_loss_with_its_size() {
+    let mut cluster = TestCluster::running();
+    cluster.stop_aggregator();
+    let path = cluster.path("debug.log");
+    let (log, _) = simulated(21, 400_000);
+    let (now, later) = log.split_at(log.len() * 3 / 4);
+    fs::write(&path, now).unwrap();
+    let mut agent = cluster.agent_in("agent", "LIC01", &[&path], "[buffer]\nquota_mib = 1");
+    agent.start();
+    wait_until("the buffer is full", || agent.has_said("buffer_full"));
+    append(&path, later);
+    wait_until("the agent has seen how large the log is", || {
+        let status: serde_json::Value =
+            serde_json::from_slice(&agent.command(&["status", "--json"]).stdout).unwrap_or_default();
+        status["logs"][0]["size"] == log.len()
+    });
+    fs::write(&path, " 8:00:00 (lmgrd) TIMESTAMP 6/1/2026\n 8:00:01 (simulatd) OUT: \"last\" ann@h  \n").unwrap();
+    cluster.start_aggregator();
+    wait_until("the loss is told", || agent.has_said("log_truncated"));
+    wait_until("what follows is counted", || cluster.activity("LIC01").contains("2026-06,simulatd,last,1,1,1,0,0"));
+    let rows = cluster.ask(&["streams", "list"])["rows"].clone();
+    let bytes: Vec<u64> = rows.as_array().unwrap().iter().filter_map(|row| row["bytes"].as_u64()).collect();
+    assert!(bytes.contains(&(log.len() as u64)), "{bytes:?}, and the log had {} bytes", log.len());
+    assert_eq!(cluster.ask(&["servers"])["rows"][0]["gaps"], 1);
+}

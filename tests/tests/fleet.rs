@@ -1,8 +1,10 @@
 //! Fault 38: a fleet in which everything meets. License servers with three managers each, all started in the same seconds,
 //! rotate, restart, are read by agents that are killed, installed anew and doubled, into an aggregator that is killed, begun
-//! anew and set back to a backup; two have a log that a wrong clock has dated. Every figure equals the truth.
+//! anew and set back to a backup; two have a log that a wrong clock has dated, and one is set back to a snapshot, with its logs
+//! and its agent. Every figure equals the truth. One more loses a part of its log for good: that is the only gap there is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -39,6 +41,56 @@ struct Fleet {
     cluster: TestCluster,
     rng: Rng,
     servers: Vec<LicenseServer>,
+    lossy: Lossy,
+}
+
+/// A license server with an agent that keeps nothing of what it has delivered. A part of its log is lost for good.
+struct Lossy {
+    log: PathBuf,
+    agent: Agent,
+}
+
+impl Lossy {
+    const NAME: &str = "LOSSY";
+
+    fn new(cluster: &TestCluster) -> Self {
+        let log = cluster.path("lossy.log");
+        std::fs::write(&log, Self::day(1)).unwrap();
+        let agent = cluster.agent_in("lossy", Self::NAME, &[&log], "[buffer]\nkeep_days = 0");
+        Self { log, agent }
+    }
+
+    fn day(day: u32) -> String {
+        format!(
+            " 8:00:00 (lmgrd) TIMESTAMP 1/{day}/2026\n 8:00:01 (d) OUT: \"f\" user{day}@h  \n 9:00:00 (d) IN: \"f\" user{day}@h  \n"
+        )
+    }
+
+    fn expected(days: u32) -> String {
+        let header = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
+        format!("{header}2026-01,d,f,{days},{days},{days},{days},0\n")
+    }
+
+    /// Writes a day that the backup does not have, and that is gone once the aggregator is set back to it.
+    fn lose(&self, cluster: &TestCluster) {
+        std::fs::write(&self.log, Self::day(1) + &Self::day(2)).unwrap();
+        cluster.wait_for_activity(Self::NAME, &Self::expected(2));
+        std::fs::write(&self.log, Self::day(3)).unwrap();
+        cluster.wait_for_activity(Self::NAME, &Self::expected(3));
+    }
+
+    /// The gap has the bytes of the day that is lost, and the time between the lines around it.
+    fn assert_lost(cluster: &TestCluster) {
+        cluster.wait_for_activity(Self::NAME, &Self::expected(2));
+        let gap = format!(
+            "{} bytes written between 2026-01-01 09:00 and 2026-01-03 08:00 were gone before they could be read",
+            Self::day(2).len()
+        );
+        wait_until("the loss is told", || {
+            let row = cluster.ask(&["servers", Self::NAME])["rows"][0].clone();
+            row["known_gaps"] == serde_json::json!([gap])
+        });
+    }
 }
 
 impl Fleet {
@@ -46,7 +98,9 @@ impl Fleet {
         let (mut cluster, mut rng) = (TestCluster::new(), Rng::with_seed(seed));
         let servers = (0..size).map(|number| LicenseServer::new(&cluster, &mut rng, number)).collect();
         cluster.start_aggregator();
-        let mut fleet = Self { cluster, rng, servers };
+        let mut lossy = Lossy::new(&cluster);
+        lossy.agent.start();
+        let mut fleet = Self { cluster, rng, servers, lossy };
         fleet.servers.iter_mut().flat_map(|server| &mut server.agents).for_each(Agent::start);
         fleet
     }
@@ -90,6 +144,10 @@ impl Fleet {
     fn assert_truth(&self) {
         for server in &self.servers {
             self.cluster.wait_for_activity(&server.name, &server.truth());
+        }
+        let rows = self.cluster.ask(&["servers"])["rows"].clone();
+        for row in rows.as_array().unwrap().iter().filter(|row| row["license_server"] != Lossy::NAME) {
+            assert_eq!(row["gaps"], 0, "nothing of it was lost: {row}");
         }
         for server in &self.servers[..2] {
             wait_until("the log that is ahead is shown", || {
@@ -151,6 +209,45 @@ impl LicenseServer {
     }
 }
 
+/// The license server that is set back to a snapshot. Its agent is the only one.
+const SNAPSHOT_OF: usize = 2;
+
+impl LicenseServer {
+    /// Copies its logs, and the state of its agent, which stands still meanwhile.
+    fn take_snapshot(&mut self, cluster: &TestCluster) {
+        self.agents[0].kill();
+        for (folder, copy) in self.folders(cluster) {
+            copy_folder(&folder, &copy);
+        }
+        self.agents[0].start();
+    }
+
+    /// Sets its machine back to the snapshot. What came after it has been delivered, and counts.
+    fn restore_snapshot(&mut self, cluster: &TestCluster) {
+        self.agents[0].kill();
+        for (folder, copy) in self.folders(cluster) {
+            std::fs::remove_dir_all(&folder).unwrap();
+            copy_folder(&copy, &folder);
+        }
+        for manager in &mut self.managers {
+            manager.log.reopen().unwrap();
+            manager.restart();
+        }
+        self.agents[0].start();
+    }
+
+    fn folders(&self, cluster: &TestCluster) -> [(PathBuf, PathBuf); 2] {
+        let logs = self.managers[0].log.path().parent().unwrap().to_owned();
+        let copy = |what: &str| cluster.path(&format!("{}-snapshot-{what}", self.name));
+        [(logs, copy("logs")), (self.agents[0].state(), copy("state"))]
+    }
+}
+
+/// Copies a folder, with the times of its files.
+fn copy_folder(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
 impl Manager {
     fn write(&mut self, rng: &mut Rng) {
         let (mut bytes, until) = (Vec::new(), self.server.lines() + rng.u64(20..400));
@@ -174,37 +271,62 @@ fn fault_38_a_fleet_in_which_everything_meets_tells_the_truth() {
     // Another seed, for a search: SEATMETER_SEED=7.
     let first = std::env::var("SEATMETER_SEED").ok().and_then(|seed| seed.parse().ok());
     let (from, count) = first.map_or((20_261_126, seeds), |seed| (seed, 1));
-    for seed in from..from + count {
-        println!("seed {seed}");
-        let mut fleet = Fleet::new(seed, size);
-        for _ in 0..3 {
-            fleet.live();
+    let next = AtomicU64::new(from);
+    // Fleets wait most of the time, so some live side by side.
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        break;
+                    }
+                    println!("seed {seed}");
+                    tell_the_truth(Fleet::new(seed, size));
+                }
+            });
         }
-        fleet.cluster.kill_aggregator();
+    });
+}
+
+/// How many fleets live at a time.
+const SIDE_BY_SIDE: u64 = 3;
+
+fn tell_the_truth(mut fleet: Fleet) {
+    for _ in 0..3 {
         fleet.live();
-        if fleet.rng.bool() {
-            // From nothing.
-            std::fs::remove_dir_all(fleet.cluster.path("aggregator")).unwrap();
-        }
-        fleet.cluster.start_aggregator();
-        fleet.live();
-        fleet.assert_truth();
-        let backup = fleet.cluster.path("backup.db");
-        let taken = fleet.cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
-        assert!(taken.status.success(), "{}", text(&taken.stderr));
-        fleet.overwrite();
-        for _ in 0..2 {
-            fleet.live();
-        }
-        // Set back to yesterday's backup.
-        fleet.cluster.stop_aggregator();
-        let restored = fleet.cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
-        assert!(restored.status.success(), "{}", text(&restored.stderr));
-        fleet.cluster.start_aggregator();
-        fleet.live();
-        fleet.assert_truth();
-        fleet.cluster.assert_verified();
     }
+    fleet.cluster.kill_aggregator();
+    fleet.live();
+    if fleet.rng.bool() {
+        // From nothing.
+        std::fs::remove_dir_all(fleet.cluster.path("aggregator")).unwrap();
+    }
+    fleet.cluster.start_aggregator();
+    fleet.live();
+    fleet.assert_truth();
+    fleet.cluster.wait_for_activity(Lossy::NAME, &Lossy::expected(1));
+    fleet.servers[SNAPSHOT_OF].take_snapshot(&fleet.cluster);
+    let backup = fleet.cluster.path("backup.db");
+    let taken = fleet.cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+    fleet.lossy.lose(&fleet.cluster);
+    fleet.overwrite();
+    for _ in 0..2 {
+        fleet.live();
+    }
+    // Set back to yesterday's backup.
+    fleet.cluster.stop_aggregator();
+    let restored = fleet.cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    fleet.cluster.start_aggregator();
+    fleet.live();
+    fleet.assert_truth();
+    Lossy::assert_lost(&fleet.cluster);
+    fleet.servers[SNAPSHOT_OF].restore_snapshot(&fleet.cluster);
+    fleet.live();
+    fleet.assert_truth();
+    fleet.cluster.assert_verified();
 }
 
 impl Drop for Fleet {

@@ -12,6 +12,9 @@ use crate::process::{cargo, program_folder, run, target_folder};
 
 const PROFILE: &str = "test-fast";
 
+/// How many tests of a test program run at a time.
+const TESTS_AT_A_TIME: &str = "5";
+
 /// The number of tests by outcome.
 #[derive(Default)]
 struct Tally {
@@ -68,7 +71,7 @@ pub fn test(root: &Path, long: bool) -> Result<()> {
     )?;
     let tools = install_clients(root)?;
     tests(root, &tools, long, &mut tally)?;
-    fuzz(root, if long { 3600 } else { 30 }, &mut tally)?;
+    fuzz(root, if long { 900 } else { 30 }, &mut tally)?;
     if long {
         tally.count("two runs of dist give the same bytes", dist::dist(root, &dist::Options::twice()));
     }
@@ -89,6 +92,8 @@ fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()>
         .env("SEATMETER_TOOLS", tools)
         .env("SEATMETER_SKIPPED", &skipped)
         .env("SEATMETER_LONG", if long { "1" } else { "" })
+        // Whole systems wait most of the time.
+        .env("RUST_TEST_THREADS", TESTS_AT_A_TIME)
         .stdout(Stdio::piped());
     println!("+ {tests:?}");
     let failed_before = tally.failed;

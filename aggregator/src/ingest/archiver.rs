@@ -144,10 +144,12 @@ impl Archiver {
                 _ => {}
             }
         }
-        let has_batches = placed.iter().any(|placed| placed.outcome.is_new());
+        let ids: Vec<Option<i64>> = placed.iter().map(|placed| placed.batch_id).collect();
         answer_all(deliveries.iter().map(|delivery| &**delivery).zip(placed));
+        let opened = ids.into_iter().zip(deliveries).filter_map(|(id, delivery)| Some((id?, delivery.columns)));
         let horizon = self.streams.horizon();
-        self.news.tell(has_batches, self.streams.take_rebuilds(), (horizon != horizon_before).then_some(horizon));
+        let horizon = (horizon != horizon_before).then_some(horizon);
+        self.news.tell(opened.collect(), self.streams.take_rebuilds(), horizon);
         Ok(())
     }
 
@@ -196,7 +198,7 @@ impl Archiver {
 /// Answers each agent once for all its batches in a group.
 fn answer_all<'a>(placed: impl Iterator<Item = (&'a Delivery, Placed)>) {
     let mut by_agent: Vec<(&Answers, Vec<Answer>)> = Vec::new();
-    for (delivery, Placed { outcome, expected_start_position }) in placed {
+    for (delivery, Placed { outcome, expected_start_position, .. }) in placed {
         let answer = Answer { sequence: delivery.batch.sequence, outcome, expected_start_position };
         match by_agent.iter_mut().find(|(known, _)| known.same_channel(&delivery.answers)) {
             Some((_, answers)) => answers.push(answer),

@@ -89,13 +89,6 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-impl Outcome {
-    /// Whether a part of the batch was new.
-    fn is_new(&self) -> bool {
-        matches!(self, Self::Committed | Self::Trimmed)
-    }
-}
-
 /// Why a batch was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {

@@ -1,8 +1,10 @@
 //! What the archiver tells the projector. The archiver never waits for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use seatmeter_proto::v1::Columns;
 
 use super::horizon::Horizon;
 
@@ -16,10 +18,15 @@ pub struct News {
 #[derive(Default)]
 struct Waiting {
     has_batches: bool,
+    /// The columns of batches that were archived last, by the batches' ids: opening them twice would cost a tenth.
+    opened: VecDeque<(i64, Columns)>,
     rebuilds: BTreeSet<i64>,
     horizon: Option<Horizon>,
     stops: bool,
 }
+
+/// The most events of batches whose columns are kept: some 30 MB.
+const MANY_EVENTS: usize = 1 << 20;
 
 /// News, taken.
 pub(super) struct Taken {
@@ -34,16 +41,34 @@ pub(super) struct Taken {
 }
 
 impl News {
-    /// Tells what a commit of the archive has brought.
-    pub(super) fn tell(&self, has_batches: bool, rebuilds: Vec<i64>, horizon: Option<Horizon>) {
-        if !has_batches && rebuilds.is_empty() && horizon.is_none() {
+    /// Tells what a commit of the archive has brought: batches with their columns, logs whose facts must be rebuilt, and
+    /// another last moment that counts.
+    pub(super) fn tell(&self, batches: Vec<(i64, Columns)>, rebuilds: Vec<i64>, horizon: Option<Horizon>) {
+        if batches.is_empty() && rebuilds.is_empty() && horizon.is_none() {
             return;
         }
         let mut waiting = self.waiting();
-        waiting.has_batches |= has_batches;
+        waiting.has_batches |= !batches.is_empty();
+        waiting.opened.extend(batches);
+        let mut events: usize = waiting.opened.iter().map(|(_, columns)| columns.kinds.len()).sum();
+        while events > MANY_EVENTS
+            && let Some((_, columns)) = waiting.opened.pop_front()
+        {
+            events -= columns.kinds.len();
+        }
         waiting.rebuilds.extend(rebuilds);
         waiting.horizon = horizon.or(waiting.horizon);
         self.came.notify_one();
+    }
+
+    /// Returns the columns of a batch, if they are still kept. Those of batches before it are dropped.
+    pub(super) fn columns(&self, batch: i64) -> Option<Columns> {
+        let mut waiting = self.waiting();
+        while waiting.opened.front().is_some_and(|(id, _)| *id < batch) {
+            waiting.opened.pop_front();
+        }
+        let is_first = waiting.opened.front().is_some_and(|(id, _)| *id == batch);
+        if is_first { waiting.opened.pop_front().map(|(_, columns)| columns) } else { None }
     }
 
     /// Tells the projector to stop.
@@ -69,10 +94,10 @@ impl News {
                 self.came.wait_timeout_while(waiting, patience, is_quiet).unwrap_or_else(PoisonError::into_inner).0
             }
         };
-        let Waiting { has_batches, rebuilds, horizon, stops } = std::mem::take(&mut *waiting);
+        let has_batches = std::mem::take(&mut waiting.has_batches);
+        let (rebuilds, horizon) = (std::mem::take(&mut waiting.rebuilds), waiting.horizon.take());
         // A stop stays one, whoever asks.
-        waiting.stops = stops;
-        Taken { has_batches, rebuilds, horizon, stops }
+        Taken { has_batches, rebuilds, horizon, stops: waiting.stops }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

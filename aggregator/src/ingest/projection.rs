@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use seatmeter_count::Calendar;
 use seatmeter_proto::batch;
+use seatmeter_proto::v1::Columns;
 
 use super::horizon::Horizon;
 use super::log_projection::{Dated, LogProjection};
@@ -94,14 +95,22 @@ impl Projection {
     }
 
     /// Takes a batch that came after all others of its log, unless the facts have it already.
-    pub(super) fn follow(&mut self, archived: &Archived, log: &Log, stream: &Stream) -> Result<(), StoreError> {
+    pub(super) fn follow(
+        &mut self,
+        archived: &Archived,
+        columns: Option<Columns>,
+        log: &Log,
+        stream: &Stream,
+    ) -> Result<(), StoreError> {
         self.through = archived.id;
         let projected = self.projected.entry(log.id).or_default();
         if archived.id <= projected.through || stream.first_day.is_none() {
             return Ok(());
         }
         projected.through = archived.id;
-        self.take(archived, log, stream)
+        let columns = columns.map_or_else(|| open(archived), Ok)?;
+        self.take((archived, &columns), log, stream);
+        Ok(())
     }
 
     /// Looks no more at batches through this one: they are in the facts.
@@ -128,7 +137,7 @@ impl Projection {
                 continue;
             }
             received::each_batch(archive, stream.id, through, &mut |archived| {
-                self.take(&archived, log, &stream)?;
+                self.take((&archived, &open(&archived)?), log, &stream);
                 if self.is_large() {
                     self.write(facts)?;
                     self.written();
@@ -139,17 +148,12 @@ impl Projection {
         Ok(())
     }
 
-    fn take(&mut self, archived: &Archived, log: &Log, stream: &Stream) -> Result<(), StoreError> {
-        let columns = batch::open(&archived.batch).map_err(|error| {
-            let reason = format!("batch {} in the archive is damaged: {error}; restore a backup", archived.id);
-            StoreError::new(Failure::Permanent, reason)
-        })?;
+    fn take(&mut self, (archived, columns): (&Archived, &Columns), log: &Log, stream: &Stream) {
         let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
         let dated = Dated { stream, zone: &zone, horizon: self.horizon };
         let projection = self.logs.entry(log.id).or_default();
-        projection.take((&archived.batch, &columns), archived.start, dated, &mut self.names, &mut self.pending);
+        projection.take((&archived.batch, columns), archived.start, dated, &mut self.names, &mut self.pending);
         self.unwritten.insert(log.id);
-        Ok(())
     }
 
     /// Writes what is not written, within the caller's transaction. Once that is committed, [`Projection::written`] must be
@@ -190,4 +194,11 @@ impl Projection {
     pub(super) fn projected(&self, log_id: i64) -> Projected {
         self.projected.get(&log_id).cloned().unwrap_or_default()
     }
+}
+
+fn open(archived: &Archived) -> Result<Columns, StoreError> {
+    batch::open(&archived.batch).map_err(|error| {
+        let reason = format!("batch {} in the archive is damaged: {error}; restore a backup", archived.id);
+        StoreError::new(Failure::Permanent, reason)
+    })
 }

@@ -279,7 +279,7 @@ impl Projector {
                 self.projection.skip(archived.id);
                 self.wait_for_rebuild(log.id, now);
             } else {
-                self.projection.follow(archived, log, stream)?;
+                self.projection.follow(archived, self.news.columns(archived.id), log, stream)?;
             }
         }
         if !batches.is_empty() {

@@ -70,6 +70,8 @@ pub(super) struct StreamRegistry {
 pub(super) struct Placed {
     pub(super) outcome: Outcome,
     pub(super) expected_start_position: u64,
+    /// The id of the batch in the archive; `None` if nothing of it was new.
+    pub(super) batch_id: Option<i64>,
 }
 
 impl StreamRegistry {
@@ -171,13 +173,13 @@ impl StreamRegistry {
         let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
         if has_other_content(connection, &stream, delivery)? {
             let expected_start_position = stream.mark;
-            return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position });
+            return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position, batch_id: None });
         }
         let mut has_news = self.note_configured(connection, stream.log_id, told, now)?;
         has_news |= self.note_after(&mut stream, after);
         self.take_back_tail(connection, &mut stream, batch)?;
         let mark_before = stream.mark;
-        let known = |outcome| Placed { outcome, expected_start_position: stream.mark };
+        let known = |outcome| Placed { outcome, expected_start_position: stream.mark, batch_id: None };
         let (outcome, from) = match place(stream.mark, batch) {
             placement @ (Placement::Gap | Placement::Duplicate) => {
                 let outcome = if placement == Placement::Gap { Outcome::Gap } else { Outcome::Duplicate };
@@ -210,7 +212,8 @@ impl StreamRegistry {
         }
         let stream = self.date_last_line(connection, &key)?;
         self.note_order(connection, &stream)?;
-        Ok(Placed { outcome, expected_start_position: stream.mark })
+        let batch_id = Some(self.last_batch);
+        Ok(Placed { outcome, expected_start_position: stream.mark, batch_id })
     }
 
     /// Adds or replaces a stream.
@@ -376,8 +379,8 @@ fn advance(stream: &mut Stream, delivery: &Delivery, is_whole: bool) -> bool {
     }
     let mut told = batch::told_before(batch);
     let mut first_date = told.first_day.map(|day| (day, batch.start_position));
-    if delivery.columns.kinds.iter().any(|kind| *kind >= Kind::Date as u8) {
-        for (position, event) in batch::events(&delivery.columns, batch.start_position) {
+    if delivery.columns.kinds.iter().any(|kind| is_mark(*kind)) {
+        for (position, event) in batch::events_of(&delivery.columns, batch.start_position, is_mark) {
             told.take(&event);
             first_date = first_date.or(told.first_day.map(|day| (day, position)));
         }
@@ -390,6 +393,10 @@ fn advance(stream: &mut Stream, delivery: &Delivery, is_whole: bool) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_mark(kind: u8) -> bool {
+    kind >= Kind::Date as u8
 }
 
 /// Returns the gap between the mark of a stream and a batch. When its lines were written is known once they are
@@ -436,8 +443,14 @@ fn keep_samples(
     batch: &Batch,
     columns: &Columns,
 ) -> Result<(), StoreError> {
+    const UNRECOGNISED: u8 = Kind::Unrecognised as u8;
+    if !columns.kinds.contains(&UNRECOGNISED) {
+        return Ok(());
+    }
     let mut told = batch::told_before(batch);
-    for (position, event) in batch::events(columns, batch.start_position) {
+    for (position, event) in
+        batch::events_of(columns, batch.start_position, |kind| kind == UNRECOGNISED || is_mark(kind))
+    {
         told.take(&event);
         let line = if event.kind == Kind::Unrecognised { &*columns.strings[event.client as usize] } else { "" };
         if !line.is_empty() {

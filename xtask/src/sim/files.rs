@@ -44,6 +44,12 @@ impl Log {
         self.file.write_all(bytes)
     }
 
+    /// Goes on writing to what is at the log's path now, as a machine does that was set back to a snapshot.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        self.file = open(&self.path)?;
+        Ok(())
+    }
+
     /// Returns the path of the log.
     pub fn path(&self) -> &Path {
         &self.path

@@ -140,7 +140,10 @@ impl LogTailer {
                 Ok(()) => {}
                 Err(StreamError::Replaced(_)) => is_replaced = true,
                 Err(StreamError::Overtaken(_)) => self.open = None,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_progress();
+                    return Err(error);
+                }
             }
             self.note_progress();
         }
