@@ -26,7 +26,7 @@ pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
 }
 
 /// Returns whether the condition becomes true before the deadline.
-pub(crate) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+pub fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let since = Instant::now();
     while !is_so() {
         if since.elapsed() > DEADLINE {

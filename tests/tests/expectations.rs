@@ -74,29 +74,32 @@ fn fault_39_a_license_server_that_gets_another_name_stays_one() {
     cluster.assert_verified();
 }
 
-/// A license server moves to another machine, with its logs and under another name: a new agent, which knows nothing, reads them
-/// from the beginning. Once nobody reports under the old name, both are one.
+/// The same while nothing is written, and with two agents that exchange their names.
 #[test]
-fn fault_39_a_license_server_that_moves_to_another_machine_stays_one() {
+fn fault_39_names_that_are_exchanged_are_exchanged() {
     let cluster = TestCluster::running();
-    let (old_log, new_log) = (cluster.path("old.log"), cluster.path("new.log"));
-    append(&old_log, &(day(5, "ann") + &day(6, "bob")));
-    let mut old = cluster.agent("OLD", &[&old_log]);
-    old.start();
-    cluster.wait_for_activity("OLD", &january(2));
-    old.stop();
-    silence(&cluster, &old);
-    fs::copy(&old_log, &new_log).unwrap();
-    append(&new_log, &day(7, "carl"));
-    let mut new = cluster.agent("NEW", &[&new_log]);
-    new.start();
-    cluster.wait_for_activity("NEW", &january(3));
-    wait_until("both are one", || names(&cluster) == ["NEW"]);
-    cluster.wait_for_activity("NEW", &january(3));
+    let logs = [cluster.path("one.log"), cluster.path("two.log")];
+    append(&logs[0], &(day(5, "ann") + &day(6, "bob") + &day(7, "carl")));
+    append(&logs[1], &day(5, "dan"));
+    let mut agents = [cluster.agent("ONE", &[&logs[0]]), cluster.agent("TWO", &[&logs[1]])];
+    agents.iter_mut().for_each(Agent::start);
+    cluster.wait_for_activity("ONE", &january(3));
+    cluster.wait_for_activity("TWO", &january(1));
+    agents.iter_mut().for_each(Agent::stop);
+    agents[0].configure("\"ONE\"", "\"TWO\"");
+    agents[1].configure("\"TWO\"", "\"ONE\"");
+    agents.iter_mut().for_each(Agent::start);
+    cluster.wait_for_activity("TWO", &january(3));
+    cluster.wait_for_activity("ONE", &january(1));
+    append(&logs[0], &day(8, "eve"));
+    append(&logs[1], &day(8, "fay"));
+    cluster.wait_for_activity("TWO", &january(4));
+    cluster.wait_for_activity("ONE", &january(2));
     cluster.assert_verified();
 }
 
-/// Two names for one log, while both are spoken for: nobody can know, so the operator is told, and says it.
+/// Two names for one log, or a copy of it: nobody can know, so the operator is told, and says it once nobody reports under the
+/// name that is to go.
 #[test]
 fn fault_39_an_operator_says_that_two_license_servers_are_one() {
     let cluster = TestCluster::running();
@@ -111,16 +114,23 @@ fn fault_39_an_operator_says_that_two_license_servers_are_one() {
     cluster.wait_for_activity("SECOND", &january(3));
     let told = cluster.ask(&["servers"]).to_string();
     assert!(told.contains("1 file in common with SECOND") && told.contains("1 file in common with FIRST"), "{told}");
+    let refused = cluster.seatmeter(&["servers", "rename", "first", "second", "--yes"]);
+    assert!(text(&refused.stderr).contains("change license_server"), "{}", text(&refused.stderr));
     first.stop();
+    silence(&cluster, &first);
+    say(&cluster, &["servers", "expect", "first", "--from", "2026-01-01"]);
     let shown = say(&cluster, &["servers", "rename", "first", "second"]);
     assert!(shown.contains("become one license server") && shown.contains("Nothing is changed yet"), "{shown}");
     assert_eq!(names(&cluster), ["FIRST", "SECOND"]);
     say(&cluster, &["servers", "rename", "first", "second", "--yes"]);
     assert_eq!(names(&cluster), ["SECOND"]);
+    assert_eq!(cluster.ask(&["servers"])["rows"][0]["expected_from"], "2026-01-01");
     cluster.wait_for_activity("SECOND", &january(3));
     append(&second_log, &day(8, "dan"));
     cluster.wait_for_activity("SECOND", &january(4));
     // One name alone.
+    second.stop();
+    silence(&cluster, &second);
     say(&cluster, &["servers", "rename", "SECOND", "Third", "--yes"]);
     assert_eq!(cluster.activity("third"), january(4));
     cluster.assert_verified();

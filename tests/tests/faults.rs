@@ -453,7 +453,7 @@ fn fault_04_a_truncation_while_the_buffer_is_full_is_a_loss_with_its_size() {
     let mut cluster = TestCluster::running();
     cluster.stop_aggregator();
     let path = cluster.path("debug.log");
-    let (log, _) = simulated(21, 400_000);
+    let (log, _) = simulated(21, 1_200_000);
     let (now, later) = log.split_at(log.len() * 3 / 4);
     fs::write(&path, now).unwrap();
     let mut agent = cluster.agent_in("agent", "LIC01", &[&path], "[buffer]\nquota_mib = 1");

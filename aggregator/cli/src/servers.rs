@@ -208,12 +208,15 @@ fn excuse(server: &LicenseServer) -> Option<String> {
     }
 }
 
+/// Stands in the warning that two license servers have files in common.
+const IN_COMMON: &str = " in common with ";
+
 fn warning(warning: &Warning) -> String {
     match warning.kind() {
         WarningKind::SeveralAgents => format!("{} report for it", count(warning.count, "agent")),
         WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
         WarningKind::SameFiles => {
-            format!("{} in common with {}", count(warning.count, "file"), visible(&warning.other))
+            format!("{}{IN_COMMON}{}", count(warning.count, "file"), visible(&warning.other))
         }
         WarningKind::Unspecified => "unknown to this version".into(),
     }
@@ -266,8 +269,8 @@ pub(crate) enum Say {
     Retire(Told),
     /// Give a license server another name, or make one of two that are the same
     ///
-    /// Shows what would move; with --yes, moves it. Change `license_server` in its agents' configuration, too: what an agent
-    /// says goes before.
+    /// Shows what would move; with --yes, moves it. For one that no agent reports for any more: where one does, change
+    /// `license_server` in its configuration, and what it has sent moves along by itself.
     ///
     /// Example: seatmeter servers rename lic-old LIC01 --yes
     Rename {
@@ -319,17 +322,16 @@ pub(crate) async fn say(channel: &Channel, said: Say) -> Result<bool> {
                 new_name: new_name.clone(),
                 validate_only: !yes,
             };
-            let RenameLicenseServerResponse { logs, streams, agents, merged } =
+            let RenameLicenseServerResponse { logs, streams, merged, .. } =
                 client.rename_license_server(request).await?.into_inner();
             let (name, new_name) = (visible(&name), visible(&new_name));
             let what = match merged {
                 true => format!("{name} and {new_name} become one license server, {new_name}"),
                 false => format!("{name} gets the name {new_name}"),
             };
-            let (files, agents) = (count(streams, "file"), count(agents, "agent"));
-            answer!("{what}: {} with {files}, {agents}.", count(logs.len() as u64, "log"));
+            answer!("{what}: {} with {}.", count(logs.len() as u64, "log"), count(streams, "file"));
             match yes {
-                true => answer!("Done. Change license_server in its agents' configuration, too."),
+                true => answer!("Done."),
                 false => answer!("Nothing is changed yet; add --yes to change it."),
             }
         }
@@ -381,6 +383,18 @@ pub(crate) async fn servers(channel: &Channel, asked: &Servers, view: &View) -> 
         for row in rows.iter().filter(|row| !row.shared_beginnings.is_empty()) {
             let log = visible(row.log.as_deref().unwrap_or_default());
             answer!("{}: {}: {}. Counted once.", visible(&row.license_server), log, row.shared_beginnings[0]);
+        }
+        let mut told = Vec::new();
+        for row in &rows {
+            for shared in row.warnings.iter().filter(|warning| warning.contains(IN_COMMON)) {
+                let note = format!("{}: {shared}", visible(&row.license_server));
+                if !told.contains(&note) {
+                    answer!(
+                        "{note}: if both are one, `seatmeter servers rename` makes them one; until then, checkouts can count twice."
+                    );
+                    told.push(note);
+                }
+            }
         }
         for row in &rows {
             let log = visible(row.log.as_deref().unwrap_or_default());

@@ -101,6 +101,9 @@ impl From<ApiError> for Status {
             ApiError::Fleet(error @ (FleetError::UnknownStream(_) | FleetError::SeveralStreams { .. })) => {
                 Status::from(ApiError::invalid("stream", error.to_string()))
             }
+            ApiError::Fleet(error @ FleetError::StillReports(_)) => {
+                Status::from(ApiError::invalid("name", error.to_string()))
+            }
             ApiError::Usage(UsageError::UnknownServer(error)) | ApiError::Fleet(FleetError::UnknownServer(error)) => {
                 unknown_server(&error)
             }

@@ -5,6 +5,7 @@ pub mod snapshot;
 pub mod streams;
 
 use jiff::Timestamp;
+use seatmeter_count::name::fold_case;
 use seatmeter_count::{Calendar, Day};
 use seatmeter_proto::v1::Heartbeat;
 
@@ -23,6 +24,9 @@ pub enum FleetError {
     /// No license server has the name.
     #[error("there is no license server {:?}", .0.name)]
     UnknownServer(UnknownServer),
+    /// Agents report under a name that is to be given up.
+    #[error("{0} reports for it: change license_server in the agent's configuration, and what it has sent moves along")]
+    StillReports(String),
     /// No stream has a name that begins so.
     #[error("there is no stream {0:?}: see `seatmeter streams list`")]
     UnknownStream(String),
@@ -153,6 +157,11 @@ impl Fleet {
         let server = must_be_named(&fleet, name)?;
         let other = fleet.named(new_name).ok().flatten();
         let logs: Vec<&received::Log> = fleet.logs_of(server.id).collect();
+        let now = Timestamp::now().as_second();
+        let is_other = fold_case(name) != fold_case(new_name);
+        if let Some(agent) = fleet.agents_of(server.id).find(|agent| is_other && !is_silent(agent, now)) {
+            return Err(FleetError::StillReports(format!("the agent on {}", agent.host)));
+        }
         Ok(Renaming {
             streams: logs.iter().map(|log| fleet.streams_of(log.id).count() as u64).sum(),
             logs: logs.iter().map(|log| log.name.clone()).collect(),
@@ -260,7 +269,9 @@ fn server_report(
     now: i64,
 ) -> ServerReport {
     let mut logs = log_reports(fleet, server, now);
-    let is_excused = excuse(&mut logs, fleet.expected(server, calendar), fleet.retired(server, calendar), now);
+    // A log that has begun before it was expected is no longer excused.
+    let expected = fleet.expected(server, calendar).filter(|_| logs.iter().all(|log| log.last_line.is_none()));
+    let is_excused = excuse(&mut logs, expected, fleet.retired(server, calendar), now);
     let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
     ServerReport {
         name: server.name.clone(),

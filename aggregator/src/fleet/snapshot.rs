@@ -78,7 +78,7 @@ impl FleetSnapshot {
             open.insert(*log_id, state.open().collect());
             let lines = state.apart.into_iter().chain(state.apart_streams).reduce(Apart::and);
             apart.extend(lines.map(|lines| (*log_id, lines)));
-            if state.ticks.is_some_and(|ticks| ticks.are_regular) {
+            if state.ticks.is_some_and(|ticks| ticks.are_regular()) {
                 ticking.insert(*log_id);
             }
         }

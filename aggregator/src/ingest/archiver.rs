@@ -163,6 +163,7 @@ impl Archiver {
                 match command {
                     Command::Hello(hello, ahead) => {
                         let server = streams.server(connection, hello, now)?;
+                        streams.note_agent(connection, hello, server)?;
                         received::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
                         streams.move_horizon(connection, now, *ahead)?;
                     }
@@ -170,7 +171,7 @@ impl Archiver {
                         let server = streams.server(connection, hello, now)?;
                         received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
                         streams.hear(connection, server, hello, heartbeat, now)?;
-                        streams.find_other_name(connection, hello, now)?;
+                        streams.find_own(connection, (hello, heartbeat), now)?;
                         streams.move_horizon(connection, now, *ahead)?;
                     }
                     Command::Batch(delivery) => placed.push(streams.place(connection, delivery, now)?),

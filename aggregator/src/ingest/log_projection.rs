@@ -100,7 +100,7 @@ impl LogProjection {
             counted_through: saved.counted_through,
             apart: saved.apart.unwrap_or_default(),
             apart_streams: saved.apart_streams.unwrap_or_default(),
-            ticks: saved.ticks.unwrap_or_default(),
+            ticks: saved.ticks.clone().unwrap_or_default(),
         }
     }
 
@@ -110,7 +110,7 @@ impl LogProjection {
         saved.counted_through = self.counted_through;
         saved.apart = (self.apart.lines > 0).then_some(self.apart);
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
-        saved.ticks = (self.ticks.last != 0).then_some(self.ticks);
+        saved.ticks = (self.ticks.last != 0).then(|| self.ticks.clone());
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
@@ -191,7 +191,7 @@ impl LogProjection {
                 }
                 continue;
             }
-            if let Some(silence) = silence::follow(&mut self.ticks, event.kind, event.at, last_line_at) {
+            if let Some(silence) = silence::follow(&mut self.ticks, event.kind, event.at) {
                 recorder.pending.silence(log_id, silence);
             }
             if event.kind.is_mark() {

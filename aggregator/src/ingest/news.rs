@@ -25,7 +25,8 @@ struct Waiting {
     stops: bool,
 }
 
-/// The most events of batches whose columns are kept: some 30 MB.
+/// The most batches whose columns are kept, and the most events in them: some 30 MB.
+const MANY_BATCHES: usize = 64;
 const MANY_EVENTS: usize = 1 << 20;
 
 /// News, taken.
@@ -50,12 +51,14 @@ impl News {
         let mut waiting = self.waiting();
         waiting.has_batches |= !batches.is_empty();
         waiting.opened.extend(batches);
-        let mut events: usize = waiting.opened.iter().map(|(_, columns)| columns.kinds.len()).sum();
-        while events > MANY_EVENTS
-            && let Some((_, columns)) = waiting.opened.pop_front()
-        {
-            events -= columns.kinds.len();
-        }
+        let mut events = 0;
+        let size = |(_, columns): &(i64, Columns)| columns.kinds.len();
+        let kept = waiting.opened.iter().rev().take(MANY_BATCHES).take_while(|opened| {
+            events += size(opened);
+            events <= MANY_EVENTS
+        });
+        let dropped = waiting.opened.len() - kept.count();
+        waiting.opened.drain(..dropped);
         waiting.rebuilds.extend(rebuilds);
         waiting.horizon = horizon.or(waiting.horizon);
         self.came.notify_one();

@@ -113,6 +113,11 @@ impl Projection {
         Ok(())
     }
 
+    /// Returns the last batch that the facts of all logs contain, where they should; `i64::MAX` if there are no facts.
+    pub(super) fn least_through(&self) -> i64 {
+        self.projected.values().map(|projected| projected.through).min().unwrap_or(i64::MAX)
+    }
+
     /// Looks no more at batches through this one: they are in the facts.
     pub(super) fn skip(&mut self, through: i64) {
         self.through = through;

@@ -133,13 +133,15 @@ impl Projector {
 
     /// Follows the archive until it is told to stop. Then writes the facts that are not written.
     pub fn run(mut self) {
+        // The last failure that was told: not each time that it is tried again.
+        let mut told = String::new();
         loop {
             let outcome = match self.is_sound {
                 true => self.work(),
                 false => self.start().map(|()| true),
             };
             match outcome {
-                Ok(true) => {}
+                Ok(true) => told.clear(),
                 Ok(false) => break,
                 // What is not written is projected again at the next start.
                 Err(error) if error.failure == Failure::Stopped => return,
@@ -150,7 +152,9 @@ impl Projector {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(code = codes::FACTS_FAILED, reason = %error, "the figures stand still; trying again");
+                    if std::mem::replace(&mut told, error.reason.clone()) != error.reason {
+                        tracing::error!(code = codes::FACTS_FAILED, reason = %error, "the figures stand still; trying again");
+                    }
                     self.is_sound = false;
                     if self.news.take(Some(RECOVERY)).stops {
                         return;
@@ -205,14 +209,17 @@ impl Projector {
         }
         due.into_iter().try_for_each(|log| self.rebuild(log))?;
         if self.projection.through() == 0 {
-            // Each log was rebuilt, with all batches through this one.
-            self.projection.skip(last);
+            // Each log has been rebuilt, now or before this start was interrupted: all have their batches through this one.
+            self.projection.skip(self.projection.least_through().min(last));
         }
         while self.follow()? {
+            if self.projection.is_large() {
+                self.flush()?;
+            }
             self.stop_if_told()?;
         }
         self.flush()?;
-        self.is_sound = true;
+        (self.is_sound, self.has_discarded) = (true, false);
         if self.steps.take().is_some() {
             (self.tell)(None);
         }

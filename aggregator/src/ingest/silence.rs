@@ -16,34 +16,48 @@ pub const LONGEST_SILENCE: i64 = 7 * 3600;
 /// How long the start of a daemon can take, in seconds.
 const START: i64 = 600;
 
-/// Takes a line at a moment, which comes after the line at the moment `before` (0: after none). Returns a silence that this
-/// line proves: the moments of the lines around it.
-pub(super) fn follow(ticks: &mut Ticks, kind: Kind, at: i64, before: i64) -> Option<(i64, i64)> {
+/// How many lines that tell the date are looked back to: as many daemons can share a log.
+const RECENT: usize = 4;
+
+/// Takes a line at a moment. Returns a silence that this line proves: the moments of the lines around it.
+pub(super) fn follow(ticks: &mut Ticks, kind: Kind, at: i64) -> Option<(i64, i64)> {
+    let is_near = at - ticks.silent_before <= START;
     let proven = match ticks.silent_after {
-        Some(_) if kind.is_start() && at - ticks.silent_before <= START => {
-            (ticks.silent_after, ticks.are_regular) = (None, false);
+        // A daemon has started: nothing ran meanwhile.
+        Some(_) if kind.is_start() && is_near => {
+            ticks.silent_after = None;
             None
         }
         // More lines of the same kind, which do not tell whether a daemon has started.
-        Some(_) if kind.is_mark() && at - ticks.silent_before <= START => None,
+        Some(_) if kind.is_mark() && is_near => None,
         Some(after) => {
             ticks.silent_after = None;
             Some((after, ticks.silent_before))
         }
         None => None,
     };
-    if ticks.are_regular && before != 0 && at - before > LONGEST_SILENCE && ticks.silent_after.is_none() {
-        match kind {
-            kind if kind.is_start() => ticks.are_regular = false,
-            kind if kind.is_mark() => (ticks.silent_after, ticks.silent_before) = (Some(before), at),
-            _ => return proven.or(Some((before, at))),
+    let before = std::mem::replace(&mut ticks.last, at);
+    let is_silence = ticks.are_regular() && at - before > LONGEST_SILENCE && ticks.silent_after.is_none();
+    let found = match kind {
+        _ if !is_silence || kind.is_start() => None,
+        // Whether a daemon has started is told by the lines that follow.
+        _ if kind.is_mark() => {
+            (ticks.silent_after, ticks.silent_before) = (Some(before), at);
+            None
         }
+        _ => Some((before, at)),
+    };
+    if kind.is_start() {
+        // Its own lines tell the date, too, and are none of those that come every six hours.
+        (ticks.regular, ticks.recent) = (0, Vec::new());
+    } else if kind == Kind::Date {
+        ticks.regular += u32::from(ticks.recent.iter().any(|recent| TICK.contains(&(at - recent))));
+        if ticks.recent.len() == RECENT {
+            ticks.recent.remove(0);
+        }
+        ticks.recent.push(at);
     }
-    if kind == Kind::Date {
-        ticks.are_regular |= TICK.contains(&(at - ticks.last));
-        ticks.last = at;
-    }
-    proven
+    proven.or(found)
 }
 
 #[cfg(test)]
@@ -52,11 +66,9 @@ mod tests {
 
     /// Follows lines, hour by hour; returns the silences in hours.
     fn silences(lines: &[(i64, Kind)]) -> Vec<(i64, i64)> {
-        let (mut ticks, mut before, mut found) = (Ticks::default(), 0, Vec::new());
+        let (mut ticks, mut found) = (Ticks::default(), Vec::new());
         for (hour, kind) in lines {
-            let at = 1_800_000_000 + hour * 3600;
-            found.extend(follow(&mut ticks, *kind, at, before));
-            before = at;
+            found.extend(follow(&mut ticks, *kind, 1_800_000_000 + hour * 3600));
         }
         found.into_iter().map(|(from, to)| ((from - 1_800_000_000) / 3600, (to - 1_800_000_000) / 3600)).collect()
     }
@@ -64,14 +76,22 @@ mod tests {
     #[test]
     fn a_silence_is_proven_where_lines_came_every_six_hours() {
         use Kind::{Checkout, Date, ManagerStart as Start};
-        assert_eq!(silences(&[(0, Date), (6, Date), (7, Checkout), (20, Checkout)]), [(7, 20)]);
-        assert_eq!(silences(&[(0, Date), (6, Date), (30, Date), (36, Date)]), [(6, 30)]);
-        assert_eq!(silences(&[(0, Date), (6, Date), (30, Date), (31, Checkout)]), [(6, 30)]);
+        let regular = [(0, Date), (6, Date), (12, Date)];
+        let after = |lines: &[(i64, Kind)]| silences(&[&regular, lines].concat());
+        assert_eq!(after(&[(13, Checkout), (26, Checkout)]), [(13, 26)]);
+        assert_eq!(after(&[(36, Date), (42, Date)]), [(12, 36)]);
+        assert_eq!(after(&[(36, Date), (37, Checkout)]), [(12, 36)]);
         // A daemon has started after it: nothing ran meanwhile.
-        assert_eq!(silences(&[(0, Date), (6, Date), (30, Date), (30, Start), (31, Checkout)]), []);
-        assert_eq!(silences(&[(0, Date), (6, Date), (30, Start), (31, Checkout), (60, Checkout)]), []);
-        // Such lines have never come, or not every six hours.
+        assert_eq!(after(&[(36, Date), (36, Start), (37, Checkout)]), []);
+        assert_eq!(after(&[(36, Start), (37, Checkout), (66, Checkout)]), []);
+        // Two daemons, each with lines of its own.
+        let two = [(0, Date), (2, Date), (6, Date), (8, Date), (12, Date), (30, Checkout)];
+        assert_eq!(silences(&two), [(12, 30)]);
+        // Such lines have never come, not every six hours, or only once by chance.
         assert_eq!(silences(&[(0, Checkout), (48, Checkout)]), []);
-        assert_eq!(silences(&[(0, Date), (10, Date), (48, Checkout)]), []);
+        assert_eq!(silences(&[(0, Date), (10, Date), (20, Date), (48, Checkout)]), []);
+        assert_eq!(silences(&[(0, Date), (6, Date), (48, Checkout)]), []);
+        let restarts = [(0, Date), (0, Start), (6, Date), (6, Start), (12, Date), (12, Start), (30, Checkout)];
+        assert_eq!(silences(&restarts), []);
     }
 }

@@ -38,18 +38,16 @@ pub(super) struct StreamRegistry {
     streams: HashMap<Key, Stream>,
     /// The streams of each log.
     of_log: HashMap<i64, Vec<Key>>,
-    /// The license servers that have a stream of a name.
-    servers_of: HashMap<Vec<u8>, Vec<i64>>,
-    /// The names of streams that several license servers have.
-    named_alike: BTreeSet<Vec<u8>>,
-    /// Streams of one name that have other content, by their ids.
-    differ: HashSet<(i64, i64)>,
     /// The logs with a stream that certainly comes after a stream.
     followers: HashMap<Key, Vec<i64>>,
     /// The time zone of each log; `None` if it is not known here.
     zones: HashMap<i64, Option<TimeZone>>,
     /// When each agent was last heard, in seconds since 1970 UTC.
     heard: HashMap<String, i64>,
+    /// The agents that have sent something of a log since the start.
+    readers: HashMap<i64, HashSet<String>>,
+    /// The license server that an agent reported for before it named another one.
+    renamed: HashMap<String, i64>,
     /// The agent that told the realm of each license server.
     realm_by: HashMap<i64, String>,
     /// The agents that say otherwise of a log than the one that is heard, and were reported; of a license server, by its
@@ -84,12 +82,11 @@ impl StreamRegistry {
             log_ids: HashMap::new(),
             streams: HashMap::new(),
             of_log: HashMap::new(),
-            servers_of: HashMap::new(),
-            named_alike: BTreeSet::new(),
-            differ: HashSet::new(),
             followers: HashMap::new(),
             zones: HashMap::new(),
             heard: HashMap::new(),
+            readers: HashMap::new(),
+            renamed: HashMap::new(),
             realm_by: HashMap::new(),
             contradicted: HashSet::new(),
             latest: HashMap::new(),
@@ -170,7 +167,8 @@ impl StreamRegistry {
             agent: delivery.hello.agent_id.clone(),
         };
         let after = named.after.clone();
-        let mut stream = self.stream(connection, server_id, &delivery.hello.realm, named)?;
+        let mut stream = self.stream(connection, server_id, named)?;
+        self.readers.entry(stream.log_id).or_default().insert(delivery.hello.agent_id.clone());
         if has_other_content(connection, &stream, delivery)? {
             let expected_start_position = stream.mark;
             return Ok(Placed { outcome: Outcome::OtherContent, expected_start_position, batch_id: None });
@@ -221,11 +219,6 @@ impl StreamRegistry {
         let key = key_of(&stream);
         if !self.streams.contains_key(&key) {
             self.of_log.entry(stream.log_id).or_default().push(key.clone());
-            let servers = self.servers_of.entry(key.1.clone()).or_default();
-            servers.push(key.0);
-            if servers.len() > 1 {
-                self.named_alike.insert(key.1.clone());
-            }
             self.alike.add(&stream);
         }
         if !stream.after.is_empty() {
@@ -251,7 +244,6 @@ impl StreamRegistry {
         &mut self,
         connection: &mut dyn Connection,
         server_id: i64,
-        realm: &str,
         named: v1::Stream,
     ) -> Result<Stream, StoreError> {
         let key = (server_id, named.fingerprint);
@@ -260,13 +252,15 @@ impl StreamRegistry {
         }
         let log_id = self.log(connection, server_id, &named.log)?;
         self.next_stream += 1;
+        let server = self.servers.values().find(|server| server.id == server_id);
+        let realm = server.map(|server| server.realm.clone()).unwrap_or_default();
         Ok(Stream {
             id: self.next_stream,
             server_id,
             log_id,
             beginning: if named.beginning.is_empty() { key.1.clone() } else { named.beginning },
             fingerprint: key.1,
-            realm: realm.to_owned(),
+            realm,
             mark: 0,
             lines: [0; 3],
             check: Vec::new(),

@@ -60,14 +60,14 @@ pub struct LogState {
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Ticks {
-    /// The last such line; 0 if there is none.
-    #[prost(sint64, tag = "1")]
-    pub last: i64,
-    /// Whether two of them were six hours apart.
-    #[prost(bool, tag = "2")]
-    pub are_regular: bool,
+    /// The last such lines: those of several daemons alternate.
+    #[prost(sint64, repeated, tag = "1")]
+    pub recent: Vec<i64>,
+    /// How many of them came six hours after another one, since the last start of a daemon.
+    #[prost(uint32, tag = "2")]
+    pub regular: u32,
     /// A time without any line that has just ended, from its beginning to its end; absent if there is none. If a daemon's
     /// start follows, nothing is missing.
     #[prost(sint64, optional, tag = "3")]
@@ -75,6 +75,16 @@ pub struct Ticks {
     /// The end of that time.
     #[prost(sint64, tag = "4")]
     pub silent_before: i64,
+    /// The last line that was looked at; 0 if there is none.
+    #[prost(sint64, tag = "5")]
+    pub last: i64,
+}
+
+impl Ticks {
+    /// Whether the log has a line every six hours, as far as it has shown: twice is no coincidence.
+    pub fn are_regular(&self) -> bool {
+        self.regular >= 2
+    }
 }
 
 /// Lines that are kept apart, since they are dated ahead of time, or before license servers were. All moments are seconds

@@ -27,6 +27,7 @@ statements! {
          version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
          clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
     SELECT_AGENTS = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
+    SELECT_SERVER_OF_AGENT = "SELECT server_id FROM agent WHERE id = $1";
     SELECT_LOGS = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log ORDER BY id";
     SELECT_LOG = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log WHERE id = $1";
     INSERT_LOG = "INSERT INTO log (id, server_id, name, rebuilds) VALUES ($1, $2, $3, $4)";
@@ -236,6 +237,16 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
     Ok(found)
 }
 
+/// Returns the license server that an agent reported for last; `None` if it has never reported.
+pub fn server_of_agent(connection: &mut dyn Connection, agent: &str) -> Result<Option<i64>, StoreError> {
+    let mut found = None;
+    connection.query(SELECT_SERVER_OF_AGENT, &[agent.into()], &mut |row| {
+        found = Some(row.int(0)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Returns all logs, ordered by id.
 pub fn logs(connection: &mut dyn Connection) -> Result<Vec<Log>, StoreError> {
     let mut found = Vec::new();
@@ -440,8 +451,12 @@ pub fn each_batch_between(
 }
 
 fn archived(row: &dyn Row) -> Result<Archived, StoreError> {
-    let batch = Batch::decode(row.blob(2)?)
-        .map_err(|error| StoreError::new(super::Failure::Corrupt, format!("batch in the archive: {error}")))?;
+    let batch = Batch::decode(row.blob(2)?).map_err(|error| {
+        StoreError::new(
+            super::Failure::Permanent,
+            format!("a batch in the archive is damaged: {error}; restore a backup"),
+        )
+    })?;
     Ok(Archived { id: row.int(0)?, stream_id: row.int(3)?, start: row.int(1)? as u64, batch })
 }
 

@@ -53,7 +53,8 @@ impl Sqlite {
     fn open(&self, role: Role) -> rusqlite::Result<rusqlite::Connection> {
         let is_archive = role != Role::Projector;
         let connection = rusqlite::Connection::open(if is_archive { &self.archive } else { &self.facts })?;
-        connection.busy_timeout(Duration::from_secs(30))?;
+        // Nobody else writes but by mistake: a stop must not wait for that.
+        connection.busy_timeout(Duration::from_secs(if role == Role::Projector { 5 } else { 30 }))?;
         connection.set_prepared_statement_cache_capacity(128);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         if role == Role::Reader {
@@ -81,7 +82,8 @@ impl Engine for Sqlite {
         let path = if role == Role::Projector { &self.facts } else { &self.archive };
         let is_missing = role == Role::Reader && !self.facts.exists();
         if is_missing {
-            let reason = format!("{} is missing: start the aggregator, which makes it again", self.facts.display());
+            let reason =
+                format!("{} is missing: start or restart the aggregator, which makes it again", self.facts.display());
             return Err(StoreError::new(Failure::Transient, reason));
         }
         let opened = self

@@ -140,14 +140,18 @@ fn of_server(
     month: Month,
     now: i64,
 ) -> ServerCompleteness {
-    let (expected, retired) = (fleet.expected(server, calendar), fleet.retired(server, calendar));
+    let begins =
+        fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
+    // A log that has begun before it was expected is no longer excused.
+    let expected = fleet.expected(server, calendar).filter(|expected| begins.is_none_or(|begins| begins >= *expected));
+    let retired = fleet.retired(server, calendar);
     let start = calendar.start_of(month).max(expected.unwrap_or(i64::MIN));
     let end = calendar.start_of(month.next()).min(retired.unwrap_or(i64::MAX));
     // In the current month, a license server whose last line is recent enough lacks nothing.
-    let needed = |log: i64| end.min(now - fleet.late_after(log));
+    // Of one that is retired from a day on, any line of the day before is enough.
+    let last_needed = if retired == Some(end) { end - DAY } else { end };
+    let needed = |log: i64| last_needed.min(now - fleet.late_after(log));
     let through = fleet.logs_of(server.id).map(|log| fleet.last_line_at(log.id)).max().unwrap_or(0);
-    let begins =
-        fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
     let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
     let has_apart = fleet.logs_of(server.id).any(|log| fleet.apart(log.id).is_some());
     let mut reasons = Vec::new();

@@ -97,7 +97,9 @@ impl UnreadPart {
     /// Takes note of a file and the reason.
     pub fn new(path: &Path, reason: String) -> Self {
         let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-        let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        // Where that is not known, it may have been just now.
+        let at = modified.unwrap_or_else(|_| std::time::SystemTime::now());
+        let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self { path: path.to_owned(), reason, written_at: i64::try_from(since.as_secs()).unwrap_or(0) }
     }
 }

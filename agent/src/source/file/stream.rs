@@ -353,6 +353,11 @@ impl OpenStream {
         &self.mark
     }
 
+    /// Takes note that another stream follows this one: it is no longer the last one of its log.
+    pub fn is_followed(&mut self) {
+        self.checkpoint.is_last = false;
+    }
+
     /// Whether the file can grow: a compressed one cannot.
     pub fn can_grow(&self) -> bool {
         self.lines.reader().is_plain()

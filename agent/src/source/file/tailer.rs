@@ -13,7 +13,7 @@ mod moved;
 mod rewind;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ impl LogTailer {
                     self.note_cut();
                 }
                 self.open = None;
-                self.set_state(state_of(error), error.to_string(), detail_of(error));
+                self.set_state(state_of(error), error.to_string(), detail_of(error, &self.source.path));
             }
         }
         outcome
@@ -406,11 +406,12 @@ fn state_of(error: &StreamError) -> LogState {
 }
 
 /// Returns the part of an error that the state does not tell; empty if there is none.
-fn detail_of(error: &StreamError) -> String {
+fn detail_of(error: &StreamError, log: &Path) -> String {
     match error {
         StreamError::Content(ContentError::NotALog { what, .. }) => (*what).to_owned(),
         StreamError::Content(ContentError::NotAFile(_)) => "not a file".to_owned(),
-        StreamError::Content(ContentError::Io { source, .. }) => source.to_string(),
+        StreamError::Content(ContentError::Io { path, source }) if path == log => source.to_string(),
+        StreamError::Content(ContentError::Io { path, source }) => format!("{}: {source}", path.display()),
         StreamError::Content(ContentError::Folder { path, source }) => format!("{}: {source}", path.display()),
         StreamError::Buffer(error) => error.to_string(),
         _ => String::new(),

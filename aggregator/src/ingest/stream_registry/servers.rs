@@ -1,19 +1,18 @@
 //! The license servers of the registry: what operators say of them, and which of them are one.
 //!
-//! A license server can get another name in an agent's configuration, or move to another machine. Then files arrive under its
-//! new name of which the aggregator has the beginning under the old one. If all of what came under the old name is in them,
-//! and nobody reports under the old name any more, it is the same license server, and what it has sent moves along.
+//! A license server can get another name in its agent's configuration. If an agent reports for another license server than
+//! before, and goes on with a log exactly where what it had sent of it ends, what it has sent moves along. Everything else is
+//! an operator's to say: a copy of a log proves nothing.
 
 use seatmeter_count::Day;
 use seatmeter_count::name::fold_case;
-use seatmeter_proto::v1::{Batch, Hello};
+use seatmeter_proto::v1::{Batch, Heartbeat, Hello, SourceStatus};
 
 use super::{Key, SPEAKS_FOR, StreamRegistry};
 use crate::codes;
-use crate::ingest::content::{Archived, compare};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::received::{self, LicenseServer, Log};
+use crate::store::received::{self, Agent, LicenseServer, Log};
 use crate::store::streams::{self, Stream};
 
 impl StreamRegistry {
@@ -140,7 +139,11 @@ impl StreamRegistry {
         let (key, new_key) = (fold_case(name).into_owned(), fold_case(new_name).into_owned());
         let Some(mut server) = self.servers.get(&key).cloned() else { return Ok(()) };
         match self.servers.get(&new_key).map(|other| other.id) {
-            Some(other) if other != server.id => self.merge(connection, server.id, other),
+            Some(other) if other != server.id => {
+                let logs = self.logs_of(server.id);
+                self.move_logs(connection, logs, other)?;
+                self.inherit(connection, &server, other)
+            }
             _ => {
                 self.servers.remove(&key);
                 new_name.clone_into(&mut server.name);
@@ -152,17 +155,23 @@ impl StreamRegistry {
         }
     }
 
-    /// Gives all that came from a license server to another one, and forgets the first one.
-    fn merge(&mut self, connection: &mut dyn Connection, from: i64, to: i64) -> Result<(), StoreError> {
-        received::move_agents(connection, from, to)?;
-        let logs: Vec<Log> = self.logs.values().filter(|log| log.server_id == from).cloned().collect();
+    fn logs_of(&self, server_id: i64) -> Vec<Log> {
+        self.logs.values().filter(|log| log.server_id == server_id).cloned().collect()
+    }
+
+    /// Gives logs to another license server, with all that came of them.
+    fn move_logs(&mut self, connection: &mut dyn Connection, logs: Vec<Log>, to: i64) -> Result<(), StoreError> {
         let mut moved = Vec::new();
+        let realm = self.servers.values().find(|server| server.id == to).map(|server| server.realm.clone());
+        let realm = realm.unwrap_or_default();
         for log in &logs {
             let known = self.log_ids.get(&(to, log.name.clone())).copied();
             let log_id = known.unwrap_or(log.id);
+            let mut has_other_realm = false;
             for key in self.of_log.get(&log.id).cloned().unwrap_or_default() {
                 let Some(stream) = self.streams.get(&key) else { continue };
-                let mut stream = Stream { server_id: to, log_id, ..stream.clone() };
+                has_other_realm |= stream.realm != realm;
+                let mut stream = Stream { server_id: to, log_id, realm: realm.clone(), ..stream.clone() };
                 while self.streams.contains_key(&(to, stream.fingerprint.clone())) {
                     // Both have sent this file, or one that begins so. What they have in common counts once.
                     stream.fingerprint = another_name(&stream);
@@ -171,7 +180,12 @@ impl StreamRegistry {
                 moved.push((to, stream.fingerprint));
             }
             match known {
-                None => received::move_log(connection, log.id, to)?,
+                None => {
+                    received::move_log(connection, log.id, to)?;
+                    if has_other_realm {
+                        self.request_rebuild(connection, log.id)?;
+                    }
+                }
                 Some(_) => {
                     received::forget_log(connection, log.id)?;
                     // Its facts go with it.
@@ -180,10 +194,7 @@ impl StreamRegistry {
                 }
             }
         }
-        received::forget_server(connection, from)?;
-        let rebuilds = std::mem::take(&mut self.rebuilds);
-        let heard = std::mem::take(&mut self.heard);
-        *self = Self { rebuilds, heard, ..Self::load(connection, self.horizon)? };
+        self.load_again(connection)?;
         for key in moved {
             let Some(stream) = self.streams.get(&key).cloned() else { continue };
             self.date_anew(connection, &stream, stream.mark)?;
@@ -192,103 +203,143 @@ impl StreamRegistry {
         Ok(())
     }
 
-    /// Takes what came under another name of a license server, if an agent's files prove that it is the same one: nobody
-    /// reports under the other name any more, and all of one of its files, with a date in it, is in a file of this one.
-    pub(in crate::ingest) fn find_other_name(
+    /// Forgets a license server that has no logs any more. Its agents, and what operators have said of it, are those of another
+    /// one.
+    fn inherit(&mut self, connection: &mut dyn Connection, from: &LicenseServer, to: i64) -> Result<(), StoreError> {
+        received::move_agents(connection, from.id, to)?;
+        received::forget_server(connection, from.id)?;
+        self.servers.remove(&from.key);
+        let Some(heir) = self.servers.values_mut().find(|server| server.id == to) else { return Ok(()) };
+        heir.expected_from = heir.expected_from.or(from.expected_from);
+        heir.retired_from = heir.retired_from.or(from.retired_from);
+        received::save_server(connection, heir)
+    }
+
+    fn load_again(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
+        let mut again = Self::load(connection, self.horizon)?;
+        std::mem::swap(&mut again.rebuilds, &mut self.rebuilds);
+        std::mem::swap(&mut again.heard, &mut self.heard);
+        std::mem::swap(&mut again.readers, &mut self.readers);
+        std::mem::swap(&mut again.renamed, &mut self.renamed);
+        *self = again;
+        Ok(())
+    }
+
+    /// Takes note that an agent reports for another license server than it did.
+    pub(in crate::ingest) fn note_agent(
         &mut self,
         connection: &mut dyn Connection,
         hello: &Hello,
-        now: i64,
+        server_id: i64,
     ) -> Result<(), StoreError> {
-        let Some(server) = self.servers.get(fold_case(&hello.license_server).as_ref()).cloned() else { return Ok(()) };
-        let pairs: Vec<(Stream, Stream)> = self
-            .named_alike
-            .iter()
-            .filter_map(|name| self.streams.get(&(server.id, name.clone())))
-            .flat_map(|ours| self.namesakes(ours).map(|theirs| (ours.clone(), theirs.clone())))
-            .collect();
-        for (ours, theirs) in pairs {
-            let is_candidate = theirs.told_day.is_some() && (1..=ours.mark).contains(&theirs.mark);
-            if !is_candidate || self.differ.contains(&(ours.id, theirs.id)) {
-                continue;
-            }
-            if is_spoken_for(connection, theirs.server_id, &hello.agent_id, now)? {
-                continue;
-            }
-            if has_all_of(connection, &ours, &theirs)? {
-                return self.take_over(connection, theirs.server_id, &server);
-            }
-            self.differ.insert((ours.id, theirs.id));
+        let before = received::server_of_agent(connection, &hello.agent_id)?;
+        if let Some(before) = before.filter(|before| *before != server_id) {
+            self.renamed.insert(hello.agent_id.clone(), before);
         }
         Ok(())
     }
 
-    /// Takes what came under another name of a license server, if a batch goes on where a file ends that came under it, and
-    /// nobody reports under it any more.
+    /// Takes the logs that an agent sent under another name, if it still reads them, and has read just as far as came of them.
+    pub(in crate::ingest) fn find_own(
+        &mut self,
+        connection: &mut dyn Connection,
+        (hello, heartbeat): (&Hello, &Heartbeat),
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let Some(server) = self.servers.get(fold_case(&hello.license_server).as_ref()).cloned() else { return Ok(()) };
+        let Some(other) = self.renamed.get(&hello.agent_id).copied().filter(|other| *other != server.id) else {
+            return Ok(());
+        };
+        for log in self.logs_of(other) {
+            let keys = self.of_log.get(&log.id).map(Vec::as_slice).unwrap_or_default();
+            let marks: Vec<u64> = keys.iter().filter_map(|key| Some(self.streams.get(key)?.mark)).collect();
+            let is_read = |source: &SourceStatus| {
+                source.log == log.name && source.position > 0 && marks.contains(&source.position)
+            };
+            if heartbeat.sources.iter().any(is_read) {
+                self.take_over(connection, &log, &server, (&hello.agent_id, now))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the log that an agent sent under another name, if a batch goes on exactly where that ends.
     pub(super) fn find_continued(
         &mut self,
         connection: &mut dyn Connection,
         hello: &Hello,
         (key, batch): (&Key, &Batch),
         now: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         if batch.start_position == 0 || batch.start_check.is_empty() || self.streams.contains_key(key) {
-            return Ok(false);
+            return Ok(());
         }
+        let Some(other) = self.renamed.get(&hello.agent_id).copied().filter(|other| *other != key.0) else {
+            return Ok(());
+        };
         let continued = |stream: &&Stream| stream.mark == batch.start_position && stream.check == batch.start_check;
-        let found = self.others_named(key).find(continued).map(|stream| stream.server_id);
+        let found = self.streams.get(&(other, key.1.clone())).filter(continued);
+        let log = found.and_then(|stream| self.logs.get(&stream.log_id)).cloned();
         let server = self.servers.values().find(|server| server.id == key.0).cloned();
-        match (found, server) {
-            (Some(other), Some(server)) if !is_spoken_for(connection, other, &hello.agent_id, now)? => {
-                self.take_over(connection, other, &server)?;
-                Ok(true)
-            }
-            _ => Ok(false),
+        match (log, server) {
+            (Some(log), Some(server)) => self.take_over(connection, &log, &server, (&hello.agent_id, now)),
+            _ => Ok(()),
         }
     }
 
+    /// Gives a log to a license server, unless another agent speaks for it under its other name; all logs of the other name,
+    /// if nobody speaks for that one at all.
     fn take_over(
         &mut self,
         connection: &mut dyn Connection,
-        other: i64,
+        log: &Log,
         server: &LicenseServer,
+        (agent, now): (&str, i64),
     ) -> Result<(), StoreError> {
+        let other = log.server_id;
+        let agents = received::agents(connection)?;
+        let is_there =
+            |found: &Agent| found.server_id == other && found.id != agent && now - found.last_report <= SPEAKS_FOR;
+        let is_whole = !agents.iter().any(is_there);
+        let is_taken =
+            self.log_ids.get(&(server.id, log.name.clone())).is_some_and(|taken| self.of_log.contains_key(taken));
+        if !is_whole && (is_taken || self.is_spoken_for(connection, log, (agent, now))?) {
+            return Ok(());
+        }
         let before = self.servers.values().find(|known| known.id == other).map(|known| known.name.clone());
         tracing::warn!(
             code = codes::SERVER_RENAMED,
             before = before.unwrap_or_default(),
             now = server.name,
+            log = log.name,
             "a license server reports under another name: what it has sent under the first one moves along"
         );
-        self.merge(connection, other, server.id)
+        let logs = if is_whole { self.logs_of(other) } else { vec![log.clone()] };
+        self.move_logs(connection, logs, server.id)?;
+        let before = self.servers.values().find(|known| known.id == other).cloned();
+        match before.filter(|_| is_whole) {
+            Some(before) => self.inherit(connection, &before, server.id),
+            None => Ok(()),
+        }
     }
 
-    /// Returns the streams of other license servers that have the name of a stream.
-    fn namesakes(&self, stream: &Stream) -> impl Iterator<Item = &Stream> {
-        let key = (stream.server_id, stream.fingerprint.clone());
-        self.others_named(&key).collect::<Vec<_>>().into_iter()
+    /// Whether another agent than this one reports for the license server of a log, and reads the log.
+    fn is_spoken_for(
+        &self,
+        connection: &mut dyn Connection,
+        log: &Log,
+        (agent, now): (&str, i64),
+    ) -> Result<bool, StoreError> {
+        let readers = self.readers.get(&log.id);
+        let reads = |other: &Agent| match readers {
+            Some(readers) => readers.contains(&other.id),
+            // Nothing has come of it since the start: what its agents list must do.
+            None => other.heartbeat.sources.iter().any(|source| source.log == log.name),
+        };
+        let agents = received::agents(connection)?;
+        let others = agents.iter().filter(|other| other.server_id == log.server_id && other.id != agent);
+        Ok(others.filter(|other| now - other.last_report <= SPEAKS_FOR).any(reads))
     }
-
-    fn others_named(&self, key: &Key) -> impl Iterator<Item = &Stream> {
-        let servers = self.servers_of.get(&key.1).map(Vec::as_slice).unwrap_or_default();
-        let others = servers.iter().filter(move |server| **server != key.0);
-        others.filter_map(|server| self.streams.get(&(*server, key.1.clone())))
-    }
-}
-
-/// Whether another agent than this one reports for a license server.
-fn is_spoken_for(connection: &mut dyn Connection, server: i64, agent: &str, now: i64) -> Result<bool, StoreError> {
-    let mut others =
-        received::agents(connection)?.into_iter().filter(|other| other.server_id == server && other.id != agent);
-    Ok(others.any(|other| now - other.last_report <= SPEAKS_FOR))
-}
-
-/// Whether all of what came of one stream is in another one.
-fn has_all_of(connection: &mut dyn Connection, ours: &Stream, theirs: &Stream) -> Result<bool, StoreError> {
-    let to = theirs.mark;
-    let (ours, theirs) = (Archived::read(connection, ours.id, 0, to)?, Archived::read(connection, theirs.id, 0, to)?);
-    let common = compare(&ours.pieces(), &theirs.pieces(), 0, to);
-    Ok(common.through >= to && !common.parted)
 }
 
 /// Returns a name for a stream that another one has the name of.

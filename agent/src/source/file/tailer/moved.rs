@@ -19,7 +19,8 @@ const MOST: usize = 8;
 
 impl LogTailer {
     /// Keeps a file open that is no longer at the log's path.
-    pub(super) fn keep_moved(&mut self, stream: OpenStream) {
+    pub(super) fn keep_moved(&mut self, mut stream: OpenStream) {
+        stream.is_followed();
         if self.source.moved_quiet.is_zero() || !stream.can_grow() {
             return;
         }

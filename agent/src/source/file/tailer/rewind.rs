@@ -24,6 +24,7 @@ impl LogTailer {
         }
         let Some(on_disk) = self.streams_on_disk()? else { return Ok(false) };
         (self.open, self.before) = (None, None);
+        self.moved.clear();
         for (rewind, checkpoint) in mine {
             if let Some(checkpoint) = checkpoint {
                 self.rewind_stream(rewind, checkpoint, on_disk.contains(&rewind.fingerprint))?;
