@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use seatmeter_tests::process::text;
-use seatmeter_tests::{Agent, TestCluster, wait_until};
+use seatmeter_tests::{Agent, TestCluster};
 use serde_json::Value;
 
 const HEADER: &str = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";

@@ -1,6 +1,7 @@
 //! Answers are bounded and whole, whatever the fleet: ten thousand license servers, a hundred thousand people.
 
 use roaring::RoaringBitmap;
+use seatmeter_aggregator::store::agents;
 use seatmeter_aggregator::store::facts_schema::Origin;
 use seatmeter_aggregator::store::names::{self, Feature, Name, NameKind};
 use seatmeter_aggregator::store::projections::{Projected, save_projection};
@@ -53,7 +54,7 @@ fn fill(cluster: &TestCluster) {
                 ..SourceStatus::default()
             };
             let heartbeat = Heartbeat { sources: (0..3).map(source).collect(), ..Heartbeat::default() };
-            received::save_agent(connection, id, &hello, &heartbeat, AT, 0)?;
+            agents::save_agent(connection, id, &hello, &heartbeat, AT, 0)?;
             let log = Log { id, server_id: id, name: "/logs/0".into(), rebuilds: 0, configured: Configured::default() };
             received::add_log(connection, &log)?;
             let fingerprint = id.to_le_bytes().to_vec();

@@ -5,6 +5,7 @@ mod connect;
 mod explain;
 mod months;
 mod notes;
+mod say;
 mod servers;
 mod streams;
 mod trend;
@@ -127,7 +128,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Usage(asked) => {
                 watch::repeat(asked.watch, async || usage::usage(&channel, &asked, &view).await).await
             }
-            Command::Servers(servers::Servers { say: Some(said), .. }) => servers::say(&channel, said).await,
+            Command::Servers(servers::Servers { say: Some(said), .. }) => say::say(&channel, said).await,
             Command::Servers(asked) => {
                 watch::repeat(asked.watch, async || servers::servers(&channel, &asked, &view).await).await
             }

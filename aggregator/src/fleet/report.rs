@@ -3,8 +3,9 @@
 use seatmeter_proto::v1::{SourceState, SourceStatus, UnreadPart};
 
 use super::snapshot::{FleetSnapshot, LATE_AFTER, SharedBeginning};
+use crate::store::agents::Agent;
 use crate::store::log_state::Apart;
-use crate::store::received::{Agent, Gap, LicenseServer};
+use crate::store::received::{Gap, LicenseServer};
 
 /// The seconds without a report after which an agent is silent. An agent reports every 30 seconds.
 pub const SILENT_AFTER: i64 = 300;

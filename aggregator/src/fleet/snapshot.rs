@@ -4,10 +4,11 @@ use hashbrown::{HashMap, HashSet};
 use seatmeter_count::Calendar;
 use seatmeter_count::name::fold_case;
 
+use crate::store::agents::{self, Agent};
 use crate::store::engine::Connection;
 use crate::store::log_state::{Apart, LogState, StoredSession};
 use crate::store::projections::{self, Projected, Silence};
-use crate::store::received::{self, Agent, Gap, LicenseServer, Log};
+use crate::store::received::{self, Gap, LicenseServer, Log};
 use crate::store::streams::{self, CommonBeginning, Stream};
 use crate::store::{StoreError, facts_schema};
 
@@ -69,7 +70,7 @@ impl FleetSnapshot {
     /// Reads the state of all license servers.
     pub fn read(connection: &mut dyn Connection) -> Result<Self, StoreError> {
         let (servers, logs) = (received::servers(connection)?, received::logs(connection)?);
-        let (streams, agents) = (streams::streams(connection)?, received::agents(connection)?);
+        let (streams, agents) = (streams::streams(connection)?, agents::agents(connection)?);
         let common = streams::common_beginnings(connection)?;
         let (mut open, mut apart, mut ticking) = (HashMap::new(), HashMap::new(), HashSet::new());
         let projected: HashMap<i64, Projected> = projections::projections(connection)?.into_iter().collect();

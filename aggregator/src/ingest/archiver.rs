@@ -19,7 +19,7 @@ use super::stream_registry::{Placed, StreamRegistry};
 use super::{Answer, Answers, Delivery, Outcome, Refusal};
 use crate::codes;
 use crate::store::engine::Connection;
-use crate::store::{Failure, Store, StoreError, in_transaction, received, settings};
+use crate::store::{Failure, Store, StoreError, agents, in_transaction, settings};
 
 /// How long the archiver waits before it tries again to use a database that failed, if no command comes.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -164,12 +164,12 @@ impl Archiver {
                     Command::Hello(hello, ahead) => {
                         let server = streams.server(connection, hello, now)?;
                         streams.note_agent(connection, hello, server)?;
-                        received::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
+                        agents::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
                         streams.move_horizon(connection, now, *ahead)?;
                     }
                     Command::Heartbeat(hello, heartbeat, ahead) => {
                         let server = streams.server(connection, hello, now)?;
-                        received::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
+                        agents::save_agent(connection, server, hello, heartbeat, now, *ahead)?;
                         streams.hear(connection, server, hello, heartbeat, now)?;
                         streams.find_own(connection, (hello, heartbeat), now)?;
                         streams.move_horizon(connection, now, *ahead)?;

@@ -86,6 +86,9 @@ impl LogProjection {
             // The hour's peak so far is in the database.
             level.hour = hour_of(last_line_at);
         }
+        for (feature, hour) in saved.hour_features.iter().zip(&saved.hours) {
+            levels.entry(*feature).or_default().hour = *hour;
+        }
         let denied: Vec<_> =
             saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
         let retries = Retries::restore(denied);
@@ -111,6 +114,12 @@ impl LogProjection {
         saved.apart = (self.apart.lines > 0).then_some(self.apart);
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
         saved.ticks = (self.ticks.last != 0).then(|| self.ticks.clone());
+        let last_hour = hour_of(self.last_line_at);
+        let is_other = |level: &Level| level.hour > last_hour || (level.hour < last_hour && level.seats > 0);
+        let mut hours: Vec<(FeatureId, i64)> =
+            self.levels.iter().filter(|(_, level)| is_other(level)).map(|(id, level)| (*id, level.hour)).collect();
+        hours.sort_unstable();
+        (saved.hour_features, saved.hours) = hours.into_iter().unzip();
         let client = |id: ClientId| registry.clients()[id as usize];
         let mut open = self.sessions.open();
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.

@@ -57,6 +57,13 @@ pub struct LogState {
     /// Whether the log has a line every six hours, as far as it has shown.
     #[prost(message, optional, tag = "18")]
     pub ticks: Option<Ticks>,
+    /// The features whose seats are counted through another hour than that of the last line, as after a clock that was set
+    /// back. The column that follows belongs to them.
+    #[prost(uint32, repeated, tag = "19")]
+    pub hour_features: Vec<u32>,
+    /// Those hours, in hours since 1970 UTC.
+    #[prost(sint64, repeated, tag = "20")]
+    pub hours: Vec<i64>,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.

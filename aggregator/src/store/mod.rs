@@ -4,7 +4,7 @@
 //! - [`backup`]: backup and restore of the embedded database
 //! - `schema`: the tables of the archive; [`facts_schema`]: those of the facts
 //! - [`sql`]: every statement that the program sends, in the SQL that all engines share
-//! - [`received`]: license servers, agents, streams with their marks, batches
+//! - [`received`]: license servers, logs, batches; [`streams`]: streams with their marks; [`agents`]: agents
 //! - [`projections`]: how far the facts go, and [`log_state`]: the state of a log's projection: its open sessions
 //! - [`names`]: identities, devices and features, each name once
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
@@ -13,6 +13,7 @@
 //! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
 //! has a writer of its own, so that none waits for the other.
 
+pub mod agents;
 pub mod backup;
 pub mod engine;
 pub mod facts;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use super::sql::Dialect;
-use super::{facts, facts_schema, names, projections, received, schema, settings, streams, usage};
+use super::{agents, facts, facts_schema, names, projections, received, schema, settings, streams, usage};
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
 /// order, and the tables of the facts.
@@ -21,6 +21,7 @@ pub fn all_statements() -> Vec<&'static str> {
         facts_schema::STATEMENTS,
         settings::STATEMENTS,
         received::STATEMENTS,
+        agents::STATEMENTS,
         streams::STATEMENTS,
         projections::STATEMENTS,
         names::STATEMENTS,

@@ -87,7 +87,7 @@ impl UsageQuestions {
                 Some((realm, name)) => {
                     let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
                     let people = &known.people;
-                    list.order.partition_point(|person| key(&people, *person) <= (realm.as_str(), name.as_str()))
+                    list.order.partition_point(|person| key(people, *person) <= (realm.as_str(), name.as_str()))
                 }
             };
             let until = list.order.len().min(from.saturating_add(page_size));
@@ -139,7 +139,7 @@ impl UsageQuestions {
         let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
         let people = &known.people;
         let mut order: Vec<u32> = people.of(&who).iter().collect();
-        order.sort_by_key(|person| key(&people, *person));
+        order.sort_by_key(|person| key(people, *person));
         let open = open_by_identity(&wanted, open_in(&fleet, month, &self.calendar));
         Ok(UserList { wanted, who, order, open, completeness })
     }

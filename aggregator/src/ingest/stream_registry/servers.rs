@@ -11,8 +11,9 @@ use seatmeter_proto::v1::{Batch, Heartbeat, Hello, SourceStatus};
 use super::{Key, SPEAKS_FOR, StreamRegistry};
 use crate::codes;
 use crate::store::StoreError;
+use crate::store::agents::{self, Agent};
 use crate::store::engine::Connection;
-use crate::store::received::{self, Agent, LicenseServer, Log};
+use crate::store::received::{self, LicenseServer, Log};
 use crate::store::streams::{self, Stream};
 
 impl StreamRegistry {
@@ -109,7 +110,7 @@ impl StreamRegistry {
         received::save_server(connection, server)?;
         let id = server.id;
         let has_logs = self.logs.values().any(|log| log.server_id == id);
-        let has_agents = received::agents(connection)?.iter().any(|agent| agent.server_id == id);
+        let has_agents = agents::agents(connection)?.iter().any(|agent| agent.server_id == id);
         if day.is_none() && !has_logs && !has_agents {
             self.servers.remove(&key);
             received::forget_server(connection, id)?;
@@ -206,7 +207,7 @@ impl StreamRegistry {
     /// Forgets a license server that has no logs any more. Its agents, and what operators have said of it, are those of another
     /// one.
     fn inherit(&mut self, connection: &mut dyn Connection, from: &LicenseServer, to: i64) -> Result<(), StoreError> {
-        received::move_agents(connection, from.id, to)?;
+        agents::move_agents(connection, from.id, to)?;
         received::forget_server(connection, from.id)?;
         self.servers.remove(&from.key);
         let Some(heir) = self.servers.values_mut().find(|server| server.id == to) else { return Ok(()) };
@@ -232,7 +233,7 @@ impl StreamRegistry {
         hello: &Hello,
         server_id: i64,
     ) -> Result<(), StoreError> {
-        let before = received::server_of_agent(connection, &hello.agent_id)?;
+        let before = agents::server_of_agent(connection, &hello.agent_id)?;
         if let Some(before) = before.filter(|before| *before != server_id) {
             self.renamed.insert(hello.agent_id.clone(), before);
         }
@@ -297,7 +298,7 @@ impl StreamRegistry {
         (agent, now): (&str, i64),
     ) -> Result<(), StoreError> {
         let other = log.server_id;
-        let agents = received::agents(connection)?;
+        let agents = agents::agents(connection)?;
         let is_there =
             |found: &Agent| found.server_id == other && found.id != agent && now - found.last_report <= SPEAKS_FOR;
         let is_whole = !agents.iter().any(is_there);
@@ -336,7 +337,7 @@ impl StreamRegistry {
             // Nothing has come of it since the start: what its agents list must do.
             None => other.heartbeat.sources.iter().any(|source| source.log == log.name),
         };
-        let agents = received::agents(connection)?;
+        let agents = agents::agents(connection)?;
         let others = agents.iter().filter(|other| other.server_id == log.server_id && other.id != agent);
         Ok(others.filter(|other| now - other.last_report <= SPEAKS_FOR).any(reads))
     }
