@@ -34,7 +34,7 @@ pub mod marks;
 pub mod name_registry;
 pub mod news;
 pub mod pending_facts;
-mod projection;
+pub mod projection;
 pub mod projector;
 pub mod silence;
 pub mod stream_registry;
