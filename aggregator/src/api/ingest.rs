@@ -39,7 +39,7 @@ pub struct IngestApi {
 }
 
 impl IngestApi {
-    /// Creates the service. It passes the messages of agents to a writer as commands. `incarnation` is that of the
+    /// Creates the service. It passes the messages of agents to the archiver as commands. `incarnation` is that of the
     /// database.
     pub fn new(commands: mpsc::Sender<Command>, incarnation: String) -> Self {
         Self { commands, incarnation }
@@ -139,7 +139,7 @@ impl Conversation {
         self.control.send(Ok(response)).await.map_err(|_| gone())
     }
 
-    /// Checks a batch and hands it to the writer, or refuses it.
+    /// Checks a batch and hands it to the archiver, or refuses it.
     async fn deliver(&self, batch: Batch, hello: &Arc<Hello>) -> Result<(), Status> {
         match batch::open(&batch) {
             Ok(columns) => {

@@ -39,7 +39,7 @@ pub enum Command {
     Marks(Arc<Hello>, Vec<Vec<u8>>, oneshot::Sender<Vec<u64>>),
     /// Record what an operator says. The answer comes once that is durable.
     Say(Word, oneshot::Sender<()>),
-    /// Stop. Streams of agents that are still open do not keep the writer alive.
+    /// Stop. Streams of agents that are still open do not keep the archiver alive.
     Stop,
 }
 
