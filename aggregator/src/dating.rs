@@ -28,13 +28,12 @@ pub struct Days<'a> {
 }
 
 impl<'a> Days<'a> {
-    /// Creates a search among these streams of these logs.
-    pub fn new(streams: &'a HashMap<Key, Stream>, logs: &[&Log]) -> Self {
+    /// Creates a search among these streams. `logs` are those that can have a part in it, each with its streams.
+    pub fn new<'b>(streams: &'a HashMap<Key, Stream>, logs: impl Iterator<Item = (&'b Log, Vec<&'a Stream>)>) -> Self {
         let mut known = HashMap::new();
-        for log in logs {
+        for (log, of_log) in logs {
             let Some(day) = log.configured.day else { continue };
-            let of_log = streams.values().filter(|stream| stream.log_id == log.id);
-            let Some(first) = of_log.min_by_key(|stream| stream.id) else { continue };
+            let Some(first) = of_log.into_iter().min_by_key(|stream| stream.id) else { continue };
             if first.given_day.or(first.told_day).is_none() && first.after.is_empty() {
                 known.insert(key_of(first), Some(day));
             }

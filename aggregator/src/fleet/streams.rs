@@ -103,7 +103,8 @@ impl Fleet {
             let streams = logs.iter().flat_map(|log| fleet.streams_of(log.id));
             let mut later: HashMap<Key, Stream> = streams.map(|stream| (key_of(stream), stream.clone())).collect();
             later.entry(key_of(stream)).and_modify(|stream| stream.given_day = day);
-            let mut days = Days::new(&later, &logs);
+            let of_log = |log: &Log| later.values().filter(|stream| stream.log_id == log.id).collect();
+            let mut days = Days::new(&later, logs.iter().map(|log| (*log, of_log(log))));
             let (mut months, mut others) = (BTreeMap::<Month, Difference>::new(), 0);
             for log in &logs {
                 let Some(zone) = log.configured.zone() else { continue };

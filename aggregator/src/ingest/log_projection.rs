@@ -251,6 +251,8 @@ impl LogProjection {
                 pending.peak(log_id, *feature, level.hour, level.peak, level.peak_at);
             }
         }
+        // What is kept is what is saved, so that a restart makes no difference.
+        self.levels.retain(|_, level| level.seats > 0 || level.hour > hour);
     }
 }
 
@@ -321,3 +323,6 @@ impl UsageSink for FactRecorder<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::store::engine::Connection;
 use crate::store::facts::{self, Fact};
 use crate::store::facts_schema::{self, Origin};
 use crate::store::projections::{self, Projected};
+use crate::store::streams::{self, Stream};
 use crate::store::usage::{self, UsageKey};
 use crate::store::{Failure, Store, StoreError, in_transaction, received};
 
@@ -55,7 +56,10 @@ pub fn verify(store: &Store, calendar: &Calendar, scratch: &Path) -> Result<Veri
         let projected: BTreeMap<i64, Projected> = projections::projections(stored)?.into_iter().collect();
         for log in received::logs(stored)? {
             let kept = projected.get(&log.id).cloned().unwrap_or_default();
-            if kept.rebuilds != log.rebuilds {
+            let is_dated = |stream: &Stream| stream.first_day.is_some() && stream.mark > 0;
+            let is_new = !projected.contains_key(&log.id);
+            let is_due = is_new && streams::streams_of_log(stored, log.id)?.iter().any(is_dated);
+            if kept.rebuilds != log.rebuilds || is_due {
                 verification.pending.push(log.name.clone());
                 continue;
             }

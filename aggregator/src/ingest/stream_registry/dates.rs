@@ -9,7 +9,7 @@ use crate::codes;
 use crate::dating::Days;
 use crate::ingest::content::Archived;
 use crate::store::engine::Connection;
-use crate::store::received::{self, Configured, Log};
+use crate::store::received::{self, Configured};
 use crate::store::streams::{self, LineTime, Stream};
 use crate::store::{Failure, StoreError};
 
@@ -157,8 +157,10 @@ impl StreamRegistry {
     ) -> Result<Vec<Key>, StoreError> {
         let zone = self.zone(log_id);
         let keys = self.of_log.get(&log_id).cloned().unwrap_or_default();
-        let logs: Vec<&Log> = self.logs.values().filter(|log| log.configured.day.is_some()).collect();
-        let mut days = Days::new(&self.streams, &logs);
+        // Which stream comes before another one is told within a license server.
+        let server = self.logs.get(&log_id).map(|log| log.server_id);
+        let logs = self.logs.values().filter(|log| log.configured.day.is_some() && Some(log.server_id) == server);
+        let mut days = Days::new(&self.streams, logs.map(|log| (log, self.streams_of(log.id).collect())));
         let dated: Vec<Option<Day>> = keys.iter().map(|key| days.of(key).filter(|_| zone.is_some())).collect();
         let mut changed = Vec::new();
         for (key, first_day) in keys.into_iter().zip(dated) {
@@ -183,6 +185,11 @@ impl StreamRegistry {
             self.find_latest(log_id, current.map(|(key, _)| key));
         }
         Ok(changed)
+    }
+
+    fn streams_of(&self, log_id: i64) -> impl Iterator<Item = &Stream> {
+        let keys = self.of_log.get(&log_id).map(Vec::as_slice).unwrap_or_default();
+        keys.iter().filter_map(|key| self.streams.get(key))
     }
 
     /// Finds the last stream of a log, without the one that is being placed.
