@@ -3,6 +3,7 @@
 //! Ingest writes the state with the facts. Questions read it, since open sessions are usage that no fact contains yet.
 
 use prost::Message;
+use seatmeter_count::sessions::held_through;
 
 use super::names::Client;
 use super::{Failure, StoreError};
@@ -159,7 +160,7 @@ impl StoredSession {
     /// lines through `last_line_at`.
     pub fn known_through(&self, last_line_at: i64) -> i64 {
         let exit = self.exited_after.map(|seconds| self.from.saturating_add(seconds.into()));
-        exit.unwrap_or(last_line_at).max(self.from)
+        held_through(self.from, exit.unwrap_or(last_line_at))
     }
 }
 

@@ -10,6 +10,8 @@
 //!   They end at the time of the last line before the start, since nothing later is known.
 //! - An exit ends no session, because checkins may follow it. But what is still open when the daemon starts again, or at
 //!   the end of the log, ended at the exit.
+//! - Nobody holds a seat for more than five years: such a session was opened, or ended, by a clock that was wrong. It counts
+//!   when it was opened, and when it was checked in.
 //! - No session ends before it begins: if the clock was set back, the session ends at the moment it began.
 
 use std::collections::VecDeque;
@@ -79,8 +81,16 @@ impl Held {
     /// Returns the end of a session that nothing is known of after `through`.
     fn ends_at(&self, through: i64) -> i64 {
         let exit = if self.exited_after == RUNS { i64::MAX } else { self.from + i64::from(self.exited_after) };
-        through.min(exit).max(self.from)
+        held_through(self.from, through.min(exit))
     }
+}
+
+/// The longest time for which a seat is held, in seconds: five years.
+const LONGEST_HELD: i64 = 5 * 366 * 86_400;
+
+/// Returns the last moment through which a session was held that was opened at a moment, and is known of until another one.
+pub fn held_through(from: i64, through: i64) -> i64 {
+    if through.saturating_sub(from) > LONGEST_HELD { from } else { through.max(from) }
 }
 
 /// The open sessions of one (feature, client). There is nearly always only one, which needs no queue.
@@ -114,7 +124,11 @@ impl Sessions {
                 sink.checkin(feature, client, at);
                 match self.pop(feature, client) {
                     Some(held) => {
-                        sink.held(feature, client, held.from, at.max(held.from), held.seats, Ending::Checkin);
+                        let through = held_through(held.from, at);
+                        sink.held(feature, client, held.from, through, held.seats, Ending::Checkin);
+                        if through < at {
+                            sink.held(feature, client, at, at, held.seats, Ending::Moment);
+                        }
                         self.change_in_use(feature, at, -i64::from(held.seats), sink);
                     }
                     None => sink.held(feature, client, at, at, seats, Ending::Moment),
@@ -322,6 +336,17 @@ mod tests {
         assert!(sessions.is_empty());
         assert_eq!(notes.held, [(0, 1, 10, 30, 3), (0, 1, 20, 40, 1)]);
         assert_eq!(notes.levels, [(0, 10, 3), (0, 20, 4), (0, 30, 1), (0, 40, 0)]);
+    }
+
+    /// A machine whose clock began anew in 1990 is set right while a seat is held.
+    #[test]
+    fn nobody_holds_a_seat_for_decades() {
+        const YEARS: i64 = 20 * 366 * 86_400;
+        let (_, notes) = count(&[event(Kind::Checkout, 10, 0, 1, 3), event(Kind::Checkin, YEARS, 0, 1, 3)]);
+        assert_eq!(notes.held, [(0, 1, 10, 10, 3), (0, 1, YEARS, YEARS, 3)]);
+        let (mut sessions, mut notes) = count(&[event(Kind::Checkout, 10, 0, 1, 3)]);
+        sessions.end_all(YEARS, Ending::Implicit, &mut notes);
+        assert_eq!(notes.held, [(0, 1, 10, 10, 3)]);
     }
 
     #[test]
