@@ -181,7 +181,7 @@ fn fault_06_a_foreign_file_beside_the_log_holds_up_nothing() {
     let cluster = TestCluster::running();
     let path = cluster.path("debug.log");
     fs::write(cluster.path("debug.log.1.md5"), "d41d8cd98f00b204e9800998ecf8427e  debug.log.1\n").unwrap();
-    fs::write(cluster.path("debug.log-20260101.xz"), b"\xfd7zXZ\0\0rest").unwrap();
+    fs::write(cluster.path("debug.log-20260101.7z"), b"7z\xbc\xaf\x27\x1c\0\x04").unwrap();
     fs::write(&path, " 8:00:00 (lmgrd) TIMESTAMP 3/4/2026\n 8:00:01 (d) OUT: \"f\" u1@h\n").unwrap();
     let mut agent = cluster.agent("LIC01", &[&path]);
     agent.start();

@@ -178,9 +178,13 @@ impl OpenStream {
 
     /// Reads all available lines, and commits every batch that is full.
     pub fn read(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
-        // While the buffer is full, too, what a truncation takes is known by its size.
-        self.seen_size = self.seen_size.max(self.lines.reader().size());
-        self.hand_over(buffer)?;
+        if let Err(error) = self.hand_over(buffer) {
+            // While the buffer is full, too, what a truncation takes is known by its size.
+            if self.lines.reader().is_unchanged().unwrap_or(false) {
+                self.seen_size = self.seen_size.max(self.lines.reader().size());
+            }
+            return Err(error);
+        }
         let before = self.lines.position() + self.lines.unfinished();
         self.continue_tail()?;
         loop {

@@ -62,7 +62,8 @@ impl Watched {
         }
     }
 
-    fn is_unchanged(&self) -> io::Result<bool> {
+    /// Whether the file still contains the last bytes that were read.
+    pub(super) fn is_unchanged(&self) -> io::Result<bool> {
         let Content::Plain(file) = &self.content else { return Ok(true) };
         let window = &self.recent[..];
         let mut found = [0; WINDOW];
