@@ -234,8 +234,8 @@ fn a_wrong_file_is_named_for_what_it_is() {
     for (path, what) in [
         (file("accounts", b"root:x:0:0:root:/root:/bin/bash\n"), "a list of user accounts"),
         (file("rlm", b"RLM Report Log Format 0, version 10.0\nIN 2 x\n"), "an RLM log"),
-        (file("packed", b"\xfd7zXZ\0\0rest"), "packed with xz"),
-        (file("zip", b"PK\x03\x04rest"), "packed with zip"),
+        (file("packed", b"\x1f\x9d\x90rest"), "packed with compress"),
+        (file("7zip", b"7z\xbc\xafrest"), "packed with 7-Zip"),
         (file("lic", b"SERVER host ANY 27000\nVENDOR d\n"), "a license file"),
         ("/bin/ls".into(), "a program"),
     ] {
