@@ -280,6 +280,8 @@ impl Projector {
         for archived in &batches {
             let stream = streams.get(&archived.stream_id);
             let Some((stream, log)) = stream.and_then(|stream| Some((stream, logs.get(&stream.log_id)?))) else {
+                // Nothing is known of its stream: it must not be looked at for ever.
+                self.projection.skip(archived.id);
                 continue;
             };
             if self.projection.must_rebuild(log) {

@@ -257,7 +257,9 @@ impl StreamRegistry {
             let is_read = |source: &SourceStatus| {
                 source.log == log.name && source.position > 0 && marks.contains(&source.position)
             };
-            if heartbeat.sources.iter().any(is_read) {
+            // It may have moved with the one before.
+            let is_here = self.logs.get(&log.id).is_some_and(|log| log.server_id == other);
+            if is_here && heartbeat.sources.iter().any(is_read) {
                 self.take_over(connection, &log, &server, (&hello.agent_id, now))?;
             }
         }
