@@ -253,6 +253,7 @@ impl LogProjection {
         }
         // What is kept is what is saved, so that a restart makes no difference.
         self.levels.retain(|_, level| level.seats > 0 || level.hour > hour);
+        self.retries.settle(last_line_at);
     }
 }
 

@@ -46,6 +46,12 @@ impl Retries {
         Self { last, prune_at: 0 }
     }
 
+    /// Forgets the denials that can have no retry any more at `now`, whatever the clock does: those that
+    /// [`Retries::pending`] leaves out.
+    pub fn settle(&mut self, now: i64) {
+        self.forget_before(now - RETRY_WINDOW);
+    }
+
     fn forget_before(&mut self, moment: i64) {
         self.last.retain(|_, at| *at >= moment);
     }
