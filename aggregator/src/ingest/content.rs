@@ -114,7 +114,9 @@ pub(super) fn compare(ours: &[Piece<'_>], theirs: &[Piece<'_>], from: u64, to: u
             None => {}
         }
     }
-    let (mut our_events, mut their_events) = (entries(ours, theirs, same, limit), entries(theirs, ours, same, limit));
+    // A block can end within a line, which then differs after a check value that is the same: that line is compared whole.
+    let begin = line_at(ours, same).min(line_at(theirs, same)).max(from);
+    let (mut our_events, mut their_events) = (entries(ours, theirs, begin, limit), entries(theirs, ours, begin, limit));
     loop {
         match (our_events.next(), their_events.next()) {
             (None, None) => return Common { through: limit, parted },
@@ -140,6 +142,16 @@ fn checks(pieces: &[Piece<'_>]) -> BTreeMap<u64, u32> {
         }
     }
     checks
+}
+
+/// Returns where the last event that begins before a position begins; the position itself if there is none.
+fn line_at(pieces: &[Piece<'_>], position: u64) -> u64 {
+    let piece = pieces.iter().rfind(|piece| piece.start < position && position <= piece.batch.end_position);
+    let before = piece.and_then(|piece| {
+        let events = batch::events(piece.columns, piece.batch.start_position);
+        events.map(|(start, _)| start).take_while(|start| *start < position).last()
+    });
+    before.unwrap_or(position)
 }
 
 /// What a line says, whether its agent dated it or not.
@@ -272,6 +284,19 @@ mod tests {
                 else { Common { through: differs as u64 * 10, parted: true } };
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_line_that_differs_after_the_end_of_its_block_is_found() {
+        let users = vec![1; 2 * CHECK_BLOCK / 10];
+        let line = CHECK_BLOCK / 10;
+        let mut other_users = users.clone();
+        other_users[line] = 2;
+        let (ours, theirs) = (stream(&users, &[], true), stream(&other_users, &[], true));
+        let position = line as u64 * 10;
+        assert!(position < CHECK_BLOCK as u64, "the block ends within the line");
+        let found = compare(&pieces(&ours), &pieces(&theirs), 0, users.len() as u64 * 10);
+        assert_eq!(found, Common { through: position, parted: true });
     }
 
     #[test]
