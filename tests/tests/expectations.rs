@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use seatmeter_tests::process::text;
+use seatmeter_tests::process::{text, wait_until};
 use seatmeter_tests::{Agent, TestCluster};
 use serde_json::Value;
 
@@ -71,6 +71,29 @@ fn fault_39_a_license_server_that_gets_another_name_stays_one() {
     agent.start();
     cluster.wait_for_activity("lic-old", &january(5));
     assert_eq!(names(&cluster), ["lic-old"]);
+    cluster.assert_verified();
+}
+
+/// The agent's first report under the other name comes before a kill of the aggregator, and its log after it.
+#[test]
+fn fault_39_another_name_outlives_a_kill() {
+    let mut cluster = TestCluster::running();
+    let (log, aside) = (cluster.path("debug.log"), cluster.path("aside"));
+    append(&log, &(day(5, "ann") + &day(6, "bob") + &day(7, "carl")));
+    let mut agent = cluster.agent("lic-old", &[&log]);
+    agent.start();
+    cluster.wait_for_activity("lic-old", &january(3));
+    agent.stop();
+    fs::rename(&log, &aside).unwrap();
+    agent.configure("\"lic-old\"", "\"LIC01\"");
+    agent.start();
+    wait_until("the new name", || names(&cluster).contains(&"LIC01".to_owned()));
+    cluster.kill_aggregator();
+    cluster.start_aggregator();
+    fs::rename(&aside, &log).unwrap();
+    append(&log, &day(8, "dan"));
+    cluster.wait_for_activity("LIC01", &january(4));
+    assert_eq!(names(&cluster), ["LIC01"]);
     cluster.assert_verified();
 }
 

@@ -6,7 +6,9 @@
 //!
 //! Which day it was, and in which time zone, is not said here: the agent sends what stands in the log.
 
+use jiff::civil::Date;
 use seatmeter_count::Day;
+use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::timeline::{DAY, MIDNIGHT_DISORDER};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,45 @@ impl WallClock {
     }
 }
 
+impl WallClock {
+    /// Returns the days from the first line to the last one.
+    pub fn day(&self) -> i64 {
+        self.day
+    }
+
+    /// Reads the clock at the next line, which was written at this time of day, and this many days after the last one.
+    /// Returns the line's stream time. A line of an earlier day is a late one.
+    pub fn read_days_later(&mut self, days: i64, time: u32) -> i64 {
+        let time = i64::from(time);
+        if days < 0 {
+            return (self.day + days) * DAY + time;
+        }
+        self.day += days;
+        self.time = Some(time);
+        self.day * DAY + time
+    }
+}
+
+/// The days of a year without February 29.
+const YEAR: i64 = 365;
+
+/// Returns the days from one month and day to another one, of which no year is known: the way between them that is less than
+/// half a year. Where a February 29 lies between, it is not known to.
+pub fn days_between((month, day): (i8, i8), (to_month, to_day): (i8, i8)) -> i64 {
+    const BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let number = |month: i8, day: i8| BEFORE[(month as usize - 1) % 12] + i64::from(day);
+    let days = number(to_month, to_day) - number(month, day);
+    days - YEAR * i64::from(days > YEAR / 2) + YEAR * i64::from(days < -YEAR / 2)
+}
+
+/// Returns the day with a month and day of the month that is nearest to another day; `None` if there is none within a year.
+pub fn nearest_day(month: i8, day: i8, near: Day) -> Option<Day> {
+    let year = date_of(near).year();
+    let days =
+        [year - 1, year, year + 1].into_iter().filter_map(|year| Some(day_of(Date::new(year, month, day).ok()?)));
+    days.min_by_key(|day| (i64::from(*day) - i64::from(near)).abs())
+}
+
 /// Returns the day on which a line at this time of day was written, from its anchor; `None` if the anchor tells of
 /// another moment.
 pub fn anchored_day(anchor: Anchor, time: u32) -> Option<Day> {
@@ -92,6 +133,23 @@ mod tests {
         assert_eq!(read("0:00:02"), (1, 2));
         assert_eq!(read("12:00:00"), (1, 43_200));
         assert_eq!(read("11:00:00"), (1, 39_600));
+    }
+
+    #[test]
+    fn a_month_and_a_day_count_the_days_and_find_their_year() {
+        assert_eq!(days_between((12, 31), (1, 1)), 1);
+        assert_eq!(days_between((1, 1), (12, 31)), -1, "a late line");
+        assert_eq!(days_between((5, 11), (5, 14)), 3);
+        let day = |year, month, day| day_of(Date::new(year, month, day).unwrap());
+        assert_eq!(nearest_day(1, 1, day(2012, 12, 31)), Some(day(2013, 1, 1)));
+        assert_eq!(nearest_day(12, 31, day(2013, 1, 1)), Some(day(2012, 12, 31)));
+        assert_eq!(nearest_day(2, 29, day(2024, 3, 1)), Some(day(2024, 2, 29)));
+        assert_eq!(nearest_day(2, 29, day(2026, 3, 1)), None);
+        let mut clock = WallClock::default();
+        assert_eq!(clock.read_days_later(0, 80_000), 80_000);
+        assert_eq!(clock.read_days_later(3, 100), 3 * DAY + 100);
+        assert_eq!(clock.read_days_later(-1, 80_000), 2 * DAY + 80_000);
+        assert_eq!(clock.read_days_later(0, 50), 3 * DAY + 50, "a clock that was set back");
     }
 
     #[test]

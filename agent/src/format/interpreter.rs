@@ -5,7 +5,7 @@ use seatmeter_count::timeline::{Timeline, Told, is_late};
 use seatmeter_count::{Day, Event, Kind, NO_LINE_BEFORE, NO_OFFSET};
 use serde::{Deserialize, Serialize};
 
-use super::clock::{WallClock, anchored_day};
+use super::clock::{WallClock, anchored_day, days_between, nearest_day};
 use super::{Message, Record, Stamp, Use};
 
 /// The maximum number of daemons to remember. A log names few; names beyond this many are garbage, and the oldest is
@@ -43,7 +43,7 @@ impl std::ops::AddAssign for LineCounts {
 pub struct Timed<'a> {
     /// The stream time: seconds on the server's clock since the midnight before the stream's first line.
     pub time: i64,
-    /// The vendor daemon; empty if the license manager started.
+    /// The vendor daemon; empty if the license manager started, or if the line names none.
     pub daemon: &'a [u8],
     /// The usage. For starts and exits, all names are empty.
     pub usage: Use<'a>,
@@ -96,6 +96,12 @@ pub struct ParserState {
     daemons: Vec<(Vec<u8>, Lines)>,
     #[serde(default)]
     writer: usize,
+    /// The daemon of lines that name none; empty if nothing tells it.
+    #[serde(default)]
+    daemon: Vec<u8>,
+    /// The month and the day of the last line that told them without their year.
+    #[serde(default)]
+    month_day: Option<(i8, i8)>,
 }
 
 /// When lines were written, in stream times.
@@ -204,6 +210,11 @@ impl LineInterpreter {
         &self.state
     }
 
+    /// Returns the vendor daemon of a line that names none; empty if nothing tells it.
+    pub fn daemon(&self) -> &[u8] {
+        &self.state.daemon
+    }
+
     /// Returns the lines interpreted so far, by outcome.
     pub fn counts(&self) -> LineCounts {
         self.counts
@@ -242,11 +253,18 @@ impl LineInterpreter {
         let Some(stamp) = record.stamp else {
             return match record.message {
                 Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
+                Message::Daemon(name) => {
+                    self.state.daemon = name.to_vec();
+                    Outcome::Ignored
+                }
                 _ => Outcome::Ignored,
             };
         };
-        let (Stamp::Time(time_of_day) | Stamp::DateTime { time: time_of_day, .. }) = stamp;
-        let time = self.state.clock.read(time_of_day);
+        let time_of_day = stamp.time_of_day();
+        let (stamp, time) = match stamp {
+            Stamp::MonthDay { month, day, time } => self.state.read_month_day((month, day), time),
+            _ => (stamp, self.state.clock.read(time_of_day)),
+        };
         let stepped_back = self.state.last.is_some_and(|last| time < last.time && !is_late(last.time, time));
         if stepped_back && let Some(LastLine { time, is_told: false }) = self.state.last {
             self.marks.push(Mark { kind: Kind::Clock, time, detail: 0 });
@@ -268,7 +286,7 @@ impl LineInterpreter {
                 let daemon = if name.is_empty() { record.daemon } else { name };
                 lifecycle(Kind::DaemonExit, time, 0, daemon)
             }
-            Message::Anchor(_) | Message::Ignored => Outcome::Ignored,
+            Message::Anchor(_) | Message::Daemon(_) | Message::Ignored => Outcome::Ignored,
             Message::Unrecognised(reason) => Outcome::Unrecognised(reason),
         };
         if matches!(record.message, Message::ManagerExit | Message::DaemonExit(_)) {
@@ -287,7 +305,9 @@ impl LineInterpreter {
     fn take_date(&mut self, stamp: Stamp, record: &Record<'_>, time: i64, time_of_day: u32) {
         let (day, offset) = match stamp {
             Stamp::DateTime { day, offset, .. } => (Some(day), offset),
-            Stamp::Time(_) => (record.anchor().and_then(|anchor| anchored_day(anchor, time_of_day)), None),
+            Stamp::Time(_) | Stamp::MonthDay { .. } => {
+                (record.anchor().and_then(|anchor| anchored_day(anchor, time_of_day)), None)
+            }
         };
         if let Some(day) = day {
             self.tell(time, day);
@@ -327,6 +347,27 @@ impl LineInterpreter {
 }
 
 impl ParserState {
+    /// Reads the clock at a line that tells its month and day, but no year. Returns the stamp, with the date if the lines
+    /// before tell which year it is, and the stream time.
+    fn read_month_day(&mut self, (month, day): (i8, i8), time: u32) -> (Stamp, i64) {
+        let before = self.month_day.replace((month, day));
+        let today = self.told_first_day.map(|first| i64::from(first) + self.clock.day());
+        let dated = today.and_then(|today| Some((nearest_day(month, day, today as Day)?, today)));
+        match dated {
+            Some((day, today)) => {
+                let read = self.clock.read_days_later(i64::from(day) - today, time);
+                (Stamp::DateTime { day, time, offset: None }, read)
+            }
+            None => {
+                let days = before.map_or(0, |before| days_between(before, (month, day)));
+                if days < 0 {
+                    self.month_day = before;
+                }
+                (Stamp::Time(time), self.clock.read_days_later(days, time))
+            }
+        }
+    }
+
     /// Expresses the times of lines before in stream times that are less by `seconds`.
     fn shift(&mut self, seconds: i64) {
         self.lines.shift(seconds);

@@ -8,6 +8,7 @@ pub mod clock;
 mod flexnet;
 pub mod interpreter;
 pub mod looks;
+mod rlm;
 
 use seatmeter_count::{Day, Kind};
 
@@ -17,16 +18,19 @@ use seatmeter_count::{Day, Kind};
 pub enum Format {
     /// The debug log of FlexNet license managers.
     FlexNet,
+    /// The report log and the debug log of RLM license servers.
+    Rlm,
 }
 
 impl Format {
     /// All formats, in the order in which content is tried.
-    pub const ALL: [Self; 1] = [Self::FlexNet];
+    pub const ALL: [Self; 2] = [Self::FlexNet, Self::Rlm];
 
     /// Returns the name of the format in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::FlexNet => "flexnet",
+            Self::Rlm => "rlm",
         }
     }
 
@@ -63,6 +67,7 @@ impl Format {
     pub fn parse(self, line: &[u8]) -> Record<'_> {
         match self {
             Self::FlexNet => flexnet::parse(line),
+            Self::Rlm => rlm::parse(line),
         }
     }
 }
@@ -72,7 +77,8 @@ impl Format {
 pub struct Record<'a> {
     /// When the line was written, as far as the line tells; `None` for a line without a stamp.
     pub stamp: Option<Stamp>,
-    /// The process that wrote the line, without the suffix of a forked daemon; empty if the line names none.
+    /// The process that wrote the line, without the suffix of a forked daemon; empty if the line names none, as where one
+    /// process alone writes the log.
     pub daemon: &'a [u8],
     /// The message of the line.
     pub message: Message<'a>,
@@ -105,6 +111,24 @@ pub enum Stamp {
         /// The offset east of UTC, in seconds; `None` if the stamp does not tell.
         offset: Option<i32>,
     },
+    /// A date without a year, and a time.
+    MonthDay {
+        /// The month, 1 to 12.
+        month: i8,
+        /// The day of the month, 1 to 31.
+        day: i8,
+        /// Seconds since midnight.
+        time: u32,
+    },
+}
+
+impl Stamp {
+    /// Returns the time of day, in seconds since midnight.
+    #[inline(always)]
+    pub fn time_of_day(self) -> u32 {
+        let (Self::Time(time) | Self::DateTime { time, .. } | Self::MonthDay { time, .. }) = self;
+        time
+    }
 }
 
 /// The message of a line.
@@ -120,6 +144,8 @@ pub enum Message<'a> {
     ManagerExit,
     /// The vendor daemon with this name ended; empty means the process that wrote the line.
     DaemonExit(&'a [u8]),
+    /// The lines that follow are those of the vendor daemon with this name, where they name none.
+    Daemon(&'a [u8]),
     /// A line that tells its date.
     Anchor(Anchor),
     /// A line that reports no usage.
@@ -141,8 +167,8 @@ pub struct Use<'a> {
     pub host: &'a [u8],
     /// The number of seats.
     pub seats: u32,
-    /// For an upgrade, the seats before; for a denial or an unsupported feature, the license manager's error code; for
-    /// a start, the seconds on the wall clock since the last line of the stream or of the vendor daemon, or
+    /// For a checkout, a checkin, seats in use and the end of a session, its [`seatmeter_count::SessionKey`] or 0; for an
+    /// upgrade, the seats before; for a denial or an unsupported feature, the license manager's error code; for a start, the seconds on the wall clock since the last line of the stream or of the vendor daemon, or
     /// [`seatmeter_count::NO_LINE_BEFORE`]; otherwise 0.
     pub detail: i64,
 }

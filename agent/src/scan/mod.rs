@@ -229,7 +229,9 @@ fn read(
                     timeline.follow(&mark.event());
                 }
                 match outcome {
-                    Outcome::Event(event) if counts_here => counts.take(&event, timeline.local(event.time)),
+                    Outcome::Event(event) if counts_here => {
+                        counts.take(&event, timeline.local(event.time), interpreter.daemon());
+                    }
                     Outcome::Event(_) | Outcome::Ignored => {}
                     Outcome::Unrecognised(reason) => sample(&mut scan.samples, path, number, reason, text),
                 }

@@ -163,7 +163,6 @@ impl Archiver {
                 match command {
                     Command::Hello(hello, ahead) => {
                         let server = streams.server(connection, hello, now)?;
-                        streams.note_agent(connection, hello, server)?;
                         agents::save_agent(connection, server, hello, &Heartbeat::default(), now, *ahead)?;
                         streams.move_horizon(connection, now, *ahead)?;
                     }

@@ -77,6 +77,7 @@ impl LogProjection {
                 from: seat.from,
                 seats: seat.seats,
                 exited_after: seat.exited_after,
+                key: seat.key,
             })
             .collect();
         let mut levels: HashMap<FeatureId, Level> = HashMap::new();
@@ -93,7 +94,7 @@ impl LogProjection {
             saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
         let retries = Retries::restore(denied);
         Self {
-            sessions: Sessions::restore(open),
+            sessions: Sessions::restore(open, registry.daemon_of()),
             retries,
             levels,
             last_line_at,
@@ -125,8 +126,9 @@ impl LogProjection {
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
         open.sort_by_key(|session| (session.feature, client(session.client)));
         for session in open {
-            let OpenSession { feature, from, seats, exited_after, .. } = session;
-            saved.push_session(StoredSession { feature, client: client(session.client), from, seats, exited_after });
+            let OpenSession { feature, from, seats, exited_after, key, .. } = session;
+            let client = client(session.client);
+            saved.push_session(StoredSession { feature, client, from, seats, exited_after, key });
         }
         let mut denied = self.retries.pending(self.last_line_at);
         denied.sort_by_key(|(feature, id, _)| (*feature, client(*id)));

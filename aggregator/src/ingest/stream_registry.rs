@@ -46,8 +46,6 @@ pub(super) struct StreamRegistry {
     heard: HashMap<String, i64>,
     /// The agents that have sent something of a log since the start.
     readers: HashMap<i64, HashSet<String>>,
-    /// The license server that an agent reported for before it named another one.
-    renamed: HashMap<String, i64>,
     /// The agent that told the realm of each license server.
     realm_by: HashMap<i64, String>,
     /// The agents that say otherwise of a log than the one that is heard, and were reported; of a license server, by its
@@ -86,7 +84,6 @@ impl StreamRegistry {
             zones: HashMap::new(),
             heard: HashMap::new(),
             readers: HashMap::new(),
-            renamed: HashMap::new(),
             realm_by: HashMap::new(),
             contradicted: HashSet::new(),
             latest: HashMap::new(),

@@ -12,9 +12,11 @@ statements! {
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (id) DO UPDATE SET server_id = excluded.server_id, host = excluded.host,
          version = excluded.version, epoch = excluded.epoch, last_report = excluded.last_report,
-         clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat";
+         clock_ahead = excluded.clock_ahead, heartbeat = excluded.heartbeat, previous_server =
+         CASE WHEN agent.server_id = excluded.server_id THEN agent.previous_server ELSE agent.server_id END";
     SELECT_AGENTS = "SELECT id, server_id, host, version, last_report, clock_ahead, heartbeat FROM agent ORDER BY id";
-    SELECT_SERVER_OF_AGENT = "SELECT server_id FROM agent WHERE id = $1";
+    SELECT_PREVIOUS_SERVER = "SELECT previous_server FROM agent WHERE id = $1";
+    FORGET_PREVIOUS_SERVER = "UPDATE agent SET previous_server = NULL WHERE previous_server = $1";
     MOVE_AGENTS = "UPDATE agent SET server_id = $1 WHERE server_id = $2";
 }
 
@@ -78,11 +80,11 @@ pub fn agents(connection: &mut dyn Connection) -> Result<Vec<Agent>, StoreError>
     Ok(found)
 }
 
-/// Returns the license server that an agent reported for last; `None` if it has never reported.
-pub fn server_of_agent(connection: &mut dyn Connection, agent: &str) -> Result<Option<i64>, StoreError> {
+/// Returns the license server that an agent reported for before it named another one; `None` if it never has.
+pub fn previous_server(connection: &mut dyn Connection, agent: &str) -> Result<Option<i64>, StoreError> {
     let mut found = None;
-    connection.query(SELECT_SERVER_OF_AGENT, &[agent.into()], &mut |row| {
-        found = Some(row.int(0)?);
+    connection.query(SELECT_PREVIOUS_SERVER, &[agent.into()], &mut |row| {
+        found = row.int_or_null(0)?;
         Ok(())
     })?;
     Ok(found)
@@ -91,4 +93,9 @@ pub fn server_of_agent(connection: &mut dyn Connection, agent: &str) -> Result<O
 /// Lets the agents of a license server report for another one.
 pub fn move_agents(connection: &mut dyn Connection, from: i64, to: i64) -> Result<(), StoreError> {
     connection.execute(MOVE_AGENTS, &[to.into(), from.into()]).map(drop)
+}
+
+/// Forgets that agents have reported for a license server before: another one can get its id.
+pub fn forget_previous_server(connection: &mut dyn Connection, server_id: i64) -> Result<(), StoreError> {
+    connection.execute(FORGET_PREVIOUS_SERVER, &[server_id.into()]).map(drop)
 }

@@ -65,6 +65,9 @@ pub struct LogState {
     /// Those hours, in hours since 1970 UTC.
     #[prost(sint64, repeated, tag = "20")]
     pub hours: Vec<i64>,
+    /// For each session, its key as an event's detail, or 0. Empty if none has one.
+    #[prost(int64, repeated, tag = "21")]
+    keys: Vec<i64>,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.
@@ -153,6 +156,8 @@ pub struct StoredSession {
     pub seats: u32,
     /// The seconds from the checkout to the exit of the daemon; `None` if the daemon has not ended.
     pub exited_after: Option<u32>,
+    /// The license manager's number of the session, as an event's detail; 0 if it gives none.
+    pub key: i64,
 }
 
 impl StoredSession {
@@ -187,8 +192,8 @@ impl LogState {
         let saved = Self::decode(bytes).map_err(|error| failed(error.to_string()))?;
         let open = [saved.identities.len(), saved.devices.len(), saved.from.len(), saved.seats.len()];
         let denied = [saved.denied_identities.len(), saved.denied_devices.len(), saved.denied_at.len()];
-        let exits = saved.exited_after.len();
-        let is_whole = (exits == 0 || exits == saved.features.len())
+        let mut optional = [saved.exited_after.len(), saved.keys.len()].into_iter();
+        let is_whole = optional.all(|length| length == 0 || length == saved.features.len())
             && open.iter().all(|length| *length == saved.features.len())
             && denied.iter().all(|length| *length == saved.denied_features.len());
         if is_whole { Ok(saved) } else { Err(failed("its columns differ in length".into())) }
@@ -207,6 +212,12 @@ impl LogState {
 
     /// Adds an open session.
     pub fn push_session(&mut self, session: StoredSession) {
+        if session.key != 0 {
+            self.keys.resize(self.features.len(), 0);
+        }
+        if session.key != 0 || !self.keys.is_empty() {
+            self.keys.push(session.key);
+        }
         self.features.push(session.feature);
         self.identities.push(session.client.identity);
         self.devices.push(session.client.device);
@@ -240,6 +251,7 @@ impl LogState {
             from: self.from[index],
             seats: self.seats[index],
             exited_after: self.exited_after.get(index).and_then(|stored| stored.checked_sub(1)),
+            key: self.keys.get(index).copied().unwrap_or(0),
         })
     }
 }

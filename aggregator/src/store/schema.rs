@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 7] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 8] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -230,6 +230,9 @@ pub(super) const MIGRATIONS: [&[&str]; 7] = [&[
     // What operators say of license servers: the first day on which they must report, and on which they need not any more.
     "ALTER TABLE license_server ADD COLUMN expected_from BIGINT",
     "ALTER TABLE license_server ADD COLUMN retired_from BIGINT",
+], &[
+    // An agent that reports for another license server takes along what it has sent, restarts between or not.
+    "ALTER TABLE agent ADD COLUMN previous_server BIGINT",
 ]];
 
 /// Migrates the tables to this version.
@@ -301,6 +304,7 @@ fn version(connection: &mut dyn Connection) -> Result<usize, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::agents;
     use crate::store::engine::Role;
     use crate::store::facts_schema::{self, Origin};
     use crate::store::received;
@@ -399,7 +403,15 @@ mod tests {
     }
 
     #[test]
+    fn agents_of_version_7_have_reported_for_one_license_server() {
+        let data = "INSERT INTO agent VALUES ('agent', 1, 'host', '0.1.0', 'epoch', 5, 0, x'')";
+        let (_folder, mut connection) = brought_forward(7, data);
+        assert_eq!(agents::agents(connection.as_mut()).unwrap()[0].server_id, 1);
+        assert_eq!(agents::previous_server(connection.as_mut(), "agent").unwrap(), None);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 7, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 8, "a new migration needs a test with data of the version before it");
     }
 }

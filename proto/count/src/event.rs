@@ -1,5 +1,7 @@
 //! Events: what a license server reports, each with its time.
 
+use std::num::NonZero;
+
 /// An index into the feature table of the events' owner: a batch, a scan or the store. A feature belongs to a vendor
 /// daemon; the feature with an empty name stands for the daemon itself.
 pub type FeatureId = u32;
@@ -45,16 +47,18 @@ pub enum Kind {
     Offset = 15,
     /// The time of a line that reports no use, where the clock steps back.
     Clock = 16,
+    /// The session with a key ended; the line names neither its feature nor its client.
+    SessionEnd = 17,
 }
 
 impl Kind {
     /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        !self.is_lifecycle() && self != Self::Unrecognised && !self.is_mark()
+        !self.is_lifecycle() && !matches!(self, Self::Unrecognised | Self::SessionEnd) && !self.is_mark()
     }
 
-    /// Returns whether an event of this kind has a feature. The start or the end of a daemon has an unnamed one, of that
-    /// daemon.
+    /// Returns whether an event of this kind has a feature. The start or the end of a daemon, and the end of a session that
+    /// is not named, have an unnamed one, of that daemon.
     pub fn has_feature(self) -> bool {
         !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised) && !self.is_mark()
     }
@@ -93,6 +97,7 @@ impl Kind {
             14 => Self::Date,
             15 => Self::Offset,
             16 => Self::Clock,
+            17 => Self::SessionEnd,
             _ => return None,
         })
     }
@@ -117,6 +122,37 @@ pub struct Event {
     pub client: ClientId,
     /// The number of seats; at least 1 for kinds that take or return seats.
     pub seats: u32,
-    /// A number whose meaning depends on the kind (see [`Kind`]). For a denial, the license manager's error code.
+    /// A number whose meaning depends on the kind (see [`Kind`]). For a denial, the license manager's error code; for a
+    /// checkout, a checkin, seats in use and the end of a session, its [`SessionKey`], or 0.
     pub detail: i64,
+}
+
+/// The number that a license manager gives a session. No other session of the daemon has it at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey {
+    /// The session's own number.
+    pub own: NonZero<u32>,
+    /// The number of the session whose seats it shares; its own number if it shares none.
+    pub shared: NonZero<u32>,
+}
+
+impl SessionKey {
+    /// Creates a key from a license manager's numbers; `None` if one of them is 0.
+    pub fn new(own: u64, shared: u64) -> Option<Self> {
+        // Numbers are below 2^32 wherever they were seen. Larger ones still differ.
+        let short = |number: u64| NonZero::new((number ^ (number >> 32)) as u32);
+        Some(Self { own: short(own)?, shared: short(shared)? })
+    }
+
+    /// Returns the key in an event's detail; `None` if it has none.
+    pub fn in_detail(detail: i64) -> Option<Self> {
+        let (own, shared) = (NonZero::new(detail as u32)?, NonZero::new((detail >> 32) as u32));
+        Some(Self { own, shared: shared.unwrap_or(own) })
+    }
+
+    /// Returns the key as an event's detail.
+    pub fn detail(self) -> i64 {
+        let shared = if self.shared == self.own { 0 } else { self.shared.get() };
+        i64::from(self.own.get()) | i64::from(shared) << 32
+    }
 }

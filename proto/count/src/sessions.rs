@@ -6,6 +6,10 @@
 //!   client), whatever the numbers of seats; brackets and displays do not matter.
 //! - A checkin without an open session proves only that its user held a seat at that moment.
 //! - An upgrade also proves that its user held seats at that moment. It changes the seats of the newest open session.
+//! - Where the license manager numbers its sessions, the number pairs them, whatever names the checkin tells; a name that it
+//!   alone tells was used at that moment. A number that is given out anew ends the session that had it.
+//! - Seats reported as in use are those of an open session with that number, or open one, which is no checkout.
+//! - Sessions that share one seat take it once: it is the first one's, and goes on to another one at its end.
 //! - The start of the license manager ends all open sessions; the start of a vendor daemon ends those of that daemon.
 //!   They end at the time of the last line before the start, since nothing later is known.
 //! - An exit ends no session, because checkins may follow it. But what is still open when the daemon starts again, or at
@@ -14,11 +18,15 @@
 //!   when it was opened, and when it was checked in.
 //! - No session ends before it begins: if the clock was set back, the session ends at the moment it began.
 
+mod numbered;
+
 use std::collections::VecDeque;
+use std::num::NonZero;
 
 use hashbrown::HashMap;
 
-use crate::event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE};
+use crate::event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, SessionKey};
+use numbered::{Numbered, NumberedSession};
 
 /// How a session ended. [`Ending::Moment`] is use without a known session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +68,8 @@ pub struct OpenSession {
     pub seats: u32,
     /// The seconds from the start to the first exit of the daemon since; `None` if it has not ended.
     pub exited_after: Option<u32>,
+    /// The [`SessionKey`] as an event's detail; 0 if the license manager gives none.
+    pub key: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +86,27 @@ const RUNS: u32 = u32::MAX;
 impl Held {
     fn new(from: i64, seats: u32) -> Self {
         Self { from, seats, exited_after: RUNS }
+    }
+
+    fn exited_after(&self) -> Option<u32> {
+        Some(self.exited_after).filter(|seconds| *seconds != RUNS)
+    }
+
+    /// Notes an exit of the daemon, if it is the first one since the session began.
+    fn note_exit(&mut self, at: i64) {
+        if self.exited_after == RUNS {
+            // An exit 136 years after the checkout is as good as none.
+            self.exited_after = u32::try_from((at - self.from).max(0)).unwrap_or(RUNS);
+        }
+    }
+
+    /// Takes over the seats of a session that has ended. From then on, they are held by this one.
+    fn hand_over(&mut self, at: i64, seats: u32) {
+        let exit = self.exited_after().map(|seconds| self.from + i64::from(seconds));
+        *self = Self::new(at.max(self.from), seats);
+        if let Some(exit) = exit {
+            self.note_exit(exit);
+        }
     }
 
     /// Returns the end of a session that nothing is known of after `through`.
@@ -106,6 +137,8 @@ struct Queue {
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
     open: HashMap<(FeatureId, ClientId), Queue>,
+    /// Those that the license manager numbers.
+    numbered: Numbered,
     in_use: Vec<u64>,
 }
 
@@ -114,6 +147,11 @@ impl Sessions {
     /// number for its daemon; any numbering will do.
     pub fn apply(&mut self, event: &Event, daemon_of: &[u32], sink: &mut impl UsageSink) {
         let Event { kind, at, feature, client, seats, detail } = *event;
+        let is_numbered =
+            matches!(kind, Kind::Checkout | Kind::Checkin | Kind::InUse | Kind::SessionEnd) && detail != 0;
+        if let Some(key) = SessionKey::in_detail(detail).filter(|_| is_numbered) {
+            return self.apply_numbered(event, key, daemon_of, sink);
+        }
         match kind {
             Kind::Checkout => {
                 sink.checkout(feature, client, at, seats);
@@ -156,8 +194,83 @@ impl Sessions {
                 self.note_exit(at, |f| daemon_of.get(f as usize).copied() == daemon);
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
+            // Without a key, it names nothing.
+            Kind::SessionEnd => {}
             Kind::Date | Kind::Offset | Kind::Clock => {}
         }
+    }
+
+    /// Applies an event of a session that the license manager numbers.
+    fn apply_numbered(&mut self, event: &Event, key: SessionKey, daemon_of: &[u32], sink: &mut impl UsageSink) {
+        let Event { kind, at, feature, client, seats, .. } = *event;
+        // A feature without a daemon shares its numbers with nobody.
+        let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
+        match kind {
+            Kind::Checkout => {
+                sink.checkout(feature, client, at, seats);
+                self.begin((daemon, key), (feature, client), at, seats, sink);
+            }
+            Kind::InUse => {
+                let known = self.numbered.get(daemon, key.own);
+                if !known.is_some_and(|known| (known.feature, known.client) == (feature, client)) {
+                    sink.held(feature, client, at, at, seats, Ending::Moment);
+                    self.begin((daemon, key), (feature, client), at, seats, sink);
+                }
+            }
+            Kind::Checkin => {
+                sink.checkin(feature, client, at);
+                let ended = self.finish((daemon, key.own), at, Ending::Checkin, sink);
+                if ended != Some((feature, client)) {
+                    sink.held(feature, client, at, at, seats, Ending::Moment);
+                }
+            }
+            _ => {
+                if let Some((feature, client)) = self.finish((daemon, key.own), at, Ending::Checkin, sink) {
+                    sink.checkin(feature, client, at);
+                }
+            }
+        }
+    }
+
+    /// Opens a session with a number. If another one has it, that one has ended.
+    fn begin(
+        &mut self,
+        (daemon, key): (u32, SessionKey),
+        (feature, client): (FeatureId, ClientId),
+        at: i64,
+        seats: u32,
+        sink: &mut impl UsageSink,
+    ) {
+        self.finish((daemon, key.own), at, Ending::Implicit, sink);
+        let seats = if self.numbered.has_group(daemon, key.shared) { 0 } else { seats };
+        self.numbered.insert((daemon, key), NumberedSession { feature, client, key, held: Held::new(at, seats) });
+        self.change_in_use(feature, at, i64::from(seats), sink);
+    }
+
+    /// Ends the session with a number, and returns whose it was; `None` if no session has it.
+    fn finish(
+        &mut self,
+        (daemon, own): (u32, NonZero<u32>),
+        at: i64,
+        ending: Ending,
+        sink: &mut impl UsageSink,
+    ) -> Option<(FeatureId, ClientId)> {
+        let NumberedSession { feature, client, key, held } = self.numbered.remove(daemon, own)?;
+        let through = held_through(held.from, at);
+        sink.held(feature, client, held.from, through, held.seats, ending);
+        if through < at {
+            sink.held(feature, client, at, at, held.seats, Ending::Moment);
+        }
+        if held.seats > 0 {
+            self.change_in_use(feature, at, -i64::from(held.seats), sink);
+            if let Some(heir) = self.numbered.first_of_group(daemon, key.shared) {
+                let (feature, client, from) = (heir.feature, heir.client, heir.held.from);
+                heir.held.hand_over(at, held.seats);
+                sink.held(feature, client, from, held_through(from, at), 0, ending);
+                self.change_in_use(feature, at, i64::from(held.seats), sink);
+            }
+        }
+        Some((feature, client))
     }
 
     /// Ends all open sessions at the moment `through`.
@@ -175,20 +288,36 @@ impl Sessions {
                 client,
                 from: held.from,
                 seats: held.seats,
-                exited_after: Some(held.exited_after).filter(|seconds| *seconds != RUNS),
+                exited_after: held.exited_after(),
+                key: 0,
             }));
         }
-        // A stable sort by key alone: sessions of one key keep their order, which may differ from the order of their
+        sessions.extend(self.numbered.iter().map(|NumberedSession { feature, client, key, held }| OpenSession {
+            feature: *feature,
+            client: *client,
+            from: held.from,
+            seats: held.seats,
+            exited_after: held.exited_after(),
+            key: key.detail(),
+        }));
+        // A stable sort: sessions of one client without keys keep their order, which may differ from the order of their
         // starts.
-        sessions.sort_by_key(|session| (session.feature, session.client));
+        sessions.sort_by_key(|session| (session.feature, session.client, session.key));
         sessions
     }
 
     /// Recreates the state from sessions that [`Sessions::open`] returned.
-    pub fn restore(open: impl IntoIterator<Item = OpenSession>) -> Self {
+    pub fn restore(open: impl IntoIterator<Item = OpenSession>, daemon_of: &[u32]) -> Self {
         let mut sessions = Self::default();
-        for OpenSession { feature, client, from, seats, exited_after } in open {
-            sessions.push(feature, client, Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) });
+        for OpenSession { feature, client, from, seats, exited_after, key } in open {
+            let held = Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) };
+            match SessionKey::in_detail(key) {
+                None => sessions.push(feature, client, held),
+                Some(key) => {
+                    let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
+                    sessions.numbered.insert((daemon, key), NumberedSession { feature, client, key, held });
+                }
+            }
             *sessions.in_use_of(feature) += u64::from(seats);
         }
         sessions
@@ -196,12 +325,13 @@ impl Sessions {
 
     /// Returns the number of open sessions.
     pub fn len(&self) -> usize {
-        self.open.values().map(|queue| 1 + queue.later.as_ref().map_or(0, |later| later.len())).sum()
+        let unnumbered = self.open.values().map(|queue| 1 + queue.later.as_ref().map_or(0, |later| later.len()));
+        unnumbered.sum::<usize>() + self.numbered.len()
     }
 
     /// Returns whether no session is open.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.len() == 0
     }
 
     fn push(&mut self, feature: FeatureId, client: ClientId, held: Held) {
@@ -232,6 +362,9 @@ impl Sessions {
                 sink.held(feature, client, held.from, held.ends_at(through), held.seats, ending);
             }
         }
+        for NumberedSession { feature, client, held, .. } in self.numbered.extract(&ends) {
+            sink.held(feature, client, held.from, held.ends_at(through), held.seats, ending);
+        }
         for feature in 0..self.in_use.len() as FeatureId {
             let seats = self.in_use_of(feature);
             if *seats > 0 && ends(feature) {
@@ -245,10 +378,10 @@ impl Sessions {
     fn note_exit(&mut self, at: i64, ends: impl Fn(FeatureId) -> bool) {
         for (_, queue) in self.open.iter_mut().filter(|((feature, _), _)| ends(*feature)) {
             let later = queue.later.iter_mut().flat_map(|later| later.iter_mut());
-            for held in std::iter::once(&mut queue.oldest).chain(later).filter(|held| held.exited_after == RUNS) {
-                // An exit 136 years after the checkout is as good as none.
-                held.exited_after = u32::try_from((at - held.from).max(0)).unwrap_or(RUNS);
-            }
+            std::iter::once(&mut queue.oldest).chain(later).for_each(|held| held.note_exit(at));
+        }
+        for session in self.numbered.iter_mut().filter(|session| ends(session.feature)) {
+            session.held.note_exit(at);
         }
     }
 
@@ -282,184 +415,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Records every fact.
-    #[derive(Default, Debug, PartialEq, Clone)]
-    struct Notes {
-        held: Vec<(FeatureId, ClientId, i64, i64, u32)>,
-        levels: Vec<(FeatureId, i64, u64)>,
-        lines: usize,
-    }
-
-    impl UsageSink for Notes {
-        fn checkout(&mut self, _: FeatureId, _: ClientId, _: i64, _: u32) {
-            self.lines += 1;
-        }
-        fn checkin(&mut self, _: FeatureId, _: ClientId, _: i64) {
-            self.lines += 1;
-        }
-        fn denial(&mut self, _: FeatureId, _: ClientId, _: i64) {
-            self.lines += 1;
-        }
-        fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, seats: u32, _: Ending) {
-            self.held.push((feature, client, from, through, seats));
-        }
-        fn in_use(&mut self, feature: FeatureId, at: i64, seats: u64) {
-            self.levels.push((feature, at, seats));
-        }
-    }
-
-    fn event(kind: Kind, at: i64, feature: FeatureId, client: ClientId, seats: u32) -> Event {
-        Event { kind, at, feature, client, seats, detail: 0 }
-    }
-
-    fn count(events: &[Event]) -> (Sessions, Notes) {
-        let (mut sessions, mut notes) = (Sessions::default(), Notes::default());
-        for event in events {
-            sessions.apply(event, &[0, 0, 1, 1], &mut notes);
-        }
-        (sessions, notes)
-    }
-
-    #[test]
-    fn first_in_first_out_whatever_the_seats() {
-        let (sessions, notes) = count(&[
-            event(Kind::Checkout, 10, 0, 1, 3),
-            event(Kind::Checkout, 20, 0, 1, 1),
-            event(Kind::Checkin, 30, 0, 1, 1),
-            event(Kind::Checkin, 40, 0, 1, 3),
-        ]);
-        assert!(sessions.is_empty());
-        assert_eq!(notes.held, [(0, 1, 10, 30, 3), (0, 1, 20, 40, 1)]);
-        assert_eq!(notes.levels, [(0, 10, 3), (0, 20, 4), (0, 30, 1), (0, 40, 0)]);
-    }
-
-    /// A machine whose clock began anew in 1990 is set right while a seat is held.
-    #[test]
-    fn nobody_holds_a_seat_for_decades() {
-        const YEARS: i64 = 20 * 366 * 86_400;
-        let (_, notes) = count(&[event(Kind::Checkout, 10, 0, 1, 3), event(Kind::Checkin, YEARS, 0, 1, 3)]);
-        assert_eq!(notes.held, [(0, 1, 10, 10, 3), (0, 1, YEARS, YEARS, 3)]);
-        let (mut sessions, mut notes) = count(&[event(Kind::Checkout, 10, 0, 1, 3)]);
-        sessions.end_all(YEARS, Ending::Implicit, &mut notes);
-        assert_eq!(notes.held, [(0, 1, 10, 10, 3)]);
-    }
-
-    #[test]
-    fn a_checkin_without_a_checkout_is_a_moment_of_use() {
-        let (sessions, notes) = count(&[event(Kind::Checkin, 30, 0, 1, 1)]);
-        assert!(sessions.is_empty());
-        assert_eq!(notes.held, [(0, 1, 30, 30, 1)]);
-        assert_eq!(notes.levels, [], "and no seat was returned that was known to be in use");
-    }
-
-    #[test]
-    fn an_upgrade_changes_the_seats() {
-        let (sessions, notes) = count(&[
-            event(Kind::Checkout, 10, 0, 1, 5),
-            event(Kind::Upgrade, 20, 0, 1, 6),
-            event(Kind::Upgrade, 25, 1, 1, 6),
-        ]);
-        let open = OpenSession { feature: 0, client: 1, from: 10, seats: 6, exited_after: None };
-        assert_eq!(sessions.open(), [open]);
-        assert_eq!(notes.levels, [(0, 10, 5), (0, 20, 6)]);
-        assert_eq!(notes.held, [(0, 1, 20, 20, 6), (1, 1, 25, 25, 6)]);
-    }
-
-    #[test]
-    fn a_daemons_start_ends_its_sessions_and_no_others() {
-        let mut restart = event(Kind::DaemonStart, 1000, 3, 0, 0);
-        restart.detail = 400;
-        let (sessions, notes) =
-            count(&[event(Kind::Checkout, 10, 0, 1, 1), event(Kind::Checkout, 20, 2, 1, 1), restart]);
-        assert_eq!(notes.held, [(2, 1, 20, 600, 1)]);
-        assert_eq!(sessions.len(), 1);
-    }
-
-    #[test]
-    fn a_managers_start_ends_everything_and_nothing_ends_before_it_began() {
-        let mut restart = event(Kind::ManagerStart, 1000, 0, 0, 0);
-        restart.detail = 985;
-        let (sessions, mut notes) =
-            count(&[event(Kind::Checkout, 10, 0, 1, 1), event(Kind::Checkout, 20, 2, 1, 1), restart]);
-        notes.held.sort_unstable();
-        assert_eq!(notes.held, [(0, 1, 10, 15, 1), (2, 1, 20, 20, 1)]);
-        assert!(sessions.is_empty());
-    }
-
-    #[test]
-    fn what_is_open_after_an_exit_ended_there_and_checkins_may_follow() {
-        let mut restart = event(Kind::DaemonStart, 1000, 1, 0, 0);
-        restart.detail = 100;
-        let (sessions, notes) = count(&[
-            event(Kind::Checkout, 10, 0, 1, 1),
-            event(Kind::Checkout, 20, 0, 2, 1),
-            event(Kind::Checkout, 30, 2, 3, 1),
-            event(Kind::DaemonExit, 500, 1, 0, 0),
-            event(Kind::Checkin, 501, 0, 2, 1),
-            // A second exit, of the manager, changes nothing for those that have ended.
-            event(Kind::ManagerExit, 600, 0, 0, 0),
-            restart,
-        ]);
-        assert_eq!(notes.held, [(0, 2, 20, 501, 1), (0, 1, 10, 500, 1)]);
-        let mut notes = Notes::default();
-        sessions.clone().end_all(2000, Ending::StillOpen, &mut notes);
-        assert_eq!(notes.held, [(2, 3, 30, 600, 1)]);
-        assert_eq!(Sessions::restore(sessions.open()).open(), sessions.open());
-    }
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        (1u32..=13, 0i64..1000, 0u32..4, 0u32..3, 1u32..4, 0i64..50).prop_map(
-            |(kind, at, feature, client, seats, detail)| Event {
-                kind: Kind::from_number(kind).unwrap(),
-                at,
-                feature,
-                client,
-                seats,
-                detail,
-            },
-        )
-    }
-
-    proptest! {
-        /// Saving and restoring between any two events does not change the facts that follow.
-        #[test]
-        fn a_restart_of_the_counter_changes_nothing(
-            events in prop::collection::vec(any_event(), 0..60),
-            cut in 0usize..60,
-        ) {
-            let cut = cut.min(events.len());
-            let (mut sessions, mut notes) = count(&events[..cut]);
-            let mut restored = Sessions::restore(sessions.open());
-            let mut notes_after = notes.clone();
-            for event in &events[cut..] {
-                sessions.apply(event, &[0, 0, 1, 1], &mut notes);
-                restored.apply(event, &[0, 0, 1, 1], &mut notes_after);
-            }
-            notes.held.sort_unstable();
-            notes_after.held.sort_unstable();
-            prop_assert_eq!(notes, notes_after);
-            prop_assert_eq!(sessions.open(), restored.open());
-        }
-
-        /// Every checkout ends once or is still open, and the seats in use are those of the open sessions.
-        #[test]
-        fn every_checkout_is_accounted_for(events in prop::collection::vec(any_event(), 0..80)) {
-            let (sessions, notes) = count(&events);
-            let outs = events.iter().filter(|e| e.kind == Kind::Checkout).count();
-            let moments = notes.held.iter().filter(|(_, _, from, through, _)| from == through).count();
-            prop_assert!(notes.held.len() + sessions.len() >= outs);
-            prop_assert!(notes.held.len() + sessions.len() <= outs + moments);
-            for feature in 0..4 {
-                let open: u64 =
-                    sessions.open().iter().filter(|s| s.feature == feature).map(|s| u64::from(s.seats)).sum();
-                let last = notes.levels.iter().rev().find(|(f, _, _)| *f == feature).map_or(0, |(_, _, s)| *s);
-                prop_assert_eq!(open, last);
-            }
-        }
-    }
-}
+mod tests;

@@ -318,7 +318,8 @@ pub struct Columns {
     /// What happened: 1 checkout, 2 checkin, 3 denial, 4 upgrade, 5 queued, 6 dequeued, 7 in use, 8 unsupported,
     /// 9 license manager started, 10 vendor daemon started, 11 unrecognised line, 12 license manager ended, 13 vendor daemon
     /// ended, 14 a line tells its day, 15 the stamps of lines from here on tell another offset from UTC, 16 a line without
-    /// usage where the clock steps back. The last three date other events, and are no lines of their own.
+    /// usage where the clock steps back, 17 a session ended whose feature and client the line does not name. 14 to 16 date
+    /// other events, and are no lines of their own.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.
@@ -336,7 +337,9 @@ pub struct Columns {
     /// Seats taken or returned. Empty where every entry is 1.
     #[prost(uint32, repeated, tag = "12")]
     pub seats: ::prost::alloc::vec::Vec<u32>,
-    /// A number by kind: for an upgrade the seats before, for a denial the license manager's error code, for a start the
+    /// A number by kind: for a checkout, a checkin, seats in use and the end of a session the number that the license manager
+    /// gives the session, 1 to 2^32 - 1, and 2^32 times that of the session whose seats it shares (0 for none), or 0 where it
+    /// numbers none; for an upgrade the seats before, for a denial the license manager's error code, for a start the
     /// seconds on the wall clock since the last line before it (the lowest number if the stream has no such line), for a line
     /// that tells its day the days since 1970, for an offset the seconds east of UTC (the lowest number for none). Empty where
     /// every entry is 0.

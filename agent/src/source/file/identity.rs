@@ -48,7 +48,7 @@ impl Head {
         self.hash.update(line);
         self.hash.update(b"\n");
         let Some(stamp) = record.stamp else { return };
-        let (Stamp::Time(time) | Stamp::DateTime { time, .. }) = stamp;
+        let time = stamp.time_of_day();
         self.first_time.get_or_insert(time);
         let tells_date = matches!(stamp, Stamp::DateTime { .. })
             || record.anchor().is_some_and(|anchor| anchored_day(anchor, time).is_some());

@@ -409,7 +409,7 @@ fn take(format: Format, interpreter: &mut LineInterpreter, batcher: &mut Batcher
             batcher.mark(position, mark);
         }
         match outcome {
-            Outcome::Event(event) => batcher.event(position, &event),
+            Outcome::Event(event) => batcher.event(position, &event, interpreter.daemon()),
             Outcome::Ignored => {}
             Outcome::Unrecognised(_) => batcher.unrecognised(position, interpreter.state().last_time(), text),
         }

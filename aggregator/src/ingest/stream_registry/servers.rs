@@ -111,11 +111,7 @@ impl StreamRegistry {
         let id = server.id;
         let has_logs = self.logs.values().any(|log| log.server_id == id);
         let has_agents = agents::agents(connection)?.iter().any(|agent| agent.server_id == id);
-        if day.is_none() && !has_logs && !has_agents {
-            self.servers.remove(&key);
-            received::forget_server(connection, id)?;
-        }
-        Ok(())
+        if day.is_none() && !has_logs && !has_agents { self.forget(connection, &key, id) } else { Ok(()) }
     }
 
     /// Takes note of the first day on which a license server need not report any more; `None` takes it back.
@@ -208,12 +204,17 @@ impl StreamRegistry {
     /// one.
     fn inherit(&mut self, connection: &mut dyn Connection, from: &LicenseServer, to: i64) -> Result<(), StoreError> {
         agents::move_agents(connection, from.id, to)?;
-        received::forget_server(connection, from.id)?;
-        self.servers.remove(&from.key);
+        self.forget(connection, &from.key, from.id)?;
         let Some(heir) = self.servers.values_mut().find(|server| server.id == to) else { return Ok(()) };
         heir.expected_from = heir.expected_from.or(from.expected_from);
         heir.retired_from = heir.retired_from.or(from.retired_from);
         received::save_server(connection, heir)
+    }
+
+    fn forget(&mut self, connection: &mut dyn Connection, key: &str, id: i64) -> Result<(), StoreError> {
+        self.servers.remove(key);
+        agents::forget_previous_server(connection, id)?;
+        received::forget_server(connection, id)
     }
 
     fn load_again(&mut self, connection: &mut dyn Connection) -> Result<(), StoreError> {
@@ -221,22 +222,7 @@ impl StreamRegistry {
         std::mem::swap(&mut again.rebuilds, &mut self.rebuilds);
         std::mem::swap(&mut again.heard, &mut self.heard);
         std::mem::swap(&mut again.readers, &mut self.readers);
-        std::mem::swap(&mut again.renamed, &mut self.renamed);
         *self = again;
-        Ok(())
-    }
-
-    /// Takes note that an agent reports for another license server than it did.
-    pub(in crate::ingest) fn note_agent(
-        &mut self,
-        connection: &mut dyn Connection,
-        hello: &Hello,
-        server_id: i64,
-    ) -> Result<(), StoreError> {
-        let before = agents::server_of_agent(connection, &hello.agent_id)?;
-        if let Some(before) = before.filter(|before| *before != server_id) {
-            self.renamed.insert(hello.agent_id.clone(), before);
-        }
         Ok(())
     }
 
@@ -248,9 +234,8 @@ impl StreamRegistry {
         now: i64,
     ) -> Result<(), StoreError> {
         let Some(server) = self.servers.get(fold_case(&hello.license_server).as_ref()).cloned() else { return Ok(()) };
-        let Some(other) = self.renamed.get(&hello.agent_id).copied().filter(|other| *other != server.id) else {
-            return Ok(());
-        };
+        let previous = agents::previous_server(connection, &hello.agent_id)?;
+        let Some(other) = previous.filter(|other| *other != server.id) else { return Ok(()) };
         for log in self.logs_of(other) {
             let keys = self.of_log.get(&log.id).map(Vec::as_slice).unwrap_or_default();
             let marks: Vec<u64> = keys.iter().filter_map(|key| Some(self.streams.get(key)?.mark)).collect();
@@ -277,9 +262,8 @@ impl StreamRegistry {
         if batch.start_position == 0 || batch.start_check.is_empty() || self.streams.contains_key(key) {
             return Ok(());
         }
-        let Some(other) = self.renamed.get(&hello.agent_id).copied().filter(|other| *other != key.0) else {
-            return Ok(());
-        };
+        let previous = agents::previous_server(connection, &hello.agent_id)?;
+        let Some(other) = previous.filter(|other| *other != key.0) else { return Ok(()) };
         let continued = |stream: &&Stream| stream.mark == batch.start_position && stream.check == batch.start_check;
         let found = self.streams.get(&(other, key.1.clone())).filter(continued);
         let log = found.and_then(|stream| self.logs.get(&stream.log_id)).cloned();
