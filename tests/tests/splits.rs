@@ -1,5 +1,5 @@
 //! Fault 46: however a log is divided (into writes, files, parts, batches, agents and restarts), it gives the same figures. Each
-//! log of the corpus, and one of the simulator, divided at random.
+//! log of the corpus, and those of the simulator, divided at random.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use seatmeter_tests::process::{comes_true, sleep, text};
 use seatmeter_tests::{Agent, TestCluster, shared};
-use xtask::sim::{Log, Plan, Rotation, Server, truth};
+use xtask::sim::{Log, Plan, ReportFormat, RlmServer, Rotation, Server, truth};
 
 const ROTATIONS: [Rotation; 4] = [Rotation::Rename, Rotation::RenameGzip, Rotation::CopyTruncate, Rotation::Dated];
 
@@ -22,6 +22,16 @@ fn logs(rng: &mut Rng) -> Vec<(String, Vec<u8>, String)> {
         simulated.step(&mut text);
     }
     let mut logs = vec![("simulated".to_owned(), text, truth::as_csv(&simulated.figures()))];
+    for (name, format) in [("report log", ReportFormat::Std), ("small report log", ReportFormat::Small)] {
+        // 2026-01-30
+        let mut simulated = RlmServer::new(rng.u64(..), format, 60, 1_769_760_000);
+        let mut text = Vec::new();
+        simulated.start(&mut text);
+        while simulated.lines() < 3_000 {
+            simulated.step(&mut text);
+        }
+        logs.push((name.to_owned(), text, truth::as_csv(&simulated.figures())));
+    }
     if let Some(corpus) = shared("corpus") {
         for entry in fs::read_dir(corpus.join("flexnet-debug-log")).unwrap().flatten() {
             let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
@@ -37,12 +47,17 @@ fn logs(rng: &mut Rng) -> Vec<(String, Vec<u8>, String)> {
     logs
 }
 
-/// Returns the seconds of a line's time of day; `None` if it has none.
+/// Returns the seconds of a line's time of day; `None` if it has none. FlexNet's stands at the line's beginning, RLM's at its
+/// end, where it can have no seconds.
 fn time_of(line: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(line.get(..8)?).ok()?;
-    let mut numbers = text.trim_start().split(':').map(str::parse::<u32>);
-    let (hours, minutes, seconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
-    Some(hours * 3600 + minutes * 60 + seconds)
+    let time = |text: &str| {
+        let mut numbers = text.split(':').map(str::parse::<u32>);
+        let (hours, minutes) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some(hours * 3600 + minutes * 60 + numbers.next().unwrap_or(Ok(0)).ok()?)
+    };
+    let at_beginning =
+        line.get(..8).and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| time(text.trim_start()));
+    at_beginning.or_else(|| time(std::str::from_utf8(line).ok()?.split_whitespace().next_back()?))
 }
 
 /// Divides a log at some of its lines. Where a file without a date follows another one, a time of day that falls is the next

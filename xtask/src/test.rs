@@ -134,7 +134,7 @@ fn install_clients(root: &Path) -> Result<PathBuf> {
 }
 
 /// The fuzz targets. Each has a folder of seeds: inputs that once failed, and typical ones.
-pub const FUZZ_TARGETS: [&str; 2] = ["parse", "batch"];
+pub const FUZZ_TARGETS: [&str; 3] = ["parse", "rlm", "batch"];
 
 /// Fuzzes each target for `seconds` seconds. The targets are built with the compiler's own coverage instrumentation,
 /// which the stable toolchain supports, and without a sanitizer, which it does not support.

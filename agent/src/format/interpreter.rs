@@ -201,8 +201,8 @@ impl LineInterpreter {
     pub fn next_stream(&mut self, shift: i64) {
         let mut state = std::mem::take(&mut self.state);
         state.shift(shift);
-        let ParserState { lines, daemons, writer, .. } = state;
-        self.state = ParserState { lines, daemons, writer, ..ParserState::default() };
+        let ParserState { lines, daemons, writer, daemon, .. } = state;
+        self.state = ParserState { lines, daemons, writer, daemon, ..ParserState::default() };
     }
 
     /// Returns the state after the last line.

@@ -40,6 +40,8 @@ pub struct LogProjection {
     /// The lines of streams that are kept apart as a whole.
     apart_streams: Apart,
     ticks: Ticks,
+    /// The last vendor daemon that lines have named: a part of a log that names none goes on with it. Empty if none was named.
+    daemon: String,
 }
 
 /// The seats of a feature in use, and the peak of the current hour.
@@ -105,6 +107,7 @@ impl LogProjection {
             apart: saved.apart.unwrap_or_default(),
             apart_streams: saved.apart_streams.unwrap_or_default(),
             ticks: saved.ticks.clone().unwrap_or_default(),
+            daemon: saved.daemon.clone(),
         }
     }
 
@@ -115,6 +118,7 @@ impl LogProjection {
         saved.apart = (self.apart.lines > 0).then_some(self.apart);
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
         saved.ticks = (self.ticks.last != 0).then(|| self.ticks.clone());
+        saved.daemon.clone_from(&self.daemon);
         let last_hour = hour_of(self.last_line_at);
         let is_other = |level: &Level| level.hour > last_hour || (level.hour < last_hour && level.seats > 0);
         let mut hours: Vec<(FeatureId, i64)> =
@@ -177,7 +181,11 @@ impl LogProjection {
             let moments = GapMoments { log_id, after_at: after, before_at: before };
             pending.gap((stream.id, batch.start_position), moments);
         }
-        let resolved = registry.resolve(columns, &stream.realm);
+        let resolved = registry.resolve(columns, &stream.realm, &self.daemon);
+        let mut daemons = columns.feature_daemons.iter().rev().map(|daemon| columns.strings[*daemon as usize].as_str());
+        if let Some(named) = daemons.find(|daemon| !daemon.is_empty()) {
+            named.clone_into(&mut self.daemon);
+        }
         let mut last_line_at = self.last_line_at;
         let mut recorder = FactRecorder {
             log_id,

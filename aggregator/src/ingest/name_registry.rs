@@ -98,14 +98,15 @@ impl NameRegistry {
         self.unsaved = Unsaved::default();
     }
 
-    /// Returns the ids of a batch's names, assigning new ids to new names.
-    pub fn resolve(&mut self, columns: &Columns, realm: &str) -> Resolved {
+    /// Returns the ids of a batch's names, assigning new ids to new names. Features that name no daemon are those of `daemon`.
+    pub fn resolve(&mut self, columns: &Columns, realm: &str, daemon: &str) -> Resolved {
         let string = |index: u32| columns.strings[index as usize].as_str();
+        let named = |index: u32| Some(string(index)).filter(|named| !named.is_empty()).unwrap_or(daemon);
         let features = columns
             .feature_daemons
             .iter()
             .zip(&columns.feature_names)
-            .map(|(daemon, name)| self.feature(string(*daemon), string(*name)))
+            .map(|(daemon, name)| self.feature(named(*daemon), string(*name)))
             .collect();
         // Taken out of the registry, since new clients need the registry's other parts.
         let mut written =

@@ -68,6 +68,9 @@ pub struct LogState {
     /// For each session, its key as an event's detail, or 0. Empty if none has one.
     #[prost(int64, repeated, tag = "21")]
     keys: Vec<i64>,
+    /// The last vendor daemon that lines have named; empty if none was.
+    #[prost(string, tag = "22")]
+    pub daemon: String,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.

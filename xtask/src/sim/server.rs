@@ -308,7 +308,7 @@ fn feature_name(feature: usize) -> String {
 
 /// Returns the name of a user. Most names are plain; some have blanks, signs or letters that are not ASCII, as real
 /// ones do.
-fn user_name(user: u32) -> String {
+pub(super) fn user_name(user: u32) -> String {
     match user % 97 {
         11 => format!("Mila Ordonez {user}"),
         22 => format!("mª luz{user}"),

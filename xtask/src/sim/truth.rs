@@ -86,6 +86,13 @@ fn first_of(month_number: i64) -> i64 {
     (era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468) * 86_400
 }
 
+/// Returns the parts of a time, both ends included, that lie in different months.
+fn months_between(from: i64, through: i64) -> impl Iterator<Item = (i64, i64)> {
+    let starts =
+        std::iter::successors(Some(from), move |start| Some(month_of(*start).2).filter(|next| *next <= through));
+    starts.map(move |start| (start, through.min(month_of(start).2)))
+}
+
 /// Returns the year, month and day of a wall-clock time.
 pub(super) fn date_of(local: i64) -> (i64, i64, i64) {
     let (month, first, _) = month_of(local);
@@ -130,18 +137,30 @@ impl Truth {
         self.hold(from, through, feature, user, host, seats);
     }
 
+    /// Records seats that several sessions have shared, once all of them have ended.
+    pub(super) fn free_seats(&mut self, from: i64, through: i64, feature: usize, seats: u32) {
+        let in_use = self.in_use.entry(feature).or_default();
+        *in_use -= u64::from(seats);
+        self.hold_seats(from, through, feature, seats);
+    }
+
     fn hold(&mut self, from: i64, through: i64, feature: usize, user: u32, host: u32, seats: u32) {
-        let mut start = from;
-        loop {
-            let (_, _, end) = month_of(start);
+        self.hold_person(from, through, feature, user, host);
+        self.hold_seats(from, through, feature, seats);
+    }
+
+    /// Records that somebody had a session from `from` through `through`, whatever seats it took.
+    pub(super) fn hold_person(&mut self, from: i64, through: i64, feature: usize, user: u32, host: u32) {
+        for (start, _) in months_between(from, through) {
             let cell = self.cell(start, feature);
             cell.held.insert(user);
             cell.hosts.insert((user, host));
-            cell.seat_seconds += (through.min(end) - start) * i64::from(seats);
-            if through < end {
-                break;
-            }
-            start = end;
+        }
+    }
+
+    pub(super) fn hold_seats(&mut self, from: i64, through: i64, feature: usize, seats: u32) {
+        for (start, end) in months_between(from, through) {
+            self.cell(start, feature).seat_seconds += (end - start) * i64::from(seats);
         }
     }
 
