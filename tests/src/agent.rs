@@ -53,6 +53,15 @@ impl Agent {
         self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
+    /// Deletes the agent's state, as a new installation begins without one. The agent must not run.
+    pub fn forget(&self) {
+        // An agent that was killed right after its start can have none yet.
+        match std::fs::remove_dir_all(self.state()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.unwrap(),
+        }
+    }
+
     /// Kills the agent and the program under which it was started.
     pub fn kill_all(&mut self) {
         kill_children(self.pid());

@@ -131,7 +131,7 @@ impl Fleet {
                     1 => {
                         // Installed anew.
                         agent.kill();
-                        std::fs::remove_dir_all(agent.state()).unwrap();
+                        agent.forget();
                         agent.start();
                     }
                     _ => {}

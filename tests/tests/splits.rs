@@ -126,7 +126,7 @@ impl Source {
                 1 => {
                     // Installed anew.
                     agent.kill();
-                    fs::remove_dir_all(agent.state()).unwrap();
+                    agent.forget();
                     agent.start();
                 }
                 _ => {}
@@ -141,7 +141,12 @@ impl Source {
         let told = || {
             let streams = cluster.seatmeter(&["streams", "list", "--wide", "--server", &self.name]);
             let agents = self.agents.iter().map(|agent| text(&agent.command(&["inspect"]).stdout) + &agent.errors());
-            text(&streams.stdout) + &agents.collect::<String>()
+            let files = fs::read_dir(self.log.path().parent().unwrap()).unwrap().flatten().map(|entry| {
+                let metadata = entry.metadata().unwrap();
+                format!("{:?} {} bytes {:?}\n", entry.file_name(), metadata.len(), metadata.modified().unwrap())
+            });
+            let files: String = files.collect();
+            text(&streams.stdout) + &files + &agents.collect::<String>()
         };
         let is_whole = || cluster.activity(&self.name) == self.expected;
         assert!(comes_true(is_whole), "{}: {}\n{}", self.name, cluster.activity(&self.name), told());

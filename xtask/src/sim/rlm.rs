@@ -242,13 +242,17 @@ impl RlmServer {
     /// Ends a session, and its seat if no other session shares that.
     fn end(&mut self, number: u32, at: i64) {
         let Some(session) = self.open.remove(&number) else { return };
-        self.free.insert(number);
+        // The number of a seat that others still share is given out again when they have ended.
+        if number != session.shared {
+            self.free.insert(number);
+        }
         self.truth.hold_person(session.from, at, session.feature, session.user, session.host);
         if let Some(seat) = self.seats.get_mut(&session.shared) {
             seat.sessions -= 1;
             if seat.sessions == 0 {
                 self.truth.free_seats(seat.from, at, session.feature, seat.seats);
                 self.seats.remove(&session.shared);
+                self.free.insert(session.shared);
             }
         }
     }
