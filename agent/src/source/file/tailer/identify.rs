@@ -160,6 +160,8 @@ impl LogTailer {
                     parts.push(*part);
                 }
                 File::Unknown if follows => before = None,
+                // Daemons tell the date every six hours: what tells none and reports no use is a short time, and is not missing.
+                File::Unbegun if follows && !lacks_one_between(number_before, number, is_rising) => number_before = number,
                 File::Unknown | File::Read(_) | File::Unbegun => {}
             }
         }
