@@ -85,6 +85,41 @@ fn fault_43_packed_parts_are_read_or_named() {
     });
 }
 
+/// A packed part that is cut is named, and the log itself is followed.
+#[test]
+fn fault_43_a_damaged_part_is_named_and_holds_up_nothing() {
+    let cluster = TestCluster::running();
+    let log = cluster.path("debug.log");
+    let part = cluster.path("debug.log.1");
+    let users: u32 = 40_000;
+    let lines = (0..users).map(|user| format!(" 8:00:02 (d) OUT: \"f\" user{user}@h{}  \n", user * 7919 % 1000));
+    fs::write(&part, day(5, "ann") + &lines.collect::<String>()).unwrap();
+    if !pack(&["gzip"], &part) {
+        println!("gzip is not installed");
+        return;
+    }
+    let packed = cluster.path("debug.log.1.gz");
+    let bytes = fs::read(&packed).unwrap();
+    fs::write(&packed, &bytes[..bytes.len() / 2]).unwrap();
+    // A copy that is still being made looks the same for a minute.
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&packed).unwrap().set_modified(before).unwrap();
+    fs::write(&log, day(25, "today")).unwrap();
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    wait_until("it is named", || {
+        let row = cluster.ask(&["servers"])["rows"][0].clone();
+        row["unread_parts"].to_string().contains("debug.log.1.gz") && row["events"] == 2
+    });
+    assert!(agent.has_said("part_skipped") && !agent.has_said("log_unreadable"), "{}", agent.errors());
+    // Put back from a backup, it counts.
+    fs::write(&packed, bytes).unwrap();
+    wait_until("all of it counts", || {
+        let row = cluster.activity("LIC01").lines().nth(1).map(str::to_owned);
+        row.is_some_and(|row| row.starts_with(&format!("2026-01,d,f,{},", users + 2)))
+    });
+}
+
 /// A log is moved to where no part of it is looked for, and its daemon goes on writing to it: nothing is lost.
 #[test]
 fn fault_44_a_log_that_is_moved_away_is_read_until_it_is_quiet() {

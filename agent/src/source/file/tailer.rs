@@ -27,7 +27,7 @@ use crate::buffer::Buffer;
 use crate::checkpoint::{Checkpoint, Fingerprint, Rewind};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
-use identify::{BEING_MADE, Identified, Part, is_being_made, is_moved};
+use identify::{BEING_MADE, Identified, Part, concerns_part_alone, is_being_made, is_moved};
 use moved::Moved;
 
 /// Follows one log.
@@ -181,14 +181,14 @@ impl LogTailer {
         self.take_back_moved(&found);
         let has_current = self.open.is_some() || found.iter().any(|candidate| candidate.is_current);
         let current_size = found.iter().find(|candidate| candidate.is_current).map(|candidate| candidate.mark.size);
-        let Identified { parts, problem, is_complete, foreign } = self.identify_files(found)?;
+        let Identified { parts, problem, is_complete, mut unread } = self.identify_files(found)?;
         let mut problem = problem.or(unlisted.map(StreamError::from));
-        self.report_foreign(&foreign);
-        self.note_unread(foreign, problem.as_ref());
         if is_complete {
             self.report_lost(&parts, problem.is_some())?;
         }
-        problem = self.read_parts(parts)?.or(problem);
+        problem = self.read_parts(parts, &mut unread)?.or(problem);
+        self.report_unread(&unread);
+        self.note_unread(unread, problem.as_ref());
         match problem {
             // The file was renamed, truncated or overtaken between two checks; the next scan handles it.
             Some(StreamError::Replaced(_) | StreamError::Overtaken(_)) => Ok(()),
@@ -207,8 +207,12 @@ impl LogTailer {
         }
     }
 
-    /// Reads parts, the oldest first. Returns the error of one that could not be read.
-    fn read_parts(&mut self, parts: Vec<Part>) -> Result<Option<StreamError>, StreamError> {
+    /// Reads parts, the oldest first. Returns the error of one that could not be read, and notes those that are damaged.
+    fn read_parts(
+        &mut self,
+        parts: Vec<Part>,
+        damaged: &mut Vec<UnreadPart>,
+    ) -> Result<Option<StreamError>, StreamError> {
         let (mut problem, mut unread) = (None, None);
         for mut part in parts {
             let (candidate, fingerprint) = (part.candidate.clone(), part.fingerprint);
@@ -220,6 +224,10 @@ impl LogTailer {
                 Err(error) if is_moved(&error) => return Ok(Some(error)),
                 // It is tried again with the next scan.
                 Err(_) if is_being_made(&candidate) => unread = Some(fingerprint),
+                Err(error) if concerns_part_alone(&error, &candidate) => {
+                    damaged.push(UnreadPart::new(&candidate.path, error.to_string()));
+                    unread = Some(fingerprint);
+                }
                 // A file that cannot be read does not delay the others.
                 Err(error) => (problem, unread) = (Some(error), Some(fingerprint)),
             }
@@ -227,9 +235,9 @@ impl LogTailer {
         Ok(problem)
     }
 
-    /// Reports, once each, files that have the name of a part but are not one. Such a file does not delay the others.
-    fn report_foreign(&mut self, foreign: &[UnreadPart]) {
-        for UnreadPart { path, reason, .. } in foreign {
+    /// Reports, once each, files that have the name of a part but are not one, or cannot be read. They do not delay the others.
+    fn report_unread(&mut self, unread: &[UnreadPart]) {
+        for UnreadPart { path, reason, .. } in unread {
             if self.reported.insert(path.clone()) {
                 tracing::warn!(code = codes::PART_SKIPPED, log = %self.source.name, reason, "a file beside the log is not read");
             }

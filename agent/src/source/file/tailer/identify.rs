@@ -49,8 +49,8 @@ pub(super) struct Identified {
     pub(super) problem: Option<StreamError>,
     /// Whether all files were identified; false if some must wait for another one, or are still being made.
     pub(super) is_complete: bool,
-    /// Files that have the name of a part, and are none or cannot be unpacked.
-    pub(super) foreign: Vec<UnreadPart>,
+    /// Files that have the name of a part, and are none or cannot be read.
+    pub(super) unread: Vec<UnreadPart>,
 }
 
 /// The number of a part, as its rotation counts; 0 for the file being written, `None` for a part without a number.
@@ -73,7 +73,7 @@ impl LogTailer {
     /// others.
     pub(super) fn identify_files(&self, found: Vec<Candidate>) -> Result<Identified, BufferError> {
         let mut files = Vec::new();
-        let (mut problem, mut foreign) = (None, Vec::new());
+        let (mut problem, mut unread) = (None, Vec::new());
         let (mut is_complete, mut is_settled) = (true, true);
         for candidate in found {
             let number = match candidate.claim {
@@ -92,11 +92,15 @@ impl LogTailer {
                 Err(StreamError::Buffer(error)) => return Err(error),
                 Err(StreamError::Content(error @ ContentError::NotALog { .. })) if !candidate.is_current => {
                     // The file may be a compressed part.
-                    foreign.push(UnreadPart::new(&candidate.path, error.to_string()));
+                    unread.push(UnreadPart::new(&candidate.path, error.to_string()));
                     File::Unknown
                 }
                 Err(error) if !is_moved(&error) && is_being_made(&candidate) => {
                     is_settled = false;
+                    File::Unknown
+                }
+                Err(error) if concerns_part_alone(&error, &candidate) => {
+                    unread.push(UnreadPart::new(&candidate.path, error.to_string()));
                     File::Unknown
                 }
                 Err(error) => {
@@ -117,7 +121,7 @@ impl LogTailer {
             // What comes before a file that tells no date of its own will be known once the copy is made.
             parts.retain(|part| part.known.is_some() || part.identity.tells_date);
         }
-        Ok(Identified { parts, problem, is_complete: is_complete && is_settled, foreign })
+        Ok(Identified { parts, problem, is_complete: is_complete && is_settled, unread })
     }
 
     /// Tells which parts follow the log's last stream, and each other.
@@ -161,7 +165,9 @@ impl LogTailer {
                 }
                 File::Unknown if follows => before = None,
                 // Daemons tell the date every six hours: what tells none and reports no use is a short time, and is not missing.
-                File::Unbegun if follows && !lacks_one_between(number_before, number, is_rising) => number_before = number,
+                File::Unbegun if follows && !lacks_one_between(number_before, number, is_rising) => {
+                    number_before = number
+                }
                 File::Unknown | File::Read(_) | File::Unbegun => {}
             }
         }
@@ -307,6 +313,12 @@ pub(super) fn is_being_made(candidate: &Candidate) -> bool {
     let written = std::fs::metadata(&candidate.path).and_then(|metadata| metadata.modified());
     // A time of last write that is ahead of the clock is no sign of work.
     !candidate.is_current && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEING_MADE))
+}
+
+/// Whether an error is that of a rotated part alone, such as one that is damaged: the log itself can be read.
+pub(super) fn concerns_part_alone(error: &StreamError, candidate: &Candidate) -> bool {
+    let is_of_file = matches!(error, StreamError::Content(ContentError::Io { .. } | ContentError::Denied { .. }));
+    is_of_file && !candidate.is_current
 }
 
 /// Whether a file was renamed, removed, or read under its name by another log, since it was identified.
