@@ -13,15 +13,16 @@ pub fn looks_like(sample: &[u8]) -> &'static str {
         "an SQLite database"
     } else if has("lmutil - Copyright") || has("License server status:") || has("lmstat - Copyright") {
         "the output of lmstat"
-    } else if has("RLM Report Log")
-        || has("Report log started on")
-        || has("RLM License Server")
-        || has("rlmutil")
-        || has("rlmstat")
-    {
-        "an RLM log"
+    } else if has("rlmstat") || has("rlmutil") {
+        "the output of rlmstat"
+    } else if has("RLM Report Log") || has("Report log started on") || has("RLM License Server") {
+        "an RLM log in which nothing has happened"
+    } else if has("LM-X License Server") || has("<LM-X ") || has("<LICENSE_PATH ") {
+        "the output of lmxendutil"
     } else if has("LM-X") {
         "an LM-X log"
+    } else if has("-Report Log Header Begin-") || has("REPORTLOG") {
+        "a report log of FlexNet, which only FlexNet Manager can read (the debug log tells the same)"
     } else if has("udadmin") || has("Users and Devices") {
         "the output of udadmin"
     } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "]
@@ -53,7 +54,8 @@ mod tests {
             (b"root:x:0:0:root:/root:/bin/bash\n", "a list of user accounts"),
             (b"SERVER host ANY 27000\nVENDOR d\n", "a license file"),
             (b"lmutil - Copyright (c) 1989-2023 Flexera.\n", "the output of lmstat"),
-            (b"RLM Report Log Format 5, version 14.2\nSTART host 01/01/2026 rlm\n", "an RLM log"),
+            (b"RLM Report Log Format 5, version 14.2\n", "an RLM log in which nothing has happened"),
+            (b"rlmutil v12.0\nrlm status on host\n", "the output of rlmstat"),
             (b"<?xml version=\"1.0\"?>", "XML or HTML"),
             (b"\0\x01\x02\x03abc", "binary data"),
             (b"hello\nworld\n", "text without a line of a license log"),

@@ -212,7 +212,7 @@ impl Sessions {
             }
             Kind::InUse => {
                 let known = self.numbered.get(daemon, key.own);
-                if !known.is_some_and(|known| (known.feature, known.client) == (feature, client)) {
+                if known.is_none_or(|known| (known.feature, known.client) != (feature, client)) {
                     sink.held(feature, client, at, at, seats, Ending::Moment);
                     self.begin((daemon, key), (feature, client), at, seats, sink);
                 }

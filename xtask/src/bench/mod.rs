@@ -16,6 +16,9 @@ use crate::sim;
 
 const LINES: u64 = 10_000_000;
 
+/// The records of an RLM report log of some 300 MB.
+const REPORT_LINES: u64 = 3_000_000;
+
 /// How long an idle agent is measured.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -49,6 +52,7 @@ pub fn bench(root: &Path) -> Result<()> {
     println!("grep -c OUT:   {:.2} s wall, {:.2} s CPU", grep.wall, grep.cpu);
     let bench = Bench { programs: program_folder(root, "release"), folder, log, outs, megabytes, grep };
     let events = bench.scan()?;
+    bench.scan_of_rlm()?;
     bench.pipeline_and_idle()?;
     bench.backlog(events)
 }
@@ -61,6 +65,23 @@ impl Bench {
         let times = scan.cpu / self.grep.cpu;
         println!("scan           {:.2} s wall, {:.2} s CPU: {times:.1} times grep's CPU (aim: 3)", scan.wall, scan.cpu);
         events_of(&output)
+    }
+
+    /// Measures `scan` of an RLM report log, beside grep on the same file.
+    fn scan_of_rlm(&self) -> Result<()> {
+        let log = simulated_report_log(&self.folder)?;
+        let megabytes = fs::metadata(&log)?.len() as f64 / 1e6;
+        let (grep, _) = best(Command::new("grep").env("LC_ALL", "C").args(["-c", "^OUT "]).arg(&log))?;
+        let mut scan = Command::new(self.programs.join("seatmeter-agent"));
+        let (scan, _) = best(scan.args(["scan", "--output", "csv"]).arg(&log))?;
+        println!(
+            "RLM            scan of {megabytes:.0} MB: {:.2} s CPU, {:.0} MB/s; {:.1} times the CPU of grep -c '^OUT ' ({:.2} s)",
+            scan.cpu,
+            megabytes / scan.cpu,
+            scan.cpu / grep.cpu,
+            grep.cpu
+        );
+        Ok(())
     }
 
     /// Measures the whole way from the log to committed facts, and then the idle agent.
@@ -143,6 +164,30 @@ fn simulated_log(folder: &Path) -> Result<(PathBuf, u64)> {
         fs::write(&truth, server.figures().iter().map(|figures| figures.outs).sum::<u64>().to_string())?;
     }
     Ok((log, fs::read_to_string(truth)?.parse()?))
+}
+
+/// Returns a simulated RLM report log, which is kept between runs.
+fn simulated_report_log(folder: &Path) -> Result<PathBuf> {
+    let log = folder.join("report.log");
+    if !log.exists() {
+        println!("simulating {REPORT_LINES} records of RLM ...");
+        let mut server = sim::RlmServer::new(1, sim::ReportFormat::Std, 20_000, sim::Plan::default().start);
+        let mut lines = Vec::new();
+        server.start(&mut lines);
+        let mut file = std::io::BufWriter::new(fs::File::create(folder.join("report.log.new"))?);
+        while server.lines() < REPORT_LINES {
+            server.step(&mut lines);
+            server.debug.clear();
+            if lines.len() > 1 << 16 {
+                std::io::Write::write_all(&mut file, &lines)?;
+                lines.clear();
+            }
+        }
+        std::io::Write::write_all(&mut file, &lines)?;
+        std::io::Write::flush(&mut file)?;
+        fs::rename(folder.join("report.log.new"), &log)?;
+    }
+    Ok(log)
 }
 
 /// The time that a process took, in seconds.

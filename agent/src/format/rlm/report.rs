@@ -153,13 +153,13 @@ fn tail(verb: &[u8], fields: &[Field<'_>]) -> Option<Tail> {
     match (verb, numbers, quoted) {
         // count cur_use cur_resuse server_handle share_handle process_id, and the project with what was requested
         (b"OUT", [_, used, resused, handle, share, process], 0..=3) => {
-            (decimal(used)?, decimal(resused)?, hexadecimal(process)?);
+            decimal(used).and(decimal(resused)).and(hexadecimal(process))?;
             tail(key(handle, share)?, true)
         }
         // The small format: count server_handle share_handle
         (b"OUT", [_, handle, share], 0) => tail(key(handle, share)?, false),
         (b"IN", [_, used, resused, handle], 0) => {
-            (decimal(used)?, decimal(resused)?);
+            decimal(used).and(decimal(resused))?;
             tail(key(handle, handle)?, false)
         }
         // count why last_attempt, and the process since some version
