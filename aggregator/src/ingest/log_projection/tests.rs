@@ -1,6 +1,6 @@
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use seatmeter_count::{Calendar, Event, Kind};
+use seatmeter_count::{Calendar, Event, Kind, SessionKey};
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{Batch, Columns};
 
@@ -125,27 +125,53 @@ proptest! {
         sizes in prop::collection::vec((1usize..9, 0i64..9_000), 1..8),
         restarts in prop::collection::vec(any::<bool>(), 1..6),
     ) {
-        let mut at = 8 * 3600;
-        let events: Vec<Event> = lines
-            .into_iter()
-            .map(|(kind, step, feature, client, seats)| {
-                at += step;
-                let (kind, feature, detail) = match kind {
-                    0..=3 => (Kind::Checkout, feature, 0),
-                    4..=6 => (Kind::Checkin, feature, 0),
-                    7 => (Kind::Denial, feature, -4),
-                    8 => (Kind::DaemonStart, 0, 1),
-                    _ => (Kind::DaemonExit, 0, 0),
-                };
-                Event { kind, at, feature, client, seats, detail }
-            })
-            .collect();
-        let (mut batches, mut rest, mut sizes) = (Vec::new(), &events[..], sizes.into_iter().cycle());
-        while let (Some((size, ignored)), false) = (sizes.next(), rest.is_empty()) {
-            let (now, later) = rest.split_at(size.min(rest.len()));
-            batches.push(batch_of(now, (events.len() - rest.len()) as u64, ignored));
-            rest = later;
-        }
+        let batches = divided(&events(&lines, &[(0, 0)]), &sizes);
         prop_assert_eq!(project(&batches, &restarts), project(&batches, &[false]));
     }
+
+    /// The same where the license manager numbers some of its sessions.
+    #[test]
+    fn a_restart_changes_no_fact_of_sessions_with_numbers(
+        lines in prop::collection::vec(any_event(), 1..120),
+        numbers in prop::collection::vec((0u64..5, 1u64..5), 1..20),
+        sizes in prop::collection::vec((1usize..9, 0i64..9_000), 1..8),
+        restarts in prop::collection::vec(any::<bool>(), 1..6),
+    ) {
+        let batches = divided(&events(&lines, &numbers), &sizes);
+        prop_assert_eq!(project(&batches, &restarts), project(&batches, &[false]));
+    }
+}
+
+/// Returns events as lines tell them. Those of sessions have these numbers in turn: their own, and that of the session whose
+/// seats they share.
+fn events(lines: &[(u8, i64, u32, u32, u32)], numbers: &[(u64, u64)]) -> Vec<Event> {
+    let mut at = 8 * 3600;
+    let mut numbers = numbers.iter().cycle();
+    let events = lines.iter().map(|&(kind, step, feature, client, seats)| {
+        at += step;
+        let (own, shared) = numbers.next().copied().unwrap_or_default();
+        let key = SessionKey::new(own, shared).map_or(0, SessionKey::detail);
+        let (kind, feature, detail) = match kind {
+            0..=3 if key != 0 && step % 5 == 0 => (Kind::InUse, feature, key),
+            0..=3 => (Kind::Checkout, feature, key),
+            4 if key != 0 => (Kind::SessionEnd, 0, key),
+            4..=6 => (Kind::Checkin, feature, key),
+            7 => (Kind::Denial, feature, -4),
+            8 => (Kind::DaemonStart, 0, 1),
+            _ => (Kind::DaemonExit, 0, 0),
+        };
+        Event { kind, at, feature, client, seats, detail }
+    });
+    events.collect()
+}
+
+/// Divides events into batches of these sizes, in turn.
+fn divided(events: &[Event], sizes: &[(usize, i64)]) -> Vec<(Batch, Columns)> {
+    let (mut batches, mut rest, mut sizes) = (Vec::new(), events, sizes.iter().cycle());
+    while let (Some((size, ignored)), false) = (sizes.next(), rest.is_empty()) {
+        let (now, later) = rest.split_at((*size).min(rest.len()));
+        batches.push(batch_of(now, (events.len() - rest.len()) as u64, *ignored));
+        rest = later;
+    }
+    batches
 }
