@@ -1,5 +1,6 @@
 //! `seatmeter-agent check-config`.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -101,6 +102,9 @@ async fn reach(dialer: &Dialer) -> Result<(), String> {
         Err(status) if status.code() == Code::NotFound => {
             Err("this is the port for operators: agents connect to another (by default 7470)".into())
         }
-        Err(status) => Err(format!("the aggregator closed the connection ({})", with_causes(&status))),
+        Err(status) => {
+            let why = status.source().map_or_else(|| status.message().to_owned(), with_causes);
+            Err(format!("the aggregator closed the connection ({why})"))
+        }
     }
 }

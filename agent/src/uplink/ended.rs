@@ -49,7 +49,7 @@ impl Ended {
     pub(super) fn chain(&self) -> String {
         match self {
             Self::Connect(TransportError::Connect { chain, .. }) => chain.clone(),
-            Self::Status(status) if status.source().is_some() => with_causes(status),
+            Self::Status(status) => status.source().map(with_causes).unwrap_or_default(),
             Self::Unavailable { detail, .. } => detail.clone(),
             _ => String::new(),
         }
