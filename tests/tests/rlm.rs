@@ -4,7 +4,7 @@ use std::fs;
 
 use fastrand::Rng;
 use seatmeter_tests::process::{scan, text};
-use seatmeter_tests::{Agent, TestCluster, shared};
+use seatmeter_tests::{Agent, TestCluster, shared, wait_until};
 use xtask::sim::{Log, ReportFormat, RlmServer, Rotation, truth};
 
 const HEADER: &str = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
@@ -71,6 +71,108 @@ fn fault_47_a_scan_counts_all_formats_of_rlm() {
         let (counts, said) = scanned(&["--date", "2026-01-30", debug.to_str().unwrap()]);
         assert_eq!(counts, expected, "the debug log: {said}");
     }
+}
+
+/// Lines tell their month and day, and the year at most once: days between files, a February 29 and a year's end are seen.
+#[test]
+fn fault_47_months_and_days_find_their_years() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = |verb: &str, stamp: &str, user: &str| format!("{stamp} (demo) {verb}: p v1.0 by {user}@h \n");
+    let out = |stamp: &str, user: &str| {
+        format!(
+            "OUT p 1.0 1 {user} h \"\" 1 1 0 41 41 1a14 \"\" \"\" \"\" {stamp}\nIN 1 p 1.0 {user} h \"\" 1 0 0 41 {stamp}\n"
+        )
+    };
+    let row = |month: &str, daemon: &str, users: u32| format!("{month},{daemon},p,{users},{users},{users},{users},0\n");
+    let both = |stamp: &str, user: &str| event("OUT", stamp, user) + &event("IN", stamp, user);
+    for (name, files, date, expected) in [
+        // The next file begins days later, at a later time of day.
+        (
+            "parts",
+            vec![both("01/30 09:00", "ann"), both("02/02 18:00", "bob")],
+            Some("2026-01-30"),
+            row("2026-01", "demo", 1) + &row("2026-02", "demo", 1),
+        ),
+        (
+            "a leap year",
+            vec![both("02/28 10:00", "ann") + &both("03/31 15:00", "bob") + &both("04/01 15:00", "carl")],
+            Some("2024-02-28"),
+            row("2024-02", "demo", 1) + &row("2024-03", "demo", 1) + &row("2024-04", "demo", 1),
+        ),
+        (
+            "a year's end",
+            vec![both("12/31 23:59", "ann") + &both("01/01 00:00", "bob")],
+            Some("2025-12-31"),
+            row("2025-12", "demo", 1) + &row("2026-01", "demo", 1),
+        ),
+        // The date comes after lines of other days.
+        (
+            "a report log without its head",
+            vec![
+                out("03/28 10:00:00", "zoe")
+                    + &out("11/28 10:00:00", "ann")
+                    + "12/02/2025 11:30\n"
+                    + &out("12/02 12:00:00", "bob"),
+            ],
+            None,
+            row("2025-03", "", 1) + &row("2025-11", "", 1) + &row("2025-12", "", 1),
+        ),
+        (
+            "a leap day before the date",
+            vec![out("02/28 10:00:00", "ann") + &out("02/29 10:00:00", "bob") + "03/01/2024 11:30\n"],
+            None,
+            row("2024-02", "", 2),
+        ),
+    ] {
+        let paths: Vec<_> = (0..files.len()).map(|number| folder.path().join(format!("{name}.{number}.log"))).collect();
+        paths.iter().zip(&files).for_each(|(path, text)| fs::write(path, text).unwrap());
+        let mut arguments: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        arguments.extend(date.iter().flat_map(|date| ["--date", date]));
+        let (counts, said) = scanned(&arguments);
+        assert_eq!(counts, HEADER.to_owned() + &expected, "{name}: {said}");
+    }
+}
+
+/// Where a file follows another one, a time of day does not tell the days between: the part waits for a date.
+#[test]
+fn fault_47_a_part_with_months_and_days_waits_for_its_year() {
+    let cluster = TestCluster::running();
+    let log = cluster.path("report.log");
+    let out = |stamp: &str, user: &str| {
+        format!(
+            "OUT p 1.0 1 {user} h \"\" 1 1 0 41 41 1a14 \"\" \"\" \"\" {stamp}\nIN 1 p 1.0 {user} h \"\" 1 0 0 41 {stamp}\n"
+        )
+    };
+    let head = "RLM Report Log Format 0, version 14.1, authenticated\nISV: demo, RLM version 14.1\nSTART h 01/31/2026 09:00:00\n";
+    fs::write(cluster.path("report.log.1"), head.to_owned() + &out("01/31 10:00:00", "ann")).unwrap();
+    let mut current = Log::create(&log).unwrap();
+    current.write(out("02/01 15:00:00", "bob").as_bytes()).unwrap();
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    let january = format!("{HEADER}2026-01,demo,p,1,1,1,1,0\n");
+    cluster.wait_for_activity("LIC01", &january);
+    wait_until("the part is shown as undated", || cluster.ask(&["servers"])["rows"][0]["undated_lines"] == 2);
+    current.write(b"02/01/2026 15:30\n").unwrap();
+    cluster.wait_for_activity("LIC01", &(january + "2026-02,demo,p,1,1,1,1,0\n"));
+    cluster.assert_verified();
+}
+
+/// A log that two license managers write: none of its uses is ignored in silence.
+#[test]
+fn fault_47_lines_of_another_license_manager_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both.log");
+    let flexnet = " 8:00:00 (lmgrd) TIMESTAMP 1/5/2026\n 9:00:00 (d) OUT: \"f\" ann@h  \n";
+    let rlm = "START s 01/05/2026 08:00:00\nOUT p 1.0 1 bob h \"\" 1 1 0 41 41 1 \"\" \"\" \"\" 01/05 10:00:00\n";
+    for text in [flexnet.to_owned() + rlm, rlm.to_owned() + flexnet] {
+        fs::write(&path, text).unwrap();
+        let (counts, said) = scanned(&[path.to_str().unwrap()]);
+        assert_eq!(counts.lines().count(), 2, "{counts}");
+        assert!(said.contains("another license manager") && said.contains(" 1 not recognised"), "{said}");
+    }
+    // A date that somebody wrote into it makes no log of RLM.
+    fs::write(&path, "01/05/2026 08:00\n".to_owned() + flexnet).unwrap();
+    assert_eq!(scanned(&[path.to_str().unwrap()]).0, format!("{HEADER}2026-01,d,f,1,1,1,0,0\n"));
 }
 
 /// Two license servers with a report log in each format, and a debug log under a third name: each tells the truth, whatever is

@@ -18,7 +18,8 @@ pub(crate) struct Arguments {
     /// The logs
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The day of the first line (YYYY-MM-DD) of files in which no line tells a date
+    /// The day of the first line (YYYY-MM-DD) of files in which no line tells a date. Where it tells its month and day, it is the
+    /// first such day from then on
     #[arg(long, value_name = "DATE", value_parser = day)]
     date: Option<Day>,
     #[command(flatten)]

@@ -72,24 +72,37 @@ impl WallClock {
     }
 }
 
-/// The days of a year without February 29.
-const YEAR: i64 = 365;
+/// How many days a log's lines can step back, where a clock was set back. Beyond it, a month and day are those of the next year.
+const STEPS_BACK: i64 = 31;
 
-/// Returns the days from one month and day to another one, of which no year is known: the way between them that is less than
-/// half a year. Where a February 29 lies between, it is not known to.
+/// Returns the days from one month and day to another one, of which no year is known: forward, or a little back. Where a
+/// February 29 lies between, it is not known to.
 pub fn days_between((month, day): (i8, i8), (to_month, to_day): (i8, i8)) -> i64 {
+    const YEAR: i64 = 365;
     const BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     let number = |month: i8, day: i8| BEFORE[(month as usize - 1) % 12] + i64::from(day);
-    let days = number(to_month, to_day) - number(month, day);
-    days - YEAR * i64::from(days > YEAR / 2) + YEAR * i64::from(days < -YEAR / 2)
+    let forward = (number(to_month, to_day) - number(month, day)).rem_euclid(YEAR);
+    if forward < YEAR - STEPS_BACK { forward } else { forward - YEAR }
 }
 
-/// Returns the day with a month and day of the month that is nearest to another day; `None` if there is none within a year.
-pub fn nearest_day(month: i8, day: i8, near: Day) -> Option<Day> {
-    let year = date_of(near).year();
+/// Returns the day with a month and day of the month that a line can have after one of another day: forward, or a little back;
+/// `None` if that year has no such day.
+pub fn next_day(month: i8, day: i8, after: Day) -> Option<Day> {
+    let year = date_of(after).year();
     let days =
         [year - 1, year, year + 1].into_iter().filter_map(|year| Some(day_of(Date::new(year, month, day).ok()?)));
-    days.min_by_key(|day| (i64::from(*day) - i64::from(near)).abs())
+    let first = i64::from(after) - STEPS_BACK;
+    days.into_iter().find(|day| (first..first + 366).contains(&i64::from(*day)))
+}
+
+/// Returns the last day with a month and day of the month that is not after another day, or only a little; `None` if there is
+/// none within a year.
+pub fn last_day(month: i8, day: i8, until: Day) -> Option<Day> {
+    let year = date_of(until).year();
+    let days =
+        [year + 1, year, year - 1].into_iter().filter_map(|year| Some(day_of(Date::new(year, month, day).ok()?)));
+    let last = i64::from(until) + STEPS_BACK;
+    days.into_iter().find(|day| (last - 366..last).contains(&i64::from(*day)))
 }
 
 /// Returns the day on which a line at this time of day was written, from its anchor; `None` if the anchor tells of
@@ -141,10 +154,14 @@ mod tests {
         assert_eq!(days_between((1, 1), (12, 31)), -1, "a late line");
         assert_eq!(days_between((5, 11), (5, 14)), 3);
         let day = |year, month, day| day_of(Date::new(year, month, day).unwrap());
-        assert_eq!(nearest_day(1, 1, day(2012, 12, 31)), Some(day(2013, 1, 1)));
-        assert_eq!(nearest_day(12, 31, day(2013, 1, 1)), Some(day(2012, 12, 31)));
-        assert_eq!(nearest_day(2, 29, day(2024, 3, 1)), Some(day(2024, 2, 29)));
-        assert_eq!(nearest_day(2, 29, day(2026, 3, 1)), None);
+        assert_eq!(days_between((3, 28), (11, 30)), 247, "a log goes on, and not back");
+        assert_eq!(next_day(1, 1, day(2012, 12, 31)), Some(day(2013, 1, 1)));
+        assert_eq!(next_day(12, 31, day(2013, 1, 1)), Some(day(2012, 12, 31)), "a late line");
+        assert_eq!(next_day(9, 5, day(2025, 1, 5)), Some(day(2025, 9, 5)));
+        assert_eq!(next_day(2, 29, day(2024, 3, 1)), Some(day(2024, 2, 29)));
+        assert_eq!(next_day(2, 29, day(2025, 2, 28)), None);
+        assert_eq!(last_day(11, 28, day(2025, 12, 2)), Some(day(2025, 11, 28)));
+        assert_eq!(last_day(2, 28, day(2025, 1, 1)), Some(day(2024, 2, 28)));
         let mut clock = WallClock::default();
         assert_eq!(clock.read_days_later(0, 80_000), 80_000);
         assert_eq!(clock.read_days_later(3, 100), 3 * DAY + 100);

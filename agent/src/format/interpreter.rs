@@ -5,7 +5,7 @@ use seatmeter_count::timeline::{Timeline, Told, is_late};
 use seatmeter_count::{Day, Event, Kind, NO_LINE_BEFORE, NO_OFFSET};
 use serde::{Deserialize, Serialize};
 
-use super::clock::{WallClock, anchored_day, days_between, nearest_day};
+use super::clock::{WallClock, anchored_day, days_between, last_day, next_day};
 use super::{Message, Record, Stamp, Use};
 
 /// The maximum number of daemons to remember. A log names few; names beyond this many are garbage, and the oldest is
@@ -196,6 +196,12 @@ impl LineInterpreter {
         Self::resume(ParserState { clock, told_first_day: Some(0), ..ParserState::default() })
     }
 
+    /// Takes note that the first line was written on this day: lines that tell their month and day are of its year, or of those
+    /// after it.
+    pub fn begin_on(&mut self, day: Day) {
+        self.state.told_first_day = Some(day);
+    }
+
     /// Goes on with the next stream of the same log. What stood before its first line stays known; `shift` is what the
     /// new stream's times are less than those of the stream before, in seconds.
     pub fn next_stream(&mut self, shift: i64) {
@@ -262,7 +268,13 @@ impl LineInterpreter {
         };
         let time_of_day = stamp.time_of_day();
         let (stamp, time) = match stamp {
-            Stamp::MonthDay { month, day, time } => self.state.read_month_day((month, day), time),
+            Stamp::MonthDay { month, day, time } => match self.state.read_month_day((month, day), time) {
+                Some(read) => read,
+                None => return Outcome::Unrecognised("a day that its year does not have"),
+            },
+            Stamp::DateTime { day, time, .. } if self.state.month_day.is_some() => {
+                (stamp, self.state.read_first_year(day, time))
+            }
             _ => (stamp, self.state.clock.read(time_of_day)),
         };
         let stepped_back = self.state.last.is_some_and(|last| time < last.time && !is_late(last.time, time));
@@ -348,24 +360,25 @@ impl LineInterpreter {
 
 impl ParserState {
     /// Reads the clock at a line that tells its month and day, but no year. Returns the stamp, with the date if the lines
-    /// before tell which year it is, and the stream time.
-    fn read_month_day(&mut self, (month, day): (i8, i8), time: u32) -> (Stamp, i64) {
-        let before = self.month_day.replace((month, day));
-        let today = self.told_first_day.map(|first| i64::from(first) + self.clock.day());
-        let dated = today.and_then(|today| Some((nearest_day(month, day, today as Day)?, today)));
-        match dated {
-            Some((day, today)) => {
-                let read = self.clock.read_days_later(i64::from(day) - today, time);
-                (Stamp::DateTime { day, time, offset: None }, read)
-            }
-            None => {
-                let days = before.map_or(0, |before| days_between(before, (month, day)));
-                if days < 0 {
-                    self.month_day = before;
-                }
-                (Stamp::Time(time), self.clock.read_days_later(days, time))
-            }
+    /// before tell which year it is, and the stream time; `None` if there is no such day in that year.
+    fn read_month_day(&mut self, (month, day): (i8, i8), time: u32) -> Option<(Stamp, i64)> {
+        if let Some(first) = self.told_first_day {
+            let today = i64::from(first) + self.clock.day();
+            let day = next_day(month, day, today as Day)?;
+            let read = self.clock.read_days_later(i64::from(day) - today, time);
+            return Some((Stamp::DateTime { day, time, offset: None }, read));
         }
+        let days = self.month_day.map_or(0, |before| days_between(before, (month, day)));
+        if days >= 0 {
+            self.month_day = Some((month, day));
+        }
+        Some((Stamp::Time(time), self.clock.read_days_later(days, time)))
+    }
+
+    /// Reads the clock at the first line that tells its date whole, behind lines that told a month and day.
+    fn read_first_year(&mut self, day: Day, time: u32) -> i64 {
+        let before = self.month_day.take().and_then(|(month, day_of_month)| last_day(month, day_of_month, day));
+        self.clock.read_days_later(before.map_or(0, |before| i64::from(day) - i64::from(before)), time)
     }
 
     /// Expresses the times of lines before in stream times that are less by `seconds`.

@@ -25,9 +25,18 @@ pub fn looks_like(sample: &[u8]) -> &'static str {
         "a report log of FlexNet, which only FlexNet Manager can read (the debug log tells the same)"
     } else if has("udadmin") || has("Users and Devices") {
         "the output of udadmin"
-    } else if [b"SERVER ".as_slice(), b"FEATURE ", b"INCREMENT ", b"VENDOR ", b"DAEMON "]
-        .iter()
-        .any(|mark| begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some())
+    } else if [
+        b"SERVER ".as_slice(),
+        b"FEATURE ",
+        b"INCREMENT ",
+        b"VENDOR ",
+        b"DAEMON ",
+        b"HOST ",
+        b"ISV ",
+        b"LICENSE ",
+    ]
+    .iter()
+    .any(|mark| begins(mark) || memmem::find(sample, &[b"\n".as_slice(), mark].concat()).is_some())
     {
         "a license file"
     } else if sample.trim_ascii_start().starts_with(b"<") {

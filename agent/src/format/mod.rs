@@ -39,10 +39,18 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Returns the format in which a line has a stamp; `None` if there is none. Such a line determines the format of
-    /// its file.
+    /// Returns the format of which a line is; `None` if there is none. Such a line determines the format of its file.
     pub fn of_line(line: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.parse(line).stamp.is_some())
+        Self::ALL.into_iter().find(|format| format.determines(&format.parse_own(line)))
+    }
+
+    /// Whether a record is of this format alone.
+    fn determines(self, record: &Record<'_>) -> bool {
+        match self {
+            Self::FlexNet => record.stamp.is_some(),
+            // A date and a time alone can stand in any file.
+            Self::Rlm => record.stamp.is_some() && (record.message != Message::Ignored || !record.daemon.is_empty()),
+        }
     }
 
     /// Parses one line, without its line feed, and each line that was glued to its end. Calls `each` with where each of
@@ -61,10 +69,26 @@ impl Format {
         }
     }
 
-    /// Parses one line, without its line feed.
-    // A match and not a function pointer, so that the parser can be inlined into the loop over lines.
+    /// Parses one line, without its line feed. A use that another format reports is not ignored.
     #[inline(always)]
     pub fn parse(self, line: &[u8]) -> Record<'_> {
+        let record = self.parse_own(line);
+        if record.stamp.is_none() && record.message == Message::Ignored && self.is_anothers_use(line) {
+            return Record { message: Message::Unrecognised("an event of another license manager's log"), ..record };
+        }
+        record
+    }
+
+    /// Whether a line reports a use in another format.
+    #[inline(never)]
+    fn is_anothers_use(self, line: &[u8]) -> bool {
+        let mut others = Self::ALL.into_iter().filter(|other| *other != self);
+        others.any(|other| matches!(other.parse_own(line).message, Message::Use(_)))
+    }
+
+    // A match and not a function pointer, so that the parser can be inlined into the loop over lines.
+    #[inline(always)]
+    fn parse_own(self, line: &[u8]) -> Record<'_> {
         match self {
             Self::FlexNet => flexnet::parse(line),
             Self::Rlm => rlm::parse(line),

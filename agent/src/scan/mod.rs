@@ -21,6 +21,7 @@ pub use copies::Alike;
 pub use counts::{Row, ScanCounts};
 
 use crate::format::Format;
+use crate::format::clock::next_day;
 use crate::format::interpreter::{LineCounts, Outcome};
 use crate::source::file::content::{Content, ContentError};
 use crate::source::file::head::{FileHead, read_head};
@@ -75,7 +76,8 @@ impl Scan {
     }
 }
 
-/// Counts the usage in these files. `date` is the day of the first line of files in which no line tells a date.
+/// Counts the usage in these files. `date` is the day of the first line of files in which no line tells a date. Where that line
+/// tells its month and day, they are those on or after `date`, or at most a month before.
 pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
     let mut scan = Scan {
         rows: Vec::new(),
@@ -97,6 +99,9 @@ pub fn scan(paths: &[PathBuf], date: Option<Day>) -> Scan {
             Ok((content, _)) => {
                 let lines = Lines::new(Watched { content, progress: &progress }, 0);
                 let number = sequences::continue_with(&mut sequences, path, begins, first_day);
+                if file.identity.is_some_and(|identity| identity.month_day.is_some()) {
+                    sequences[number].interpreter.begin_on(first_day);
+                }
                 counts.of_sequence(number);
                 let outcome = read(lines, file, &mut sequences[number], &mut counts, &mut scan);
                 scan.cut.extend(outcome.err());
@@ -142,7 +147,11 @@ fn identified<'a>(paths: &'a [PathBuf], date: Option<Day>, scan: &mut Scan) -> V
                     }
                 };
                 let file = File { identity, first_day: 0, begins: i64::MIN, format, path, counts_from: 0 };
-                match (identity, first_day.or(date)) {
+                // Where the first line tells its month and day, the year alone is open.
+                let month_day = identity.and_then(|identity| identity.month_day);
+                let day = first_day.or(date);
+                let day = month_day.map_or(day, |(month, of_month)| next_day(month, of_month, day?));
+                match (identity, day) {
                     (None, _) => dated.push(file),
                     (Some(identity), Some(first_day)) => {
                         let begins = i64::from(first_day) * DAY + i64::from(identity.first_time);

@@ -24,9 +24,9 @@ pub(super) fn parse(line: &[u8]) -> Record<'_> {
 }
 
 fn head(line: &[u8]) -> Option<(Stamp, &[u8])> {
-    let date = memchr::memchr(b' ', line)?;
+    let date = memchr::memchr2(b' ', b'\t', line)?;
     let rest = line[date..].trim_ascii_start();
-    let time = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    let time = memchr::memchr2(b' ', b'\t', rest).unwrap_or(rest.len());
     Some((stamp(&line[..date], &rest[..time])?, &rest[time..]))
 }
 

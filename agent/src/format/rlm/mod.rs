@@ -23,7 +23,7 @@ use super::Record;
 #[inline(always)]
 pub(super) fn parse(line: &[u8]) -> Record<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
     match line {
         [b'0'..=b'9', ..] => debug::parse(line),
         _ => report::parse(line),

@@ -14,8 +14,9 @@ pub(super) fn parse(line: &[u8]) -> Record<'_> {
         b"OUT" | b"IN" | b"DENY" | b"INUSE" | b"QUE" | b"DEQUE" => {
             return event(verb, rest).unwrap_or_else(|| without_stamp(Message::Unrecognised(CUT)));
         }
-        b"START" => stamp_at_end(rest).map(|stamp| (stamp, Message::DaemonStart(b""))),
-        b"SHUTDOWN" => stamp_at_end(rest).map(|stamp| (stamp, Message::DaemonExit(b""))),
+        // One ISV server alone writes the log, and does not name itself in all versions: all that is open ends with it.
+        b"START" => stamp_at_end(rest).map(|stamp| (stamp, Message::ManagerStart(None))),
+        b"SHUTDOWN" => stamp_at_end(rest).map(|stamp| (stamp, Message::ManagerExit)),
         b"END" | b"REREAD" | b"ROAM_EXTEND" | b"METER_DEC" => stamp_at_end(rest).map(|stamp| (stamp, Message::Ignored)),
         // What the ISV's own program writes into the log stands behind its stamp.
         b"log" => stamp_at_beginning(rest).map(|stamp| (stamp, Message::Ignored)),
@@ -56,13 +57,13 @@ fn other<'a>(line: &'a [u8], verb: &[u8]) -> Message<'a> {
 }
 
 fn stamp_at_end(rest: &[u8]) -> Option<Stamp> {
-    let mut words = rest.trim_ascii_end().rsplitn(3, |byte| *byte == b' ');
+    let mut words = rest.rsplit(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (time, date) = (words.next()?, words.next()?);
     stamp(date, time)
 }
 
 fn stamp_at_beginning(rest: &[u8]) -> Option<Stamp> {
-    let mut words = rest.trim_ascii_start().splitn(3, |byte| *byte == b' ');
+    let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let (date, time) = (words.next()?, words.next()?);
     stamp(date, time)
 }

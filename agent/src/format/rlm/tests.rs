@@ -97,9 +97,9 @@ fn names_with_blanks_and_empty_ones() {
 fn stamps() {
     let md = |month, day, time| Some(Stamp::MonthDay { month, day, time });
     assert_eq!(parse("REREAD automatic midnight 05/12 00:00:38").stamp, md(5, 12, 38));
-    assert_eq!(parse("SHUTDOWN webuser win2008 05/11 15:23:15").message, Message::DaemonExit(b""));
+    assert_eq!(parse("SHUTDOWN webuser win2008 05/11 15:23:15").message, Message::ManagerExit);
     let start = parse("START Win2008 05/11/2013 15:16:49\r");
-    assert_eq!(start.message, Message::DaemonStart(b""));
+    assert_eq!(start.message, Message::ManagerStart(None));
     let day = jiff::civil::date(2013, 5, 11);
     let day = seatmeter_count::calendar::day_of(day);
     assert_eq!(start.stamp, Some(Stamp::DateTime { day, time: 55_009, offset: None }));
@@ -165,7 +165,7 @@ fn no_line_of_flexnet_is_one_of_rlm() {
         (r#" 9:15:26 (CITRIX) OUT: "MPS_ENT_CCU" MPS@server [2686FB43]"#, Some(Format::FlexNet)),
         ("05/11 15:17 (demo) OUT: analytics v2.09 by cecil@win2008", Some(Format::Rlm)),
         ("START Win2008 05/11/2013 15:16:49", Some(Format::Rlm)),
-        ("05/11/2013 15:54", Some(Format::Rlm)),
+        ("05/11/2013 15:54", None),
         ("    user11 server19 (v61.3) (h/27002 6707), start Tue 2/26 22:21, 13 licenses", None),
         ("  nuke_i v2024.0331: user1@host 1/0 at 03/28 21:44  (handle: 36a5) ", None),
     ] {

@@ -32,8 +32,14 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
     let (content, metadata) = Content::open(path)?;
     let mark = super::discover::mark(path, &metadata).map_err(failed)?;
     let mut lines = Lines::new(content, 0);
-    let mut reader =
-        HeadReader { configured: format, format: None, head: Head::default(), passed: 0, sample: Vec::new() };
+    let mut reader = HeadReader {
+        configured: format,
+        format: None,
+        is_another: false,
+        head: Head::default(),
+        passed: 0,
+        sample: Vec::new(),
+    };
     while !reader.is_done() {
         match lines.next_line().map_err(failed)? {
             Some(Line::Whole(line)) => reader.follow(line),
@@ -45,6 +51,13 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
                 break;
             }
         }
+    }
+    if reader.format.is_none() && reader.is_another {
+        return Err(ContentError::NotALog {
+            path: path.to_owned(),
+            what: "a log of another format than the configured one",
+            remedy: "correct `format`, or leave it out",
+        });
     }
     if reader.format.is_none() && reader.passed > 0 {
         return Err(ContentError::NotALog {
@@ -59,6 +72,8 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
 struct HeadReader {
     configured: Option<Format>,
     format: Option<Format>,
+    /// Whether it has a line of a format.
+    is_another: bool,
     head: Head,
     /// Bytes of the lines before the first one in a known format.
     passed: usize,
@@ -72,10 +87,9 @@ impl HeadReader {
 
     fn follow(&mut self, line: &[u8]) {
         if self.format.is_none() {
-            self.format = match self.configured {
-                Some(format) => Some(format).filter(|format| format.parse(line).stamp.is_some()),
-                None => Format::of_line(line),
-            };
+            let found = Format::of_line(line);
+            self.format = found.filter(|found| self.configured.is_none_or(|configured| configured == *found));
+            self.is_another |= found.is_some();
         }
         match self.format {
             Some(format) => format.each_record(line, |_, text, record| self.head.follow(text, record)),

@@ -23,19 +23,22 @@ pub struct Identity {
     pub first_time: u32,
     /// Whether the beginning tells a date.
     pub tells_date: bool,
+    /// The month and day of the first line with a time, where it tells them without their year.
+    pub month_day: Option<(i8, i8)>,
 }
 
 /// Reads the beginning of a stream, line by line, until its identity is known.
 pub struct Head {
     hash: Context,
-    first_time: Option<u32>,
+    /// The stamp of the first line with a time.
+    first: Option<Stamp>,
     /// Whether the beginning tells a date; `None` until the beginning is complete.
     tells_date: Option<bool>,
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { hash: Context::new(&SHA256), first_time: None, tells_date: None }
+        Self { hash: Context::new(&SHA256), first: None, tells_date: None }
     }
 }
 
@@ -49,7 +52,7 @@ impl Head {
         self.hash.update(b"\n");
         let Some(stamp) = record.stamp else { return };
         let time = stamp.time_of_day();
-        self.first_time.get_or_insert(time);
+        self.first.get_or_insert(stamp);
         let tells_date = matches!(stamp, Stamp::DateTime { .. })
             || record.anchor().is_some_and(|anchor| anchored_day(anchor, time).is_some());
         if tells_date || matches!(record.message, Message::Use(_)) {
@@ -59,10 +62,14 @@ impl Head {
 
     /// Returns the stream's identity; `None` until its beginning is complete.
     pub fn identity(&self) -> Option<Identity> {
-        let (tells_date, first_time) = (self.tells_date?, self.first_time?);
+        let (tells_date, first) = (self.tells_date?, self.first?);
+        let month_day = match first {
+            Stamp::MonthDay { month, day, .. } => Some((month, day)),
+            Stamp::Time(_) | Stamp::DateTime { .. } => None,
+        };
         let mut beginning = Fingerprint::default();
         beginning.copy_from_slice(self.hash.clone().finish().as_ref());
-        Some(Identity { beginning, first_time, tells_date })
+        Some(Identity { beginning, first_time: first.time_of_day(), tells_date, month_day })
     }
 }
 
