@@ -216,6 +216,9 @@ fn fault_47_rlm_is_counted_through_switches_restarts_and_kills() {
             }
             log.write(&lines).unwrap();
         }
+        if round % 4 == 3 {
+            debug.rotate(Rotation::Rename).unwrap();
+        }
         debug.write(&std::mem::take(&mut servers[0].debug)).unwrap();
         let killed = rng.usize(..4);
         match agents.get_mut(killed) {

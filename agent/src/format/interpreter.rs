@@ -1,7 +1,8 @@
 //! Interprets the records of one stream, one after the other: counts midnights, and accounts for every line.
 
 use jiff::tz::TimeZone;
-use seatmeter_count::timeline::{Timeline, Told, is_late};
+use seatmeter_count::calendar::date_of;
+use seatmeter_count::timeline::{DAY, Timeline, Told, day_after, is_late};
 use seatmeter_count::{Day, Event, Kind, NO_LINE_BEFORE, NO_OFFSET};
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,16 @@ impl ParserState {
     /// Whether no line with a time was read yet.
     pub fn is_new(&self) -> bool {
         self.last.is_none()
+    }
+
+    /// Whether a file goes on where this one ends, if a time of day that falls is the next day's: its first line tells this month
+    /// and day, and this time of day in seconds.
+    pub fn goes_on(&self, (month_day, first_time): ((i8, i8), u32)) -> bool {
+        let last = self.last_time();
+        let date = |first: Day| date_of((i64::from(first) + last.div_euclid(DAY)) as Day);
+        let before = self.told_first_day.map(|first| (date(first).month(), date(first).day())).or(self.month_day);
+        let days = i64::from(day_after(last, first_time.into())) - last.div_euclid(DAY);
+        before.is_some_and(|before| days_between(before, month_day) == days)
     }
 
     /// Returns what the lines so far tell of the date.
@@ -347,7 +358,7 @@ impl LineInterpreter {
             }
             self.marks.push(Mark { kind: Kind::Date, time, detail: day.into() });
             if let (Some(before), Some(now)) = (before, told.first_day) {
-                self.state.shift((i64::from(now) - i64::from(before)) * seatmeter_count::timeline::DAY);
+                self.state.shift((i64::from(now) - i64::from(before)) * DAY);
             }
             self.state.told_first_day = told.first_day;
         }

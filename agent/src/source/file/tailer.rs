@@ -218,6 +218,13 @@ impl LogTailer {
             let (candidate, fingerprint) = (part.candidate.clone(), part.fingerprint);
             // What was not read to its end does not tell when the next one begins.
             part.after = part.after.filter(|after| Some(*after) != unread);
+            if let (Some(after), Some(month_day)) = (part.after, part.identity.month_day) {
+                // Its first line tells its month and day: there can be days between.
+                let before = self.buffer.checkpoint(&after)?;
+                let first = (month_day, part.identity.first_time);
+                part.after =
+                    part.after.filter(|_| before.is_some_and(|before| before.file().parser_state.goes_on(first)));
+            }
             match self.read_part(part) {
                 Ok(()) => {}
                 Err(error @ StreamError::Buffer(_)) => return Err(error),

@@ -157,10 +157,7 @@ impl LogTailer {
                 }
                 File::Part(mut part) => {
                     if part.known.is_none() && follows && before != Some(part.fingerprint) {
-                        // Where the first line tells its month and day, a time of day does not tell the days between.
-                        let is_day_open = part.identity.month_day.is_none();
-                        part.after =
-                            before.filter(|_| is_day_open && !lacks_one_between(number_before, number, is_rising));
+                        part.after = before.filter(|_| !lacks_one_between(number_before, number, is_rising));
                         part.is_last = true;
                         (before, number_before) = (Some(part.fingerprint), number);
                     }
