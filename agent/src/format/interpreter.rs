@@ -103,6 +103,9 @@ pub struct ParserState {
     /// The month and the day of the last line that told them without their year.
     #[serde(default)]
     month_day: Option<(i8, i8)>,
+    /// The last month and day of which the year was found, and that day: most lines tell the same one.
+    #[serde(skip)]
+    found_day: Option<((i8, i8), Day)>,
 }
 
 /// When lines were written, in stream times.
@@ -372,10 +375,15 @@ impl LineInterpreter {
 impl ParserState {
     /// Reads the clock at a line that tells its month and day, but no year. Returns the stamp, with the date if the lines
     /// before tell which year it is, and the stream time; `None` if there is no such day in that year.
-    fn read_month_day(&mut self, (month, day): (i8, i8), time: u32) -> Option<(Stamp, i64)> {
+    fn read_month_day(&mut self, month_day: (i8, i8), time: u32) -> Option<(Stamp, i64)> {
+        let (month, day) = month_day;
         if let Some(first) = self.told_first_day {
             let today = i64::from(first) + self.clock.day();
-            let day = next_day(month, day, today as Day)?;
+            let day = match self.found_day {
+                Some((found, found_day)) if found == (month, day) && i64::from(found_day) == today => found_day,
+                _ => next_day(month, day, today as Day)?,
+            };
+            self.found_day = Some((month_day, day));
             let read = self.clock.read_days_later(i64::from(day) - today, time);
             return Some((Stamp::DateTime { day, time, offset: None }, read));
         }

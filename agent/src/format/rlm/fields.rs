@@ -4,47 +4,58 @@
 const MOST: usize = 40;
 
 /// A word, or a text in quotes, which is without them here.
-#[derive(Clone, Copy)]
-pub(super) struct Field<'a> {
-    pub(super) text: &'a [u8],
+#[derive(Clone, Copy, Default)]
+pub(super) struct Field {
+    start: u32,
+    end: u32,
     pub(super) is_quoted: bool,
-    /// Where the field begins in its record.
-    pub(super) start: usize,
 }
 
 /// The fields of a record, in its order.
 pub(super) struct Fields<'a> {
-    fields: [Field<'a>; MOST],
+    record: &'a [u8],
+    fields: [Field; MOST],
     count: usize,
 }
 
 impl<'a> Fields<'a> {
     /// Splits a record; `None` if it ends within quotes, or has more fields than any record.
     pub(super) fn split(record: &'a [u8]) -> Option<Self> {
-        let mut fields = Self { fields: [Field { text: b"", is_quoted: false, start: 0 }; MOST], count: 0 };
+        u32::try_from(record.len()).ok()?;
+        let mut fields = Self { record, fields: [Field::default(); MOST], count: 0 };
         let mut at = 0;
         loop {
             at += record[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            let rest = &record[at..];
-            let (text, length, is_quoted) = match rest {
+            // Positions fit, since the length does.
+            let (field, next) = match &record[at..] {
                 [] => return Some(fields),
                 [b'"', quoted @ ..] => {
-                    let end = closing_quote(quoted)?;
-                    (&quoted[..end], end + 2, true)
+                    let end = at + 1 + closing_quote(quoted)?;
+                    (Field { start: at as u32 + 1, end: end as u32, is_quoted: true }, end + 1)
                 }
                 word => {
-                    let end = memchr::memchr2(b' ', b'\t', word).unwrap_or(word.len());
-                    (&word[..end], end, false)
+                    let length = word.iter().take_while(|byte| !matches!(byte, b' ' | b'\t')).count();
+                    (Field { start: at as u32, end: (at + length) as u32, is_quoted: false }, at + length)
                 }
             };
-            *fields.fields.get_mut(fields.count)? = Field { text, is_quoted, start: at };
+            *fields.fields.get_mut(fields.count)? = field;
             fields.count += 1;
-            at += length;
+            at = next;
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[Field<'a>] {
+    pub(super) fn all(&self) -> &[Field] {
         &self.fields[..self.count]
+    }
+
+    pub(super) fn text(&self, field: &Field) -> &'a [u8] {
+        &self.record[field.start as usize..field.end as usize]
+    }
+
+    /// Returns the words of a name as they stand in the record; `None` if there are none.
+    pub(super) fn name(&self, words: &[Field]) -> Option<&'a [u8]> {
+        let (first, last) = (words.first()?, words.last()?);
+        Some(&self.record[first.start as usize..last.end as usize])
     }
 }
 

@@ -78,16 +78,16 @@ struct Tail {
 
 /// Parses an event; `None` if it is cut or has other fields than documented.
 fn event<'a>(verb: &[u8], rest: &'a [u8]) -> Option<Record<'a>> {
-    let split = Fields::split(rest)?;
-    let (stamp, fields) = stamped(split.as_slice())?;
+    let record = Fields::split(rest)?;
+    let (stamp, fields) = stamped(&record)?;
     let has_why = matches!(verb, b"IN" | b"DEQUE");
     if has_why {
-        number(fields.first()?.text, 3)?;
+        number(record.text(fields.first()?), 3)?;
     }
     if let (b"IN", [_, count, handle]) = (verb, fields) {
         // The small format names nobody.
-        let detail = key(handle, handle)?;
-        decimal(count)?;
+        let detail = key(&record, handle, handle)?;
+        decimal(&record, count)?;
         let usage = Use { kind: Kind::SessionEnd, feature: b"", user: b"", host: b"", seats: 1, detail };
         return Some(Record { stamp: Some(stamp), daemon: b"", message: Message::Use(usage), rest: b"" });
     }
@@ -103,92 +103,83 @@ fn event<'a>(verb: &[u8], rest: &'a [u8]) -> Option<Record<'a>> {
     // Product, version, and at least an empty user and an empty host, unquoted but for the empty ones: what follows the
     // ISV definition tells where it stands.
     let (definition, tail) = (4..fields.len()).find_map(|at| {
-        let tail = if fields[at].is_quoted { tail(verb, &fields[at + 1..])? } else { None? };
+        let tail = if fields[at].is_quoted { tail(verb, &record, &fields[at + 1..])? } else { None? };
         Some((at, tail))
     })?;
     let client = &fields[2 + usize::from(tail.has_pool)..definition];
     let (host, user) = client.split_last()?;
     let usage = Use {
         kind,
-        feature: fields[0].text,
-        user: text_of(rest, user)?,
-        host: host.text,
+        feature: record.text(&fields[0]),
+        user: record.name(user)?,
+        host: record.text(host),
         seats: tail.seats,
         detail: tail.detail,
     };
     // A license that another server can still give is not denied.
-    let is_last_attempt = verb != b"DENY" || fields[definition + 3].text != b"0";
+    let is_last_attempt = verb != b"DENY" || record.text(&fields[definition + 3]) != b"0";
     let message = if is_last_attempt { Message::Use(usage) } else { Message::Ignored };
     Some(Record { stamp: Some(stamp), daemon: b"", message, rest: b"" })
 }
 
 /// Splits the stamp off the end of a record: a date and a time, or in the small format a time alone.
-fn stamped<'a, 'b>(fields: &'b [Field<'a>]) -> Option<(Stamp, &'b [Field<'a>])> {
-    let (time, before) = fields.split_last()?;
+fn stamped<'a>(record: &'a Fields<'_>) -> Option<(Stamp, &'a [Field])> {
+    let (time, before) = record.all().split_last()?;
     if let Some((date, fields)) = before.split_last()
-        && let Some(stamp) = stamp(date.text, time.text)
+        && let Some(stamp) = stamp(record.text(date), record.text(time))
     {
         return Some((stamp, fields));
     }
-    Some((Stamp::Time(time_of_day(time.text)?), before))
-}
-
-/// Returns the words of a name as they stand in the record.
-fn text_of<'a>(rest: &'a [u8], words: &[Field<'_>]) -> Option<&'a [u8]> {
-    match words {
-        [] => None,
-        [word] if word.is_quoted => Some(b""),
-        [first, .., last] | [first @ last] => Some(&rest[first.start..last.start + last.text.len()]),
-    }
+    Some((Stamp::Time(time_of_day(record.text(time))?), before))
 }
 
 /// Parses what follows an ISV definition; `None` if it is not what follows one.
-fn tail(verb: &[u8], fields: &[Field<'_>]) -> Option<Tail> {
+fn tail(verb: &[u8], record: &Fields<'_>, fields: &[Field]) -> Option<Tail> {
     let quoted = fields.iter().rev().take_while(|field| field.is_quoted).count();
     let numbers = &fields[..fields.len() - quoted];
     if numbers.iter().any(|field| field.is_quoted) {
         return None;
     }
-    let seats = decimal(numbers.first()?)?;
+    let seats = decimal(record, numbers.first()?)?;
     let tail = |detail, has_pool| Some(Tail { seats: seats.max(1), detail, has_pool });
     match (verb, numbers, quoted) {
         // count cur_use cur_resuse server_handle share_handle process_id, and the project with what was requested
         (b"OUT", [_, used, resused, handle, share, process], 0..=3) => {
-            decimal(used).and(decimal(resused)).and(hexadecimal(process))?;
-            tail(key(handle, share)?, true)
+            decimal(record, used).and(decimal(record, resused)).and(hexadecimal(record, process))?;
+            tail(key(record, handle, share)?, true)
         }
         // The small format: count server_handle share_handle
-        (b"OUT", [_, handle, share], 0) => tail(key(handle, share)?, false),
+        (b"OUT", [_, handle, share], 0) => tail(key(record, handle, share)?, false),
         (b"IN", [_, used, resused, handle], 0) => {
-            decimal(used).and(decimal(resused))?;
-            tail(key(handle, handle)?, false)
+            decimal(record, used).and(decimal(record, resused))?;
+            tail(key(record, handle, handle)?, false)
         }
         // count why last_attempt, and the process since some version
         (b"DENY", [_, why, last] | [_, why, last, _], 0) => {
-            decimal(last)?;
-            let error = std::str::from_utf8(why.text).ok()?.parse().ok()?;
+            decimal(record, last)?;
+            let error = std::str::from_utf8(record.text(why)).ok()?.parse().ok()?;
             tail(error, false)
         }
         // count server_handle process_id; newer versions also write the share_handle
-        (b"INUSE", [_, handle, _], 0) => tail(key(handle, handle)?, true),
-        (b"INUSE", [_, handle, share, _], 0) => tail(key(handle, share)?, true),
+        (b"INUSE", [_, handle, _], 0) => tail(key(record, handle, handle)?, true),
+        (b"INUSE", [_, handle, share, _], 0) => tail(key(record, handle, share)?, true),
         (b"QUE", [_, handle], 0..=3) | (b"DEQUE", [_, handle], 0) => {
-            hexadecimal(handle)?;
+            hexadecimal(record, handle)?;
             tail(0, false)
         }
         _ => None,
     }
 }
 
-fn decimal(field: &Field<'_>) -> Option<u32> {
-    number(field.text, 9)
+fn decimal(record: &Fields<'_>, field: &Field) -> Option<u32> {
+    number(record.text(field), 9)
 }
 
-fn hexadecimal(field: &Field<'_>) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(field.text).ok()?, 16).ok()
+fn hexadecimal(record: &Fields<'_>, field: &Field) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(record.text(field)).ok()?, 16).ok()
 }
 
 /// Returns what numbers a session: its own handle, and that of the session whose seats it shares.
-fn key(handle: &Field<'_>, share: &Field<'_>) -> Option<i64> {
-    Some(SessionKey::new(hexadecimal(handle)?, hexadecimal(share)?)?.detail())
+fn key(record: &Fields<'_>, handle: &Field, share: &Field) -> Option<i64> {
+    Some(SessionKey::new(hexadecimal(record, handle)?, hexadecimal(record, share)?)?.detail())
 }
