@@ -78,11 +78,14 @@ const STEPS_BACK: i64 = 31;
 /// Returns the days from one month and day to another one, of which no year is known: forward, or a little back. Where a
 /// February 29 lies between, it is not known to.
 pub fn days_between((month, day): (i8, i8), (to_month, to_day): (i8, i8)) -> i64 {
-    const YEAR: i64 = 365;
     const BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-    let number = |month: i8, day: i8| BEFORE[(month as usize - 1) % 12] + i64::from(day);
-    let forward = (number(to_month, to_day) - number(month, day)).rem_euclid(YEAR);
-    if forward < YEAR - STEPS_BACK { forward } else { forward - YEAR }
+    const LEAP_DAY: (i8, i8) = (2, 29);
+    let is_leap = (month, day) == LEAP_DAY || (to_month, to_day) == LEAP_DAY;
+    let year = 365 + i64::from(is_leap);
+    let number =
+        |month: i8, day: i8| BEFORE[(month as usize - 1) % 12] + i64::from(day) + i64::from(is_leap && month > 2);
+    let forward = (number(to_month, to_day) - number(month, day)).rem_euclid(year);
+    if forward < year - STEPS_BACK { forward } else { forward - year }
 }
 
 /// Returns the day with a month and day of the month that a line can have after one of another day: forward, or a little back;
@@ -153,6 +156,7 @@ mod tests {
         assert_eq!(days_between((12, 31), (1, 1)), 1);
         assert_eq!(days_between((1, 1), (12, 31)), -1, "a late line");
         assert_eq!(days_between((5, 11), (5, 14)), 3);
+        assert_eq!((days_between((2, 28), (2, 29)), days_between((2, 29), (3, 1))), (1, 1));
         let day = |year, month, day| day_of(Date::new(year, month, day).unwrap());
         assert_eq!(days_between((3, 28), (11, 30)), 247, "a log goes on, and not back");
         assert_eq!(next_day(1, 1, day(2012, 12, 31)), Some(day(2013, 1, 1)));

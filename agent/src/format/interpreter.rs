@@ -163,10 +163,17 @@ impl ParserState {
     /// and day, and this time of day in seconds.
     pub fn goes_on(&self, (month_day, first_time): ((i8, i8), u32)) -> bool {
         let last = self.last_time();
-        let date = |first: Day| date_of((i64::from(first) + last.div_euclid(DAY)) as Day);
-        let before = self.told_first_day.map(|first| (date(first).month(), date(first).day())).or(self.month_day);
-        let days = i64::from(day_after(last, first_time.into())) - last.div_euclid(DAY);
-        before.is_some_and(|before| days_between(before, month_day) == days)
+        let day = i64::from(day_after(last, first_time.into()));
+        match self.told_first_day {
+            Some(first) => {
+                let date = date_of((i64::from(first) + day) as Day);
+                (date.month(), date.day()) == month_day
+            }
+            None => {
+                let days = day - last.div_euclid(DAY);
+                self.month_day.is_some_and(|before| days_between(before, month_day) == days)
+            }
+        }
     }
 
     /// Returns what the lines so far tell of the date.

@@ -114,6 +114,9 @@ pub(super) fn compare(ours: &[Piece<'_>], theirs: &[Piece<'_>], from: u64, to: u
             None => {}
         }
     }
+    if same == limit {
+        return Common { through: limit, parted };
+    }
     // A block can end within a line, which then differs after a check value that is the same: that line is compared whole.
     let begin = line_at(ours, same).min(line_at(theirs, same)).max(from);
     let (mut our_events, mut their_events) = (entries(ours, theirs, begin, limit), entries(theirs, ours, begin, limit));
@@ -161,7 +164,7 @@ struct Entry<'a> {
     kind: Kind,
     /// Seconds since the last quarter of an hour: the same in every time zone.
     seconds: i64,
-    /// The day or the offset that the line tells; 0 for other lines.
+    /// The day or the offset that the line tells, or the number of its session; 0 for other lines.
     told: i64,
     seats: u32,
     names: [&'a str; 4],
@@ -197,7 +200,7 @@ fn entry<'a>(columns: &'a Columns, position: u64, event: &Event) -> Entry<'a> {
         names[2] = string(columns.client_users[client]);
         names[3] = string(columns.client_hosts[client]);
     }
-    let told = if event.kind.is_mark() { event.detail } else { 0 };
+    let told = if event.kind.is_mark() || event.kind.has_session() { event.detail } else { 0 };
     Entry { position, kind: event.kind, seconds: event.at.rem_euclid(900), told, seats: event.seats, names }
 }
 

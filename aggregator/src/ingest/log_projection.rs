@@ -183,11 +183,7 @@ impl LogProjection {
             pending.gap((stream.id, batch.start_position), moments);
         }
         let resolved = registry.resolve(columns, &stream.realm, &self.daemon);
-        let mut daemons = columns.feature_daemons.iter().rev().map(|daemon| columns.strings[*daemon as usize].as_str());
-        if let Some(named) = daemons.find(|daemon| !daemon.is_empty()) {
-            named.clone_into(&mut self.daemon);
-        }
-        let mut last_line_at = self.last_line_at;
+        let (mut last_line_at, mut last_feature) = (self.last_line_at, None);
         let mut recorder = FactRecorder {
             log_id,
             clients: registry.clients(),
@@ -201,7 +197,8 @@ impl LogProjection {
             }
             let time = event.at;
             event.at = timeline.follow(&event);
-            let is_use_elsewhere = position < stream.common_elsewhere && event.kind.has_client();
+            let is_use = event.kind.has_client() || event.kind.has_session();
+            let is_use_elsewhere = position < stream.common_elsewhere && is_use;
             if position < from.max(stream.common_in_log) || is_use_elsewhere {
                 continue;
             }
@@ -224,6 +221,7 @@ impl LogProjection {
             last_line_at = event.at;
             self.counted_through = self.counted_through.max(event.at);
             if event.kind.has_feature() {
+                last_feature = Some(event.feature);
                 event.feature = resolved.features[event.feature as usize];
             }
             if event.kind.has_client() {
@@ -238,6 +236,11 @@ impl LogProjection {
                 };
             }
             self.sessions.apply(&event, registry.daemon_of(), &mut recorder);
+        }
+        let named = last_feature.map(|feature| columns.feature_daemons[feature as usize]);
+        let named = named.map(|daemon| columns.strings[daemon as usize].as_str());
+        if let Some(named) = named.filter(|named| !named.is_empty()) {
+            named.clone_into(&mut self.daemon);
         }
         let end = timeline.date(batch.last_line_time);
         self.last = Some((batch.last_line_time, end));

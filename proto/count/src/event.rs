@@ -63,6 +63,11 @@ impl Kind {
         !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised) && !self.is_mark()
     }
 
+    /// Returns whether an event of this kind can have a [`SessionKey`].
+    pub fn has_session(self) -> bool {
+        matches!(self, Self::Checkout | Self::Checkin | Self::InUse | Self::SessionEnd)
+    }
+
     /// Returns whether an event of this kind only helps to date others.
     pub fn is_mark(self) -> bool {
         matches!(self, Self::Date | Self::Offset | Self::Clock)
@@ -139,8 +144,9 @@ pub struct SessionKey {
 impl SessionKey {
     /// Creates a key from a license manager's numbers; `None` if one of them is 0.
     pub fn new(own: u64, shared: u64) -> Option<Self> {
-        // Numbers are below 2^32 wherever they were seen. Larger ones still differ.
-        let short = |number: u64| NonZero::new((number ^ (number >> 32)) as u32);
+        // Numbers are below 2^32 wherever they were seen. Larger ones are seldom the same after they are folded.
+        let folded = |number: u64| NonZero::new((number ^ (number >> 32)) as u32).unwrap_or(NonZero::<u32>::MAX);
+        let short = |number: u64| (number != 0).then(|| folded(number));
         Some(Self { own: short(own)?, shared: short(shared)? })
     }
 

@@ -242,8 +242,10 @@ impl Sessions {
         sink: &mut impl UsageSink,
     ) {
         self.finish((daemon, key.own), at, Ending::Implicit, sink);
-        let seats = if self.numbered.has_group(daemon, key.shared) { 0 } else { seats };
-        self.numbered.insert((daemon, key), NumberedSession { feature, client, key, held: Held::new(at, seats) });
+        let holder = self.numbered.holder(daemon, key);
+        let seats = if holder.is_some() { 0 } else { seats };
+        let key = SessionKey { shared: holder.unwrap_or(key.own), ..key };
+        self.numbered.insert(daemon, NumberedSession { feature, client, key, held: Held::new(at, seats) });
         self.change_in_use(feature, at, i64::from(seats), sink);
     }
 
@@ -255,20 +257,21 @@ impl Sessions {
         ending: Ending,
         sink: &mut impl UsageSink,
     ) -> Option<(FeatureId, ClientId)> {
-        let NumberedSession { feature, client, key, held } = self.numbered.remove(daemon, own)?;
+        let (NumberedSession { feature, client, held, .. }, heir) = self.numbered.remove(daemon, own)?;
         let through = held_through(held.from, at);
         sink.held(feature, client, held.from, through, held.seats, ending);
         if through < at {
             sink.held(feature, client, at, at, held.seats, Ending::Moment);
         }
-        if held.seats > 0 {
-            self.change_in_use(feature, at, -i64::from(held.seats), sink);
-            if let Some(heir) = self.numbered.first_of_group(daemon, key.shared) {
-                let (feature, client, from) = (heir.feature, heir.client, heir.held.from);
-                heir.held.hand_over(at, held.seats);
-                sink.held(feature, client, from, held_through(from, at), 0, ending);
-                self.change_in_use(feature, at, i64::from(held.seats), sink);
-            }
+        let heir_feature = heir.map(|heir| {
+            let from = heir.held.from;
+            heir.held.hand_over(at, held.seats);
+            sink.held(heir.feature, heir.client, from, held_through(from, at), 0, ending);
+            heir.feature
+        });
+        self.change_in_use(feature, at, -i64::from(held.seats), sink);
+        if let Some(heir_feature) = heir_feature {
+            self.change_in_use(heir_feature, at, i64::from(held.seats), sink);
         }
         Some((feature, client))
     }
@@ -315,7 +318,7 @@ impl Sessions {
                 None => sessions.push(feature, client, held),
                 Some(key) => {
                     let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
-                    sessions.numbered.insert((daemon, key), NumberedSession { feature, client, key, held });
+                    sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held });
                 }
             }
             *sessions.in_use_of(feature) += u64::from(seats);

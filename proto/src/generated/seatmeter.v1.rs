@@ -300,7 +300,8 @@ pub struct Columns {
     /// Names, each once: at most four for each event, and sixteen more.
     #[prost(string, repeated, tag = "1")]
     pub strings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Features: the vendor daemon of each, as an index into `strings`.
+    /// Features: the vendor daemon of each, as an index into `strings`. The empty name means that no line of the stream names it:
+    /// it is the last one that the log named before.
     #[prost(uint32, repeated, tag = "2")]
     pub feature_daemons: ::prost::alloc::vec::Vec<u32>,
     /// Features: the name of each, as an index into `strings`. The empty name stands for the daemon itself.

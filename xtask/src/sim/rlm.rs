@@ -30,8 +30,8 @@ struct Session {
     user: u32,
     host: u32,
     from: i64,
-    /// The number of the session whose seat it shares, or its own.
-    shared: u32,
+    /// The seat that it takes, perhaps together with others.
+    seat: u32,
 }
 
 /// A seat, taken once by all sessions that share it.
@@ -52,6 +52,7 @@ pub struct RlmServer {
     truth: Truth,
     open: BTreeMap<u32, Session>,
     seats: BTreeMap<u32, Seat>,
+    next_seat: u32,
     /// When each session ends.
     ends: BinaryHeap<Reverse<(i64, u32)>>,
     /// Numbers that were given back, and are given out again.
@@ -74,6 +75,7 @@ impl RlmServer {
             truth: Truth::new(ISV, (0..FEATURES).map(|feature| format!("product{feature}")).collect()),
             open: BTreeMap::new(),
             seats: BTreeMap::new(),
+            next_seat: 0,
             ends: BinaryHeap::new(),
             free: (0x41..0x5000).collect(),
             next_date: start,
@@ -130,7 +132,7 @@ impl RlmServer {
                 format!(
                     "INUSE product{} 1.0 1 {client} \"\" 1 {number:x} {:x} 1a14 {} {}",
                     session.feature,
-                    session.shared,
+                    self.first_on(session.seat),
                     short_date(self.now),
                     self.seconds()
                 )
@@ -185,24 +187,24 @@ impl RlmServer {
 
     fn check_out(&mut self, out: &mut Vec<u8>, feature: usize, user: u32, host: u32) {
         let Some(number) = self.free.pop_first() else { return };
-        // A second program of the same person shares the first one's seat.
-        let first = self
-            .open
-            .iter()
-            .find(|(own, open)| **own == open.shared && (open.feature, open.user, open.host) == (feature, user, host));
-        let shared = first.map_or(number, |(own, _)| *own);
-        let seats = match self.seats.get_mut(&shared) {
+        // A second program of the same person shares the first one's seat, which goes by the number of any session on it.
+        let same = self.open.iter().filter(|(_, open)| (open.feature, open.user, open.host) == (feature, user, host));
+        let same: Vec<(u32, u32)> = same.map(|(own, open)| (*own, open.seat)).collect();
+        let first = self.rng.choice(same);
+        let (shared, seat) = first.unwrap_or((number, self.next_seat));
+        let seats = match self.seats.get_mut(&seat) {
             Some(seat) => {
                 seat.sessions += 1;
                 0
             }
             None => {
-                self.seats.insert(shared, Seat { feature, from: self.now, sessions: 1, seats: 1 });
+                self.next_seat += 1;
+                self.seats.insert(seat, Seat { feature, from: self.now, sessions: 1, seats: 1 });
                 1
             }
         };
         self.truth.out(self.now, feature, user, host, seats);
-        self.open.insert(number, Session { feature, user, host, from: self.now, shared });
+        self.open.insert(number, Session { feature, user, host, from: self.now, seat });
         self.ends.push(Reverse((self.now + self.rng.i64(60..40_000), number)));
         let client = client(user, host);
         let line = match self.format {
@@ -239,20 +241,21 @@ impl RlmServer {
         self.debug_line(&format!("IN: (client exit) product{feature} v1.0 by {}@pc{user:05}-{host} ", user_name(user)));
     }
 
+    /// Returns the lowest number of the sessions on a seat.
+    fn first_on(&self, seat: u32) -> u32 {
+        self.open.iter().find(|(_, open)| open.seat == seat).map_or(0, |(own, _)| *own)
+    }
+
     /// Ends a session, and its seat if no other session shares that.
     fn end(&mut self, number: u32, at: i64) {
         let Some(session) = self.open.remove(&number) else { return };
-        // The number of a seat that others still share is given out again when they have ended.
-        if number != session.shared {
-            self.free.insert(number);
-        }
+        self.free.insert(number);
         self.truth.hold_person(session.from, at, session.feature, session.user, session.host);
-        if let Some(seat) = self.seats.get_mut(&session.shared) {
+        if let Some(seat) = self.seats.get_mut(&session.seat) {
             seat.sessions -= 1;
             if seat.sessions == 0 {
                 self.truth.free_seats(seat.from, at, session.feature, seat.seats);
-                self.seats.remove(&session.shared);
-                self.free.insert(session.shared);
+                self.seats.remove(&session.seat);
             }
         }
     }

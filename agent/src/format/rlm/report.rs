@@ -79,7 +79,7 @@ struct Tail {
 /// Parses an event; `None` if it is cut or has other fields than documented.
 fn event<'a>(verb: &[u8], rest: &'a [u8]) -> Option<Record<'a>> {
     let record = Fields::split(rest)?;
-    let (stamp, fields) = stamped(&record)?;
+    let (stamp, fields) = stamped(verb, &record)?;
     let has_why = matches!(verb, b"IN" | b"DEQUE");
     if has_why {
         number(record.text(fields.first()?), 3)?;
@@ -122,9 +122,18 @@ fn event<'a>(verb: &[u8], rest: &'a [u8]) -> Option<Record<'a>> {
     Some(Record { stamp: Some(stamp), daemon: b"", message, rest: b"" })
 }
 
-/// Splits the stamp off the end of a record: a date and a time, or in the small format a time alone.
-fn stamped<'a>(record: &'a Fields<'_>) -> Option<(Stamp, &'a [Field])> {
-    let (time, before) = record.all().split_last()?;
+/// Splits the stamp off the end of a record: a date and a time, or in the small format a time alone. In the detailed format, a
+/// checkout tells more of its client behind it: the system, the program, roaming, the address.
+fn stamped<'a>(verb: &[u8], record: &'a Fields<'_>) -> Option<(Stamp, &'a [Field])> {
+    let all = record.all();
+    let behind = all.iter().rev().take_while(|field| !field.is_quoted).count();
+    if let (b"OUT", 1..=3, Some(at)) = (verb, behind, all.len().checked_sub(behind + 4))
+        && all[at + 2].is_quoted
+        && let Some(stamp) = stamp(record.text(&all[at]), record.text(&all[at + 1]))
+    {
+        return Some((stamp, &all[..at]));
+    }
+    let (time, before) = all.split_last()?;
     if let Some((date, fields)) = before.split_last()
         && let Some(stamp) = stamp(record.text(date), record.text(time))
     {

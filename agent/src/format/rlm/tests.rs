@@ -60,6 +60,24 @@ fn events_of_a_report_log() {
     expect(r#"DEQUE 1 analytics 1 cecil win2008 "" 1 a 05/11 15:23:15"#, Kind::Dequeued, names, 1, 0);
 }
 
+/// Behind the stamp: the system, the program, the days and the handle of roaming, the address.
+#[test]
+fn events_of_the_detailed_format_tell_more() {
+    for behind in [r#" "x86_w2 5.1" "C:\\a b\\c.exe" 0 0 10.1.2.3"#, r#" "x64_l1 6.1" "" 3 1f"#, r#" "" "prog" 0"#, ""]
+    {
+        let line = format!(r#"OUT f 2.09 2 a b h "d" 1 1 0 41 41 1a14 "p" "f" "2.0" 05/11 15:17:14.1234{behind}"#);
+        expect(&line, Kind::Checkout, ["f", "a b", "h"], 1, numbered(0x41, 0x41));
+        assert_eq!(parse(&line).stamp, Some(Stamp::MonthDay { month: 5, day: 11, time: 55_034 }));
+    }
+    expect(
+        r#"IN 1 f 2.12 a b h "" 1 0 0 81 05/11 15:22:13.0"#,
+        Kind::Checkin,
+        ["f", "a b", "h"],
+        1,
+        numbered(0x81, 0x81),
+    );
+}
+
 #[test]
 fn events_of_the_small_format_tell_little() {
     expect(

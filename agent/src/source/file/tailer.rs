@@ -184,7 +184,7 @@ impl LogTailer {
         let Identified { parts, problem, is_complete, mut unread } = self.identify_files(found)?;
         let mut problem = problem.or(unlisted.map(StreamError::from));
         if is_complete {
-            self.report_lost(&parts, problem.is_some())?;
+            self.report_lost(&parts, problem.is_some() || !unread.is_empty())?;
         }
         problem = self.read_parts(parts, &mut unread)?.or(problem);
         self.report_unread(&unread);

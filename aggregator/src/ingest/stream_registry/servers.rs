@@ -237,8 +237,11 @@ impl StreamRegistry {
         let previous = agents::previous_server(connection, &hello.agent_id)?;
         let Some(other) = previous.filter(|other| *other != server.id) else { return Ok(()) };
         for log in self.logs_of(other) {
+            // The last stream's mark proves more than that any stream of the log has one.
             let keys = self.of_log.get(&log.id).map(Vec::as_slice).unwrap_or_default();
-            let marks: Vec<u64> = keys.iter().filter_map(|key| Some(self.streams.get(key)?.mark)).collect();
+            let latest = self.latest.get(&log.id).map(|(_, _, name)| name);
+            let keys = keys.iter().filter(|(_, name)| latest.is_none_or(|latest| latest == name));
+            let marks: Vec<u64> = keys.filter_map(|key| Some(self.streams.get(key)?.mark)).collect();
             let is_read = |source: &SourceStatus| {
                 source.log == log.name && source.position > 0 && marks.contains(&source.position)
             };

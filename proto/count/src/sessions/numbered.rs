@@ -1,5 +1,6 @@
 //! The open sessions that a license manager numbers.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 
 use hashbrown::HashMap;
@@ -7,11 +8,15 @@ use hashbrown::HashMap;
 use super::Held;
 use crate::event::{ClientId, FeatureId, SessionKey};
 
+/// The most sessions that share the seats of one. It bounds the work at that one's end.
+const MOST_SHARING: usize = 1000;
+
 /// An open session with a number.
 #[derive(Clone, Debug)]
 pub(super) struct NumberedSession {
     pub(super) feature: FeatureId,
     pub(super) client: ClientId,
+    /// Its own number, and that of the session that holds the seats which it shares: its own where it holds them itself.
     pub(super) key: SessionKey,
     /// Its seats are 0 while another session holds those that it shares.
     pub(super) held: Held,
@@ -21,8 +26,8 @@ pub(super) struct NumberedSession {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Numbered {
     open: HashMap<(u32, NonZero<u32>), NumberedSession>,
-    /// The numbers of the sessions that share a seat, by the number of the first of them.
-    groups: HashMap<(u32, NonZero<u32>), Vec<NonZero<u32>>>,
+    /// By the number of a session that holds seats, those that share them.
+    sharing: HashMap<(u32, NonZero<u32>), BTreeSet<NonZero<u32>>>,
 }
 
 impl Numbered {
@@ -30,37 +35,53 @@ impl Numbered {
         self.open.get(&(daemon, own))
     }
 
+    /// Returns the number of the session that holds the seats which a new session shares; `None` if it holds its own. A
+    /// license manager names any session that shares the seats.
+    pub(super) fn holder(&self, daemon: u32, key: SessionKey) -> Option<NonZero<u32>> {
+        let named = self.get(daemon, key.shared).filter(|_| key.shared != key.own)?;
+        let holder = named.key.shared;
+        let is_full = self.sharing.get(&(daemon, holder)).is_some_and(|sharing| sharing.len() >= MOST_SHARING);
+        (!is_full).then_some(holder)
+    }
+
     /// Adds a session whose number no open one has.
-    pub(super) fn insert(&mut self, (daemon, key): (u32, SessionKey), session: NumberedSession) {
-        self.groups.entry((daemon, key.shared)).or_default().push(key.own);
-        self.open.insert((daemon, key.own), session);
+    pub(super) fn insert(&mut self, daemon: u32, session: NumberedSession) {
+        let SessionKey { own, shared } = session.key;
+        if shared != own {
+            self.sharing.entry((daemon, shared)).or_default().insert(own);
+        }
+        self.open.insert((daemon, own), session);
     }
 
-    pub(super) fn remove(&mut self, daemon: u32, own: NonZero<u32>) -> Option<NumberedSession> {
-        let session = self.open.remove(&(daemon, own))?;
-        self.leave_group(daemon, session.key);
-        Some(session)
-    }
-
-    fn leave_group(&mut self, daemon: u32, key: SessionKey) {
-        let group = (daemon, key.shared);
-        if let Some(members) = self.groups.get_mut(&group) {
-            members.retain(|member| *member != key.own);
-            if members.is_empty() {
-                self.groups.remove(&group);
+    /// Removes a session. If others share its seats, the one with the lowest number takes them over, and is returned too.
+    pub(super) fn remove(
+        &mut self,
+        daemon: u32,
+        number: NonZero<u32>,
+    ) -> Option<(NumberedSession, Option<&mut NumberedSession>)> {
+        let session = self.open.remove(&(daemon, number))?;
+        let holder = session.key.shared;
+        if holder != number {
+            if let Some(sharing) = self.sharing.get_mut(&(daemon, holder)) {
+                sharing.remove(&number);
+                if sharing.is_empty() {
+                    self.sharing.remove(&(daemon, holder));
+                }
+            }
+            return Some((session, None));
+        }
+        let mut sharing = self.sharing.remove(&(daemon, number)).unwrap_or_default();
+        let Some(heir) = sharing.pop_first() else { return Some((session, None)) };
+        for own in sharing.iter().chain([&heir]) {
+            if let Some(other) = self.open.get_mut(&(daemon, *own)) {
+                other.key.shared = heir;
             }
         }
-    }
-
-    /// Whether an open session shares this seat.
-    pub(super) fn has_group(&self, daemon: u32, shared: NonZero<u32>) -> bool {
-        self.groups.contains_key(&(daemon, shared))
-    }
-
-    /// Returns the session with the lowest number of those that share a seat; `None` if there is none.
-    pub(super) fn first_of_group(&mut self, daemon: u32, shared: NonZero<u32>) -> Option<&mut NumberedSession> {
-        let first = self.groups.get(&(daemon, shared))?.iter().min()?;
-        self.open.get_mut(&(daemon, *first))
+        if !sharing.is_empty() {
+            self.sharing.insert((daemon, heir), sharing);
+        }
+        let heir = self.open.get_mut(&(daemon, heir));
+        Some((session, heir))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &NumberedSession> {
@@ -75,11 +96,11 @@ impl Numbered {
         self.open.len()
     }
 
-    /// Removes the sessions of some features, and returns them.
+    /// Removes the sessions of some daemons, and returns them. Sessions of one daemon alone share seats.
     pub(super) fn extract(&mut self, ends: impl Fn(FeatureId) -> bool) -> Vec<NumberedSession> {
         let removed: Vec<_> = self.open.extract_if(|_, session| ends(session.feature)).collect();
-        for ((daemon, _), session) in &removed {
-            self.leave_group(*daemon, session.key);
+        for ((daemon, number), _) in &removed {
+            self.sharing.remove(&(*daemon, *number));
         }
         removed.into_iter().map(|(_, session)| session).collect()
     }

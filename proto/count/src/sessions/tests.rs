@@ -139,7 +139,7 @@ fn any_event(numbers: impl Strategy<Value = (u64, u64)>) -> impl Strategy<Value 
     )
         .prop_map(|(kind, at, feature, client, seats, detail, (own, shared))| {
             let kind = Kind::from_number(kind).unwrap();
-            let is_numbered = matches!(kind, Kind::Checkout | Kind::Checkin | Kind::InUse | Kind::SessionEnd);
+            let is_numbered = kind.has_session();
             let key = SessionKey::new(own, if shared == 0 { own } else { shared }).map_or(0, SessionKey::detail);
             Event { kind, at, feature, client, seats, detail: if is_numbered { key } else { detail } }
         })
@@ -211,15 +211,14 @@ proptest! {
         let numbers = open.len();
         open.dedup();
         prop_assert_eq!(open.len(), numbers);
-        // One session of those that share a seat holds it.
-        for (daemon, _) in &open {
-            let of_daemon = |session: &&OpenSession| session.feature / 2 == *daemon;
-            for shared in 1..5 {
-                let seats: Vec<u32> = sessions.open().iter().filter(of_daemon)
-                    .filter(|session| SessionKey::in_detail(session.key).is_some_and(|key| key.shared.get() == shared))
-                    .map(|session| session.seats).collect();
-                prop_assert!(seats.is_empty() || seats.iter().filter(|seats| **seats > 0).count() == 1, "{:?}", seats);
-            }
+        // One session of those that share a seat holds it, and no other one does.
+        for session in sessions.open() {
+            let Some(key) = SessionKey::in_detail(session.key) else { continue };
+            prop_assert_eq!(session.seats > 0, key.own == key.shared);
+            let of_daemon = |other: &&OpenSession| other.feature / 2 == session.feature / 2;
+            let holder = sessions.open().iter().filter(of_daemon)
+                .any(|other| SessionKey::in_detail(other.key).is_some_and(|other| other.own == key.shared && other.shared == key.shared));
+            prop_assert!(holder);
         }
     }
 }
@@ -249,6 +248,29 @@ fn a_number_pairs_whatever_the_names() {
     );
     assert_eq!((sessions.len(), notes.lines), (1, 6), "three checkouts and three checkins");
     assert_eq!(sessions.open()[0].from, 80);
+}
+
+/// The number of a group changes when its first session ends, and is given out again.
+#[test]
+fn a_seat_goes_on_under_another_number() {
+    let shared = |kind, at, client, own, shared| Event {
+        detail: SessionKey::new(own, shared).unwrap().detail(),
+        ..event(kind, at, 0, client, 1)
+    };
+    let (sessions, notes) = count(&[
+        shared(Kind::Checkout, 10, 1, 41, 41),
+        shared(Kind::Checkout, 20, 1, 42, 41),
+        shared(Kind::Checkin, 30, 1, 41, 41),
+        // The group is 42's now.
+        shared(Kind::Checkout, 40, 1, 43, 42),
+        // Another session, which shares nothing.
+        shared(Kind::Checkout, 50, 2, 41, 41),
+        shared(Kind::Checkin, 60, 1, 42, 42),
+        shared(Kind::Checkin, 70, 1, 43, 43),
+    ]);
+    assert_eq!(sessions.len(), 1);
+    let levels: Vec<_> = notes.levels.iter().map(|(_, at, seats)| (*at, *seats)).collect();
+    assert_eq!(levels, [(10, 1), (20, 1), (30, 0), (30, 1), (40, 1), (50, 2), (60, 1), (60, 2), (70, 1)]);
 }
 
 #[test]
