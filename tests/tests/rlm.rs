@@ -235,5 +235,17 @@ fn fault_47_rlm_is_counted_through_switches_restarts_and_kills() {
     for (name, server) in [("STD", 0), ("SMALL", 1), ("DEBUG", 0)] {
         cluster.wait_for_activity(name, &truth::as_csv(&servers[server].figures()));
     }
+    // The report log in seconds also tells which sessions share a seat.
+    for figures in servers[0].figures() {
+        let usage = cluster.ask(&["usage", &figures.month, "--server", "STD"]);
+        let rows = usage["rows"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["sku"] == figures.feature.as_str()).unwrap();
+        let hours = (figures.seat_seconds as f64 / 36.0).round() / 100.0;
+        assert_eq!(
+            (row["peak_concurrent"].as_u64(), row["seat_hours"].as_f64()),
+            (Some(figures.peak), Some(hours)),
+            "{row}"
+        );
+    }
     cluster.assert_verified();
 }
