@@ -130,7 +130,11 @@ pub(super) fn open(
     });
     let unfit = match found {
         Ok((connection, None)) => return Ok((connection, None)),
-        Ok((_, Some(unfit))) => unfit,
+        Ok((connection, Some(unfit))) => {
+            // Windows removes no file that is open.
+            drop(connection);
+            unfit
+        }
         Err(error) if error.failure == Failure::Corrupt => Discarded::Damaged(error.reason),
         Err(error) => return Err(error),
     };
