@@ -121,9 +121,15 @@ impl Store {
 
     /// Deletes all facts, in whatever state they are. Questions that are being answered from them are answered.
     pub fn discard_facts(&self) -> Result<(), StoreError> {
+        // Windows removes no file that is open.
+        self.close_idle_readers();
         self.engine.discard_facts()?;
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.close_idle_readers();
         Ok(())
+    }
+
+    fn close_idle_readers(&self) {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Runs a task that reads one consistent state of the database.
