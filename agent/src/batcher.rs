@@ -69,9 +69,9 @@ impl Batcher {
     }
 
     /// Adds the event of the line at a position. If it names no daemon, it is one of `daemon`.
-    pub fn event(&mut self, position: u64, timed: &Timed<'_>, daemon: &[u8]) {
+    pub fn event<'a>(&mut self, position: u64, timed: &Timed<'a>, daemon: &'a [u8]) {
         let usage = &timed.usage;
-        let daemon = if timed.daemon.is_empty() { daemon } else { timed.daemon };
+        let daemon = timed.daemon_or(daemon);
         let feature = if usage.kind.has_feature() { self.feature(daemon, usage.feature) } else { 0 };
         let event =
             Event { kind: usage.kind, at: timed.time, feature, client: 0, seats: usage.seats, detail: usage.detail };

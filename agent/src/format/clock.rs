@@ -51,9 +51,7 @@ impl WallClock {
         self.time = Some(time);
         self.day * DAY + time
     }
-}
 
-impl WallClock {
     /// Returns the days from the first line to the last one.
     pub fn day(&self) -> i64 {
         self.day

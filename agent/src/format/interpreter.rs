@@ -50,6 +50,13 @@ pub struct Timed<'a> {
     pub usage: Use<'a>,
 }
 
+impl<'a> Timed<'a> {
+    /// Returns the vendor daemon; where the line names none, the one that lines before it have named.
+    pub fn daemon_or(&self, named_before: &'a [u8]) -> &'a [u8] {
+        if self.daemon.is_empty() { named_before } else { self.daemon }
+    }
+}
+
 /// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {

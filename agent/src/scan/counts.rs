@@ -101,9 +101,9 @@ impl ScanCounts {
     }
 
     /// Counts an event at a local time, in seconds since 1970. If it names no daemon, it is one of `daemon`.
-    pub fn take(&mut self, timed: &Timed<'_>, local: i64, daemon: &[u8]) {
+    pub fn take<'a>(&mut self, timed: &Timed<'a>, local: i64, daemon: &'a [u8]) {
         let usage = &timed.usage;
-        let daemon = if timed.daemon.is_empty() { daemon } else { timed.daemon };
+        let daemon = timed.daemon_or(daemon);
         let feature = self.names.feature(daemon, usage.feature);
         let (user, host) = if usage.kind.has_client() { (usage.user, usage.host) } else { (&b""[..], &b""[..]) };
         self.queue.push(&self.names.written, user, host);
