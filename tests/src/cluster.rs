@@ -212,10 +212,13 @@ impl TestCluster {
         command("seatmeter-aggregator").args(["serve", "--config"]).arg(config).output().unwrap()
     }
 
-    /// Verifies that the aggregator's figures follow from the batches that it received.
+    /// Verifies that the aggregator's figures follow from the batches that it received, once none are being rebuilt.
     pub fn assert_verified(&self) {
-        wait_until("the figures are verified", || self.aggregator_command("verify").status.code() != Some(3));
-        let verified = self.aggregator_command("verify");
+        let mut verified = self.aggregator_command("verify");
+        wait_until("no figures are being rebuilt", || {
+            verified = self.aggregator_command("verify");
+            !text(&verified.stdout).contains("its figures are being rebuilt")
+        });
         assert!(verified.status.success(), "{}{}", text(&verified.stdout), text(&verified.stderr));
     }
 
