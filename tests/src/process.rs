@@ -5,7 +5,11 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 /// The longest time that a test waits for anything, even on a busy machine. A longer wait fails the test.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// The shortest and the longest pause between two looks at a condition. Each look can start a process, so a condition that
+/// takes its time is looked at less often.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
 /// Returns the path of a program under test, built by `cargo xtask test`.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -28,11 +32,13 @@ pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
 /// Returns whether the condition becomes true before the deadline.
 pub fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let since = Instant::now();
+    let [mut pause, longest] = PAUSES;
     while !is_so() {
         if since.elapsed() > DEADLINE {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
+        pause = (pause * 5 / 4).min(longest);
     }
     true
 }
