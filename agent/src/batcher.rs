@@ -7,7 +7,8 @@ use seatmeter_count::{Event, InternQueue, Interner, Kind};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
-use crate::format::interpreter::{self, Mark, ParserState, Timed};
+use crate::checkpoint::{Checkpoint, Configured};
+use crate::format::interpreter::{self, Mark, Timed};
 
 /// The maximum length of the sample of an unrecognised line, in bytes.
 const MAX_SAMPLE: usize = 200;
@@ -26,9 +27,24 @@ const _: () = assert!(3 * (MAX_NAMES + MAX_WAITING + 2 * MAX_NAME) + 36 * MAX_EV
 const MAX_CLIENTS: usize = 16 << 20;
 
 /// Returns a batch without events.
-pub fn empty_batch() -> std::io::Result<Batch> {
+fn empty_batch() -> std::io::Result<Batch> {
     let (columns, columns_size) = batch::seal(&Columns::default())?;
     Ok(Batch { columns: columns.into(), columns_size, lines: Some(LineCounts::default()), ..Batch::default() })
+}
+
+/// Returns a batch at `end` that says that the stream's content from its checkpoint to there cannot be read any more.
+pub fn gap(checkpoint: &Checkpoint, configured: &Configured, end: u64) -> std::io::Result<Batch> {
+    let (last_line_time, told) = checkpoint.last_line();
+    Ok(Batch {
+        stream: Some(checkpoint.stream(configured)),
+        start_position: end,
+        end_position: end,
+        lost_before: true,
+        last_line_time,
+        told_first_day: told.first_day,
+        told_offset: told.offset,
+        ..empty_batch()?
+    })
 }
 
 /// Gathers the events of one stream.
@@ -119,9 +135,14 @@ impl Batcher {
         self.start
     }
 
-    /// Returns the batch up to the position `end`, and starts the next batch there. `state` is that of the interpreter at
-    /// the end.
-    pub fn seal(&mut self, end: u64, state: &ParserState, lines: interpreter::LineCounts) -> std::io::Result<Batch> {
+    /// Returns the batch up to the position `end`, and starts the next batch there. `last_line_time` is the stream time of the
+    /// last line, and `told` what the lines up to it tell of the date.
+    pub fn seal(
+        &mut self,
+        end: u64,
+        (last_line_time, told): (i64, Told),
+        lines: interpreter::LineCounts,
+    ) -> std::io::Result<Batch> {
         self.number_clients();
         for number in 0..self.strings.len() as u32 {
             let name = decode(self.strings.get(number).0).into_owned();
@@ -133,7 +154,7 @@ impl Batcher {
             stream: Some(self.stream.clone()),
             start_position: self.start,
             end_position: end,
-            last_line_time: state.last_time(),
+            last_line_time,
             told_first_day: self.told.first_day,
             told_offset: self.told.offset,
             event_count: self.events() as u32,
@@ -148,7 +169,7 @@ impl Batcher {
             // All available lines are read. The memory is freed, because more lines may not come for a long time.
             *self = Self::new(self.stream.clone(), end, self.told);
         }
-        self.told = state.told();
+        self.told = told;
         Ok(batch)
     }
 

@@ -1,7 +1,9 @@
 //! Checkpoints: how far each stream was read, and the state to resume there. Sources create checkpoints and the buffer
 //! stores them; neither depends on the other's internals.
 
+use jiff::tz::TimeZone;
 use seatmeter_count::Day;
+use seatmeter_count::timeline::{DAY, Told};
 use seatmeter_proto::v1::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -34,40 +36,77 @@ pub struct Checkpoint {
 pub enum SourceCheckpoint {
     /// A file.
     File(FileCheckpoint),
+    /// The answers of one run of a poller.
+    Poll(PollCheckpoint),
 }
 
 impl Checkpoint {
-    /// Returns the state of a file.
-    pub fn file(&self) -> &FileCheckpoint {
-        let SourceCheckpoint::File(file) = &self.source;
-        file
+    /// Returns the state of a file; `None` if the stream is none.
+    pub fn file(&self) -> Option<&FileCheckpoint> {
+        match &self.source {
+            SourceCheckpoint::File(file) => Some(file),
+            SourceCheckpoint::Poll(_) => None,
+        }
+    }
+
+    /// Returns the state of a file, for changing it; `None` if the stream is none.
+    pub fn file_mut(&mut self) -> Option<&mut FileCheckpoint> {
+        match &mut self.source {
+            SourceCheckpoint::File(file) => Some(file),
+            SourceCheckpoint::Poll(_) => None,
+        }
+    }
+
+    /// Returns the furthest position of which the content before it is known; `None` if none is.
+    pub fn proof(&self) -> Option<Proof> {
+        self.file()?.proof
+    }
+
+    /// Returns the hash of the stream's beginning. Each run of a poller has a name of its own.
+    pub fn head(&self) -> Fingerprint {
+        self.file().map_or(self.fingerprint, |file| file.head)
     }
 
     /// Returns the name that the stream's beginning gives.
     pub fn beginning(&self) -> Fingerprint {
-        let file = self.file();
         // An older version kept it only where it was not the fingerprint.
-        file.beginning.unwrap_or(if file.first_day.is_some() { self.fingerprint } else { file.head })
+        let older = |file: &FileCheckpoint| if file.first_day.is_some() { self.fingerprint } else { file.head };
+        self.file().map_or(self.fingerprint, |file| file.beginning.unwrap_or(older(file)))
+    }
+
+    /// Returns the stream time of the last line, and what the lines up to it tell of the date.
+    pub fn last_line(&self) -> (i64, Told) {
+        match &self.source {
+            SourceCheckpoint::File(file) => (file.parser_state.last_time(), file.parser_state.told()),
+            SourceCheckpoint::Poll(poll) => (poll.last_time, poll.told()),
+        }
+    }
+
+    /// Returns the moment of the last line, in seconds since 1970 UTC; `None` if no line tells a date. `zone` is that of the
+    /// log's clock.
+    pub fn moment(&self, zone: &TimeZone) -> Option<i64> {
+        match &self.source {
+            SourceCheckpoint::File(file) => file.parser_state.moment(zone),
+            SourceCheckpoint::Poll(poll) => Some(i64::from(poll.first_day) * DAY + poll.last_time),
+        }
     }
 
     /// Returns the stream as batches name it, with what is configured of its log.
     pub fn stream(&self, configured: &Configured) -> Stream {
-        let file = self.file();
+        let (first_line_time, after) = match &self.source {
+            SourceCheckpoint::File(file) => (file.first_line_time, file.after),
+            SourceCheckpoint::Poll(poll) => (poll.first_time, None),
+        };
         Stream {
             fingerprint: self.fingerprint.to_vec(),
             log: self.log.clone(),
-            first_line_time: file.first_line_time,
+            first_line_time,
             beginning: self.beginning().to_vec(),
             time_zone: configured.time_zone.clone(),
-            after: file.after.map(Vec::from).unwrap_or_default(),
+            after: after.map(Vec::from).unwrap_or_default(),
             configured_day: configured.day,
+            poll_interval_seconds: configured.poll_interval,
         }
-    }
-
-    /// Returns the state of a file, for changing it.
-    pub fn file_mut(&mut self) -> &mut FileCheckpoint {
-        let SourceCheckpoint::File(file) = &mut self.source;
-        file
     }
 }
 
@@ -78,6 +117,27 @@ pub struct Configured {
     pub time_zone: String,
     /// The day of the first line of the log's first file, if no line tells it; `None` if not configured.
     pub day: Option<Day>,
+    /// How often a license manager is asked, in seconds; 0 for a log.
+    pub poll_interval: u32,
+}
+
+/// How far the answers of one run of a poller were captured. The next run has another stream, and begins with all that is
+/// in use, so what is in use now is not kept here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollCheckpoint {
+    /// The day of the first answer, of UTC.
+    pub first_day: Day,
+    /// The stream time of the first answer, in seconds.
+    pub first_time: i64,
+    /// The stream time of the last answer, in seconds.
+    pub last_time: i64,
+}
+
+impl PollCheckpoint {
+    /// Returns what the answers tell of the date: they are dated by the agent's clock, in UTC.
+    pub fn told(&self) -> Told {
+        Told { first_day: Some(self.first_day), offset: Some(0) }
+    }
 }
 
 /// The state to resume reading a file at a position, and to verify that the file still holds the same stream.

@@ -102,7 +102,7 @@ pub(super) fn save(connection: &Connection, checkpoint: &Checkpoint) -> rusqlite
             checkpoint.log,
             checkpoint.position as i64,
             state,
-            checkpoint.file().head
+            checkpoint.head()
         ])?;
     // An old part that is captured late, or again, does not replace the last stream.
     if checkpoint.is_last {

@@ -12,7 +12,9 @@ impl Buffer {
     pub fn rewind(&self, fingerprint: &Fingerprint) -> Result<(), BufferError> {
         let Some(mut checkpoint) = self.checkpoint(fingerprint)? else { return Ok(()) };
         checkpoint.position = 0;
-        checkpoint.file_mut().tail = None;
+        if let Some(file) = checkpoint.file_mut() {
+            file.tail = None;
+        }
         let mut writer = lock(&self.writer);
         self.write(&mut writer, |connection| {
             let transaction = connection.transaction()?;
@@ -29,7 +31,10 @@ impl Buffer {
     /// Gives a stream and its batches another name, which no stream has.
     pub fn rename(&self, before: &Fingerprint, after: &Fingerprint) -> Result<(), BufferError> {
         let Some(mut checkpoint) = self.checkpoint(before)? else { return Ok(()) };
-        checkpoint.file_mut().beginning = Some(checkpoint.beginning());
+        let beginning = checkpoint.beginning();
+        if let Some(file) = checkpoint.file_mut() {
+            file.beginning = Some(beginning);
+        }
         checkpoint.fingerprint = *after;
         self.write(&mut lock(&self.writer), |connection| {
             let transaction = connection.transaction()?;

@@ -120,7 +120,7 @@ mod tests {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .unwrap();
-        let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap();
+        let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap() else { panic!("no file: {state}") };
         assert_eq!((file.proof, file.first_day, version), (None, Some(20_000), VERSION));
         assert_eq!((file.tail, file.first_line_time), (None, 1_728_000_000));
         assert_eq!(file.parser_state, ParserState::default());

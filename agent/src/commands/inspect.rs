@@ -126,7 +126,7 @@ fn show_all(buffer: &Buffer, config: &Config, view: &View) -> Result<()> {
         .into_iter()
         .map(|stream| StreamRow {
             stream: HEXLOWER.encode(&stream.fingerprint),
-            last_line: stream.file().parser_state.moment(&zone_of(&config.sources, &stream.log)).and_then(rfc3339),
+            last_line: stream.moment(&zone_of(&config.sources, &stream.log)).and_then(rfc3339),
             position: stream.position,
             log: stream.log,
         })

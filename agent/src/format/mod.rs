@@ -2,8 +2,9 @@
 //! their arguments.
 //!
 //! A format is a module with a function from a line to a [`Record`], and an entry in [`Format`]. The later stages
-//! ([`clock`], [`interpreter`]) use records only.
+//! ([`clock`], [`interpreter`]) use records only. What license managers answer when they are asked is read in [`answer`].
 
+pub mod answer;
 pub mod clock;
 mod flexnet;
 pub mod interpreter;

@@ -200,6 +200,7 @@ pub fn heartbeat(buffer: &Buffer, depth: Depth, capture: &Capture) -> Heartbeat 
             last_line_at: status.last_line_at.unwrap_or(0),
             time_zone: log.configured.time_zone.clone(),
             configured_day: log.configured.day,
+            poll_interval_seconds: log.configured.poll_interval,
             unread_parts: status.unread_parts.into_iter().map(unread_part).collect(),
         });
     }

@@ -153,6 +153,12 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
             let dated = dated_between(reason.at.as_ref(), reason.through.as_ref(), zone);
             format!("{log}: {lines} {dated}: kept apart, since they cannot have been written then")
         }
+        IncompleteKind::Unanswered => {
+            let log = visible(&reason.log);
+            let times = if reason.count == 1 { String::new() } else { format!(", {} times", thousands(reason.count)) };
+            let between = between(reason.at.as_ref(), reason.through.as_ref(), zone);
+            format!("{log}: no answer {between}{times}: who came and went meanwhile is not known")
+        }
         IncompleteKind::Silence => {
             let log = visible(&reason.log);
             let times = if reason.count == 1 { String::new() } else { format!(", {} times", thousands(reason.count)) };

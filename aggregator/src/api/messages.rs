@@ -125,8 +125,9 @@ impl From<Reason> for v1::IncompleteReason {
                 through: moment(Some(lines.through)),
                 ..of(Kind::Apart)
             },
-            Reason::Silences { log, count, from, through } => {
-                Self { log, count, at: moment(Some(from)), through: moment(Some(through)), ..of(Kind::Silence) }
+            Reason::Silences { log, count, from, through, is_asked } => {
+                let kind = if is_asked { Kind::Unanswered } else { Kind::Silence };
+                Self { log, count, at: moment(Some(from)), through: moment(Some(through)), ..of(kind) }
             }
             Reason::UnreadParts { log, count, detail, through } => {
                 Self { log, count, detail, through: moment(Some(through)), ..of(Kind::UnreadParts) }

@@ -184,9 +184,21 @@ impl FleetSnapshot {
         self.projected.get(&log_id).map_or(0, |projected| projected.last_line_at)
     }
 
+    /// Whether a log is what a license manager answers when it is asked.
+    pub fn is_asked(&self, log_id: i64) -> bool {
+        self.longest_pause(log_id).is_some()
+    }
+
+    fn longest_pause(&self, log_id: i64) -> Option<i64> {
+        // Ids grow with the logs.
+        let index = self.logs.binary_search_by_key(&log_id, |log| log.id).ok()?;
+        self.logs[index].configured.longest_pause()
+    }
+
     /// Returns the age of its last line, in seconds, beyond which a log is late.
     pub fn late_after(&self, log_id: i64) -> i64 {
-        if self.ticking.contains(&log_id) { TICKING_LATE_AFTER } else { LATE_AFTER }
+        let of_lines = if self.ticking.contains(&log_id) { TICKING_LATE_AFTER } else { LATE_AFTER };
+        self.longest_pause(log_id).unwrap_or(of_lines)
     }
 
     /// Returns the times in which a log has no line, though lines were to come, in order.

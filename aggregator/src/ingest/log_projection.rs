@@ -62,6 +62,8 @@ pub struct Dated<'a> {
     pub zone: &'a TimeZone,
     /// The last moment that counts.
     pub horizon: Horizon,
+    /// The longest time between two answers, in seconds, where the stream is what a license manager answers.
+    pub longest_pause: Option<i64>,
 }
 
 /// The most hours that are filled in between two events of a feature. Older hours are left out, since a garbage date
@@ -80,6 +82,7 @@ impl LogProjection {
                 seats: seat.seats,
                 exited_after: seat.exited_after,
                 key: seat.key,
+                is_in_doubt: seat.is_in_doubt,
             })
             .collect();
         let mut levels: HashMap<FeatureId, Level> = HashMap::new();
@@ -131,9 +134,9 @@ impl LogProjection {
         // Client ids differ from process to process. The sort is stable: the sessions of one client keep their order.
         open.sort_by_key(|session| (session.feature, client(session.client)));
         for session in open {
-            let OpenSession { feature, from, seats, exited_after, key, .. } = session;
+            let OpenSession { feature, from, seats, exited_after, key, is_in_doubt, .. } = session;
             let client = client(session.client);
-            saved.push_session(StoredSession { feature, client, from, seats, exited_after, key });
+            saved.push_session(StoredSession { feature, client, from, seats, exited_after, key, is_in_doubt });
         }
         let mut denied = self.retries.pending(self.last_line_at);
         denied.sort_by_key(|(feature, id, _)| (*feature, client(*id)));
@@ -148,7 +151,7 @@ impl LogProjection {
         &mut self,
         (batch, columns): (&Batch, &Columns),
         from: u64,
-        Dated { stream, zone, horizon }: Dated<'_>,
+        Dated { stream, zone, horizon, longest_pause }: Dated<'_>,
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
@@ -183,6 +186,7 @@ impl LogProjection {
             pending.gap((stream.id, batch.start_position), moments);
         }
         let resolved = registry.resolve(columns, &stream.realm, &self.daemon);
+        let answered_before = self.last_line_at;
         let (mut last_line_at, mut last_feature) = (self.last_line_at, None);
         let mut recorder = FactRecorder {
             log_id,
@@ -227,7 +231,7 @@ impl LogProjection {
             if event.kind.has_client() {
                 event.client = resolved.clients[event.client as usize];
             }
-            if event.kind.is_start() {
+            if event.kind.ends_sessions_before() {
                 event.detail = match event.detail {
                     // What was open at the end of the stream before is known to have been held no longer.
                     NO_LINE_BEFORE if self.previous_end != 0 => event.at - self.previous_end,
@@ -244,6 +248,12 @@ impl LogProjection {
         }
         let end = timeline.date(batch.last_line_time);
         self.last = Some((batch.last_line_time, end));
+        if let Some(pause) = longest_pause.filter(|_| horizon.reaches(end))
+            && answered_before != 0
+            && end - answered_before > pause
+        {
+            pending.silence(log_id, (answered_before, end));
+        }
         self.settle(if horizon.reaches(end) { end } else { last_line_at }, log_id, pending);
     }
 

@@ -162,6 +162,7 @@ impl StreamRegistry {
             time_zone: named.time_zone.clone(),
             day: named.configured_day,
             agent: delivery.hello.agent_id.clone(),
+            poll_interval: named.poll_interval_seconds,
         };
         let after = named.after.clone();
         let mut stream = self.stream(connection, server_id, named)?;

@@ -71,6 +71,9 @@ pub struct LogState {
     /// The last vendor daemon that lines have named; empty if none was.
     #[prost(string, tag = "22")]
     pub daemon: String,
+    /// The open sessions, by their places in the columns above, that an answer which has begun has not stated yet.
+    #[prost(uint32, repeated, tag = "23")]
+    in_doubt: Vec<u32>,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.
@@ -161,6 +164,8 @@ pub struct StoredSession {
     pub exited_after: Option<u32>,
     /// The license manager's number of the session, as an event's detail; 0 if it gives none.
     pub key: i64,
+    /// Whether an answer has begun that has not stated the session yet.
+    pub is_in_doubt: bool,
 }
 
 impl StoredSession {
@@ -221,6 +226,9 @@ impl LogState {
         if session.key != 0 || !self.keys.is_empty() {
             self.keys.push(session.key);
         }
+        if session.is_in_doubt {
+            self.in_doubt.push(self.features.len() as u32);
+        }
         self.features.push(session.feature);
         self.identities.push(session.client.identity);
         self.devices.push(session.client.device);
@@ -255,6 +263,8 @@ impl LogState {
             seats: self.seats[index],
             exited_after: self.exited_after.get(index).and_then(|stored| stored.checked_sub(1)),
             key: self.keys.get(index).copied().unwrap_or(0),
+            // In ascending order, as they were added.
+            is_in_doubt: self.in_doubt.binary_search(&(index as u32)).is_ok(),
         })
     }
 }

@@ -20,10 +20,10 @@ statements! {
     DELETE_SERVER = "DELETE FROM license_server WHERE id = $1";
     MOVE_LOG = "UPDATE log SET server_id = $1 WHERE id = $2";
     DELETE_LOG = "DELETE FROM log WHERE id = $1";
-    SELECT_LOGS = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log ORDER BY id";
-    SELECT_LOG = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by FROM log WHERE id = $1";
+    SELECT_LOGS = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by, poll_interval FROM log ORDER BY id";
+    SELECT_LOG = "SELECT id, server_id, name, rebuilds, time_zone, configured_day, configured_by, poll_interval FROM log WHERE id = $1";
     INSERT_LOG = "INSERT INTO log (id, server_id, name, rebuilds) VALUES ($1, $2, $3, $4)";
-    UPDATE_CONFIGURED = "UPDATE log SET time_zone = $1, configured_day = $2, configured_by = $3 WHERE id = $4";
+    UPDATE_CONFIGURED = "UPDATE log SET time_zone = $1, configured_day = $2, configured_by = $3, poll_interval = $4 WHERE id = $5";
     REQUEST_REBUILD = "UPDATE log SET rebuilds = rebuilds + 1 WHERE id = $1";
     INSERT_BATCH = "INSERT INTO batch (id, stream_id, start_position, end_position, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)";
     SELECT_LAST_BATCH = "SELECT start_position, end_position, body FROM batch WHERE stream_id = $1 ORDER BY start_position DESC, end_position DESC LIMIT 1";
@@ -98,12 +98,20 @@ pub struct Configured {
     pub day: Option<Day>,
     /// The agent that told this; empty if none did.
     pub agent: String,
+    /// How often the license manager is asked, in seconds; 0 for a log, which tells each use.
+    pub poll_interval: u32,
 }
 
 impl Configured {
     /// Returns the time zone; `None` if its name is not known here. Agents that sent none dated lines themselves, in UTC.
     pub fn zone(&self) -> Option<TimeZone> {
         if self.time_zone.is_empty() { Some(TimeZone::UTC) } else { TimeZone::get(&self.time_zone).ok() }
+    }
+
+    /// Returns the longest time between two answers of a license manager, in seconds, if it is asked and answers; `None` for a
+    /// log. One answer in three is enough: a tool that is slow, or a restart of the agent, is no loss.
+    pub fn longest_pause(&self) -> Option<i64> {
+        (self.poll_interval > 0).then(|| 3 * i64::from(self.poll_interval) + 60)
     }
 }
 
@@ -194,6 +202,7 @@ fn log_of(row: &dyn Row) -> Result<Log, StoreError> {
             time_zone: row.text(4)?.into(),
             day: streams::day(row.int_or_null(5)?),
             agent: row.text(6)?.into(),
+            poll_interval: row.int(7)?.clamp(0, u32::MAX.into()) as u32,
         },
     })
 }
@@ -210,7 +219,13 @@ pub fn save_configured(
     log_id: i64,
     configured: &Configured,
 ) -> Result<(), StoreError> {
-    let values = [(*configured.time_zone).into(), configured.day.into(), (*configured.agent).into(), log_id.into()];
+    let values = [
+        (*configured.time_zone).into(),
+        configured.day.into(),
+        (*configured.agent).into(),
+        configured.poll_interval.into(),
+        log_id.into(),
+    ];
     connection.execute(UPDATE_CONFIGURED, &values).map(drop)
 }
 

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 8] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 9] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -233,6 +233,9 @@ pub(super) const MIGRATIONS: [&[&str]; 8] = [&[
 ], &[
     // An agent that reports for another license server takes along what it has sent, restarts between or not.
     "ALTER TABLE agent ADD COLUMN previous_server BIGINT",
+], &[
+    // A log can be what a license manager answers when it is asked, every so many seconds.
+    "ALTER TABLE log ADD COLUMN poll_interval BIGINT NOT NULL DEFAULT 0",
 ]];
 
 /// Migrates the tables to this version.
@@ -411,7 +414,14 @@ mod tests {
     }
 
     #[test]
+    fn logs_of_version_8_tell_each_use() {
+        let data = "INSERT INTO log (id, server_id, name, rebuilds) VALUES (1, 1, 'debug.log', 0)";
+        let (_folder, mut connection) = brought_forward(8, data);
+        assert_eq!(received::logs(connection.as_mut()).unwrap()[0].configured.poll_interval, 0);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 8, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 9, "a new migration needs a test with data of the version before it");
     }
 }

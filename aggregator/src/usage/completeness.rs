@@ -67,7 +67,8 @@ pub enum Reason {
         /// The lines.
         lines: Apart,
     },
-    /// A log that has a line every six hours has none for longer, and no daemon's start follows.
+    /// A log that has a line every six hours has none for longer, and no daemon's start follows; or a license manager that is
+    /// asked does not answer.
     Silences {
         /// The log.
         log: String,
@@ -77,6 +78,8 @@ pub enum Reason {
         from: i64,
         /// The first line after the last of them, in seconds since 1970 UTC.
         through: i64,
+        /// Whether the log is what a license manager answers.
+        is_asked: bool,
     },
     /// Rotated parts of a log cannot be read.
     UnreadParts {
@@ -245,6 +248,7 @@ fn silences(log: &Log, silences: &[Silence], start: i64, end: i64) -> Option<Rea
         count: touching.len() as u64,
         from: touching.first()?.after_at,
         through: touching.last()?.before_at,
+        is_asked: log.configured.longest_pause().is_some(),
     })
 }
 

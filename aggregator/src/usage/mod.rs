@@ -12,6 +12,7 @@
 //! | [`activity`] | the figures of the logs, without any rule |
 //! | [`mod@completeness`] | what is known to be missing |
 //! | [`open_sessions`] | usage that no fact contains yet |
+//! | `sources` | which source's measure counts, where several saw the same seats |
 
 pub mod activity;
 pub mod catalogue;
@@ -21,6 +22,7 @@ pub mod open_sessions;
 pub mod peak;
 pub mod people;
 pub mod rules;
+mod sources;
 pub mod users;
 
 use std::sync::{Arc, PoisonError, RwLock};

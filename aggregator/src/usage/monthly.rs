@@ -11,7 +11,7 @@ use super::catalogue::Sku;
 use super::completeness::{Completeness, completeness};
 use super::open_sessions::usages;
 use super::peak::{Peak, peak};
-use super::rules::PersonRule;
+use super::sources::{seen_elsewhere, who};
 use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
@@ -67,7 +67,7 @@ impl UsageQuestions {
             let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
             let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
             let groups = self.groups(connection, &fleet, &skus, (month, month), &selection, by_server)?;
-            let total_users = self.count(groups.values().map(|group| group.who(self.rules.person)));
+            let total_users = self.count(groups.values().map(|group| &group.who));
             let mut rows = self.rows(connection, groups)?;
             let judgement = Judgement::of(&completeness);
             rows.iter_mut().for_each(|row| judgement.pass_on(row));
@@ -117,11 +117,17 @@ impl UsageQuestions {
         by_server: bool,
     ) -> Result<BTreeMap<GroupKey, Group>, StoreError> {
         let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
-        for (key, usage) in usages(connection, fleet, &self.calendar, from, through)? {
+        let found = usages(connection, fleet, &self.calendar, from, through)?;
+        let seen_elsewhere = seen_elsewhere(&found, fleet);
+        for (key, mut usage) in found {
+            if seen_elsewhere.contains(&key) {
+                (usage.seat_seconds, usage.peak) = (0, 0);
+            }
             let (Some(server), Some(month)) = (fleet.server_of(key.0), Month::from_number(key.1)) else { continue };
             let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
             let server = (by_server || selection.server.is_some()).then(|| server.name.clone());
-            groups.entry((sku.id.clone(), month, server)).or_insert_with(|| Group::new(sku.clone())).add(key, usage);
+            let who = who(&usage, self.rules.person, fleet.is_asked(key.0)).clone();
+            groups.entry((sku.id.clone(), month, server)).or_insert_with(|| Group::new(sku.clone())).add(key, usage, who);
         }
         Ok(groups)
     }
@@ -135,7 +141,7 @@ impl UsageQuestions {
         for ((_, month, license_server), group) in groups {
             let hour = |month: Month| self.calendar.start_of(month).div_euclid(3600);
             let peak = peak(connection, (hour(month), hour(month.next())), &group.peaks)?;
-            let unique_users = self.count([group.who(self.rules.person)].into_iter());
+            let unique_users = self.count([&group.who].into_iter());
             if unique_users + group.sum.outs + group.sum.denial_lines > 0 {
                 rows.push(group.row(month, license_server, unique_users, peak));
             }
@@ -151,33 +157,29 @@ type GroupKey = (String, Month, Option<String>);
 struct Group {
     sku: Sku,
     sum: Usage,
+    /// The identities that count.
+    who: RoaringBitmap,
     /// The peak of each feature of each log, and its moment.
     peaks: Vec<(UsageKey, u64, i64)>,
 }
 
 impl Group {
     fn new(sku: Sku) -> Self {
-        Self { sku, sum: Usage::default(), peaks: Vec::new() }
+        Self { sku, sum: Usage::default(), who: RoaringBitmap::new(), peaks: Vec::new() }
     }
 
-    fn add(&mut self, key: UsageKey, usage: Usage) {
-        self.peaks.push((key, usage.peak, usage.peak_at));
+    fn add(&mut self, key: UsageKey, usage: Usage, who: RoaringBitmap) {
+        // A feature of which no seat was in use does not make the peak of others less exact.
+        if usage.peak > 0 {
+            self.peaks.push((key, usage.peak, usage.peak_at));
+        }
+        unite(&mut self.who, who);
         let sum = &mut self.sum;
         sum.outs += usage.outs;
         sum.denial_lines += usage.denial_lines;
         sum.denials += usage.denials;
         sum.seat_seconds += usage.seat_seconds;
-        unite(&mut sum.held, usage.held);
-        unite(&mut sum.checked_out, usage.checked_out);
         unite(&mut sum.devices, usage.devices);
-    }
-
-    /// Returns the identities that count by a rule.
-    fn who(&self, rule: PersonRule) -> &RoaringBitmap {
-        match rule {
-            PersonRule::Held => &self.sum.held,
-            PersonRule::CheckedOut => &self.sum.checked_out,
-        }
     }
 
     fn row(self, month: Month, license_server: Option<String>, unique_users: u64, peak: Peak) -> SkuUsage {

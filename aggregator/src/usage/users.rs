@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
 
 use super::completeness::{Completeness, completeness};
 use super::open_sessions::{OpenPart, open_in, usages};
 use super::people::People;
-use super::rules::PersonRule;
+use super::sources::{seen_elsewhere, who};
 use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
@@ -68,6 +68,8 @@ struct Wanted {
     key: UsageKey,
     sku: String,
     who: RoaringBitmap,
+    /// Whether its seats are to be added: no other source saw more of them.
+    has_seats: bool,
 }
 
 impl UsageQuestions {
@@ -185,14 +187,13 @@ impl UsageQuestions {
         selection: &Selection,
     ) -> Result<Vec<Wanted>, StoreError> {
         let mut wanted = Vec::new();
-        for (key, usage) in usages(connection, fleet, &self.calendar, month, month)? {
+        let found = usages(connection, fleet, &self.calendar, month, month)?;
+        let seen_elsewhere = seen_elsewhere(&found, fleet);
+        for (key, usage) in found {
             let Some(server) = fleet.server_of(key.0) else { continue };
             let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
-            let who = match self.rules.person {
-                PersonRule::Held => usage.held,
-                PersonRule::CheckedOut => usage.checked_out,
-            };
-            wanted.push(Wanted { key, sku: sku.id.clone(), who });
+            let who = who(&usage, self.rules.person, fleet.is_asked(key.0)).clone();
+            wanted.push(Wanted { key, sku: sku.id.clone(), who, has_seats: !seen_elsewhere.contains(&key) });
         }
         Ok(wanted)
     }
@@ -208,10 +209,14 @@ impl UsageQuestions {
 
 /// Returns the parts of the open sessions of the wanted features, by identity.
 fn open_by_identity(wanted: &[Wanted], parts: Vec<OpenPart>) -> HashMap<u32, Vec<OpenPart>> {
-    let features: HashSet<(i64, u32)> = wanted.iter().map(|wanted| (wanted.key.0, wanted.key.2)).collect();
+    let features: HashMap<(i64, u32), bool> =
+        wanted.iter().map(|wanted| ((wanted.key.0, wanted.key.2), wanted.has_seats)).collect();
     let mut open: HashMap<u32, Vec<OpenPart>> = HashMap::new();
-    for part in parts {
-        if features.contains(&(part.log_id, part.session.feature)) {
+    for mut part in parts {
+        if let Some(has_seats) = features.get(&(part.log_id, part.session.feature)) {
+            if !has_seats {
+                part.session.seats = 0;
+            }
             open.entry(part.session.client.identity).or_default().push(part);
         }
     }
@@ -230,9 +235,12 @@ fn add_facts(
     identity: u32,
     sum: &mut Sum,
 ) -> Result<(), StoreError> {
-    for Wanted { key, sku, .. } in wanted.iter().filter(|wanted| wanted.who.contains(identity)) {
+    for Wanted { key, sku, has_seats, .. } in wanted.iter().filter(|wanted| wanted.who.contains(identity)) {
         sum.skus.insert(sku.clone());
-        if let Some(fact) = facts::fact(connection, *key, identity)? {
+        if let Some(mut fact) = facts::fact(connection, *key, identity)? {
+            if !has_seats {
+                fact.seat_seconds = 0;
+            }
             sum.figures.add(&fact);
         }
     }

@@ -49,23 +49,36 @@ pub enum Kind {
     Clock = 16,
     /// The session with a key ended; the line names neither its feature nor its client.
     SessionEnd = 17,
+    /// An answer of a license manager begins that states all that is in use.
+    AnswerBegin = 18,
+    /// The answer ends. Open sessions that it has not stated again count as ended `detail` seconds earlier.
+    AnswerEnd = 19,
+    /// An answer does not state the session with a key any more.
+    NoLongerInUse = 20,
 }
 
 impl Kind {
     /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        !self.is_lifecycle() && !matches!(self, Self::Unrecognised | Self::SessionEnd) && !self.is_mark()
+        let has_session_alone = matches!(self, Self::SessionEnd | Self::NoLongerInUse);
+        self.has_feature() && !self.is_lifecycle() && !has_session_alone
     }
 
     /// Returns whether an event of this kind has a feature. The start or the end of a daemon, and the end of a session that
     /// is not named, have an unnamed one, of that daemon.
     pub fn has_feature(self) -> bool {
-        !matches!(self, Self::ManagerStart | Self::ManagerExit | Self::Unrecognised) && !self.is_mark()
+        let is_of_all = matches!(self, Self::ManagerStart | Self::ManagerExit | Self::AnswerBegin | Self::AnswerEnd);
+        !is_of_all && self != Self::Unrecognised && !self.is_mark()
     }
 
     /// Returns whether an event of this kind can have a [`SessionKey`].
     pub fn has_session(self) -> bool {
-        matches!(self, Self::Checkout | Self::Checkin | Self::InUse | Self::SessionEnd)
+        matches!(self, Self::Checkout | Self::Checkin | Self::InUse | Self::SessionEnd | Self::NoLongerInUse)
+    }
+
+    /// Returns whether the detail of an event of this kind says how many seconds ago sessions ended.
+    pub fn ends_sessions_before(self) -> bool {
+        self.is_start() || self == Self::AnswerEnd
     }
 
     /// Returns whether an event of this kind only helps to date others.
@@ -103,12 +116,16 @@ impl Kind {
             15 => Self::Offset,
             16 => Self::Clock,
             17 => Self::SessionEnd,
+            18 => Self::AnswerBegin,
+            19 => Self::AnswerEnd,
+            20 => Self::NoLongerInUse,
             _ => return None,
         })
     }
 }
 
-/// The detail of a start before which its stream has no line: sessions of the stream before end at that one's last line.
+/// The detail of a start, or of an answer's end, before which its stream has no line: sessions of the stream before end at
+/// that one's last line.
 pub const NO_LINE_BEFORE: i64 = i64::MIN;
 
 /// The detail of an offset that is not told any more.
@@ -128,7 +145,7 @@ pub struct Event {
     /// The number of seats; at least 1 for kinds that take or return seats.
     pub seats: u32,
     /// A number whose meaning depends on the kind (see [`Kind`]). For a denial, the license manager's error code; for a
-    /// checkout, a checkin, seats in use and the end of a session, its [`SessionKey`], or 0.
+    /// checkout, a checkin, seats in use, which are in use no longer, and the end of a session, its [`SessionKey`], or 0.
     pub detail: i64,
 }
 

@@ -9,6 +9,8 @@
 //! - Where the license manager numbers its sessions, the number pairs them, whatever names the checkin tells; a name that it
 //!   alone tells was used at that moment. A number that is given out anew ends the session that had it.
 //! - Seats reported as in use are those of an open session with that number, or open one, which is no checkout.
+//! - An answer of a license manager that states all that is in use ends what it does not state. When that ended is known no
+//!   better than by the answer before it, which still stated it: it was held until then.
 //! - Sessions that share one seat take it once: it is the first one's, and goes on to another one at its end.
 //! - The start of the license manager ends all open sessions; the start of a vendor daemon ends those of that daemon.
 //!   They end at the time of the last line before the start, since nothing later is known.
@@ -70,6 +72,8 @@ pub struct OpenSession {
     pub exited_after: Option<u32>,
     /// The [`SessionKey`] as an event's detail; 0 if the license manager gives none.
     pub key: i64,
+    /// Whether an answer has begun that has not stated the session yet.
+    pub is_in_doubt: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +151,7 @@ impl Sessions {
     /// number for its daemon; any numbering will do.
     pub fn apply(&mut self, event: &Event, daemon_of: &[u32], sink: &mut impl UsageSink) {
         let Event { kind, at, feature, client, seats, detail } = *event;
-        let is_numbered =
-            matches!(kind, Kind::Checkout | Kind::Checkin | Kind::InUse | Kind::SessionEnd) && detail != 0;
+        let is_numbered = kind.has_session() && detail != 0;
         if let Some(key) = SessionKey::in_detail(detail).filter(|_| is_numbered) {
             return self.apply_numbered(event, key, daemon_of, sink);
         }
@@ -194,8 +197,10 @@ impl Sessions {
                 self.note_exit(at, |f| daemon_of.get(f as usize).copied() == daemon);
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
+            Kind::AnswerBegin => self.numbered.iter_mut().for_each(|session| session.is_in_doubt = true),
+            Kind::AnswerEnd => self.end_doubtful(last_line_before(at, detail), sink),
             // Without a key, it names nothing.
-            Kind::SessionEnd => {}
+            Kind::SessionEnd | Kind::NoLongerInUse => {}
             Kind::Date | Kind::Offset | Kind::Clock => {}
         }
     }
@@ -211,8 +216,10 @@ impl Sessions {
                 self.begin((daemon, key), (feature, client), at, seats, sink);
             }
             Kind::InUse => {
-                let known = self.numbered.get(daemon, key.own);
-                if known.is_none_or(|known| (known.feature, known.client) != (feature, client)) {
+                let known = self.numbered.get_mut(daemon, key.own);
+                if let Some(known) = known.filter(|known| (known.feature, known.client) == (feature, client)) {
+                    known.is_in_doubt = false;
+                } else {
                     sink.held(feature, client, at, at, seats, Ending::Moment);
                     self.begin((daemon, key), (feature, client), at, seats, sink);
                 }
@@ -224,6 +231,7 @@ impl Sessions {
                     sink.held(feature, client, at, at, seats, Ending::Moment);
                 }
             }
+            Kind::NoLongerInUse => drop(self.finish((daemon, key.own), at, Ending::Implicit, sink)),
             _ => {
                 if let Some((feature, client)) = self.finish((daemon, key.own), at, Ending::Checkin, sink) {
                     sink.checkin(feature, client, at);
@@ -245,7 +253,8 @@ impl Sessions {
         let holder = self.numbered.holder(daemon, key);
         let seats = if holder.is_some() { 0 } else { seats };
         let key = SessionKey { shared: holder.unwrap_or(key.own), ..key };
-        self.numbered.insert(daemon, NumberedSession { feature, client, key, held: Held::new(at, seats) });
+        let held = Held::new(at, seats);
+        self.numbered.insert(daemon, NumberedSession { feature, client, key, held, is_in_doubt: false });
         self.change_in_use(feature, at, i64::from(seats), sink);
     }
 
@@ -276,6 +285,14 @@ impl Sessions {
         Some((feature, client))
     }
 
+    /// Ends the sessions that an answer has not stated at the moment `through`.
+    fn end_doubtful(&mut self, through: i64, sink: &mut impl UsageSink) {
+        for (daemon, own) in self.numbered.doubtful() {
+            let from = self.numbered.get_mut(daemon, own).map_or(through, |session| session.held.from);
+            self.finish((daemon, own), through.max(from), Ending::Implicit, sink);
+        }
+    }
+
     /// Ends all open sessions at the moment `through`.
     pub fn end_all(&mut self, through: i64, ending: Ending, sink: &mut impl UsageSink) {
         self.end_where(through, ending, sink, |_| true);
@@ -293,15 +310,17 @@ impl Sessions {
                 seats: held.seats,
                 exited_after: held.exited_after(),
                 key: 0,
+                is_in_doubt: false,
             }));
         }
-        sessions.extend(self.numbered.iter().map(|NumberedSession { feature, client, key, held }| OpenSession {
-            feature: *feature,
-            client: *client,
-            from: held.from,
-            seats: held.seats,
-            exited_after: held.exited_after(),
-            key: key.detail(),
+        sessions.extend(self.numbered.iter().map(|session| OpenSession {
+            feature: session.feature,
+            client: session.client,
+            from: session.held.from,
+            seats: session.held.seats,
+            exited_after: session.held.exited_after(),
+            key: session.key.detail(),
+            is_in_doubt: session.is_in_doubt,
         }));
         // A stable sort: sessions of one client without keys keep their order, which may differ from the order of their
         // starts.
@@ -312,13 +331,13 @@ impl Sessions {
     /// Recreates the state from sessions that [`Sessions::open`] returned.
     pub fn restore(open: impl IntoIterator<Item = OpenSession>, daemon_of: &[u32]) -> Self {
         let mut sessions = Self::default();
-        for OpenSession { feature, client, from, seats, exited_after, key } in open {
+        for OpenSession { feature, client, from, seats, exited_after, key, is_in_doubt } in open {
             let held = Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) };
             match SessionKey::in_detail(key) {
                 None => sessions.push(feature, client, held),
                 Some(key) => {
                     let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
-                    sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held });
+                    sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held, is_in_doubt });
                 }
             }
             *sessions.in_use_of(feature) += u64::from(seats);

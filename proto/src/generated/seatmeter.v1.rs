@@ -292,6 +292,11 @@ pub struct Stream {
     /// line of it tells a date.
     #[prost(sint32, optional, tag = "8")]
     pub configured_day: ::core::option::Option<i32>,
+    /// How often the license manager is asked who holds what, in seconds, where the stream is what it answers; 0 for a log, which
+    /// tells each use. Positions then number what answers state, and each run of an agent has a stream of its own, which begins
+    /// with a whole answer.
+    #[prost(uint32, tag = "9")]
+    pub poll_interval_seconds: u32,
 }
 /// Events in columns. Every column has one entry for each event. Entries of `position_deltas` and `time_deltas` are
 /// differences from the event before; strings, features and clients are listed once and referred to by index.
@@ -319,8 +324,9 @@ pub struct Columns {
     /// What happened: 1 checkout, 2 checkin, 3 denial, 4 upgrade, 5 queued, 6 dequeued, 7 in use, 8 unsupported,
     /// 9 license manager started, 10 vendor daemon started, 11 unrecognised line, 12 license manager ended, 13 vendor daemon
     /// ended, 14 a line tells its day, 15 the stamps of lines from here on tell another offset from UTC, 16 a line without
-    /// usage where the clock steps back, 17 a session ended whose feature and client the line does not name. 14 to 16 date
-    /// other events, and are no lines of their own.
+    /// usage where the clock steps back, 17 a session ended whose feature and client the line does not name, 18 an answer begins
+    /// that states all that is in use, 19 such an answer ends: open sessions with numbers that it has not stated as in use have
+    /// ended, 20 an answer does not state a session any more. 14 to 16 date other events, and are no lines of their own.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.
@@ -338,12 +344,12 @@ pub struct Columns {
     /// Seats taken or returned. Empty where every entry is 1.
     #[prost(uint32, repeated, tag = "12")]
     pub seats: ::prost::alloc::vec::Vec<u32>,
-    /// A number by kind: for a checkout, a checkin, seats in use and the end of a session the number that the license manager
-    /// gives the session, 1 to 2^32 - 1, and 2^32 times that of the session whose seats it shares (0 for none), or 0 where it
-    /// numbers none; for an upgrade the seats before, for a denial the license manager's error code, for a start the
-    /// seconds on the wall clock since the last line before it (the lowest number if the stream has no such line), for a line
-    /// that tells its day the days since 1970, for an offset the seconds east of UTC (the lowest number for none). Empty where
-    /// every entry is 0.
+    /// A number by kind. For a checkout, a checkin, seats in use or no longer in use and the end of a session: the number that the
+    /// license manager gives the session, 1 to 2^32 - 1, and 2^32 times that of the session whose seats it shares (0 for none),
+    /// or 0 where it numbers none. For an upgrade the seats before, for a denial the license manager's error code, for a start or
+    /// an answer's end the seconds on the wall clock since the last line before it (the lowest number if the stream has no such
+    /// line), for a line that tells its day the days since 1970, for an offset the seconds east of UTC (the lowest number for
+    /// none). Empty where every entry is 0.
     #[prost(sint64, repeated, tag = "13")]
     pub details: ::prost::alloc::vec::Vec<i64>,
 }
@@ -442,6 +448,9 @@ pub struct SourceStatus {
     /// Rotated parts of the log that the agent cannot read; at most 20.
     #[prost(message, repeated, tag = "9")]
     pub unread_parts: ::prost::alloc::vec::Vec<UnreadPart>,
+    /// How often the license manager is asked, in seconds; 0 for a log.
+    #[prost(uint32, tag = "10")]
+    pub poll_interval_seconds: u32,
 }
 /// A file that has the name of a rotated part, and that the agent cannot read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2916,6 +2925,9 @@ pub enum IncompleteKind {
     Silence = 10,
     /// `count` rotated parts of `log` cannot be read; `detail` names one. Their lines were written before `through`.
     UnreadParts = 11,
+    /// `log`, a license manager that is asked who holds what, did not answer `count` times for longer than it should; the first
+    /// time after `at`, the last time until `through`. Who came and went meanwhile is not known.
+    Unanswered = 12,
 }
 impl IncompleteKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2936,6 +2948,7 @@ impl IncompleteKind {
             Self::Apart => "INCOMPLETE_KIND_APART",
             Self::Silence => "INCOMPLETE_KIND_SILENCE",
             Self::UnreadParts => "INCOMPLETE_KIND_UNREAD_PARTS",
+            Self::Unanswered => "INCOMPLETE_KIND_UNANSWERED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2953,6 +2966,7 @@ impl IncompleteKind {
             "INCOMPLETE_KIND_APART" => Some(Self::Apart),
             "INCOMPLETE_KIND_SILENCE" => Some(Self::Silence),
             "INCOMPLETE_KIND_UNREAD_PARTS" => Some(Self::UnreadParts),
+            "INCOMPLETE_KIND_UNANSWERED" => Some(Self::Unanswered),
             _ => None,
         }
     }

@@ -39,7 +39,7 @@ impl LogSource {
     pub fn configured(&self) -> Configured {
         // A machine without a time zone is in UTC.
         let time_zone = self.zone.iana_name().filter(|_| !self.zone.is_unknown()).unwrap_or("UTC").to_owned();
-        Configured { time_zone, day: self.date }
+        Configured { time_zone, day: self.date, poll_interval: 0 }
     }
 }
 

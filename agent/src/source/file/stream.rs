@@ -140,10 +140,10 @@ impl OpenStream {
         let Resumption { mut checkpoint, chain, window } = Resumption::of(start, fingerprint, &source.name);
         checkpoint.is_last = is_last;
         let position = checkpoint.position;
-        let interpreter = match (position, checkpoint.file().first_day) {
-            (0, Some(day)) => LineInterpreter::starting(day),
-            (0, None) => LineInterpreter::default(),
-            _ => LineInterpreter::resume(checkpoint.file().parser_state.clone()),
+        let interpreter = match (position, checkpoint.file()) {
+            (0, Some(FileCheckpoint { first_day: Some(day), .. })) => LineInterpreter::starting(*day),
+            (1.., Some(file)) => LineInterpreter::resume(file.parser_state.clone()),
+            _ => LineInterpreter::default(),
         };
         let stream = checkpoint.stream(&source.configured());
         let watched = Watched::at(content, position, window).map_err(|error| Self::read_error(path, error))?;
@@ -156,7 +156,7 @@ impl OpenStream {
             is_unproven: position == 0,
             check: chain.value(),
             lines: Lines::checked(watched, position, chain),
-            tail: checkpoint.file().tail.clone(),
+            tail: checkpoint.file().and_then(|file| file.tail.clone()),
             checkpoint,
             interpreter,
             counted: LineCounts::default(),
@@ -269,16 +269,17 @@ impl OpenStream {
             ignored: counts.ignored - self.counted.ignored,
             unrecognised: counts.unrecognised - self.counted.unrecognised,
         };
+        if let Some(file) = self.checkpoint.file_mut() {
+            file.parser_state = self.interpreter.state().clone();
+            file.tail.clone_from(&self.tail);
+        }
         let mut batch: Batch = self
             .batcher
-            .seal(end, self.interpreter.state(), lines)
+            .seal(end, self.checkpoint.last_line(), lines)
             .map_err(|source| ContentError::of(&self.path, source))?;
         batch.replaces_tail = self.replaces_tail;
         self.prove(&mut batch);
         self.checkpoint.position = end;
-        let file = self.checkpoint.file_mut();
-        file.parser_state = self.interpreter.state().clone();
-        file.tail.clone_from(&self.tail);
         (self.counted, self.pending_since, self.replaces_tail) = (counts, None, false);
         self.sealed = Some(batch);
         self.hand_over(buffer)
@@ -294,15 +295,16 @@ impl OpenStream {
         self.check = check;
         let position = batch.end_position;
         // A stream that is read again is known further than it is read.
-        let file = self.checkpoint.file_mut();
-        file.proof = file.proof.filter(|proof| proof.position > position).or(Some(Proof { position, check }));
+        if let Some(file) = self.checkpoint.file_mut() {
+            file.proof = file.proof.filter(|proof| proof.position > position).or(Some(Proof { position, check }));
+        }
     }
 
     /// Verifies that the beginning that was read belongs to the identified stream. The file could have been truncated
     /// and written anew after it was identified and before it was read.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
         if self.is_unproven {
-            let head = self.checkpoint.file().head;
+            let head = self.checkpoint.head();
             // If the file was renamed or removed meanwhile, the open file is still the identified one, and cannot be
             // truncated by its old name.
             let is_at_path = std::fs::metadata(&self.path)

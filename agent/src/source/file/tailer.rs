@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use seatmeter_proto::v1::Batch;
 
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, Listing, candidates, mark};
@@ -223,7 +222,7 @@ impl LogTailer {
                 let before = self.buffer.checkpoint(&after)?;
                 let first = (month_day, part.identity.first_time);
                 part.after =
-                    part.after.filter(|_| before.is_some_and(|before| before.file().parser_state.goes_on(first)));
+                    part.after.filter(|_| before.is_some_and(|before| before.file().is_some_and(|file| file.parser_state.goes_on(first))));
             }
             match self.read_part(part) {
                 Ok(()) => {}
@@ -336,16 +335,8 @@ impl LogTailer {
 
     /// Appends an empty batch at `end`, which says that the bytes before it cannot be read any more.
     fn append_gap(&self, mut checkpoint: Checkpoint, end: u64) -> Result<(), StreamError> {
-        let batch = Batch {
-            stream: Some(checkpoint.stream(&self.source.configured())),
-            start_position: end,
-            end_position: end,
-            lost_before: true,
-            last_line_time: checkpoint.file().parser_state.last_time(),
-            told_first_day: checkpoint.file().parser_state.told().first_day,
-            told_offset: checkpoint.file().parser_state.told().offset,
-            ..crate::batcher::empty_batch().map_err(|source| ContentError::of(&self.source.path, source))?
-        };
+        let batch = crate::batcher::gap(&checkpoint, &self.source.configured(), end)
+            .map_err(|source| ContentError::of(&self.source.path, source))?;
         checkpoint.position = end;
         Ok(self.buffer.append(&batch, &checkpoint)?)
     }

@@ -26,7 +26,12 @@ impl StreamRegistry {
         for source in &heartbeat.sources {
             let Some(log_id) = self.log_ids.get(&(server_id, source.log.clone())).copied() else { continue };
             let agent = hello.agent_id.clone();
-            let told = Configured { time_zone: source.time_zone.clone(), day: source.configured_day, agent };
+            let told = Configured {
+                time_zone: source.time_zone.clone(),
+                day: source.configured_day,
+                agent,
+                poll_interval: source.poll_interval_seconds,
+            };
             if self.note_configured(connection, log_id, told, now)? {
                 let changed = self.date_log(connection, log_id, None)?;
                 for key in changed {
@@ -70,7 +75,7 @@ impl StreamRegistry {
         let known = &log.configured;
         if told.time_zone.is_empty()
             || told.time_zone.contains('\0')
-            || (&told.time_zone, told.day) == (&known.time_zone, known.day)
+            || (&told.time_zone, told.day, told.poll_interval) == (&known.time_zone, known.day, known.poll_interval)
         {
             return Ok(false);
         }

@@ -20,6 +20,8 @@ pub(super) struct NumberedSession {
     pub(super) key: SessionKey,
     /// Its seats are 0 while another session holds those that it shares.
     pub(super) held: Held,
+    /// Whether an answer has begun that has not stated it yet.
+    pub(super) is_in_doubt: bool,
 }
 
 /// The open sessions of each daemon, by their numbers.
@@ -31,14 +33,22 @@ pub(super) struct Numbered {
 }
 
 impl Numbered {
-    pub(super) fn get(&self, daemon: u32, own: NonZero<u32>) -> Option<&NumberedSession> {
-        self.open.get(&(daemon, own))
+    pub(super) fn get_mut(&mut self, daemon: u32, own: NonZero<u32>) -> Option<&mut NumberedSession> {
+        self.open.get_mut(&(daemon, own))
+    }
+
+    /// Returns the daemons and the numbers of the sessions in doubt.
+    pub(super) fn doubtful(&self) -> Vec<(u32, NonZero<u32>)> {
+        let mut found: Vec<_> =
+            self.open.iter().filter(|(_, session)| session.is_in_doubt).map(|(number, _)| *number).collect();
+        found.sort_unstable();
+        found
     }
 
     /// Returns the number of the session that holds the seats which a new session shares; `None` if it holds its own. A
     /// license manager names any session that shares the seats.
     pub(super) fn holder(&self, daemon: u32, key: SessionKey) -> Option<NonZero<u32>> {
-        let named = self.get(daemon, key.shared).filter(|_| key.shared != key.own)?;
+        let named = self.open.get(&(daemon, key.shared)).filter(|_| key.shared != key.own)?;
         let holder = named.key.shared;
         let is_full = self.sharing.get(&(daemon, holder)).is_some_and(|sharing| sharing.len() >= MOST_SHARING);
         (!is_full).then_some(holder)

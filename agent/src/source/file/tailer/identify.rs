@@ -197,7 +197,7 @@ impl LogTailer {
         let mut known = self.buffer.streams_beginning(head)?;
         known.retain(|stream| !self.source.others.iter().any(|other| other.name == stream.log));
         // The sort is stable: of streams that were read as far, the newest comes first.
-        known.sort_by_key(|stream| std::cmp::Reverse(stream.file().proof.map_or(0, |proof| proof.position)));
+        known.sort_by_key(|stream| std::cmp::Reverse(stream.proof().map_or(0, |proof| proof.position)));
         Ok(known)
     }
 
@@ -244,7 +244,7 @@ impl Values {
         let failed = |source| ContentError::of(&candidate.path, source);
         let mut positions: Vec<u64> = known
             .iter()
-            .flat_map(|stream| [stream.position, stream.file().proof.map_or(0, |proof| proof.position)])
+            .flat_map(|stream| [stream.position, stream.proof().map_or(0, |proof| proof.position)])
             .collect();
         positions.sort_unstable();
         positions.dedup();
@@ -274,14 +274,14 @@ impl Values {
     /// Whether the file holds what was read of a stream. Of a stream without a proof, which is to be read from its
     /// beginning, every file that begins so is taken to.
     fn prove(&self, stream: &Checkpoint) -> bool {
-        let proof = stream.file().proof;
+        let proof = stream.proof();
         proof.is_none_or(|proof| self.chain(proof.position).is_some_and(|chain| chain.value() == proof.check))
             && self.chain(stream.position).is_some()
     }
 
     /// Whether the file ends before the position to which a stream is known.
     fn end_before(&self, stream: &Checkpoint) -> bool {
-        self.chain(stream.file().proof.map_or(stream.position, |proof| proof.position)).is_none()
+        self.chain(stream.proof().map_or(stream.position, |proof| proof.position)).is_none()
     }
 
     /// Returns the state to resume reading a stream that the file holds.

@@ -50,7 +50,7 @@ impl LogTailer {
             self.buffer.rewind(&before)?;
         }
         if cause == RewindCause::OtherContent {
-            let check = checkpoint.file().proof.map(|proof| proof.check).unwrap_or_default();
+            let check = checkpoint.proof().map(|proof| proof.check).unwrap_or_default();
             while self.buffer.checkpoint(&checkpoint.fingerprint)?.is_some() {
                 checkpoint.fingerprint = another_name(&checkpoint.fingerprint, &check);
             }

@@ -1,0 +1,84 @@
+//! `getLicenseUsage -csv` of the Dassault Systèmes License Server: CSV behind whatever the tool prints first. A line of a
+//! feature that nobody uses ends early.
+
+use std::collections::HashMap;
+
+use super::text::{iso, lines, number, time, words};
+use super::{Answer, Name, NoAnswer, Seat};
+
+const HEADER: &[u8] = b"Editor,EditorId,Feature,";
+
+pub(super) fn is_one(answer: &[u8]) -> bool {
+    memchr::memmem::find(answer, HEADER).is_some()
+}
+
+pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    let mut read = Answer::default();
+    let mut columns: Option<HashMap<String, usize>> = None;
+    for line in lines(answer) {
+        let text = line.trim_ascii_start();
+        if text.starts_with(HEADER) {
+            let names = text.split(|byte| *byte == b',').enumerate();
+            columns = Some(names.map(|(index, name)| (String::from_utf8_lossy(name).into_owned(), index)).collect());
+            read.ignored();
+            continue;
+        }
+        let Some(columns) = &columns else {
+            read.ignored();
+            continue;
+        };
+        let fields = fields(text);
+        let field = |name: &str| columns.get(name).and_then(|index| fields.get(*index)).filter(|field| !field.is_empty());
+        let (Some(editor), Some(feature)) = (field("Editor"), field("Feature")) else {
+            read.unrecognised(line, "no line of the table");
+            continue;
+        };
+        let in_use = field("Inuse").and_then(|count| number::<u64>(count)).unwrap_or(0);
+        let (user, host) = (field("User"), field("Host"));
+        if user.is_none() && host.is_none() {
+            if in_use > 0 {
+                read.unknown.push((editor.clone(), feature.clone()));
+            }
+            read.ignored();
+            continue;
+        }
+        let since = field("Granted Since").or_else(|| field("Granted At"));
+        let since = since.and_then(|since| {
+            let mut told = words(since);
+            iso(told.next()?, time(told.next()?)?)
+        });
+        // It waits, and holds nothing.
+        if field("Queue Position").is_some() {
+            read.ignored();
+            continue;
+        }
+        // `nid001627 (263.0)/127.0.0.1`
+        let host = host.map(|host| words(host).next().unwrap_or_default().to_vec()).unwrap_or_default();
+        let parts = ["Session ID", "Internal ID", "Active Process"];
+        let session: Vec<&[u8]> = parts.iter().filter_map(|name| field(name).map(|field| &**field)).collect();
+        read.seat(Seat {
+            daemon: editor.clone(),
+            feature: feature.clone(),
+            user: user.cloned().unwrap_or_default(),
+            host: host.into(),
+            session: session.join(&b' ').into(),
+            since,
+            seats: field("Tokens").and_then(|seats| number(seats)).unwrap_or(1),
+            is_held: true,
+        });
+    }
+    if columns.is_none() {
+        return Err(NoAnswer::NoFeature("run getLicenseUsage -csv"));
+    }
+    Ok(read)
+}
+
+/// Returns the fields of a line of CSV.
+fn fields(line: &[u8]) -> Vec<Name<'_>> {
+    if !line.contains(&b'"') {
+        return line.split(|byte| *byte == b',').map(|field| Name::Borrowed(field.trim_ascii())).collect();
+    }
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line);
+    let record = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
+    record.iter().map(|field| Name::Owned(field.trim_ascii().to_vec())).collect()
+}

@@ -1,0 +1,216 @@
+//! `lmxendutil` of LM-X: `-licstatxml` and `-licstat`. The vendor of a feature stands for the vendor daemon.
+
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+use super::text::{cut, cut_last, iso, lines, number, time, words};
+use super::{Answer, Name, NoAnswer, Seat, shown};
+use crate::format::Stamp;
+
+pub(super) fn is_xml(answer: &[u8]) -> bool {
+    let head = answer.trim_ascii_start();
+    let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
+    (head.starts_with(b"<") || head.starts_with(b"\xef\xbb\xbf<")) && (has("<LICENSE_PATH") || has("<LM-X "))
+}
+
+pub(super) fn is_text(answer: &[u8]) -> bool {
+    let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
+    has("LM-X License Server on ") || has("LM-X End-user Utility") || has(" license(s) used")
+}
+
+/// How deep the elements of an answer can be nested. Known answers have four levels.
+const DEEPEST: usize = 32;
+
+/// Reads XML: features with their users. Entities are those of XML alone, and never those that the document declares.
+pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    let mut reader = Reader::from_reader(answer);
+    let mut read = Answer::default();
+    let mut feature = Feature::default();
+    let (mut depth, mut tells, mut trouble) = (0usize, false, None);
+    loop {
+        let damaged = |position: u64| NoAnswer::Damaged(format!("byte {position}"));
+        let event = reader.read_event().map_err(|_| damaged(reader.error_position()))?;
+        let element = match &event {
+            Event::Start(element) => {
+                depth += 1;
+                element
+            }
+            Event::Empty(element) => element,
+            Event::End(_) => {
+                depth = depth.saturating_sub(1);
+                continue;
+            }
+            Event::Eof if depth == 0 => break,
+            Event::Eof => return Err(damaged(reader.buffer_position())),
+            _ => continue,
+        };
+        if depth > DEEPEST {
+            return Err(damaged(reader.buffer_position()));
+        }
+        let attribute = |name: &str| value(element, name);
+        match element.name().as_ref() {
+            "LICENSE_PATH" => {
+                tells |= attribute("STATUS").is_none_or(|status| status.eq_ignore_ascii_case("SUCCESS"));
+                if attribute("STATUS").is_some_and(|status| !status.eq_ignore_ascii_case("SUCCESS")) {
+                    trouble = attribute("STATUS").or(attribute("HOST"));
+                }
+                read.ignored();
+            }
+            "FEATURE" => {
+                feature.settle(&mut read);
+                let used = attribute("USED_LICENSES").and_then(|used| used.parse().ok());
+                feature = Feature {
+                    vendor: bytes(attribute("VENDOR")),
+                    name: bytes(attribute("NAME")),
+                    used: used.unwrap_or(0),
+                    is_told: false,
+                };
+                tells = true;
+                read.ignored();
+            }
+            "USER" => {
+                feature.is_told = true;
+                let since = attribute("CHECKOUT_TIME").or_else(|| attribute("LOGIN_TIME"));
+                let shared: Vec<String> = ["IP", "SHARE_CUSTOM", "SHARE_HOST", "SHARE_USER"]
+                    .into_iter()
+                    .filter_map(attribute)
+                    .collect();
+                read.seat(Seat {
+                    daemon: feature.vendor.clone(),
+                    feature: feature.name.clone(),
+                    user: bytes(attribute("NAME")),
+                    host: bytes(attribute("HOST")),
+                    session: Name::Owned(shared.join(" ").into_bytes()),
+                    since: since.and_then(|since| moment(since.as_bytes())),
+                    seats: attribute("USED_LICENSES").and_then(|seats| seats.parse().ok()).unwrap_or(1),
+                    is_held: true,
+                });
+            }
+            _ => read.ignored(),
+        }
+    }
+    feature.settle(&mut read);
+    match (tells, trouble) {
+        (true, None) => Ok(read),
+        (true, Some(_)) if !read.seats.is_empty() => Ok(read),
+        (_, Some(trouble)) => Err(NoAnswer::Down(shown(trouble.as_bytes()))),
+        (false, None) => Err(NoAnswer::NoFeature("run lmxendutil with -licstatxml")),
+    }
+}
+
+/// The feature of the users that follow.
+#[derive(Default)]
+struct Feature<'a> {
+    vendor: Name<'a>,
+    name: Name<'a>,
+    used: u64,
+    is_told: bool,
+}
+
+impl<'a> Feature<'a> {
+    /// Ends a feature. Where seats are in use and no user is named, it is not known whose they are.
+    fn settle(&self, read: &mut Answer<'a>) {
+        if self.used > 0 && !self.is_told {
+            read.unknown.push((self.vendor.clone(), self.name.clone()));
+        }
+    }
+}
+
+fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let attribute = element.try_get_attribute(name).ok()??;
+    attribute.normalized_value(XmlVersion::Explicit1_0).ok().map(|value| value.into_owned())
+}
+
+fn bytes(value: Option<String>) -> Name<'static> {
+    Name::Owned(value.unwrap_or_default().into_bytes())
+}
+
+/// Reads `2022-02-18 09:29`.
+fn moment(text: &[u8]) -> Option<Stamp> {
+    let mut told = words(text);
+    iso(told.next()?, time(told.next()?)?)
+}
+
+/// Reads text:
+///
+/// ```text
+/// Feature: GlobalZoneEU Version: 21.0 Vendor: ALTAIR
+/// 15000 license(s) used by ada@pc17 [192.0.2.9]
+/// Login time: 2022-02-18 09:26   Checkout time: 2022-02-18 09:29
+/// Shared on custom string: ada:pc17
+/// ```
+pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    let mut read = Answer::default();
+    let mut feature = Feature::default();
+    let (mut tells, mut trouble) = (false, None);
+    for line in lines(answer) {
+        let text = line.trim_ascii_start();
+        if let Some(rest) = text.strip_prefix(b"Feature: ") {
+            feature.settle(&mut read);
+            let (name, rest) = cut(rest, " Version: ").unwrap_or((rest, b""));
+            let vendor = cut(rest, " Vendor: ").map_or(&b""[..], |(_, vendor)| vendor);
+            feature = Feature { vendor: vendor.into(), name: name.into(), used: 0, is_told: false };
+            tells = true;
+            read.ignored();
+        } else if let Some((seats, client)) = cut(text, " license(s) used by ") {
+            let client = cut_last(client, " [").map_or((client, &b""[..]), |(client, address)| (client, address));
+            let (user, host) = cut_last(client.0, "@").unwrap_or((client.0, b""));
+            let address = client.1.strip_suffix(b"]").unwrap_or(client.1);
+            feature.is_told = true;
+            read.seat(Seat {
+                daemon: feature.vendor.clone(),
+                feature: feature.name.clone(),
+                user: user.into(),
+                host: host.into(),
+                session: address.into(),
+                since: None,
+                seats: number(seats).unwrap_or(1),
+                is_held: true,
+            });
+        } else if let Some((used, _)) = cut(text, " license(s) used") {
+            feature.used = words(used).next().and_then(number).unwrap_or(0);
+            read.ignored();
+        } else if let Some((login, checkout)) = cut(text, "Checkout time: ") {
+            if let Some(seat) = read.seats.last_mut() {
+                let logged_in = cut(login, "Login time: ").and_then(|(_, login)| moment(login));
+                seat.since = moment(checkout).or(logged_in);
+            }
+            read.ignored();
+        } else if let Some((_, shared)) = cut(text, "Shared on ") {
+            if let Some(seat) = read.seats.last_mut() {
+                seat.session = [&seat.session, shared].join(&b' ').into();
+            }
+            read.ignored();
+        } else if is_of_the_frame(text) {
+            read.ignored();
+        } else if cut(text, "rror").is_some() || cut(text, "annot connect").is_some() {
+            trouble = trouble.or(Some(text));
+            read.ignored();
+        } else {
+            read.unrecognised(line, "no line of lmxendutil that is known");
+        }
+    }
+    feature.settle(&mut read);
+    match (tells, trouble) {
+        (true, _) => Ok(read),
+        (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
+        (false, None) => Err(NoAnswer::NoFeature("run lmxendutil with -licstat")),
+    }
+}
+
+fn is_of_the_frame(text: &[u8]) -> bool {
+    const BEGINNINGS: [&str; 10] = [
+        "LM-X",
+        "Copyright",
+        "++++",
+        "----",
+        "Server version:",
+        "Start date:",
+        "Key type:",
+        "Login time:",
+        "License sharing:",
+        "Uptime:",
+    ];
+    BEGINNINGS.iter().any(|beginning| text.starts_with(beginning.as_bytes()))
+}

@@ -1,0 +1,206 @@
+//! Parsers for what license managers answer when they are asked who holds what. They are pure: bytes in, seats out.
+//!
+//! An answer is a whole state. Where it does not tell who holds a feature, that is unknown, and never taken for nobody; an
+//! answer that tells nothing at all is an error that says what to do next.
+
+mod dsls;
+mod lmstat;
+mod lmx;
+mod lsdyna;
+mod olicense;
+mod rlmstat;
+mod text;
+mod udadmin;
+
+use std::borrow::Cow;
+
+use seatmeter_count::name::decode;
+
+use super::Stamp;
+use super::interpreter::LineCounts;
+use super::looks::looks_like;
+
+/// The formats of answers that the agent can read. The content determines it, or the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFormat {
+    /// `lmutil lmstat -a` of FlexNet license managers.
+    Lmstat,
+    /// `rlmutil rlmstat -a` of RLM.
+    Rlmstat,
+    /// `lmxendutil -licstatxml` of LM-X.
+    LmxXml,
+    /// `lmxendutil -licstat` of LM-X.
+    LmxText,
+    /// `DSLicSrv -admin`, with `getLicenseUsage -csv`, of Dassault Systèmes.
+    Dsls,
+    /// `lstc_qrun -r` of LS-Dyna.
+    LsDyna,
+    /// `olixtool` of OLicense.
+    OLicense,
+    /// `udadmin -list -times` of Citrix: to whom licenses are assigned, and when they were last checked out.
+    Udadmin,
+}
+
+impl AnswerFormat {
+    /// All formats, in the order in which content is tried.
+    pub const ALL: [Self; 8] = [
+        Self::Lmstat,
+        Self::Rlmstat,
+        Self::LmxXml,
+        Self::LmxText,
+        Self::Dsls,
+        Self::LsDyna,
+        Self::OLicense,
+        Self::Udadmin,
+    ];
+
+    /// Returns the name of the format in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lmstat => "lmstat",
+            Self::Rlmstat => "rlmstat",
+            Self::LmxXml => "lmx-xml",
+            Self::LmxText => "lmx-text",
+            Self::Dsls => "dsls",
+            Self::LsDyna => "lsdyna",
+            Self::OLicense => "olicense",
+            Self::Udadmin => "udadmin",
+        }
+    }
+
+    /// Returns the format with this name; `None` if there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Returns the format of an answer; `None` if it is none of these.
+    pub fn of(answer: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.is_of(answer))
+    }
+
+    fn is_of(self, answer: &[u8]) -> bool {
+        match self {
+            Self::Lmstat => lmstat::is_one(answer),
+            Self::Rlmstat => rlmstat::is_one(answer),
+            Self::LmxXml => lmx::is_xml(answer),
+            Self::LmxText => lmx::is_text(answer),
+            Self::Dsls => dsls::is_one(answer),
+            Self::LsDyna => lsdyna::is_one(answer),
+            Self::OLicense => olicense::is_one(answer),
+            Self::Udadmin => udadmin::is_one(answer),
+        }
+    }
+
+    /// Reads an answer.
+    pub fn read(self, answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+        match self {
+            Self::Lmstat => lmstat::read(answer),
+            Self::Rlmstat => rlmstat::read(answer),
+            Self::LmxXml => lmx::read_xml(answer),
+            Self::LmxText => lmx::read_text(answer),
+            Self::Dsls => dsls::read(answer),
+            Self::LsDyna => lsdyna::read(answer),
+            Self::OLicense => olicense::read(answer),
+            Self::Udadmin => udadmin::read(answer),
+        }
+    }
+}
+
+/// Reads an answer whose format the content determines, unless it is given.
+pub fn read(answer: &[u8], format: Option<AnswerFormat>) -> Result<Answer<'_>, NoAnswer> {
+    if answer.trim_ascii().is_empty() {
+        return Err(NoAnswer::Empty);
+    }
+    match format.or_else(|| AnswerFormat::of(answer)) {
+        Some(format) => format.read(answer),
+        None => Err(NoAnswer::NotAnAnswer(looks_like(answer))),
+    }
+}
+
+/// Why an answer does not tell who holds what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nothing was printed.
+    #[error("it printed nothing, which does not mean that nobody holds a seat: run it by hand with the agent's account")]
+    Empty,
+    /// The license manager does not answer, in the words of its tool.
+    #[error("the license manager does not answer: {0}")]
+    Down(String),
+    /// It names no feature.
+    #[error("it names no feature, so it does not tell who holds what: {0}")]
+    NoFeature(&'static str),
+    /// It is no answer of a license manager that is known; what it looks like instead.
+    #[error("it is {0}, and no answer that is known: set `format`, or run the tool by hand and look")]
+    NotAnAnswer(&'static str),
+    /// It ends in the middle, or is damaged there.
+    #[error("the answer cannot be read from {0} on")]
+    Damaged(String),
+}
+
+/// What a license manager answers. Its names are slices of the answer, or were decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// Who holds what.
+    pub seats: Vec<Seat<'a>>,
+    /// The features of which the answer does not tell who holds them: a vendor daemon, and a feature of it or an empty name
+    /// for all.
+    pub unknown: Vec<(Name<'a>, Name<'a>)>,
+    /// The lines read, by outcome.
+    pub lines: LineCounts,
+    /// The first lines that are not recognised, each with the reason; at most 20.
+    pub unrecognised: Vec<(&'a [u8], &'static str)>,
+}
+
+/// A name in an answer, as its bytes.
+pub type Name<'a> = Cow<'a, [u8]>;
+
+/// The seats that a client holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seat<'a> {
+    /// The vendor daemon; empty if the license manager has none.
+    pub daemon: Name<'a>,
+    /// The feature.
+    pub feature: Name<'a>,
+    /// The user; empty if a device holds the seats.
+    pub user: Name<'a>,
+    /// The host; empty if the answer does not tell.
+    pub host: Name<'a>,
+    /// What else tells this session from others of the same user on the same host: a display, a handle, a process.
+    pub session: Name<'a>,
+    /// Since when the seats are held, on the wall clock of the tool; `None` if the answer does not tell.
+    pub since: Option<Stamp>,
+    /// The number of seats.
+    pub seats: u32,
+    /// Whether the seats are held now. Otherwise they are assigned, and `since` is when they were used.
+    pub is_held: bool,
+}
+
+/// The most unrecognised lines that are kept.
+const SAMPLES: usize = 20;
+
+impl<'a> Answer<'a> {
+    fn seat(&mut self, seat: Seat<'a>) {
+        self.seats.push(seat);
+        self.lines.events += 1;
+    }
+
+    fn ignored(&mut self) {
+        self.lines.ignored += 1;
+    }
+
+    fn unrecognised(&mut self, line: &'a [u8], reason: &'static str) {
+        self.lines.unrecognised += 1;
+        if self.unrecognised.len() < SAMPLES {
+            self.unrecognised.push((line, reason));
+        }
+    }
+}
+
+/// Returns the beginning of a text for a message, whatever its encoding.
+fn shown(text: &[u8]) -> String {
+    const MOST: usize = 200;
+    decode(text.trim_ascii()).chars().take(MOST).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! `rlmutil rlmstat -a`, of RLM 8 to 16.
+//!
+//! ```text
+//!     csci license usage status on licserv (port 63133)
+//!     converge_super v3.0: ada@pc17 1/0 at 11/03 10:15  (handle: 42)
+//! ```
+//!
+//! A line of a user stands below `ISV license usage status`, with a month and a day.
+
+use super::text::{american, cut, cut_last, lines, number, time, words};
+use super::{Answer, Name, NoAnswer, Seat, shown};
+
+pub(super) fn is_one(answer: &[u8]) -> bool {
+    let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
+    has("rlm status on ") || has("license pool status on ") || has("license usage status on ") || has("rlmutil v")
+}
+
+pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    let mut read = Answer::default();
+    let (mut isv, mut tells, mut trouble): (&[u8], bool, Option<&[u8]>) = (b"", false, None);
+    // The pools with seats in use, each with its ISV and feature.
+    let (mut pool, mut in_use): (&[u8], Vec<(&[u8], &[u8])>) = (b"", Vec::new());
+    for line in lines(answer) {
+        let text = line.trim_ascii_start();
+        if let Some((name, _)) = cut(text, " license pool status on ").or_else(|| cut(text, " license usage status on ")) {
+            (isv, tells) = (name, true);
+            read.ignored();
+        } else if let Some((name, _)) = cut(text, " ISV server status on ") {
+            isv = name;
+            read.ignored();
+        } else if let Some(seat) = seat(text, isv) {
+            tells = true;
+            read.seat(seat);
+        } else {
+            if text.starts_with(b"Error") || cut(text, "annot connect").is_some() || cut(text, "is not running").is_some()
+            {
+                trouble = trouble.or(Some(text));
+                if !isv.is_empty() {
+                    read.unknown.push((isv.into(), Name::default()));
+                }
+            }
+            if let Some((_, count)) = cut(text, ", inuse: ") {
+                let count = count.split(|byte| *byte == b',').next().and_then(number::<u64>);
+                in_use.extend((count != Some(0)).then_some((isv, pool)));
+            } else if let Some((feature, _)) = cut_last(text, " v") {
+                pool = feature;
+            }
+            if cut(text, "(handle: ").is_some() {
+                read.unrecognised(line, "a user's line of rlmstat that cannot be read");
+            } else {
+                // Statistics, pools, counts: they name nobody.
+                read.ignored();
+            }
+        }
+    }
+    // Seats are in use, and no line tells whose they are.
+    in_use.retain(|(isv, pool)| !read.seats.iter().any(|seat| *seat.daemon == **isv && *seat.feature == **pool));
+    read.unknown.extend(in_use.into_iter().map(|(isv, pool)| (isv.into(), pool.into())));
+    match (tells, trouble) {
+        (true, _) => Ok(read),
+        (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
+        (false, None) => Err(NoAnswer::NoFeature("run rlmstat with -a")),
+    }
+}
+
+/// Reads `converge v3.0: ada@pc17 1/0 at 11/03 10:15  (handle: 42)`, with more about the seats before the handle, or none.
+fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<Seat<'a>> {
+    let (head, handle) = cut_last(text, "(handle: ")?;
+    let handle = cut(handle, ")")?.0;
+    let (head, since) = cut_last(head, " at ")?;
+    let mut since = words(since);
+    let since = american(since.next()?, time(since.next()?)?)?;
+    // The version has no blank, and a colon behind it.
+    let (product, names) = cut(head, ": ")?;
+    let (feature, _version) = cut_last(product, " v")?;
+    let (names, counts) = cut_last(names.trim_ascii_end(), " ")?;
+    let seats = number(counts.split(|byte| *byte == b'/').next()?)?;
+    let (user, host) = cut_last(names, "@")?;
+    Some(Seat {
+        daemon: isv.into(),
+        feature: feature.trim_ascii().into(),
+        user: user.trim_ascii().into(),
+        host: host.trim_ascii().into(),
+        session: handle.into(),
+        since: Some(since),
+        seats,
+        is_held: true,
+    })
+}

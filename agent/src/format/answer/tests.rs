@@ -1,0 +1,158 @@
+use super::*;
+
+fn text(name: &[u8]) -> String {
+    decode(name).into_owned()
+}
+
+/// Returns who holds what: daemon, feature, user, host and seats.
+fn held(answer: &Answer<'_>) -> Vec<(String, String, String, String, u32)> {
+    let seats = answer.seats.iter();
+    seats
+        .map(|seat| (text(&seat.daemon), text(&seat.feature), text(&seat.user), text(&seat.host), seat.seats))
+        .collect()
+}
+
+fn names(held: &[(String, String, String, String, u32)]) -> Vec<(&str, &str, u32)> {
+    held.iter().map(|(_, _, user, host, seats)| (user.as_str(), host.as_str(), *seats)).collect()
+}
+
+fn unknown(answer: &Answer<'_>) -> Vec<(String, String)> {
+    answer.unknown.iter().map(|(daemon, feature)| (text(daemon), text(feature))).collect()
+}
+
+const LMSTAT: &str = "lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.
+Flexible License Manager status on Mon 7/26/2021 08:10
+
+License server status: 1234@lic
+    License file(s) on lic: /opt/license.dat:
+
+    lic: license server UP (MASTER) v11.16.5
+
+Vendor daemon status (on lic):
+
+    vend: UP v11.14.1
+Feature usage info:
+";
+
+fn lmstat(body: &str) -> String {
+    format!("{LMSTAT}\n{body}")
+}
+
+#[test]
+fn lmstat_tells_who_holds_what() {
+    let answer = lmstat(
+        "Users of ARC/INFO:  (Total of 6 licenses issued;  Total of 20 licenses in use)\r\n\r\n  \
+         \"ARC/INFO\" v10.1, vendor: ARCGIS, expiry: permanent(no expiration date)\r\n  floating license\r\n\r\n    \
+         jsmith pc17 w%.=H@QVO!;~_8' (v10.1) (MYSERVER-GIS/27000 101), start Fri 7/12 8:42\r\n    \
+         user11 server19 (v61.3) (host3/27002 6707), start Tue 2/26 22:21, 13 licenses\r\n    \
+         cmfy pc18 pc18.0 (v1.00) (h/28000 1401), start Wed 5/23 5:59, 6 licenses  (linger: 885098 / 1340160)\r\n    \
+         user3 pc19 fj209 2017.06 (v2017.06) (h/27002 15480) queued for 1 license\r\n",
+    );
+    let read = read(answer.as_bytes(), None).unwrap();
+    let held = held(&read);
+    assert_eq!(names(&held), [("jsmith", "pc17", 1), ("user11", "server19", 13), ("cmfy", "pc18", 6)]);
+    assert!(held.iter().all(|(daemon, feature, ..)| daemon == "ARCGIS" && feature == "ARC/INFO"));
+    assert_eq!((read.lines.unrecognised, unknown(&read)), (0, vec![]));
+    assert_eq!(read.seats[0].since, Some(Stamp::MonthDay { month: 7, day: 12, time: 8 * 3600 + 42 * 60 }));
+}
+
+#[test]
+fn the_border_between_user_and_host_is_told_by_what_stands_around_it() {
+    for (line, user, host) in [
+        ("Quantenna FAE4 LAPTOP-Q6 LAPTOP-Q6", "Quantenna FAE4", "LAPTOP-Q6"),
+        ("user 302 host300 host3000.0", "user 302", "host300"),
+        ("usxx12 p-c94.com /dev/tty feature=test", "usxx12", "p-c94.com"),
+        ("Mila Ordonez pc17 console 7", "Mila Ordonez", "pc17"),
+        ("user  ABC  DE host206 display206", "user  ABC  DE", "host206"),
+        ("pc17 pc17 a b", "pc17", "pc17"),
+        ("user3 server6 fj209 1.0", "user3", "server6"),
+        ("ada pc17", "ada", "pc17"),
+    ] {
+        let answer = lmstat(&format!(
+            "Users of F:  (Total of 6 licenses issued;  Total of 2 licenses in use)\n\
+             known pc17 d (v1.0) (h/1 1), start Fri 7/12 8:42\n    {line} (v1.0) (h/1 2), start Fri 7/12 8:42\n"
+        ));
+        let held = held(&read(answer.as_bytes(), None).unwrap());
+        assert_eq!(names(&held)[1], (user, host, 1), "{line}");
+    }
+}
+
+#[test]
+fn lmstat_says_what_is_unknown() {
+    let answer = lmstat(
+        "Users of a:  (Error: 1 licenses, unsupported by licensed server)\n\
+         Users of b: Cannot get users of b: No such feature exists. (-5,222)\n\
+         Users of c:  (Total of 2 licenses issued;  Total of 1 license in use)\n\
+         Users of d:  (Total of 2 licenses issued;  Total of 0 licenses in use)\n\
+         Users of e:  (Uncounted, node-locked)\n\
+         Users of f:  (Total of 9 licenses issued;  Total of 9 licenses in use)\n\
+         \t9 RESERVATIONs for GROUP G (h/1)\n",
+    );
+    let read = read(answer.as_bytes(), None).unwrap();
+    let vend = |feature: &str| ("vend".to_owned(), feature.to_owned());
+    assert_eq!(unknown(&read), [vend("a"), vend("b"), vend("c")]);
+    assert_eq!(read.lines.unrecognised, 0);
+}
+
+#[test]
+fn a_license_manager_that_does_not_answer_is_no_empty_answer() {
+    let down = "lmstat - Copyright (c) 1989-2004 by Macrovision Corporation. All rights reserved.
+Error getting status: Cannot connect to license server (-15,570:111 \"Connection refused\")\n";
+    let Err(NoAnswer::Down(said)) = read(down.as_bytes(), None) else { panic!("not down") };
+    assert!(said.starts_with("Error getting status: Cannot connect"), "{said}");
+    assert_eq!(read(b" \r\n", None), Err(NoAnswer::Empty));
+    assert!(matches!(read(LMSTAT.as_bytes(), None), Err(NoAnswer::NoFeature(_))));
+    assert_eq!(read(b"hello", None), Err(NoAnswer::NotAnAnswer("text without a line of a license log")));
+    let lmx = b"<LM-X STAT_VERSION=\"3.32\"><LICENSE_PATH STATUS=\"Failed\" HOST=\"6200@h\"/></LM-X>";
+    assert!(matches!(read(lmx, None), Err(NoAnswer::Down(_))));
+    let cut = b"<LM-X><LICENSE_PATH STATUS=\"SUCCESS\"><FEATURE NAME=\"f\" VENDOR=\"v\" USED_LICENSES=\"1\"><USER NAME=\"a\"";
+    assert!(matches!(read(cut, None), Err(NoAnswer::Damaged(_))));
+}
+
+#[test]
+fn a_vendor_daemon_that_is_down_is_unknown() {
+    let answer = "Vendor daemon status (on lic):\n    one: UP v11\nFeature usage info:\n\
+        Users of f:  (Total of 2 licenses issued;  Total of 0 licenses in use)\n\
+        Vendor daemon status (on lic):\n    two: The desired vendor daemon is down. (-97,121)\n";
+    let answer = read(answer.as_bytes(), Some(AnswerFormat::Lmstat)).unwrap();
+    assert_eq!(unknown(&answer), [("two".to_owned(), String::new())]);
+}
+
+#[test]
+fn lmx_xml_is_read_and_its_declared_entities_are_not() {
+    let answer = r#"<?xml version="1.0"?><LM-X STAT_VERSION="3.32"><LICENSE_PATH TYPE="NETWORK" HOST="6200@s" STATUS="SUCCESS">
+<FEATURE NAME="Fea&amp;Ture" VERSION="22.0" VENDOR="ALTAIR" USED_LICENSES="21000" TOTAL_LICENSES="1150000">
+<USER NAME="m&#252;ller" HOST="client1" IP="1.2.3.4" USED_LICENSES="21000" LOGIN_TIME="2022-02-01 15:12" CHECKOUT_TIME="2022-02-01 15:13"/>
+</FEATURE><FEATURE NAME="hidden" VENDOR="ALTAIR" USED_LICENSES="3"/></LICENSE_PATH></LM-X>"#;
+    let read_xml = read(answer.as_bytes(), None).unwrap();
+    let seats = held(&read_xml);
+    let expected = ("ALTAIR".into(), "Fea&Ture".into(), "müller".into(), "client1".into(), 21_000);
+    assert_eq!(seats, [expected]);
+    assert_eq!(unknown(&read_xml), [("ALTAIR".to_owned(), "hidden".to_owned())]);
+    // A billion laughs: the name is not expanded, and what cannot be read is empty.
+    let bomb = r#"<!DOCTYPE x [<!ENTITY a "aaaa">]><LM-X><LICENSE_PATH STATUS="SUCCESS"><FEATURE NAME="f" VENDOR="v">
+<USER NAME="&a;" HOST="h"/></FEATURE></LICENSE_PATH></LM-X>"#;
+    assert_eq!(names(&held(&read(bomb.as_bytes(), None).unwrap())), [("", "h", 1)]);
+    let deep = format!("<LM-X><LICENSE_PATH STATUS=\"SUCCESS\">{}", "<A>".repeat(100));
+    assert!(matches!(read(deep.as_bytes(), None), Err(NoAnswer::Damaged(_))));
+}
+
+#[test]
+fn udadmin_tells_assignments_and_no_seats_that_are_held() {
+    let answer = "C:\\LS>udadmin -list -times\r\n\r\nUsage data is 0 minutes old. Next update in 15 minutes.\r\nUsers:\r\n \
+        Mila Ordonez XDT_ENT_UD 2017.1201 (Thu Sep 14 13:41:07 2017)\r\nDevices:\r\n pc17 XDT_ENT_UD 2017.1201 (Fri Sep  1 03:01:07 2017)\r\n";
+    let read = read(answer.as_bytes(), None).unwrap();
+    assert_eq!(names(&held(&read)), [("Mila Ordonez", "", 1), ("", "pc17", 1)]);
+    assert!(read.seats.iter().all(|seat| !seat.is_held && seat.daemon == b"CITRIX".as_slice()));
+    let Some(Stamp::DateTime { time, .. }) = read.seats[0].since else { panic!("no time") };
+    assert_eq!((time, read.lines.unrecognised), (13 * 3600 + 41 * 60 + 7, 0));
+}
+
+#[test]
+fn dates_that_there_are_not_are_none() {
+    use super::text::{american, iso, time};
+    assert_eq!(american(b"2/29", 0), Some(Stamp::MonthDay { month: 2, day: 29, time: 0 }));
+    assert_eq!((american(b"2/30", 0), american(b"13/1", 0), american(b"0/1", 0)), (None, None, None));
+    assert_eq!((iso(b"2022-02-30", 0), iso(b"2022-2", 0), iso(b"0001-01-01", 0)), (None, None, None));
+    assert_eq!((time(b"24:00"), time(b"9:5:61"), time(b"9"), time(b"9:05")), (None, None, None, Some(32_700)));
+}
