@@ -1,8 +1,9 @@
-//! Captures each log with its own thread. The system wakes the thread when a file changes; a timer wakes it for safety.
+//! Captures each log, and each license manager that is asked, with its own thread. The system wakes the thread when a file changes; a timer wakes it for safety.
 //!
 //! A log on a drive that hangs blocks only its own thread.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,6 +18,8 @@ use crate::checkpoint::{Configured, Rewind};
 use crate::codes;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
 use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
+use crate::source::poll::PollSource;
+use crate::source::poll::poller::{PollError, Poller};
 
 /// The shortest time between two polls of a log.
 const PACE: Duration = Duration::from_millis(20);
@@ -56,6 +59,8 @@ pub struct Capture {
     rewinds: Arc<Mutex<Vec<Rewind>>>,
     /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
+    /// Ends the tools that run.
+    stop: Arc<AtomicBool>,
 }
 
 /// The folders that are watched, each with whom to wake.
@@ -63,7 +68,7 @@ type Folders = Arc<Mutex<Vec<(PathBuf, Sender<Wake>)>>>;
 
 impl Capture {
     /// Starts capturing logs into a buffer.
-    pub fn start(sources: &[LogSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
+    pub fn start(sources: &[LogSource], polls: &[PollSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
         let rewinds = Arc::new(Mutex::new(Vec::new()));
         let (changes, _) = watch::channel(0);
         let folders = Folders::default();
@@ -91,7 +96,19 @@ impl Capture {
             wakes.push(wake);
             logs.push(CapturedLog { name: source.name.clone(), configured: source.configured(), status });
         }
-        Ok(Self { threads, wakes, logs, rewinds, changes })
+        let stop = Arc::new(AtomicBool::new(false));
+        for source in polls {
+            let status = SharedStatus::default();
+            let (wake, woken) = mpsc::channel();
+            let poller =
+                Poller::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone(), stop.clone());
+            let (name, changes) = (source.name.clone(), changes.clone());
+            let thread = std::thread::Builder::new().name("poll".into());
+            threads.push(thread.spawn(move || ask(poller, &name, &woken, &changes))?);
+            wakes.push(wake);
+            logs.push(CapturedLog { name: source.name.clone(), configured: source.configured(), status });
+        }
+        Ok(Self { threads, wakes, logs, rewinds, changes, stop })
     }
 
     /// Returns a receiver that is notified when any log's state changes.
@@ -117,6 +134,7 @@ impl Capture {
     /// Commits what was read and stops all threads. A thread that waits for a drive that hangs is left behind: what it has
     /// not committed is read again at the next start.
     pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.wake(|| Wake::Stop);
         let deadline = Instant::now() + FAREWELL;
         while Instant::now() < deadline && self.threads.iter().any(|thread| !thread.is_finished()) {
@@ -218,6 +236,47 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
             Err(RecvTimeoutError::Timeout) => return Some(scan_files || until >= safety),
         }
     }
+}
+
+/// Asks a license manager when it is due, until the agent stops.
+fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {
+    let mut told: Option<Option<String>> = None;
+    let mut state = poller.state();
+    loop {
+        let was_due = poller.due() <= Instant::now();
+        let outcome = poller.poll();
+        if poller.is_stopped() {
+            return;
+        }
+        if poller.state() != state {
+            state = poller.state();
+            changes.send_modify(|count| *count += 1);
+        }
+        let has_failed = outcome.is_err();
+        if was_due || has_failed {
+            report_poll(log, outcome, &mut told);
+        }
+        let pause = poller.due().saturating_duration_since(Instant::now());
+        match woken.recv_timeout(if has_failed { pause.max(RETRY) } else { pause }) {
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Wake::Changed | Wake::Listed) | Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// Reports what asking does when it begins, changes or ends, not each time.
+fn report_poll(log: &str, outcome: Result<(), PollError>, told: &mut Option<Option<String>>) {
+    let now = outcome.err().map(|error| error.to_string());
+    if told.as_ref() == Some(&now) {
+        return;
+    }
+    match &now {
+        None => tracing::info!(code = codes::POLL_ANSWERED, log, "the license manager answers"),
+        Some(reason) => {
+            tracing::error!(code = codes::POLL_FAILED, log, reason, "the license manager was asked in vain");
+        }
+    }
+    *told = Some(now);
 }
 
 /// Reports what a log does when it begins, changes or ends, not each time it is polled.

@@ -12,8 +12,12 @@ use seatmeter_service::health;
 use serde::Deserialize;
 
 use crate::format::Format;
+use crate::format::answer::mapped::{self, Mapping};
+use crate::format::answer::{AnswerFormat, Reading};
 use crate::source::file::parts::glob;
 use crate::source::file::status::{LogSource, OtherSource};
+use crate::source::poll::PollSource;
+use crate::source::poll::tool::Tool;
 
 /// The configuration file as written, before validation.
 #[derive(Debug, Deserialize)]
@@ -90,15 +94,21 @@ struct Source {
     format: Option<String>,
     time_zone: Option<String>,
     date: Option<String>,
-    #[serde(default = "default_quiet")]
-    moved_quiet_seconds: u64,
+    moved_quiet_seconds: Option<u64>,
+    #[serde(default)]
+    command: Vec<String>,
+    every_seconds: Option<u64>,
+    timeout_seconds: Option<u64>,
+    read: Option<mapped::Settings>,
 }
 
 /// How long a log that was moved away must be quiet until it is no longer read, in seconds: a daemon that was not told to
 /// open its log anew goes on writing to it.
-const fn default_quiet() -> u64 {
-    60
-}
+const MOVED_QUIET: u64 = 60;
+
+/// How often a license manager is asked, in seconds, and how long the answer may take.
+const POLL_EVERY: u64 = 300;
+const POLL_TIMEOUT: u64 = 60;
 
 /// The kind of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -107,6 +117,14 @@ enum SourceKind {
     /// A log file with its rotated parts.
     #[default]
     File,
+    /// A tool that asks a license manager who holds what.
+    Command,
+}
+
+/// A source, after validation.
+enum Checked {
+    Log(Box<LogSource>),
+    Poll(PollSource),
 }
 
 /// The agent's settings, after validation.
@@ -130,6 +148,8 @@ pub struct Config {
     pub health_log: health::Settings,
     /// The logs to follow.
     pub sources: Vec<LogSource>,
+    /// The license managers to ask.
+    pub polls: Vec<PollSource>,
 }
 
 /// Returns the default path of the configuration file.
@@ -156,17 +176,19 @@ impl Config {
             note("state is empty: name a folder, or leave it out".into());
         }
         let aggregator = dialer(path, &file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
-        let mut sources = Vec::new();
+        let (mut sources, mut polls) = (Vec::new(), Vec::new());
         if file.source.is_empty() {
-            note("there is no [[source]]: add one, with the `path` of a log".into());
+            note("there is no [[source]]: add one, with the `path` of a log, or the `command` that asks a license manager".into());
         }
         for (index, settings) in file.source.into_iter().enumerate() {
             match source(path, settings) {
-                Ok(source) => sources.push(source),
+                Ok(Checked::Log(source)) => sources.push(*source),
+                Ok(Checked::Poll(source)) => polls.push(source),
                 Err(problem) => note(format!("source {}: {problem}", index + 1)),
             }
         }
-        let mut names: Vec<&str> = sources.iter().map(|source: &LogSource| source.name.as_str()).collect();
+        let logs = sources.iter().map(|source: &LogSource| source.name.as_str());
+        let mut names: Vec<&str> = logs.chain(polls.iter().map(|poll: &PollSource| poll.name.as_str())).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             note(format!("two sources are named {:?}: give each a `name` of its own", twice[0]));
@@ -186,6 +208,7 @@ impl Config {
                 alarm_after: file.buffer.alarm_after_hours.saturating_mul(3600),
                 health_log: file.health_log,
                 sources,
+                polls,
             }),
             _ => Err(ConfigError::Values { path: path.to_owned(), problems }),
         }
@@ -210,24 +233,87 @@ fn dialer(config: &Path, settings: &Aggregator) -> Result<Dialer, TransportError
     Dialer::new(&settings.url, tls)
 }
 
-fn source(config: &Path, settings: Source) -> Result<LogSource, String> {
-    let Source { kind: SourceKind::File, path, name, archives, format, time_zone, date, moved_quiet_seconds } =
-        settings;
+fn source(config: &Path, settings: Source) -> Result<Checked, String> {
+    Ok(match settings.kind {
+        SourceKind::File => Checked::Log(Box::new(log(config, settings)?)),
+        SourceKind::Command => Checked::Poll(poll(settings)?),
+    })
+}
+
+fn log(config: &Path, settings: Source) -> Result<LogSource, String> {
+    let Source { path, name, archives, format, time_zone, date, moved_quiet_seconds, .. } = settings;
+    let is_asked = settings.every_seconds.is_some() || settings.timeout_seconds.is_some() || settings.read.is_some();
+    if is_asked || !settings.command.is_empty() {
+        return Err("`command`, `every_seconds`, `timeout_seconds` and `read` need `kind = \"command\"`".into());
+    }
     let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("`path` is missing: the log file to follow")?;
     let path = config::beside(config, &path);
     let archives: Vec<PathBuf> = archives.iter().map(|pattern| config::beside(config, pattern)).collect();
     let zone = config::time_zone(time_zone.as_deref())?;
     let date = date.as_deref().map(day).transpose()?;
-    let format = format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name))).transpose()?;
-    let name = name.unwrap_or_else(|| path.display().to_string());
-    if name.is_empty() || name.len() > 1024 {
-        return Err("the name must have 1 to 1024 bytes".into());
-    }
+    let format = format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name, Format::names()))).transpose()?;
+    let name = named(name.unwrap_or_else(|| path.display().to_string()))?;
     for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
         glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
     }
-    let moved_quiet = Duration::from_secs(moved_quiet_seconds);
+    let moved_quiet = Duration::from_secs(moved_quiet_seconds.unwrap_or(MOVED_QUIET));
     Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date, moved_quiet })
+}
+
+fn poll(settings: Source) -> Result<PollSource, String> {
+    let Source { command, name, format, time_zone, every_seconds, timeout_seconds, read, .. } = settings;
+    if settings.path.is_some()
+        || !settings.archives.is_empty()
+        || settings.date.is_some()
+        || settings.moved_quiet_seconds.is_some()
+    {
+        return Err("`path`, `archives`, `date` and `moved_quiet_seconds` are for logs: `kind = \"file\"`".into());
+    }
+    let (program, arguments) = command
+        .split_first()
+        .filter(|(program, _)| !program.is_empty())
+        .ok_or("`command` is missing: the tool and its arguments, as [\"lmutil\", \"lmstat\", \"-a\"]")?;
+    let reading = reading(format.as_deref(), read)?;
+    let every = every_seconds.unwrap_or(POLL_EVERY);
+    let time_limit = timeout_seconds.unwrap_or(POLL_TIMEOUT.min(every));
+    if !(1..=86_400).contains(&every) {
+        return Err(format!("every_seconds is {every}: from 1 second to a day (86400)"));
+    }
+    if !(1..=every).contains(&time_limit) {
+        return Err(format!("timeout_seconds is {time_limit}: at least 1, and at most every_seconds ({every})"));
+    }
+    let name = named(format!("{} (asked by {})", name.unwrap_or_else(|| command.join(" ")), host_name()))?;
+    let tool = Tool {
+        program: program.clone(),
+        arguments: arguments.to_vec(),
+        time_limit: Duration::from_secs(time_limit),
+    };
+    let zone = config::time_zone(time_zone.as_deref())?;
+    Ok(PollSource { name, tool, reading, zone, interval: Duration::from_secs(every) })
+}
+
+fn reading(format: Option<&str>, read: Option<mapped::Settings>) -> Result<Reading, String> {
+    match (format, read) {
+        (Some(shape), Some(read)) if Mapping::SHAPES.contains(&shape) => {
+            Ok(Reading::Mapped(Box::new(Mapping::new(shape, read)?)))
+        }
+        (Some(shape), None) if Mapping::SHAPES.contains(&shape) => {
+            Err(format!("format {shape:?} needs a table [source.read], which says where names stand"))
+        }
+        (_, Some(_)) => Err(format!("[source.read] needs a `format` of {}", Mapping::SHAPES.join(", "))),
+        (Some(name), None) => {
+            let known = [AnswerFormat::names(), Mapping::SHAPES.to_vec()].concat();
+            AnswerFormat::named(name).map(Reading::Known).ok_or_else(|| unknown_format(name, known))
+        }
+        (None, None) => Ok(Reading::ByContent),
+    }
+}
+
+fn named(name: String) -> Result<String, String> {
+    if name.is_empty() || name.len() > 1024 {
+        return Err("the name must have 1 to 1024 bytes".into());
+    }
+    Ok(name)
 }
 
 /// Tells each source of the others.
@@ -246,8 +332,7 @@ fn introduce(sources: &mut [LogSource]) {
     }
 }
 
-fn unknown_format(name: &str) -> String {
-    let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+fn unknown_format(name: &str, known: Vec<&str>) -> String {
     format!("format {name:?} is not known; the formats are {}; without `format`, the content tells", known.join(", "))
 }
 

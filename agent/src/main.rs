@@ -51,6 +51,14 @@ enum Command {
     Codes,
     /// Check the configuration: can the logs be read, and the aggregator be reached?
     CheckConfig(commands::check_config::Arguments),
+    /// Show who holds what, as an answer of a license manager tells it
+    ///
+    /// The answer is a file into which a tool has printed it; the content determines its format. With --source, it is read as
+    /// that source of the configuration reads it, and without a file, the tool is run.
+    ///
+    /// Examples: seatmeter-agent try-source lmstat.txt
+    /// seatmeter-agent try-source --source lmstat
+    TrySource(commands::try_source::Arguments),
     /// Print a completion script for a shell, or the manual page
     ///
     /// Example: seatmeter-agent generate bash >/etc/bash_completion.d/seatmeter-agent
@@ -76,6 +84,7 @@ fn main() -> ExitCode {
         Command::Service(action) => commands::service::run(&action),
         Command::Codes => commands::codes::run(),
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments),
+        Command::TrySource(arguments) => commands::try_source::run(&arguments),
         Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

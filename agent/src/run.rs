@@ -53,7 +53,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let Some((agent_id, buffer)) = open_state(&config, &mut stop).await? else { return Ok(()) };
     let buffer = Arc::new(buffer);
     report_start(&config, &agent_id, &buffer)?;
-    let capture = Arc::new(Capture::start(&config.sources, &buffer).map_err(RunError::Threads)?);
+    let capture = Arc::new(Capture::start(&config.sources, &config.polls, &buffer).map_err(RunError::Threads)?);
     let (status, delivery) = watch::channel(health::UplinkStatus::default());
     let reporter = Reporter {
         buffer: buffer.clone(),
@@ -104,6 +104,7 @@ fn report_start(config: &Config, agent_id: &str, buffer: &Buffer) -> Result<(), 
         aggregator = config.aggregator.url(),
         state = %config.state.display(),
         logs = config.sources.iter().map(|source| source.path.display().to_string()).collect::<Vec<_>>().join("; "),
+        polls = config.polls.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join("; "),
         positions = positions(buffer)?,
         buffered_batches = depth.batches,
         buffered_bytes = depth.bytes,

@@ -94,9 +94,10 @@ impl Agent {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Returns the agent's health log.
+    /// Returns what the agent has printed, and its health log.
     pub fn errors(&self) -> String {
-        fs::read_to_string(self.folder.join("err")).unwrap_or_default()
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        read(self.folder.join("err")) + &read(self.state().join("health.log"))
     }
 
     /// Returns whether the agent's health log has an entry with this code.

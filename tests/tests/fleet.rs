@@ -38,6 +38,7 @@ struct LicenseServer {
 }
 
 struct Fleet {
+    seed: u64,
     cluster: TestCluster,
     rng: Rng,
     servers: Vec<LicenseServer>,
@@ -100,7 +101,7 @@ impl Fleet {
         cluster.start_aggregator();
         let mut lossy = Lossy::new(&cluster);
         lossy.agent.start();
-        let mut fleet = Self { cluster, rng, servers, lossy };
+        let mut fleet = Self { seed, cluster, rng, servers, lossy };
         fleet.servers.iter_mut().flat_map(|server| &mut server.agents).for_each(Agent::start);
         fleet
     }
@@ -334,7 +335,15 @@ impl Drop for Fleet {
         if !std::thread::panicking() {
             return;
         }
-        for server in self.servers.iter().filter(|server| self.cluster.activity(&server.name) != server.truth()) {
+        println!("failed: seed {}", self.seed);
+        let has_gaps = |server: &LicenseServer| {
+            let rows = self.cluster.ask(&["servers", &server.name])["rows"].clone();
+            rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["gaps"] != 0))
+        };
+        let is_wrong = |server: &&LicenseServer| {
+            self.cluster.activity(&server.name) != server.truth() || has_gaps(server)
+        };
+        for server in self.servers.iter().filter(is_wrong) {
             let streams = self.cluster.seatmeter(&["streams", "list", "--wide", "--server", &server.name]);
             println!("{}:\n{}", server.name, text(&streams.stdout));
             for agent in &server.agents {

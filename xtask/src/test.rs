@@ -71,7 +71,7 @@ pub fn test(root: &Path, long: bool) -> Result<()> {
     )?;
     let tools = install_clients(root)?;
     tests(root, &tools, long, &mut tally)?;
-    fuzz(root, if long { 900 } else { 30 }, &mut tally)?;
+    fuzz(root, if long { 600 } else { 30 }, &mut tally)?;
     if long {
         tally.count("two runs of dist give the same bytes", dist::dist(root, &dist::Options::twice()));
     }
@@ -134,7 +134,7 @@ fn install_clients(root: &Path) -> Result<PathBuf> {
 }
 
 /// The fuzz targets. Each has a folder of seeds: inputs that once failed, and typical ones.
-pub const FUZZ_TARGETS: [&str; 3] = ["parse", "rlm", "batch"];
+pub const FUZZ_TARGETS: [&str; 4] = ["parse", "rlm", "answers", "batch"];
 
 /// Fuzzes each target for `seconds` seconds. The targets are built with the compiler's own coverage instrumentation,
 /// which the stable toolchain supports, and without a sanitizer, which it does not support.

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,9 +12,10 @@ use seatmeter_agent::format::Format;
 use seatmeter_agent::source::file::discover::{candidates, mark};
 use seatmeter_agent::source::file::head::read_head;
 use seatmeter_agent::source::file::status::LogSource;
+use seatmeter_agent::source::poll::PollSource;
 use seatmeter_proto::transport::{Dialer, with_causes};
 use seatmeter_service::answer;
-use seatmeter_service::screen::text::size;
+use seatmeter_service::screen::text::{count, duration, size};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -51,6 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         known.push((source, mark));
     }
+    for source in &config.polls {
+        is_well &= check_poll(source, arguments.offline);
+    }
     if arguments.offline {
         answer!("aggregator      {} (not tried)", config.aggregator.url());
     } else {
@@ -76,6 +81,35 @@ fn check_source(source: &LogSource) -> bool {
     let problems = unlisted.into_iter().chain(head.err());
     let printed = problems.map(|problem| answer!("                {problem}")).count();
     printed == 0
+}
+
+/// Asks a license manager once, unless nothing is to be reached.
+fn check_poll(source: &PollSource, is_offline: bool) -> bool {
+    let every = duration(source.interval.as_secs());
+    answer!("source          {} (every {every})", source.name);
+    if is_offline {
+        answer!("                (not tried)");
+        return true;
+    }
+    let printed = source.tool.run(&AtomicBool::new(false));
+    match printed.map_err(|error| error.to_string()).and_then(|printed| told(source, &printed)) {
+        Ok(told) => answer!("                {told}"),
+        Err(problem) => {
+            answer!("                {problem}");
+            return false;
+        }
+    }
+    true
+}
+
+fn told(source: &PollSource, printed: &[u8]) -> Result<String, String> {
+    let answer = source.reading.read(printed).map_err(|reason| reason.to_string())?;
+    let held = answer.seats.iter().filter(|seat| seat.is_held).count() as u64;
+    let unknown = match answer.unknown.len() as u64 {
+        0 => String::new(),
+        features => format!("; who holds {} is not told", count(features, "feature")),
+    };
+    Ok(format!("answers: {}{unknown}", count(held, "session")))
 }
 
 fn check_aggregator(dialer: &Dialer) -> Result<bool> {

@@ -9,6 +9,7 @@ pub(crate) mod scan;
 #[cfg(windows)]
 pub(crate) mod service;
 pub(crate) mod status;
+pub(crate) mod try_source;
 
 use std::io::ErrorKind;
 use std::path::Path;

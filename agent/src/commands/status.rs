@@ -78,8 +78,12 @@ fn buffer(status: &Status) -> String {
 fn show_log(LogReport { log, status }: &LogReport) {
     let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
     answer!("log         {log}: {}{message}", status.state);
-    let (read, all) = (thousands(status.position), count(status.size, "byte"));
-    answer!("            read {read} of {all}, last line read: {}", at(status.last_line_at));
+    if let Some(answers) = status.answers {
+        answer!("            {}, the last one: {}", count(answers, "answer"), at(status.last_line_at));
+    } else {
+        let (read, all) = (thousands(status.position), count(status.size, "byte"));
+        answer!("            read {read} of {all}, last line read: {}", at(status.last_line_at));
+    }
     let lines = status.lines;
     answer!(
         "            {}, {} ignored (no usage), {} not recognised",

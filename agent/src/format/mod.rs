@@ -35,6 +35,11 @@ impl Format {
         }
     }
 
+    /// Returns the names of all formats.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|format| format.name()).collect()
+    }
+
     /// Returns the format with this name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)

@@ -1,4 +1,4 @@
-//! The sources of input; today, only files. A further kind of source (a tool to run, a URL to poll) becomes a module
-//! here.
+//! The sources of input: files that are followed, and license managers that are asked.
 
 pub mod file;
+pub mod poll;

@@ -217,7 +217,12 @@ impl Sessions {
             }
             Kind::InUse => {
                 let known = self.numbered.get_mut(daemon, key.own);
-                if let Some(known) = known.filter(|known| (known.feature, known.client) == (feature, client)) {
+                let is_same = |known: &&mut NumberedSession| {
+                    // One that shares another one's seats holds none.
+                    let has_seats = known.key.shared != known.key.own || known.held.seats == seats;
+                    (known.feature, known.client) == (feature, client) && has_seats
+                };
+                if let Some(known) = known.filter(is_same) {
                     known.is_in_doubt = false;
                 } else {
                     sink.held(feature, client, at, at, seats, Ending::Moment);

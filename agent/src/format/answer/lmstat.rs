@@ -21,6 +21,8 @@ pub(super) fn is_one(answer: &[u8]) -> bool {
     has("lmstat - Copyright")
         || has("lmutil - Copyright")
         || has("Flexible License Manager status on ")
+        || has("NOTE: lmstat -i")
+        || has("Error getting status")
         || (has("License server status:") || has("\nUsers of ") || answer.starts_with(b"Users of "))
 }
 

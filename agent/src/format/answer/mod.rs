@@ -7,6 +7,7 @@ mod dsls;
 mod lmstat;
 mod lmx;
 mod lsdyna;
+pub mod mapped;
 mod olicense;
 mod rlmstat;
 mod text;
@@ -19,6 +20,7 @@ use seatmeter_count::name::decode;
 use super::Stamp;
 use super::interpreter::LineCounts;
 use super::looks::looks_like;
+use mapped::Mapping;
 
 /// The formats of answers that the agent can read. The content determines it, or the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,11 @@ impl AnswerFormat {
         }
     }
 
+    /// Returns the names of all formats.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|format| format.name()).collect()
+    }
+
     /// Returns the format with this name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
@@ -106,14 +113,31 @@ impl AnswerFormat {
     }
 }
 
-/// Reads an answer whose format the content determines, unless it is given.
-pub fn read(answer: &[u8], format: Option<AnswerFormat>) -> Result<Answer<'_>, NoAnswer> {
-    if answer.trim_ascii().is_empty() {
-        return Err(NoAnswer::Empty);
-    }
-    match format.or_else(|| AnswerFormat::of(answer)) {
-        Some(format) => format.read(answer),
-        None => Err(NoAnswer::NotAnAnswer(looks_like(answer))),
+/// How answers are read.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// As the content determines.
+    ByContent,
+    /// In a format that is known.
+    Known(AnswerFormat),
+    /// In a shape that the configuration declares.
+    Mapped(Box<Mapping>),
+}
+
+impl Reading {
+    /// Reads an answer.
+    pub fn read<'a>(&self, answer: &'a [u8]) -> Result<Answer<'a>, NoAnswer> {
+        if answer.trim_ascii().is_empty() {
+            return Err(NoAnswer::Empty);
+        }
+        match self {
+            Self::ByContent => match AnswerFormat::of(answer) {
+                Some(format) => format.read(answer),
+                None => Err(NoAnswer::NotAnAnswer(looks_like(answer))),
+            },
+            Self::Known(format) => format.read(answer),
+            Self::Mapped(mapping) => mapping.read(answer),
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 use super::*;
 
+fn read(answer: &[u8], format: Option<AnswerFormat>) -> Result<Answer<'_>, NoAnswer> {
+    format.map_or(Reading::ByContent, Reading::Known).read(answer)
+}
+
 fn text(name: &[u8]) -> String {
     decode(name).into_owned()
 }

@@ -73,6 +73,9 @@ pub struct LogStatus {
     pub last_line_at: Option<i64>,
     /// Lines read since the agent started, by outcome.
     pub lines: LineCounts,
+    /// Answers of the license manager since the agent started; `None` for a log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
     /// Rotated parts that cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread_parts: Vec<UnreadPart>,

@@ -45,7 +45,7 @@ pub fn read(format: Format, bytes: &[u8]) {
     }
     assert_eq!(interpreter.counts().total(), read);
     head.identity();
-    let batch = batcher.seal(lines.position(), interpreter.state(), interpreter.counts()).unwrap();
+    let batch = batcher.seal(lines.position(), (interpreter.state().last_time(), interpreter.state().told()), interpreter.counts()).unwrap();
     let columns = batch::open(&batch).unwrap();
     let counts = interpreter.counts();
     assert_eq!(batch::events(&columns, 0).count() as u64, counts.events + counts.unrecognised + marks);

@@ -1,0 +1,144 @@
+//! `seatmeter-agent try-source`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, anyhow};
+use jiff::tz::TimeZone;
+use seatmeter_agent::config::Config;
+use seatmeter_agent::format::Stamp;
+use seatmeter_agent::format::answer::{Answer, AnswerFormat, Reading, Seat};
+use seatmeter_agent::source::poll::PollSource;
+use seatmeter_count::calendar::date_of;
+use seatmeter_count::name::decode;
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View};
+use seatmeter_service::screen::text::{count, thousands, visible};
+use serde::Serialize;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The file with the answer
+    #[arg(value_name = "FILE", required_unless_present = "source")]
+    file: Option<PathBuf>,
+    /// Read it as this source of the configuration does: its `name`, or the beginning of its command
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    #[command(flatten)]
+    configured: crate::Configured,
+    #[command(flatten)]
+    view: View,
+}
+
+/// The seats that somebody holds. The names of the fields are those of the JSON output, and must not change.
+#[derive(Serialize)]
+struct SeatRow {
+    daemon: String,
+    feature: String,
+    user: String,
+    host: String,
+    since: String,
+    seats: u32,
+    held: bool,
+}
+
+const SEATS: &[Column] = &[
+    Column::new("daemon", "Daemon", Kind::Text, 2),
+    Column::new("feature", "Feature", Kind::Text, 0),
+    Column::new("user", "User", Kind::Text, 0),
+    Column::new("host", "Host", Kind::Text, 1),
+    Column::new("since", "Since", Kind::Text, 3),
+    Column::new("seats", "Seats", Kind::Number, 0),
+];
+
+/// The JSON fields beside the rows.
+#[derive(Serialize)]
+struct Beside {
+    format: Option<&'static str>,
+    unknown: Vec<String>,
+    unrecognised: u64,
+    samples: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let source = arguments.source.as_ref().map(|name| find(name, &arguments.configured)).transpose()?;
+    let printed = match (&arguments.file, &source) {
+        (Some(file), _) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (None, Some(source)) => source.tool.run(&AtomicBool::new(false))?,
+        (None, None) => return Err(anyhow!("name a file, or a source")),
+    };
+    let reading = source.map_or(Reading::ByContent, |source| source.reading);
+    let format = match &reading {
+        Reading::ByContent => AnswerFormat::of(&printed).map(AnswerFormat::name),
+        Reading::Known(format) => Some(format.name()),
+        Reading::Mapped(_) => None,
+    };
+    let found = reading.read(&printed)?;
+    let rows: Vec<SeatRow> = found.seats.iter().map(row).collect();
+    let unknown = found.unknown.iter().map(|(daemon, feature)| match (decode(daemon), decode(feature)) {
+        (daemon, feature) if feature.is_empty() => format!("all of {daemon}"),
+        (_, feature) => feature.into_owned(),
+    });
+    let beside = Beside {
+        format,
+        unknown: unknown.collect(),
+        unrecognised: found.lines.unrecognised,
+        samples: found.unrecognised.iter().map(|(line, _)| decode(line).into_owned()).collect(),
+    };
+    arguments.view.print(SEATS, &rows, &beside, &TimeZone::UTC)?;
+    if arguments.view.is_for_people() {
+        summary(&found, &beside);
+    }
+    Ok(super::exit(beside.unknown.is_empty() && beside.unrecognised == 0))
+}
+
+fn find(name: &str, configured: &crate::Configured) -> Result<PollSource> {
+    let polls = Config::load(&configured.config)?.polls;
+    let names: Vec<String> = polls.iter().map(|poll| format!("{:?}", poll.name)).collect();
+    let found = polls.into_iter().find(|poll| poll.name.starts_with(name));
+    found.ok_or_else(|| anyhow!("no source that asks is named {name:?}; there are: {}", names.join(", ")))
+}
+
+fn summary(found: &Answer<'_>, beside: &Beside) {
+    answer!("");
+    answer!("format        {}", beside.format.unwrap_or("as [source.read] declares it"));
+    answer!(
+        "lines         {} of seats, {} that tell of none, {} not recognised",
+        thousands(found.lines.events),
+        thousands(found.lines.ignored),
+        thousands(found.lines.unrecognised)
+    );
+    let assigned = found.seats.iter().filter(|seat| !seat.is_held).count() as u64;
+    if assigned > 0 {
+        answer!("assigned      {}: used when they say, and held by nobody", count(assigned, "license"));
+    }
+    for feature in &beside.unknown {
+        answer!("unknown       {}: the answer does not tell who holds it", visible(feature));
+    }
+    for (line, reason) in &found.unrecognised {
+        answer!("not recognised: {} ({reason})", visible(&decode(line)));
+    }
+}
+
+fn row(seat: &Seat<'_>) -> SeatRow {
+    let text = |name: &[u8]| decode(name).into_owned();
+    SeatRow {
+        daemon: text(&seat.daemon),
+        feature: text(&seat.feature),
+        user: text(&seat.user),
+        host: text(&seat.host),
+        since: seat.since.map(since).unwrap_or_default(),
+        seats: seat.seats,
+        held: seat.is_held,
+    }
+}
+
+fn since(stamp: Stamp) -> String {
+    let clock = |time: u32| format!("{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60);
+    match stamp {
+        Stamp::Time(time) => clock(time),
+        Stamp::MonthDay { month, day, time } => format!("{month:02}-{day:02} {}", clock(time)),
+        Stamp::DateTime { day, time, .. } => format!("{} {}", date_of(day), clock(time)),
+    }
+}

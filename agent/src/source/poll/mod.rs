@@ -1,0 +1,45 @@
+//! Asks license managers who holds what, every few minutes, where no log tells it.
+//!
+//! - [`tool`]: runs the tool that asks, within limits
+//! - `statement`: what an answer says that the one before did not
+//! - [`poller`]: asks, and hands on what changed
+//!
+//! Each run of the agent is a stream of its own, with a random name: an answer cannot be read again. It begins with a whole
+//! answer, so nothing of the answers before need be kept, and a run that ended at any moment leaves nothing open. Positions
+//! number what answers state.
+
+pub mod poller;
+mod statement;
+pub mod tool;
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::checkpoint::Configured;
+use crate::format::answer::Reading;
+use tool::Tool;
+
+/// A license manager to ask, from the configuration.
+#[derive(Clone, Debug)]
+pub struct PollSource {
+    /// The name of the log that the answers make. It names this machine: two machines that ask one license manager make two
+    /// logs, since neither knows what the other one was answered.
+    pub name: String,
+    /// The tool that asks.
+    pub tool: Tool,
+    /// How its answers are read.
+    pub reading: Reading,
+    /// The time zone of the times in the answers.
+    pub zone: TimeZone,
+    /// How often to ask.
+    pub interval: Duration,
+}
+
+impl PollSource {
+    /// Returns what the aggregator must know of the log: its times are those of this machine's clock, in UTC.
+    pub fn configured(&self) -> Configured {
+        let poll_interval = u32::try_from(self.interval.as_secs()).unwrap_or(u32::MAX).max(1);
+        Configured { time_zone: "UTC".into(), day: None, poll_interval }
+    }
+}

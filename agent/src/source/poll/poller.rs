@@ -1,0 +1,209 @@
+//! Asks one license manager, and hands on what changed since its last answer.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use seatmeter_count::timeline::DAY;
+
+use super::PollSource;
+use super::statement::{Stated, Statement};
+use super::tool::ToolError;
+use crate::batcher::{self, Batcher};
+use crate::buffer::{Buffer, BufferError};
+use crate::checkpoint::{Checkpoint, PollCheckpoint, Rewind, RewindCause, SourceCheckpoint};
+use crate::format::answer::{Answer, NoAnswer};
+use crate::format::interpreter::LineCounts;
+use crate::source::file::status::{LogState, SharedStatus};
+
+/// Why a license manager was asked in vain.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The tool that asks failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// What it printed does not tell who holds what.
+    #[error("{program}: {reason}")]
+    NoAnswer {
+        /// The program.
+        program: String,
+        /// Why.
+        reason: NoAnswer,
+    },
+    /// The buffer cannot take the answer. The next one tells the same.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    /// The answer cannot be compressed.
+    #[error("an answer cannot be packed: {0}")]
+    Pack(std::io::Error),
+}
+
+/// The most unrecognised lines that a run tells.
+const MOST_UNRECOGNISED: usize = 100;
+
+/// Asks one license manager.
+pub struct Poller {
+    source: PollSource,
+    buffer: Arc<Buffer>,
+    status: SharedStatus,
+    rewinds: Arc<Mutex<Vec<Rewind>>>,
+    stop: Arc<AtomicBool>,
+    stated: Stated,
+    /// The stream of this run; `None` before the first answer.
+    checkpoint: Option<Checkpoint>,
+    /// The unrecognised lines that were told.
+    unrecognised: HashSet<Vec<u8>>,
+    due: Instant,
+}
+
+impl Poller {
+    /// Creates a poller that asks at once, and hands on to a buffer. It ends a tool that runs when `stop` becomes true.
+    pub fn new(
+        source: PollSource,
+        buffer: Arc<Buffer>,
+        status: SharedStatus,
+        rewinds: Arc<Mutex<Vec<Rewind>>>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
+        let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
+        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, due }
+    }
+
+    /// Returns when the license manager is asked next.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether the agent stops.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Does what is due: delivers again what the aggregator lacks, and asks.
+    pub fn poll(&mut self) -> Result<(), PollError> {
+        self.rewind()?;
+        if Instant::now() < self.due {
+            return Ok(());
+        }
+        // In step, but never to make up for polls that a slow tool has left out.
+        self.due = (self.due + self.source.interval).max(Instant::now());
+        let outcome = self.ask();
+        self.note(&outcome);
+        outcome
+    }
+
+    fn ask(&mut self) -> Result<(), PollError> {
+        let printed = self.source.tool.run(&self.stop)?;
+        // What was answered held at some moment since it was asked: not later than now.
+        let at = Timestamp::now().as_second();
+        let program = self.source.tool.program.clone();
+        let answer = self.source.reading.read(&printed).map_err(|reason| PollError::NoAnswer { program, reason })?;
+        let mut stated = self.stated.clone();
+        let statements = stated.take(&answer, at, &self.source.zone);
+        self.hand_on(&answer, &statements, at)?;
+        self.stated = stated;
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.lines += answer.lines;
+        status.last_line_at = Some(at);
+        status.answers = status.answers.map(|answers| answers + 1);
+        Ok(())
+    }
+
+    /// Commits what an answer states. A batch is committed even if nothing has changed: that the license manager answered is
+    /// worth knowing.
+    fn hand_on(&mut self, answer: &Answer<'_>, statements: &[Statement<'_>], at: i64) -> Result<(), PollError> {
+        let configured = self.source.configured();
+        let mut checkpoint = self.checkpoint.clone().unwrap_or_else(|| self.begin(at));
+        let SourceCheckpoint::Poll(mut poll) = checkpoint.source.clone() else { return Ok(()) };
+        let midnight = i64::from(poll.first_day) * DAY;
+        poll.last_time = at - midnight;
+        checkpoint.source = SourceCheckpoint::Poll(poll);
+        let mut batcher = Batcher::new(checkpoint.stream(&configured), checkpoint.position, poll.told());
+        // The answer's lines count with its first batch.
+        let mut lines = answer.lines;
+        let mut position = checkpoint.position;
+        for statement in statements {
+            if batcher.is_full(position) {
+                self.commit(&mut batcher, &mut checkpoint, position, std::mem::take(&mut lines))?;
+            }
+            batcher.event(position, &statement.timed(midnight), b"");
+            position += 1;
+        }
+        for (line, _) in &answer.unrecognised {
+            let is_new = self.unrecognised.len() < MOST_UNRECOGNISED && self.unrecognised.insert(line.to_vec());
+            if is_new {
+                batcher.unrecognised(position, poll.last_time, line);
+                position += 1;
+            }
+        }
+        // One position more says that there was an answer.
+        self.commit(&mut batcher, &mut checkpoint, position + 1, lines)
+    }
+
+    fn commit(
+        &mut self,
+        batcher: &mut Batcher,
+        checkpoint: &mut Checkpoint,
+        end: u64,
+        lines: LineCounts,
+    ) -> Result<(), PollError> {
+        let batch = batcher.seal(end, checkpoint.last_line(), lines).map_err(PollError::Pack)?;
+        checkpoint.position = end;
+        self.buffer.append(&batch, checkpoint)?;
+        self.checkpoint = Some(checkpoint.clone());
+        Ok(())
+    }
+
+    /// Begins the stream of this run, at its first answer.
+    fn begin(&self, at: i64) -> Checkpoint {
+        let first_day = i32::try_from(at.div_euclid(DAY)).unwrap_or(i32::MAX);
+        let first_time = at.rem_euclid(DAY);
+        let poll = PollCheckpoint { first_day, first_time, last_time: first_time };
+        Checkpoint {
+            fingerprint: *blake3::hash(uuid::Uuid::new_v4().as_bytes()).as_bytes(),
+            log: self.source.name.clone(),
+            is_last: true,
+            position: 0,
+            source: SourceCheckpoint::Poll(poll),
+        }
+    }
+
+    /// Delivers again what the aggregator lacks of this and of earlier runs, as far as the buffer keeps it. The rest is a gap.
+    fn rewind(&self) -> Result<(), PollError> {
+        let wanted = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for rewind in wanted {
+            let Some(checkpoint) = self.buffer.checkpoint(&rewind.fingerprint)? else { continue };
+            if checkpoint.log != self.source.name {
+                continue;
+            }
+            let is_delivered = rewind.cause == RewindCause::Lacking
+                && self.buffer.deliver_again(&rewind.fingerprint, rewind.mark, true)?;
+            if !is_delivered && !self.buffer.accept_gap(&rewind.fingerprint)? {
+                let end = checkpoint.position;
+                let gap = batcher::gap(&checkpoint, &self.source.configured(), end).map_err(PollError::Pack)?;
+                self.buffer.append(&gap, &checkpoint)?;
+            }
+            // Only now is the request fulfilled, even if the process ends here.
+            self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != rewind);
+        }
+        Ok(())
+    }
+
+    fn note(&self, outcome: &Result<(), PollError>) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        (status.state, status.message) = match outcome {
+            Ok(()) => (LogState::Following, String::new()),
+            Err(error @ PollError::Buffer(cause)) if cause.is_pressure() => (LogState::BufferFull, error.to_string()),
+            Err(error) => (LogState::Unreadable, error.to_string()),
+        };
+        status.detail = status.message.clone();
+    }
+
+    /// Returns the state of the source.
+    pub fn state(&self) -> LogState {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).state
+    }
+}

@@ -1,0 +1,271 @@
+//! What an answer says that the one before did not: who has come, and who has gone.
+//!
+//! - A session is known by what the answer tells of it: feature, user, host, display or handle, and since when. A number made
+//!   of these, which is the same in each run, pairs its beginning with its end.
+//! - A session that is not stated any more ended after the last answer that stated it. It was held until then, and how much
+//!   longer is not known.
+//! - A session that is stated for the first time began when the answer says, but not before an answer that did not state it.
+//! - Where an answer does not tell who holds a feature, its sessions go on, for a time.
+//! - A run begins with all that is in use. What an earlier run stated, and this one does not, ended with that run.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use seatmeter_count::calendar::{date_of, day_of};
+use seatmeter_count::{Kind, NO_LINE_BEFORE, SessionKey};
+
+use crate::format::Stamp;
+use crate::format::answer::{Answer, Name, Seat};
+use crate::format::interpreter::Timed;
+use crate::format::Use;
+
+/// How many answers in a row may leave open who holds a feature until its sessions count as ended.
+const PATIENCE: u32 = 3;
+
+/// What the answers of a run have stated.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stated {
+    open: HashMap<SessionId, Open>,
+    /// The numbers of the sessions that are open.
+    numbers: HashSet<NonZero<u32>>,
+    /// The assignments that were told.
+    told: HashSet<SessionId>,
+    /// The features that the last answer did not tell of.
+    unknown: HashSet<(Vec<u8>, Vec<u8>)>,
+    /// The moment of the last answer, in seconds since 1970 UTC.
+    answered_at: Option<i64>,
+    /// Whether all that is in use has been stated once. Until then, sessions of an earlier run can still go on.
+    is_whole: bool,
+    /// How many answers have left open who holds some feature, since the run began.
+    left_open: u32,
+}
+
+/// A hash of what an answer tells of a session.
+type SessionId = [u8; 16];
+
+/// A session that was stated.
+#[derive(Clone, Debug)]
+struct Open {
+    number: NonZero<u32>,
+    daemon: Vec<u8>,
+    feature: Vec<u8>,
+    seats: u32,
+    /// The moment of the last answer that stated it.
+    stated_at: i64,
+    /// How many answers since have left it open.
+    left_open: u32,
+}
+
+/// An event that follows from an answer.
+#[derive(Debug)]
+pub(super) struct Statement<'a> {
+    kind: Kind,
+    /// The moment, in seconds since 1970 UTC.
+    pub(super) at: i64,
+    daemon: Name<'a>,
+    feature: Name<'a>,
+    user: Name<'a>,
+    host: Name<'a>,
+    seats: u32,
+    detail: i64,
+}
+
+impl Statement<'_> {
+    /// Returns the statement as an event, whose time counts from a moment in seconds since 1970 UTC.
+    pub(super) fn timed(&self, from: i64) -> Timed<'_> {
+        let Self { kind, at, daemon, feature, user, host, seats, detail } = self;
+        let usage = Use { kind: *kind, feature, user, host, seats: *seats, detail: *detail };
+        Timed { time: at - from, daemon, usage }
+    }
+
+    fn of_all(kind: Kind, at: i64, detail: i64) -> Self {
+        let none = Name::default;
+        Self { kind, at, daemon: none(), feature: none(), user: none(), host: none(), seats: 1, detail }
+    }
+}
+
+impl Stated {
+    /// Takes an answer at a moment (in seconds since 1970 UTC), whose times are those of a time zone. Returns what it says
+    /// that the one before did not, in the order in which it happened.
+    pub(super) fn take<'a>(&mut self, answer: &'a Answer<'a>, at: i64, zone: &TimeZone) -> Vec<Statement<'a>> {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        let before = self.answered_at.replace(at);
+        let mut times_seen: HashMap<SessionId, u32> = HashMap::new();
+        for seat in &answer.seats {
+            let seen = times_seen.entry(id_of(seat, 0)).or_default();
+            let id = id_of(seat, *seen);
+            *seen += 1;
+            let since = seat.since.and_then(|stamp| moment(stamp, at, zone)).unwrap_or(at);
+            if !seat.is_held {
+                if self.told.insert(id) {
+                    let number = number_of(id);
+                    come.extend([Kind::InUse, Kind::NoLongerInUse].map(|kind| of_seat(kind, seat, number, since)));
+                }
+                continue;
+            }
+            let mut began = match before {
+                Some(before) if !self.was_unknown(seat) => since.max(before),
+                _ => since,
+            };
+            match self.open.get_mut(&id) {
+                Some(open) if open.seats == seat.seats => {
+                    (open.stated_at, open.left_open) = (at, 0);
+                    continue;
+                }
+                // The same session holds another number of seats since some moment after the last answer that stated it.
+                Some(open) => {
+                    gone.push(end(open));
+                    self.numbers.remove(&open.number);
+                    began = open.stated_at;
+                }
+                None => {}
+            }
+            let number = self.free_number(id);
+            self.open.insert(id, Open::new(number, seat, at));
+            come.push(of_seat(Kind::InUse, seat, number, began));
+        }
+        let unknown = answer.unknown.iter().map(|(daemon, feature)| (daemon.to_vec(), feature.to_vec()));
+        self.unknown = unknown.collect();
+        let (unknown, numbers) = (&self.unknown, &mut self.numbers);
+        self.open.retain(|_, open| {
+            if open.stated_at == at && open.left_open == 0 {
+                return true;
+            }
+            open.left_open += 1;
+            let is_unknown = is_among(unknown, &open.daemon, &open.feature) && open.left_open < PATIENCE;
+            if !is_unknown {
+                gone.push(end(open));
+                numbers.remove(&open.number);
+            }
+            is_unknown
+        });
+        // Stable, so that a session that goes on with other seats ends before it begins.
+        gone.sort_by_key(|statement| statement.at);
+        come.sort_by_key(|statement| statement.at);
+        let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, 0));
+        let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).chain(come).collect();
+        self.left_open += 1;
+        if !self.is_whole && (self.unknown.is_empty() || self.left_open == PATIENCE) {
+            self.is_whole = true;
+            statements.push(Statement::of_all(Kind::AnswerEnd, at, NO_LINE_BEFORE));
+        }
+        statements
+    }
+
+    /// Returns the number of a new session, which no open one has.
+    fn free_number(&mut self, id: SessionId) -> NonZero<u32> {
+        let mut number = number_of(id);
+        while !self.numbers.insert(number) {
+            number = number.checked_add(1).unwrap_or(NonZero::<u32>::MIN);
+        }
+        number
+    }
+
+    /// Whether the last answer did not tell who holds the feature of a seat.
+    fn was_unknown(&self, seat: &Seat<'_>) -> bool {
+        is_among(&self.unknown, &seat.daemon, &seat.feature)
+    }
+}
+
+fn is_among(unknown: &HashSet<(Vec<u8>, Vec<u8>)>, daemon: &[u8], feature: &[u8]) -> bool {
+    !unknown.is_empty()
+        && [feature, b""].iter().any(|feature| unknown.contains(&(daemon.to_vec(), feature.to_vec())))
+}
+
+impl Open {
+    fn new(number: NonZero<u32>, seat: &Seat<'_>, at: i64) -> Self {
+        let (daemon, feature) = (seat.daemon.to_vec(), seat.feature.to_vec());
+        Self { number, daemon, feature, seats: seat.seats, stated_at: at, left_open: 0 }
+    }
+}
+
+fn of_seat<'a>(kind: Kind, seat: &'a Seat<'a>, number: NonZero<u32>, at: i64) -> Statement<'a> {
+    let name = |name: &'a Name<'a>| Name::Borrowed(&**name);
+    Statement {
+        kind,
+        at,
+        daemon: name(&seat.daemon),
+        feature: name(&seat.feature),
+        user: name(&seat.user),
+        host: name(&seat.host),
+        seats: seat.seats,
+        detail: key(number),
+    }
+}
+
+/// Returns the end of a session, at the last answer that stated it.
+fn end<'a>(open: &Open) -> Statement<'a> {
+    Statement {
+        kind: Kind::NoLongerInUse,
+        at: open.stated_at,
+        daemon: Name::Owned(open.daemon.clone()),
+        feature: Name::Owned(open.feature.clone()),
+        user: Name::default(),
+        host: Name::default(),
+        seats: open.seats,
+        detail: key(open.number),
+    }
+}
+
+fn key(number: NonZero<u32>) -> i64 {
+    SessionKey { own: number, shared: number }.detail()
+}
+
+/// Returns the hash of what an answer tells of a session. `occurrence` counts those before it in the answer of which it tells
+/// the same.
+fn id_of(seat: &Seat<'_>, occurrence: u32) -> SessionId {
+    let mut hasher = blake3::Hasher::new();
+    for name in [&seat.daemon, &seat.feature, &seat.user, &seat.host, &seat.session] {
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+    }
+    let since = match seat.since {
+        None => [0; 3],
+        Some(Stamp::Time(time)) => [1, 0, i64::from(time)],
+        Some(Stamp::MonthDay { month, day, time }) => [2, i64::from(month) * 32 + i64::from(day), i64::from(time)],
+        Some(Stamp::DateTime { day, time, .. }) => [3, i64::from(day), i64::from(time)],
+    };
+    for part in since.into_iter().chain([i64::from(occurrence)]) {
+        hasher.update(&part.to_le_bytes());
+    }
+    let mut id = SessionId::default();
+    hasher.finalize_xof().fill(&mut id);
+    id
+}
+
+/// Returns the number that a session has if it is free.
+fn number_of(id: SessionId) -> NonZero<u32> {
+    let [a, b, c, d, ..] = id;
+    NonZero::new(u32::from_le_bytes([a, b, c, d])).unwrap_or(NonZero::<u32>::MAX)
+}
+
+/// Returns the moment of a time that an answer tells, in seconds since 1970 UTC, and not after the answer. A month and a day
+/// are the last ones before it.
+fn moment(stamp: Stamp, at: i64, zone: &TimeZone) -> Option<i64> {
+    /// How far the clock of a license manager can be ahead of this machine's, in days, for a date without a year.
+    const AHEAD: i32 = 1;
+    let today = zone.to_datetime(Timestamp::from_second(at).ok()?).date();
+    let (day, time, offset) = match stamp {
+        Stamp::Time(time) => (day_of(today), time, None),
+        Stamp::DateTime { day, time, offset } => (day, time, offset),
+        Stamp::MonthDay { month, day, time } => {
+            // Eight years hold every day that there is.
+            let years = (0..=8).map(|back| today.year() + 1 - back);
+            let dates = years.filter_map(|year| jiff::civil::Date::new(year, month, day).ok());
+            let last = dates.map(day_of).find(|day| *day <= day_of(today) + AHEAD)?;
+            (last, time, None)
+        }
+    };
+    if let Some(offset) = offset {
+        return Some((i64::from(day) * 86_400 + i64::from(time) - i64::from(offset)).min(at));
+    }
+    let midnight = DateTime::from_parts(date_of(day), jiff::civil::Time::midnight());
+    let local = midnight.checked_add(jiff::SignedDuration::from_secs(time.into())).ok()?;
+    let moment = zone.to_ambiguous_timestamp(local).compatible().ok()?;
+    Some(moment.as_second().min(at))
+}
+
+#[cfg(test)]
+mod tests;

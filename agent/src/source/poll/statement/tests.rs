@@ -1,0 +1,232 @@
+use proptest::prelude::*;
+use seatmeter_count::{ClientId, Ending, Event, FeatureId, Sessions, UsageSink};
+
+use super::*;
+
+const START: i64 = 1_800_000_000;
+
+/// A stretch of time in which somebody held seats of a feature, as facts tell it.
+type Stretch = (FeatureId, ClientId, i64, i64, u32);
+
+#[derive(Default)]
+struct Stretches {
+    held: Vec<Stretch>,
+    lines: u32,
+}
+
+impl UsageSink for Stretches {
+    fn checkout(&mut self, _: FeatureId, _: ClientId, _: i64, _: u32) {
+        self.lines += 1;
+    }
+    fn checkin(&mut self, _: FeatureId, _: ClientId, _: i64) {
+        self.lines += 1;
+    }
+    fn denial(&mut self, _: FeatureId, _: ClientId, _: i64) {
+        self.lines += 1;
+    }
+    fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, seats: u32, ending: Ending) {
+        if ending != Ending::Moment {
+            self.held.push((feature, client, from, through, seats));
+        }
+    }
+    fn in_use(&mut self, _: FeatureId, _: i64, _: u64) {}
+}
+
+/// What an aggregator makes of the answers of several runs.
+#[derive(Default)]
+struct Counted {
+    sessions: Sessions,
+    sink: Stretches,
+    /// The last answer of the run before, and of this one.
+    ends: [i64; 2],
+}
+
+impl Counted {
+    fn begin_run(&mut self) {
+        self.ends[0] = self.ends[1];
+    }
+
+    fn take(&mut self, statements: &[Statement<'_>], at: i64) {
+        for statement in statements {
+            let timed = statement.timed(0);
+            let number = |name: &[u8]| std::str::from_utf8(name).unwrap().parse().unwrap_or(0);
+            let detail = match timed.usage.detail {
+                NO_LINE_BEFORE if self.ends[0] != 0 => timed.time - self.ends[0],
+                detail => detail,
+            };
+            let event = Event {
+                kind: timed.usage.kind,
+                at: timed.time,
+                feature: number(timed.usage.feature),
+                client: number(timed.usage.user),
+                seats: timed.usage.seats,
+                detail,
+            };
+            self.sessions.apply(&event, &[0; 9], &mut self.sink);
+        }
+        self.ends[1] = at;
+    }
+
+    fn stretches(mut self) -> Vec<Stretch> {
+        self.sessions.end_all(self.ends[1], Ending::StillOpen, &mut self.sink);
+        assert_eq!(self.sink.lines, 0, "an answer is no line");
+        self.sink.held.sort_unstable();
+        self.sink.held
+    }
+}
+
+/// A session as it was.
+#[derive(Clone, Debug)]
+struct Session {
+    feature: u32,
+    user: u32,
+    from: i64,
+    until: i64,
+    seats: u32,
+}
+
+fn seat(session: &Session) -> Seat<'static> {
+    let name = |number: u32| Name::Owned(number.to_string().into_bytes());
+    let time = session.from.rem_euclid(86_400) as u32;
+    let day = session.from.div_euclid(86_400) as i32;
+    Seat {
+        feature: name(session.feature),
+        user: name(session.user),
+        since: Some(Stamp::DateTime { day, time, offset: None }),
+        seats: session.seats,
+        is_held: true,
+        ..Seat::default()
+    }
+}
+
+/// What happens at one moment.
+#[derive(Clone, Debug)]
+enum Step {
+    Answer,
+    /// The license manager does not tell who holds a feature.
+    Unknown(u32),
+    /// The tool fails.
+    Failure,
+    /// The agent is killed, and starts anew.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
+    let step = prop_oneof![
+        6 => Just(Step::Answer),
+        1 => (0u32..3).prop_map(Step::Unknown),
+        1 => Just(Step::Failure),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec((1i64..600, step), 1..40)
+}
+
+fn sessions() -> impl Strategy<Value = Vec<Session>> {
+    let session = (0u32..3, 0u32..6, 0i64..9_000, 1i64..4_000, 1u32..4).prop_map(|(feature, user, from, length, seats)| {
+        Session { feature, user, from: START + from, until: START + from + length, seats }
+    });
+    // Of two sessions that an answer tells the same of, nobody knows which one ended.
+    proptest::collection::vec(session, 0..40).prop_map(|mut sessions: Vec<Session>| {
+        sessions.sort_by_key(|session| (session.feature, session.user, session.from));
+        sessions.dedup_by_key(|session| (session.feature, session.user, session.from));
+        sessions
+    })
+}
+
+proptest! {
+    /// Whatever fails, restarts or is left open in between: a session was held from its beginning through the last answer
+    /// that stated it, once.
+    #[test]
+    fn a_session_is_held_once_through_the_last_answer_that_stated_it(sessions in sessions(), steps in steps()) {
+        let (mut counted, mut stated) = (Counted::default(), Stated::default());
+        let mut last_seen: Vec<Option<i64>> = vec![None; sessions.len()];
+        let (mut at, mut left_open) = (START, 0);
+        // What is left open at the end is held so far.
+        for (pause, step) in steps.iter().chain([&(1, Step::Answer)]) {
+            at += pause;
+            let unknown = match step {
+                Step::Failure => continue,
+                // What a run leaves open is held through its end.
+                Step::Restart if left_open == 0 => {
+                    stated = Stated::default();
+                    counted.begin_run();
+                    continue;
+                }
+                // More in a row end the feature's sessions: another test.
+                Step::Unknown(feature) if left_open == 0 => Some(*feature),
+                _ => None,
+            };
+            left_open = u32::from(unknown.is_some());
+            let mut answer = Answer::default();
+            for (session, seen) in sessions.iter().zip(&mut last_seen) {
+                if session.from <= at && at < session.until && unknown != Some(session.feature) {
+                    *seen = Some(at);
+                    answer.seats.push(seat(session));
+                }
+            }
+            answer.unknown.extend(unknown.map(|feature| (Name::default(), Name::Owned(feature.to_string().into_bytes()))));
+            counted.take(&stated.take(&answer, at, &TimeZone::UTC), at);
+        }
+        let seen = sessions.iter().zip(&last_seen).filter_map(|(session, seen)| Some((session, (*seen)?)));
+        let mut expected: Vec<Stretch> =
+            seen.map(|(session, seen)| (session.feature, session.user, session.from, seen, session.seats)).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(counted.stretches(), expected);
+    }
+}
+
+fn answer(sessions: &[Session]) -> Answer<'static> {
+    Answer { seats: sessions.iter().map(seat).collect(), ..Answer::default() }
+}
+
+#[test]
+fn other_seats_of_the_same_session_are_held_since_the_last_answer() {
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    let session = |seats| Session { feature: 1, user: 2, from: START, until: 0, seats };
+    for (at, seats) in [(START + 100, 1), (START + 200, 3), (START + 300, 3)] {
+        counted.take(&stated.take(&answer(&[session(seats)]), at, &TimeZone::UTC), at);
+    }
+    assert_eq!(counted.stretches(), [(1, 2, START, START + 100, 1), (1, 2, START + 100, START + 300, 3)]);
+}
+
+#[test]
+fn what_stays_unknown_is_not_held_for_ever() {
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    let session = Session { feature: 1, user: 2, from: START, until: 0, seats: 1 };
+    counted.take(&stated.take(&answer(&[session]), START + 100, &TimeZone::UTC), START + 100);
+    for at in [START + 200, START + 300, START + 400] {
+        let unknown = vec![(Name::default(), Name::default())];
+        let unknown = Answer { unknown, ..Answer::default() };
+        counted.take(&stated.take(&unknown, at, &TimeZone::UTC), at);
+    }
+    assert_eq!(counted.sessions.len(), 0);
+    assert_eq!(counted.stretches(), [(1, 2, START, START + 100, 1)]);
+}
+
+#[test]
+fn an_assignment_was_used_when_it_says_and_is_told_once() {
+    let mut stated = Stated::default();
+    let mut assigned = seat(&Session { feature: 1, user: 2, from: START, until: 0, seats: 1 });
+    assigned.is_held = false;
+    let answer = Answer { seats: vec![assigned.clone(), assigned], ..Answer::default() };
+    let at = START + 9_000;
+    let kinds = |statements: Vec<Statement<'_>>| -> Vec<(Kind, i64)> {
+        statements.iter().map(|statement| (statement.kind, statement.at)).collect()
+    };
+    let first = kinds(stated.take(&answer, at, &TimeZone::UTC));
+    assert_eq!(first[1..3], [(Kind::InUse, START), (Kind::NoLongerInUse, START)]);
+    assert_eq!(kinds(stated.take(&answer, at + 300, &TimeZone::UTC)), []);
+}
+
+#[test]
+fn a_month_and_a_day_are_the_last_ones_before_the_answer() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let of = |month, day, time, now: &str| moment(Stamp::MonthDay { month, day, time }, at(now), &zone).unwrap();
+    assert_eq!(of(12, 31, 82_800, "2026-01-01T08:00:00Z"), at("2025-12-31T22:00:00Z"));
+    assert_eq!(of(1, 1, 0, "2026-01-01T08:00:00Z"), at("2025-12-31T23:00:00Z"));
+    // The license manager's clock is ahead, over midnight: not after the answer.
+    assert_eq!(of(1, 2, 60, "2026-01-01T22:59:00Z"), at("2026-01-01T22:59:00Z"));
+    assert_eq!(of(2, 29, 0, "2026-03-01T08:00:00Z"), at("2024-02-28T23:00:00Z"));
+    assert_eq!(of(1, 3, 0, "2026-01-01T08:00:00Z"), at("2025-01-02T23:00:00Z"));
+}
