@@ -180,9 +180,7 @@ impl OpenStream {
     pub fn read(&mut self, buffer: &Buffer) -> Result<(), StreamError> {
         if let Err(error) = self.hand_over(buffer) {
             // While the buffer is full, too, what a truncation takes is known by its size.
-            if self.lines.reader().is_unchanged().unwrap_or(false) {
-                self.seen_size = self.seen_size.max(self.lines.reader().size());
-            }
+            self.note_size();
             return Err(error);
         }
         let before = self.lines.position() + self.lines.unfinished();
@@ -204,8 +202,13 @@ impl OpenStream {
         if self.lines.position() + self.lines.unfinished() > before {
             self.grew_at = self.lines.reader().written_at();
         }
-        self.seen_size = self.seen_size.max(self.read_through()).max(self.lines.reader().size());
+        self.note_size();
         self.settle(buffer)
+    }
+
+    fn note_size(&mut self) {
+        let size = self.lines.reader().size().unwrap_or(0);
+        self.seen_size = self.seen_size.max(self.read_through()).max(size);
     }
 
     /// Checks what follows a last line that had no line feed. A line feed completes the line; if more text follows, the

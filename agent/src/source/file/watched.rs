@@ -46,12 +46,13 @@ impl Watched {
         self.content.is_plain()
     }
 
-    /// Returns the current size of the file, in bytes; 0 if the file is compressed.
-    pub(super) fn size(&self) -> u64 {
-        match &self.content {
-            Content::Plain(file) => file.metadata().map_or(0, |metadata| metadata.len()),
-            _ => 0,
-        }
+    /// Returns the size of the file, in bytes, at a moment when it was still the one that was read; `None` if it is another
+    /// one meanwhile, or cannot be read. A compressed file has no size to tell of.
+    pub(super) fn size(&self) -> Option<u64> {
+        let Content::Plain(file) = &self.content else { return Some(self.offset) };
+        let size = file.metadata().ok()?.len();
+        // Looked at after the size: it may be that of what was written over the content in between.
+        self.is_unchanged().ok()?.then_some(size)
     }
 
     /// Returns when the file was last written; the current time if the file is compressed.
@@ -107,4 +108,22 @@ fn read_at(mut file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 pub(super) fn written_at(metadata: &Metadata) -> Instant {
     let age = metadata.modified().ok().and_then(|modified| modified.elapsed().ok()).unwrap_or_default();
     Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_over_tells_no_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("debug.log");
+        std::fs::write(&path, b"one line\n").unwrap();
+        let mut watched = Watched::at(Content::open(&path).unwrap().0, 0, Vec::new()).unwrap();
+        watched.read_exact(&mut [0; 9]).unwrap();
+        std::fs::write(&path, b"one line\nand another\n").unwrap();
+        assert_eq!(watched.size(), Some(21), "it has grown");
+        std::fs::write(&path, b"another one that is longer than before\n").unwrap();
+        assert_eq!(watched.size(), None, "the size is that of another content");
+    }
 }
