@@ -100,8 +100,7 @@ impl Capture {
         for source in polls {
             let status = SharedStatus::default();
             let (wake, woken) = mpsc::channel();
-            let poller =
-                Poller::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone(), stop.clone());
+            let poller = Poller::new(source.clone(), buffer.clone(), status.clone(), rewinds.clone(), stop.clone());
             let (name, changes) = (source.name.clone(), changes.clone());
             let thread = std::thread::Builder::new().name("poll".into());
             threads.push(thread.spawn(move || ask(poller, &name, &woken, &changes))?);

@@ -35,7 +35,7 @@ pub struct Checkpoint {
 #[serde(rename_all = "lowercase")]
 pub enum SourceCheckpoint {
     /// A file.
-    File(FileCheckpoint),
+    File(Box<FileCheckpoint>),
     /// The answers of one run of a poller.
     Poll(PollCheckpoint),
 }

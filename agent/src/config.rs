@@ -251,7 +251,8 @@ fn log(config: &Path, settings: Source) -> Result<LogSource, String> {
     let archives: Vec<PathBuf> = archives.iter().map(|pattern| config::beside(config, pattern)).collect();
     let zone = config::time_zone(time_zone.as_deref())?;
     let date = date.as_deref().map(day).transpose()?;
-    let format = format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name, Format::names()))).transpose()?;
+    let format =
+        format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name, Format::names()))).transpose()?;
     let name = named(name.unwrap_or_else(|| path.display().to_string()))?;
     for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
         glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
@@ -283,11 +284,8 @@ fn poll(settings: Source) -> Result<PollSource, String> {
         return Err(format!("timeout_seconds is {time_limit}: at least 1, and at most every_seconds ({every})"));
     }
     let name = named(format!("{} (asked by {})", name.unwrap_or_else(|| command.join(" ")), host_name()))?;
-    let tool = Tool {
-        program: program.clone(),
-        arguments: arguments.to_vec(),
-        time_limit: Duration::from_secs(time_limit),
-    };
+    let tool =
+        Tool { program: program.clone(), arguments: arguments.to_vec(), time_limit: Duration::from_secs(time_limit) };
     let zone = config::time_zone(time_zone.as_deref())?;
     Ok(PollSource { name, tool, reading, zone, interval: Duration::from_secs(every) })
 }

@@ -123,6 +123,9 @@ impl Comments {
         for line in document.lines() {
             if line.starts_with('[') {
                 section = line.trim_matches(['[', ']']).to_owned();
+            } else if line.starts_with("#[") {
+                // An example, of which nothing applies.
+                section = line.to_owned();
             }
             let answer = self.0.iter().find(|(of, key, _)| *of == section && line.starts_with(&format!("#{key} = ")));
             match answer {

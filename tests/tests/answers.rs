@@ -76,8 +76,10 @@ impl Asked {
 
 fn lmstat(users: &[&str]) -> String {
     let since = now("+%a %-m/%-d 0:00");
-    let lines: String =
-        users.iter().map(|user| format!("    {user} pc-{user} pc-{user} (v1.0) (lic/27000 101), start {since}\n")).collect();
+    let lines: String = users
+        .iter()
+        .map(|user| format!("    {user} pc-{user} pc-{user} (v1.0) (lic/27000 101), start {since}\n"))
+        .collect();
     format!(
         "lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.\nVendor daemon status (on lic):\n  vend: UP v11\n\
          Feature usage info:\n\nUsers of f:  (Total of 9 licenses issued;  Total of {} licenses in use)\n\n\
@@ -159,7 +161,9 @@ fn fault_27_tools_that_hang_or_babble_stop_no_other_source() {
     asked.agent.start();
     asked.wait_for_users(1);
     let health = || asked.cluster.read("asking/state/health.log");
-    for said in ["has not ended within 1 seconds", "it says: begun", "printed more than 64 MiB", "missing cannot be started"] {
+    for said in
+        ["has not ended within 1 seconds", "it says: begun", "printed more than 64 MiB", "missing cannot be started"]
+    {
         wait_until("the health log says why", || health().contains(said));
     }
     let first: u32 = fs::read_to_string(&child).unwrap().trim().parse().unwrap();

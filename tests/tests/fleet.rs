@@ -340,9 +340,8 @@ impl Drop for Fleet {
             let rows = self.cluster.ask(&["servers", &server.name])["rows"].clone();
             rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["gaps"] != 0))
         };
-        let is_wrong = |server: &&LicenseServer| {
-            self.cluster.activity(&server.name) != server.truth() || has_gaps(server)
-        };
+        let is_wrong =
+            |server: &&LicenseServer| self.cluster.activity(&server.name) != server.truth() || has_gaps(server);
         for server in self.servers.iter().filter(is_wrong) {
             let streams = self.cluster.seatmeter(&["streams", "list", "--wide", "--server", &server.name]);
             println!("{}:\n{}", server.name, text(&streams.stdout));

@@ -127,7 +127,10 @@ impl UsageQuestions {
             let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
             let server = (by_server || selection.server.is_some()).then(|| server.name.clone());
             let who = who(&usage, self.rules.person, fleet.is_asked(key.0)).clone();
-            groups.entry((sku.id.clone(), month, server)).or_insert_with(|| Group::new(sku.clone())).add(key, usage, who);
+            groups
+                .entry((sku.id.clone(), month, server))
+                .or_insert_with(|| Group::new(sku.clone()))
+                .add(key, usage, who);
         }
         Ok(groups)
     }

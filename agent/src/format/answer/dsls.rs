@@ -28,7 +28,8 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             continue;
         };
         let fields = fields(text);
-        let field = |name: &str| columns.get(name).and_then(|index| fields.get(*index)).filter(|field| !field.is_empty());
+        let field =
+            |name: &str| columns.get(name).and_then(|index| fields.get(*index)).filter(|field| !field.is_empty());
         let (Some(editor), Some(feature)) = (field("Editor"), field("Feature")) else {
             read.unrecognised(line, "no line of the table");
             continue;

@@ -72,10 +72,8 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             "USER" => {
                 feature.is_told = true;
                 let since = attribute("CHECKOUT_TIME").or_else(|| attribute("LOGIN_TIME"));
-                let shared: Vec<String> = ["IP", "SHARE_CUSTOM", "SHARE_HOST", "SHARE_USER"]
-                    .into_iter()
-                    .filter_map(attribute)
-                    .collect();
+                let shared: Vec<String> =
+                    ["IP", "SHARE_CUSTOM", "SHARE_HOST", "SHARE_USER"].into_iter().filter_map(attribute).collect();
                 read.seat(Seat {
                     daemon: feature.vendor.clone(),
                     feature: feature.name.clone(),

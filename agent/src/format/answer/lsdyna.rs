@@ -25,18 +25,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             (program, tells, is_told) = (found[0], true, false);
             used = number(found[2]).unwrap_or(0);
             read.ignored();
-        } else if let (false, Some((user, process, host, seats))) = (program.is_empty(), user_line(line)) {
+        } else if let (false, Some(seat)) = (program.is_empty(), seat(line, program)) {
             is_told = true;
-            read.seat(Seat {
-                daemon: b"lsdyna".into(),
-                feature: program.into(),
-                user: user.into(),
-                host: host.into(),
-                session: process.into(),
-                since: None,
-                seats,
-                is_held: true,
-            });
+            read.seat(seat);
         } else if program.is_empty() || is_of_the_frame(line) {
             read.ignored();
         } else {
@@ -58,12 +49,21 @@ fn settle<'a>(program: &'a [u8], used: u64, is_told: bool, read: &mut Answer<'a>
 }
 
 /// Reads ` ada     59005@n-c13.com  80`.
-fn user_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8], u32)> {
+fn seat<'a>(line: &'a [u8], program: &'a [u8]) -> Option<Seat<'a>> {
     let (head, seats) = cut_last(line, " ")?;
     let (user, client) = cut_last(head.trim_ascii_end(), " ")?;
     let (process, host) = cut(client, "@")?;
     let _number: u64 = number(process)?;
-    Some((user.trim_ascii(), process, host, number(seats)?))
+    Some(Seat {
+        daemon: b"lsdyna".into(),
+        feature: program.into(),
+        user: user.trim_ascii().into(),
+        host: host.into(),
+        session: process.into(),
+        since: None,
+        seats: number(seats)?,
+        is_held: true,
+    })
 }
 
 fn is_of_the_frame(line: &[u8]) -> bool {

@@ -95,13 +95,17 @@ impl Mapping {
                 if fields.is_any() {
                     return Err("`format = \"lines\"` takes names from groups of read.pattern, as (?<user>\\S+)".into());
                 }
-                let pattern = settings.pattern.ok_or("read.pattern is missing: a regular expression with groups, as (?<user>\\S+)")?;
+                let pattern = settings
+                    .pattern
+                    .ok_or("read.pattern is missing: a regular expression with groups, as (?<user>\\S+)")?;
                 let heading = settings.heading.map(|heading| regex("heading", &heading)).transpose()?;
                 Shape::Lines { pattern: regex("pattern", &pattern)?, heading }
             }
             "csv" => {
                 let separator = settings.separator.unwrap_or(',');
-                Shape::Csv { separator: u8::try_from(separator).map_err(|_| "read.separator must be one ASCII character")? }
+                Shape::Csv {
+                    separator: u8::try_from(separator).map_err(|_| "read.separator must be one ASCII character")?,
+                }
             }
             _ => Shape::Json { rows: settings.rows.unwrap_or_default() },
         };
@@ -118,7 +122,9 @@ impl Mapping {
         }
         let feature = settings.feature_is.unwrap_or_default();
         if feature.is_empty() && fields.feature.is_none() && !has_group("feature") && !has_heading("feature") {
-            return Err("read says no `feature`: name where it stands, or the only one there is with `feature_is`".into());
+            return Err(
+                "read says no `feature`: name where it stands, or the only one there is with `feature_is`".into()
+            );
         }
         let daemon = settings.daemon_is.unwrap_or_default();
         let (since_format, empty_if) = (settings.since_format, settings.empty_if.filter(|text| !text.is_empty()));
@@ -136,9 +142,12 @@ impl Mapping {
             Shape::Csv { separator } => self.read_csv(answer, *separator, &mut read)?,
             Shape::Json { rows } => self.read_json(answer, rows, &mut read)?,
         };
-        let is_empty = self.empty_if.as_ref().is_some_and(|text| memchr::memmem::find(answer, text.as_bytes()).is_some());
+        let is_empty =
+            self.empty_if.as_ref().is_some_and(|text| memchr::memmem::find(answer, text.as_bytes()).is_some());
         if read.seats.is_empty() && !has_table && !is_empty {
-            return Err(NoAnswer::NoFeature("if it means that nobody holds a seat, say by `read.empty_if` how it shows"));
+            return Err(NoAnswer::NoFeature(
+                "if it means that nobody holds a seat, say by `read.empty_if` how it shows",
+            ));
         }
         Ok(read)
     }
@@ -185,7 +194,8 @@ impl Mapping {
 
     /// Returns whether there is an array.
     fn read_json<'a>(&self, answer: &'a [u8], rows: &str, read: &mut Answer<'a>) -> Result<bool, NoAnswer> {
-        let parsed: Value = serde_json::from_slice(answer.trim_ascii()).map_err(|error| NoAnswer::Damaged(error.to_string()))?;
+        let parsed: Value =
+            serde_json::from_slice(answer.trim_ascii()).map_err(|error| NoAnswer::Damaged(error.to_string()))?;
         let Some(Value::Array(found)) = parsed.pointer(rows) else {
             return Err(NoAnswer::Damaged(format!("{rows:?}, where there is no array")));
         };

@@ -145,7 +145,9 @@ impl Reading {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// Nothing was printed.
-    #[error("it printed nothing, which does not mean that nobody holds a seat: run it by hand with the agent's account")]
+    #[error(
+        "it printed nothing, which does not mean that nobody holds a seat: run it by hand with the agent's account"
+    )]
     Empty,
     /// The license manager does not answer, in the words of its tool.
     #[error("the license manager does not answer: {0}")]

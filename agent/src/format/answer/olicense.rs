@@ -1,8 +1,8 @@
 //! `olixtool` of OLicense. It does not tell since when a license is used. The user can be left out.
 //!
 //! ```text
-//! Application:	cosin
-//!   ftire_adams;         	FreeFloating;	3;	2022-12-31 23:59:59;
+//! Application: cosin
+//!   ftire_adams;          FreeFloating; 3; 2022-12-31 23:59:59;
 //!     3 FloatsLockedBy:
 //!       ada@pc17 #1
 //! ```

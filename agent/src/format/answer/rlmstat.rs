@@ -19,10 +19,12 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let (mut isv, mut tells, mut trouble): (&[u8], bool, Option<&[u8]>) = (b"", false, None);
     // The pools with seats in use, each with its ISV and feature.
-    let (mut pool, mut in_use): (&[u8], Vec<(&[u8], &[u8])>) = (b"", Vec::new());
+    let (mut pool, mut in_use) = (&b""[..], Vec::<Pool<'_>>::new());
     for line in lines(answer) {
         let text = line.trim_ascii_start();
-        if let Some((name, _)) = cut(text, " license pool status on ").or_else(|| cut(text, " license usage status on ")) {
+        if let Some((name, _)) =
+            cut(text, " license pool status on ").or_else(|| cut(text, " license usage status on "))
+        {
             (isv, tells) = (name, true);
             read.ignored();
         } else if let Some((name, _)) = cut(text, " ISV server status on ") {
@@ -32,7 +34,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             tells = true;
             read.seat(seat);
         } else {
-            if text.starts_with(b"Error") || cut(text, "annot connect").is_some() || cut(text, "is not running").is_some()
+            if text.starts_with(b"Error")
+                || cut(text, "annot connect").is_some()
+                || cut(text, "is not running").is_some()
             {
                 trouble = trouble.or(Some(text));
                 if !isv.is_empty() {
@@ -62,6 +66,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         (false, None) => Err(NoAnswer::NoFeature("run rlmstat with -a")),
     }
 }
+
+/// An ISV, and a feature of it.
+type Pool<'a> = (&'a [u8], &'a [u8]);
 
 /// Reads `converge v3.0: ada@pc17 1/0 at 11/03 10:15  (handle: 42)`, with more about the seats before the handle, or none.
 fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<Seat<'a>> {

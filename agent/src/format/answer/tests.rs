@@ -109,7 +109,8 @@ Error getting status: Cannot connect to license server (-15,570:111 \"Connection
     assert_eq!(read(b"hello", None), Err(NoAnswer::NotAnAnswer("text without a line of a license log")));
     let lmx = b"<LM-X STAT_VERSION=\"3.32\"><LICENSE_PATH STATUS=\"Failed\" HOST=\"6200@h\"/></LM-X>";
     assert!(matches!(read(lmx, None), Err(NoAnswer::Down(_))));
-    let cut = b"<LM-X><LICENSE_PATH STATUS=\"SUCCESS\"><FEATURE NAME=\"f\" VENDOR=\"v\" USED_LICENSES=\"1\"><USER NAME=\"a\"";
+    let cut =
+        b"<LM-X><LICENSE_PATH STATUS=\"SUCCESS\"><FEATURE NAME=\"f\" VENDOR=\"v\" USED_LICENSES=\"1\"><USER NAME=\"a\"";
     assert!(matches!(read(cut, None), Err(NoAnswer::Damaged(_))));
 }
 

@@ -32,21 +32,13 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
     let (content, metadata) = Content::open(path)?;
     let mark = super::discover::mark(path, &metadata).map_err(failed)?;
     let mut lines = Lines::new(content, 0);
-    let mut reader = HeadReader {
-        configured: format,
-        format: None,
-        is_another: false,
-        head: Head::default(),
-        passed: 0,
-        sample: Vec::new(),
-    };
+    let mut reader = HeadReader::new(format);
     while !reader.is_done() {
         match lines.next_line().map_err(failed)? {
-            Some(Line::Whole(line)) => reader.follow(line),
-            Some(Line::Overlong) => reader.passed += MAX_LINE,
+            Some(line) => reader.line(&line),
             None => {
-                if let (true, Some(Line::Whole(line))) = (is_final, lines.last_line()) {
-                    reader.follow(line);
+                if let (true, Some(line)) = (is_final, lines.last_line()) {
+                    reader.line(&line);
                 }
                 break;
             }
@@ -69,7 +61,8 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
     Ok(FileHead { format: reader.format, head: reader.head, mark })
 }
 
-struct HeadReader {
+/// Reads the beginning of a file, line by line.
+pub(super) struct HeadReader {
     configured: Option<Format>,
     format: Option<Format>,
     /// Whether it has a line of a format.
@@ -81,8 +74,27 @@ struct HeadReader {
 }
 
 impl HeadReader {
+    /// Creates a reader of a file that has this format; `None` means that the content determines it.
+    pub(super) fn new(configured: Option<Format>) -> Self {
+        Self { configured, format: None, is_another: false, head: Head::default(), passed: 0, sample: Vec::new() }
+    }
+
     fn is_done(&self) -> bool {
-        self.head.identity().is_some() || (self.format.is_none() && self.passed > ENOUGH)
+        self.head.is_complete() || (self.format.is_none() && self.passed > ENOUGH)
+    }
+
+    /// Takes the next line. Once the beginning is complete, further lines make no difference.
+    pub(super) fn line(&mut self, line: &Line<'_>) {
+        match line {
+            _ if self.is_done() => {}
+            Line::Whole(line) => self.follow(line),
+            Line::Overlong => self.passed += MAX_LINE,
+        }
+    }
+
+    /// Returns the beginning, so far.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
     }
 
     fn follow(&mut self, line: &[u8]) {

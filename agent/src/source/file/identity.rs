@@ -60,6 +60,11 @@ impl Head {
         }
     }
 
+    /// Whether the beginning is complete: further lines make no difference.
+    pub fn is_complete(&self) -> bool {
+        self.tells_date.is_some()
+    }
+
     /// Returns the stream's identity; `None` until its beginning is complete.
     pub fn identity(&self) -> Option<Identity> {
         let (tells_date, first) = (self.tells_date?, self.first?);

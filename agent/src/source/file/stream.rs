@@ -10,7 +10,7 @@ use seatmeter_proto::v1::{Batch, Stream};
 use super::chain::Chain;
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, mark};
-use super::head::read_head;
+use super::head::HeadReader;
 use super::identity::Identity;
 use super::lines::{Line, Lines};
 use super::status::LogSource;
@@ -60,8 +60,8 @@ pub struct OpenStream {
     checkpoint: Checkpoint,
     stream: Stream,
     format: Format,
-    /// Whether the beginning must be compared once more, after it has been read.
-    is_unproven: bool,
+    /// The beginning as it was read, until it is proven to be that of the identified stream.
+    unproven: Option<HeadReader>,
     lines: Lines<Watched>,
     /// The check value of the position where the next batch starts.
     check: CheckValue,
@@ -116,7 +116,7 @@ impl Resumption {
             beginning: None,
             first_day: None,
         };
-        let source = SourceCheckpoint::File(file);
+        let source = SourceCheckpoint::File(Box::new(file));
         let checkpoint = Checkpoint { fingerprint, log: log.to_owned(), is_last: false, position: 0, source };
         Self { checkpoint, chain: Chain::default(), window: Vec::new() }
     }
@@ -153,7 +153,7 @@ impl OpenStream {
             batcher: Batcher::new(stream.clone(), position, interpreter.state().told()),
             stream,
             format,
-            is_unproven: position == 0,
+            unproven: (position == 0).then(|| HeadReader::new(Some(format))),
             check: chain.value(),
             lines: Lines::checked(watched, position, chain),
             tail: checkpoint.file().and_then(|file| file.tail.clone()),
@@ -191,7 +191,12 @@ impl OpenStream {
                 self.commit(buffer)?;
             }
             match self.lines.next_line() {
-                Ok(Some(line)) => take(self.format, &mut self.interpreter, &mut self.batcher, position, line),
+                Ok(Some(line)) => {
+                    if let Some(beginning) = &mut self.unproven {
+                        beginning.line(&line);
+                    }
+                    take(self.format, &mut self.interpreter, &mut self.batcher, position, line);
+                }
                 Ok(None) => break,
                 Err(error) => return Err(Self::read_error(&self.path, error)),
             }
@@ -250,6 +255,9 @@ impl OpenStream {
         self.commit(buffer)?;
         let (position, state) = (self.lines.position(), self.interpreter.state().clone());
         if let Some(line) = self.lines.last_line() {
+            if let Some(beginning) = &mut self.unproven {
+                beginning.line(&line);
+            }
             take(self.format, &mut self.interpreter, &mut self.batcher, position, line);
             self.tail = Some((position, state));
             self.pending_since = Some(Instant::now());
@@ -303,29 +311,17 @@ impl OpenStream {
         }
     }
 
-    /// Verifies that the beginning that was read belongs to the identified stream. The file could have been truncated
-    /// and written anew after it was identified and before it was read.
+    /// Verifies that the beginning that was read is that of the identified stream. The file could have been truncated and
+    /// written anew after it was identified and before it was read, whatever its name is now.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
-        if self.is_unproven {
-            let head = self.checkpoint.head();
-            // If the file was renamed or removed meanwhile, the open file is still the identified one, and cannot be
-            // truncated by its old name.
-            let is_at_path = std::fs::metadata(&self.path)
-                .and_then(|metadata| mark(&self.path, &metadata))
-                .is_ok_and(|mark| mark.is_same_file(&self.mark));
-            if is_at_path {
-                match read_head(&self.path, Some(self.format), false) {
-                    Ok(found) if !found.mark.is_same_file(&self.mark) => {}
-                    Ok(found) if found.head.identity().is_some_and(|found| found.beginning == head) => {}
-                    Err(ContentError::Missing(_)) => {}
-                    Ok(_) | Err(ContentError::NotALog { .. }) => {
-                        return Err(StreamError::Replaced(self.path.clone()));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            self.is_unproven = false;
+        let Some(beginning) = self.unproven.as_ref().and_then(|beginning| beginning.head().identity()) else {
+            // All that is read so far is before a date or a use.
+            return Ok(());
+        };
+        if beginning.beginning != self.checkpoint.head() {
+            return Err(StreamError::Replaced(self.path.clone()));
         }
+        self.unproven = None;
         Ok(())
     }
 
@@ -419,4 +415,41 @@ fn take(format: Format, interpreter: &mut LineInterpreter, batcher: &mut Batcher
             Outcome::Unrecognised(_) => batcher.unrecognised(position, interpreter.state().last_time(), text),
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::file::head::read_head;
+
+    /// Between the moment at which a file is identified and that at which it is read, another content takes its place. What
+    /// happens to its name afterwards makes no difference.
+    #[test]
+    fn content_that_was_written_over_is_not_captured_as_the_content_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("debug.log"), folder.path().join("debug.log.1"));
+        let buffer = Buffer::open(folder.path(), 1 << 30, 0).unwrap();
+        std::fs::write(&path, " 8:00:00 (d) OUT: \"f\" ada@pc  \n").unwrap();
+        let found = read_head(&path, None, false).unwrap();
+        let identity = found.head.identity().unwrap();
+        let source = LogSource {
+            name: "debug.log".into(),
+            path: path.clone(),
+            archives: Vec::new(),
+            others: Vec::new(),
+            format: None,
+            zone: TimeZone::UTC,
+            date: None,
+            moved_quiet: Duration::ZERO,
+        };
+        let candidate = Candidate { path: path.clone(), mark: found.mark, is_current: true, claim: None };
+        // Written over, in the same file.
+        std::fs::write(&path, " 9:00:00 (d) OUT: \"f\" bob@pc  \n 9:00:01 (d) OUT: \"f\" cid@pc  \n").unwrap();
+        let named = (identity.beginning, found.format.unwrap());
+        let mut stream = OpenStream::open(&candidate, &source, named, Start::New(identity, None), true).unwrap();
+        stream.read(&buffer).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        assert!(matches!(stream.commit(&buffer), Err(StreamError::Replaced(_))));
+        assert_eq!(buffer.depth().unwrap().batches, 0);
+    }
 }

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-
 use super::content::{Content, ContentError};
 use super::discover::{Candidate, Listing, candidates, mark};
 use super::status::{LogSource, LogState, SharedStatus, UnreadPart};
@@ -221,8 +220,9 @@ impl LogTailer {
                 // Its first line tells its month and day: there can be days between.
                 let before = self.buffer.checkpoint(&after)?;
                 let first = (month_day, part.identity.first_time);
-                part.after =
-                    part.after.filter(|_| before.is_some_and(|before| before.file().is_some_and(|file| file.parser_state.goes_on(first))));
+                part.after = part.after.filter(|_| {
+                    before.is_some_and(|before| before.file().is_some_and(|file| file.parser_state.goes_on(first)))
+                });
             }
             match self.read_part(part) {
                 Ok(()) => {}

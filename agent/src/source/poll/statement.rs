@@ -18,9 +18,9 @@ use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::{Kind, NO_LINE_BEFORE, SessionKey};
 
 use crate::format::Stamp;
+use crate::format::Use;
 use crate::format::answer::{Answer, Name, Seat};
 use crate::format::interpreter::Timed;
-use crate::format::Use;
 
 /// How many answers in a row may leave open who holds a feature until its sessions count as ended.
 const PATIENCE: u32 = 3;
@@ -171,8 +171,7 @@ impl Stated {
 }
 
 fn is_among(unknown: &HashSet<(Vec<u8>, Vec<u8>)>, daemon: &[u8], feature: &[u8]) -> bool {
-    !unknown.is_empty()
-        && [feature, b""].iter().any(|feature| unknown.contains(&(daemon.to_vec(), feature.to_vec())))
+    !unknown.is_empty() && [feature, b""].iter().any(|feature| unknown.contains(&(daemon.to_vec(), feature.to_vec())))
 }
 
 impl Open {

@@ -79,7 +79,8 @@ fn an_upgrade_changes_the_seats() {
         event(Kind::Upgrade, 20, 0, 1, 6),
         event(Kind::Upgrade, 25, 1, 1, 6),
     ]);
-    let open = OpenSession { feature: 0, client: 1, from: 10, seats: 6, exited_after: None, key: 0, is_in_doubt: false };
+    let open =
+        OpenSession { feature: 0, client: 1, from: 10, seats: 6, exited_after: None, key: 0, is_in_doubt: false };
     assert_eq!(sessions.open(), [open]);
     assert_eq!(notes.levels, [(0, 10, 5), (0, 20, 6)]);
     assert_eq!(notes.held, [(0, 1, 20, 20, 6), (1, 1, 25, 25, 6)]);

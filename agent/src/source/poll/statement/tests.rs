@@ -122,9 +122,10 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
 }
 
 fn sessions() -> impl Strategy<Value = Vec<Session>> {
-    let session = (0u32..3, 0u32..6, 0i64..9_000, 1i64..4_000, 1u32..4).prop_map(|(feature, user, from, length, seats)| {
-        Session { feature, user, from: START + from, until: START + from + length, seats }
-    });
+    let session =
+        (0u32..3, 0u32..6, 0i64..9_000, 1i64..4_000, 1u32..4).prop_map(|(feature, user, from, length, seats)| {
+            Session { feature, user, from: START + from, until: START + from + length, seats }
+        });
     // Of two sessions that an answer tells the same of, nobody knows which one ended.
     proptest::collection::vec(session, 0..40).prop_map(|mut sessions: Vec<Session>| {
         sessions.sort_by_key(|session| (session.feature, session.user, session.from));
