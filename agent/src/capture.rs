@@ -240,20 +240,15 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
 /// Asks a license manager when it is due, until the agent stops.
 fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {
     let mut told: Option<Option<String>> = None;
-    let mut state = poller.state();
     loop {
         let was_due = poller.due() <= Instant::now();
         let outcome = poller.poll();
         if poller.is_stopped() {
             return;
         }
-        if poller.state() != state {
-            state = poller.state();
-            changes.send_modify(|count| *count += 1);
-        }
         let has_failed = outcome.is_err();
-        if was_due || has_failed {
-            report_poll(log, outcome, &mut told);
+        if (was_due || has_failed) && report_poll(log, outcome, &mut told) {
+            changes.send_modify(|count| *count += 1);
         }
         let pause = poller.due().saturating_duration_since(Instant::now());
         match woken.recv_timeout(if has_failed { pause.max(RETRY) } else { pause }) {
@@ -263,11 +258,11 @@ fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::S
     }
 }
 
-/// Reports what asking does when it begins, changes or ends, not each time.
-fn report_poll(log: &str, outcome: Result<(), PollError>, told: &mut Option<Option<String>>) {
+/// Reports what asking does when it begins, changes or ends, not each time. Returns whether it did.
+fn report_poll(log: &str, outcome: Result<(), PollError>, told: &mut Option<Option<String>>) -> bool {
     let now = outcome.err().map(|error| error.to_string());
     if told.as_ref() == Some(&now) {
-        return;
+        return false;
     }
     match &now {
         None => tracing::info!(code = codes::POLL_ANSWERED, log, "the license manager answers"),
@@ -276,6 +271,7 @@ fn report_poll(log: &str, outcome: Result<(), PollError>, told: &mut Option<Opti
         }
     }
     *told = Some(now);
+    true
 }
 
 /// Reports what a log does when it begins, changes or ends, not each time it is polled.
