@@ -143,6 +143,50 @@ fn fault_48_an_answer_that_tells_nothing_is_unknown_and_not_zero() {
     asked.cluster.assert_verified();
 }
 
+/// A license server that is asked gets another name: it stays one, with what it was asked before.
+#[test]
+fn fault_48_a_license_server_that_is_asked_gets_another_name() {
+    let mut asked = Asked::new();
+    asked.held_by(&["ada", "bob"]);
+    asked.agent.start();
+    asked.wait_for_users(2);
+    asked.held_by(&["ada"]);
+    asked.wait_for_open(1);
+    asked.agent.stop();
+    asked.agent.configure("\"LIC01\"", "\"LIC02\"");
+    asked.agent.start();
+    let expected = format!("{HEADER}{},vend,f,0,2,0,0,0\n", now("+%Y-%m"));
+    asked.cluster.wait_for_activity("LIC02", &expected);
+    wait_until("there is one license server, and one session", || {
+        let rows = asked.cluster.ask(&["servers"])["rows"].clone();
+        let rows = rows.as_array().unwrap();
+        rows.len() == 1 && rows[0]["license_server"] == "LIC02" && rows[0]["open_sessions"] == 1
+    });
+    asked.cluster.assert_verified();
+}
+
+/// Of several license servers, one does not answer; of several seats in use, not all are told. That is said, and nobody is taken
+/// for gone at once.
+#[test]
+fn fault_48_a_part_that_is_not_answered_is_told() {
+    let mut asked = Asked::new();
+    asked.held_by(&["ada", "bob"]);
+    asked.agent.start();
+    asked.wait_for_users(2);
+    let other = "----\nLicense server status: 27001@other\nother: Cannot connect to license server system. (-15,570)\n";
+    let hidden = lmstat(&["ada", "bob"]).replace("    bob", "  # hidden");
+    for (answer, said) in [(lmstat(&["ada"]) + other, "other: Cannot connect"), (hidden, "2 in use, and who holds 1")] {
+        asked.does(&format!("cat <<'ANSWER'\n{answer}ANSWER"));
+        wait_until("what is missing is told", || asked.row()["status"].as_str().unwrap().contains(said));
+        let usage = asked.cluster.ask(&["usage"]);
+        assert!(usage["completeness"].to_string().contains(said), "{usage}");
+    }
+    asked.held_by(&["ada", "bob"]);
+    wait_until("all is answered again", || asked.row()["state"] == "ok");
+    asked.wait_for_open(2);
+    asked.cluster.assert_verified();
+}
+
 /// A tool that hangs, one that babbles and one that is missing are ended, with all that they have started, and hold up no other
 /// source.
 #[test]

@@ -9,6 +9,7 @@ use anyhow::Result;
 use seatmeter_agent::checkpoint::FileMark;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Format;
+use seatmeter_agent::format::answer::in_utf8;
 use seatmeter_agent::source::file::discover::{candidates, mark};
 use seatmeter_agent::source::file::head::read_head;
 use seatmeter_agent::source::file::status::LogSource;
@@ -103,7 +104,11 @@ fn check_poll(source: &PollSource, is_offline: bool) -> bool {
 }
 
 fn told(source: &PollSource, printed: &[u8]) -> Result<String, String> {
-    let answer = source.reading.read(printed).map_err(|reason| reason.to_string())?;
+    let printed = in_utf8(printed.to_vec());
+    let answer = source.reading.read(&printed).map_err(|reason| reason.to_string())?;
+    if let Some(trouble) = answer.troubles.first() {
+        return Err(format!("not all of it answers: {trouble}"));
+    }
     let held = answer.seats.iter().filter(|seat| seat.is_held).count() as u64;
     let unknown = match answer.unknown.len() as u64 {
         0 => String::new(),

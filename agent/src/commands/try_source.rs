@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use jiff::tz::TimeZone;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Stamp;
-use seatmeter_agent::format::answer::{Answer, AnswerFormat, Reading, Seat};
+use seatmeter_agent::format::answer::{Answer, AnswerFormat, Reading, Seat, in_utf8};
 use seatmeter_agent::source::poll::PollSource;
 use seatmeter_count::calendar::date_of;
 use seatmeter_count::name::decode;
@@ -70,13 +70,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let reading = source.map_or(Reading::ByContent, |source| source.reading);
     let format = match &reading {
-        Reading::ByContent => AnswerFormat::of(&printed).map(AnswerFormat::name),
+        Reading::ByContent => AnswerFormat::of(&in_utf8(printed.clone())).map(AnswerFormat::name),
         Reading::Known(format) => Some(format.name()),
         Reading::Mapped(_) => None,
     };
+    let printed = in_utf8(printed);
     let found = reading.read(&printed)?;
     let rows: Vec<SeatRow> = found.seats.iter().map(row).collect();
     let unknown = found.unknown.iter().map(|(daemon, feature)| match (decode(daemon), decode(feature)) {
+        (daemon, feature) if feature.is_empty() && daemon.is_empty() => "whatever it does not state".into(),
         (daemon, feature) if feature.is_empty() => format!("all of {daemon}"),
         (_, feature) => feature.into_owned(),
     });
@@ -112,6 +114,9 @@ fn summary(found: &Answer<'_>, beside: &Beside) {
     let assigned = found.seats.iter().filter(|seat| !seat.is_held).count() as u64;
     if assigned > 0 {
         answer!("assigned      {}: used when they say, and held by nobody", count(assigned, "license"));
+    }
+    for trouble in &found.troubles {
+        answer!("missing       {}", visible(trouble));
     }
     for feature in &beside.unknown {
         answer!("unknown       {}: the answer does not tell who holds it", visible(feature));

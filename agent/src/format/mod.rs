@@ -128,7 +128,7 @@ impl Record<'_> {
 }
 
 /// A line's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stamp {
     /// A time of day, in seconds since midnight of some day.
     Time(u32),

@@ -190,6 +190,7 @@ pub fn heartbeat(buffer: &Buffer, depth: Depth, capture: &Capture) -> Heartbeat 
             LogState::PermissionDenied => SourceState::PermissionDenied,
             LogState::NotALog => SourceState::NotALog,
             LogState::Empty => SourceState::Empty,
+            LogState::Partial => SourceState::Partial,
         };
         sources.push(SourceStatus {
             log: log.name.clone(),

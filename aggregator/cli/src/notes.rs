@@ -209,6 +209,7 @@ pub(crate) fn source_text(state: SourceState, detail: &str) -> String {
         SourceState::PermissionDenied => "the agent's account may not read the file",
         SourceState::NotALog => "not a license log",
         SourceState::Empty => "the file is empty",
+        SourceState::Partial => "not all of it is answered",
         SourceState::BufferFull => "the agent's buffer is full",
         SourceState::Unreadable => "cannot be read",
         SourceState::Following | SourceState::Unspecified => "",

@@ -203,9 +203,10 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, late_after: i6
         Voice::Listed(source) => (
             Some(source),
             match source.state() {
-                SourceState::Missing | SourceState::Unreadable | SourceState::PermissionDenied => {
-                    (ReportState::CannotRead, None)
-                }
+                SourceState::Missing
+                | SourceState::Unreadable
+                | SourceState::PermissionDenied
+                | SourceState::Partial => (ReportState::CannotRead, None),
                 SourceState::NotALog => (ReportState::NotALog, None),
                 SourceState::BufferFull => (ReportState::Waiting, None),
                 SourceState::Following | SourceState::Empty | SourceState::Unspecified => by_lines,

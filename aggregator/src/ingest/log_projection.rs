@@ -100,7 +100,7 @@ impl LogProjection {
             saved.denials().map(|denial| (denial.feature, registry.client(denial.client), denial.at)).collect();
         let retries = Retries::restore(denied);
         Self {
-            sessions: Sessions::restore(open, registry.daemon_of()),
+            sessions: Sessions::restore(open, registry.daemon_of(), saved.not_before),
             retries,
             levels,
             last_line_at,
@@ -123,6 +123,7 @@ impl LogProjection {
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
         saved.ticks = (self.ticks.last != 0).then(|| self.ticks.clone());
         saved.daemon.clone_from(&self.daemon);
+        saved.not_before = self.sessions.not_before();
         let last_hour = hour_of(self.last_line_at);
         let is_other = |level: &Level| level.hour > last_hour || (level.hour < last_hour && level.seats > 0);
         let mut hours: Vec<(FeatureId, i64)> =
@@ -231,7 +232,7 @@ impl LogProjection {
             if event.kind.has_client() {
                 event.client = resolved.clients[event.client as usize];
             }
-            if event.kind.ends_sessions_before() {
+            if event.kind.tells_last_line() {
                 event.detail = match event.detail {
                     // What was open at the end of the stream before is known to have been held no longer.
                     NO_LINE_BEFORE if self.previous_end != 0 => event.at - self.previous_end,

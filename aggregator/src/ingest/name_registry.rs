@@ -8,7 +8,7 @@ use seatmeter_proto::v1::Columns;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
-use crate::store::names::{self, Client, Feature, Name, NameKind};
+use crate::store::names::{self, Client, Feature, NO_DEVICE, Name, NameKind};
 
 /// All names, in memory. The registry assigns ids to new names, and saves them with the first facts that use them.
 #[derive(Default)]
@@ -140,7 +140,10 @@ impl NameRegistry {
             if *is_new {
                 let name = |table: &[u32]| columns.strings[table[clients.len()] as usize].as_str();
                 let identity = self.identity(realm, name(&columns.client_users));
-                let device = self.device(realm, name(&columns.client_hosts));
+                let device = match name(&columns.client_hosts) {
+                    "" => NO_DEVICE,
+                    host => self.device(realm, host),
+                };
                 written.clients.push(self.client(Client { identity, device }));
             }
             clients.push(written.clients[*number as usize]);

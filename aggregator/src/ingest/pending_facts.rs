@@ -9,6 +9,7 @@ use seatmeter_count::Calendar;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
+use crate::store::names::NO_DEVICE;
 use crate::store::projections::{self, GapMoments, Silence};
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
@@ -250,7 +251,9 @@ impl Cell {
             }
             fact.touch(days, from, last);
             self.seat_seconds += seat_seconds;
-            self.devices.insert(device);
+            if device != NO_DEVICE {
+                self.devices.insert(device);
+            }
         }
         self.facts.len() - before
     }

@@ -74,6 +74,9 @@ pub struct LogState {
     /// The open sessions, by their places in the columns above, that an answer which has begun has not stated yet.
     #[prost(uint32, repeated, tag = "23")]
     in_doubt: Vec<u32>,
+    /// While an answer is not at its end, the moment of the answer before it, in seconds since 1970 UTC; absent if there is none.
+    #[prost(sint64, optional, tag = "24")]
+    pub not_before: Option<i64>,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.

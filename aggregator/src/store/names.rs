@@ -36,12 +36,15 @@ pub struct Name {
     pub key: String,
 }
 
+/// The id of a device in place of a host that is not told.
+pub const NO_DEVICE: u32 = u32::MAX;
+
 /// A user on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {
     /// The id of the user's identity.
     pub identity: u32,
-    /// The id of the host's device.
+    /// The id of the host's device; [`NO_DEVICE`] if the host is not told.
     pub device: u32,
 }
 

@@ -7,6 +7,7 @@ use crate::fleet::snapshot::FleetSnapshot;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::log_state::StoredSession;
+use crate::store::names::NO_DEVICE;
 use crate::store::usage::{self, Usage, UsageKey};
 
 /// The part of an open session that lies in a month.
@@ -68,7 +69,9 @@ pub fn usages(
             let usage = &mut found[index].1;
             usage.seat_seconds += part.seat_seconds();
             usage.held.insert(part.session.client.identity);
-            usage.devices.insert(part.session.client.device);
+            if part.session.client.device != NO_DEVICE {
+                usage.devices.insert(part.session.client.device);
+            }
         }
         month = month.next();
     }

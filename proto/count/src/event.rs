@@ -49,7 +49,8 @@ pub enum Kind {
     Clock = 16,
     /// The session with a key ended; the line names neither its feature nor its client.
     SessionEnd = 17,
-    /// An answer of a license manager begins that states all that is in use.
+    /// An answer of a license manager begins that states all that is in use. The answer before it came `detail` seconds
+    /// earlier: what that one did not state began no earlier.
     AnswerBegin = 18,
     /// The answer ends. Open sessions that it has not stated again count as ended `detail` seconds earlier.
     AnswerEnd = 19,
@@ -76,9 +77,9 @@ impl Kind {
         matches!(self, Self::Checkout | Self::Checkin | Self::InUse | Self::SessionEnd | Self::NoLongerInUse)
     }
 
-    /// Returns whether the detail of an event of this kind says how many seconds ago sessions ended.
-    pub fn ends_sessions_before(self) -> bool {
-        self.is_start() || self == Self::AnswerEnd
+    /// Returns whether the detail of an event of this kind says how many seconds before it the last line is.
+    pub fn tells_last_line(self) -> bool {
+        self.is_start() || matches!(self, Self::AnswerBegin | Self::AnswerEnd)
     }
 
     /// Returns whether an event of this kind only helps to date others.

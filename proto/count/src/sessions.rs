@@ -121,7 +121,7 @@ impl Held {
 }
 
 /// The longest time for which a seat is held, in seconds: five years.
-const LONGEST_HELD: i64 = 5 * 366 * 86_400;
+pub const LONGEST_HELD: i64 = 5 * 366 * 86_400;
 
 /// Returns the last moment through which a session was held that was opened at a moment, and is known of until another one.
 pub fn held_through(from: i64, through: i64) -> i64 {
@@ -144,6 +144,8 @@ pub struct Sessions {
     /// Those that the license manager numbers.
     numbered: Numbered,
     in_use: Vec<u64>,
+    /// While an answer is not at its end, the moment of the answer before it: what that one did not state began no earlier.
+    not_before: Option<i64>,
 }
 
 impl Sessions {
@@ -197,8 +199,14 @@ impl Sessions {
                 self.note_exit(at, |f| daemon_of.get(f as usize).copied() == daemon);
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
-            Kind::AnswerBegin => self.numbered.iter_mut().for_each(|session| session.is_in_doubt = true),
-            Kind::AnswerEnd => self.end_doubtful(last_line_before(at, detail), sink),
+            Kind::AnswerBegin => {
+                self.numbered.iter_mut().for_each(|session| session.is_in_doubt = true);
+                self.not_before = (detail != NO_LINE_BEFORE).then(|| last_line_before(at, detail));
+            }
+            Kind::AnswerEnd => {
+                self.end_doubtful(last_line_before(at, detail), sink);
+                self.not_before = None;
+            }
             // Without a key, it names nothing.
             Kind::SessionEnd | Kind::NoLongerInUse => {}
             Kind::Date | Kind::Offset | Kind::Clock => {}
@@ -225,6 +233,7 @@ impl Sessions {
                 if let Some(known) = known.filter(is_same) {
                     known.is_in_doubt = false;
                 } else {
+                    let at = self.not_before.map_or(at, |before| at.max(before));
                     sink.held(feature, client, at, at, seats, Ending::Moment);
                     self.begin((daemon, key), (feature, client), at, seats, sink);
                 }
@@ -333,9 +342,14 @@ impl Sessions {
         sessions
     }
 
-    /// Recreates the state from sessions that [`Sessions::open`] returned.
-    pub fn restore(open: impl IntoIterator<Item = OpenSession>, daemon_of: &[u32]) -> Self {
-        let mut sessions = Self::default();
+    /// Returns the moment before which no session begins that is stated for the first time, while an answer is not at its end.
+    pub fn not_before(&self) -> Option<i64> {
+        self.not_before
+    }
+
+    /// Recreates the state from what [`Sessions::open`] and [`Sessions::not_before`] returned.
+    pub fn restore(open: impl IntoIterator<Item = OpenSession>, daemon_of: &[u32], not_before: Option<i64>) -> Self {
+        let mut sessions = Self { not_before, ..Self::default() };
         for OpenSession { feature, client, from, seats, exited_after, key, is_in_doubt } in open {
             let held = Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) };
             match SessionKey::in_detail(key) {

@@ -603,6 +603,8 @@ pub enum SourceState {
     NotALog = 7,
     /// The file is empty.
     Empty = 8,
+    /// The license manager answers, and leaves open who holds a part of what is in use; the detail says what.
+    Partial = 9,
 }
 impl SourceState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -619,6 +621,7 @@ impl SourceState {
             Self::PermissionDenied => "SOURCE_STATE_PERMISSION_DENIED",
             Self::NotALog => "SOURCE_STATE_NOT_A_LOG",
             Self::Empty => "SOURCE_STATE_EMPTY",
+            Self::Partial => "SOURCE_STATE_PARTIAL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -632,6 +635,7 @@ impl SourceState {
             "SOURCE_STATE_PERMISSION_DENIED" => Some(Self::PermissionDenied),
             "SOURCE_STATE_NOT_A_LOG" => Some(Self::NotALog),
             "SOURCE_STATE_EMPTY" => Some(Self::Empty),
+            "SOURCE_STATE_PARTIAL" => Some(Self::Partial),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! `getLicenseUsage -csv` of the Dassault Systèmes License Server: CSV behind whatever the tool prints first. A line of a
 //! feature that nobody uses ends early.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::text::{iso, lines, number, time, words};
 use super::{Answer, Name, NoAnswer, Seat};
@@ -15,10 +15,13 @@ pub(super) fn is_one(answer: &[u8]) -> bool {
 pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let mut columns: Option<HashMap<String, usize>> = None;
+    // The seats in use of each feature, and those of which a line tells who holds them.
+    let mut in_use: BTreeMap<(Name<'_>, Name<'_>), [u64; 2]> = BTreeMap::new();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
-        if text.starts_with(HEADER) {
-            let names = text.split(|byte| *byte == b',').enumerate();
+        // It can stand behind the tool's prompt.
+        if let Some(place) = memchr::memmem::find(text, HEADER) {
+            let names = text[place..].split(|byte| *byte == b',').enumerate();
             columns = Some(names.map(|(index, name)| (String::from_utf8_lossy(name).into_owned(), index)).collect());
             read.ignored();
             continue;
@@ -34,12 +37,11 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             read.unrecognised(line, "no line of the table");
             continue;
         };
-        let in_use = field("Inuse").and_then(|count| number::<u64>(count)).unwrap_or(0);
+        let inuse = field("Inuse").and_then(|count| number::<u64>(count)).unwrap_or(0);
+        let counted = in_use.entry((editor.clone(), feature.clone())).or_default();
+        counted[0] = counted[0].max(inuse);
         let (user, host) = (field("User"), field("Host"));
         if user.is_none() && host.is_none() {
-            if in_use > 0 {
-                read.unknown.push((editor.clone(), feature.clone()));
-            }
             read.ignored();
             continue;
         }
@@ -49,12 +51,14 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             iso(told.next()?, time(told.next()?)?)
         });
         // It waits, and holds nothing.
-        if field("Queue Position").is_some() {
+        if field("Queue Position").and_then(|place| number::<u64>(place)).is_some_and(|place| place > 0) {
             read.ignored();
             continue;
         }
         // `nid001627 (263.0)/127.0.0.1`
         let host = host.map(|host| words(host).next().unwrap_or_default().to_vec()).unwrap_or_default();
+        let seats = field("Tokens").and_then(|seats| number(seats)).filter(|seats| *seats > 0).unwrap_or(1);
+        counted[1] += u64::from(seats);
         let parts = ["Session ID", "Internal ID", "Active Process"];
         let session: Vec<&[u8]> = parts.iter().filter_map(|name| field(name).map(|field| &**field)).collect();
         read.seat(Seat {
@@ -64,9 +68,12 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             host: host.into(),
             session: session.join(&b' ').into(),
             since,
-            seats: field("Tokens").and_then(|seats| number(seats)).unwrap_or(1),
+            seats,
             is_held: true,
         });
+    }
+    for ((editor, feature), [in_use, told]) in in_use {
+        read.compare(editor, feature, in_use, told);
     }
     if columns.is_none() {
         return Err(NoAnswer::NoFeature("run getLicenseUsage -csv"));

@@ -33,10 +33,9 @@ struct Place<'a> {
     daemon: &'a [u8],
     /// The feature of the lines that follow; empty before the first heading.
     feature: &'a [u8],
-    /// The number of seats in use that the heading tells.
+    /// The number of seats in use that the heading tells, and those of which a line tells who has them.
     in_use: u64,
-    /// Whether a line behind the heading tells who has some of these.
-    is_told: bool,
+    told: u64,
     is_in_daemons: bool,
     is_in_table: bool,
 }
@@ -53,11 +52,19 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             begin(heading, &mut place, &mut read);
             read.ignored();
         } else if let Some(seat) = place.seat(text, &hosts) {
-            place.is_told = true;
+            place.told += u64::from(seat.seats);
             read.seat(seat);
+        } else if let Some((_, taken)) = cut(text, "Flexible License Manager status on ") {
+            // `Fri 10/20/2017 17:02`
+            let mut told = words(taken).skip(1);
+            let taken = told.next().zip(told.next()).and_then(|(date, clock)| american(date, time(clock)?));
+            read.taken_at = read.taken_at.or(taken);
+            read.ignored();
         } else if is_trouble(text) {
             trouble = trouble.or(Some(text));
-            place.note_daemon(text, &mut read);
+            if !place.note_daemon(text, &mut read) {
+                read.is_missing(text);
+            }
             read.ignored();
         } else if place.takes(text, &mut read) {
             read.ignored();
@@ -86,11 +93,9 @@ fn begin<'a>(heading: &'a [u8], place: &mut Place<'a>, read: &mut Answer<'a>) {
     *place = Place { daemon: place.daemon, feature, in_use: in_use.unwrap_or(0), ..Place::default() };
 }
 
-/// Ends a feature. Where seats are in use and no line tells whose they are, that is not known.
+/// Ends a feature. Where more seats are in use than lines tell of, it is not known who holds them.
 fn settle<'a>(place: &Place<'a>, read: &mut Answer<'a>) {
-    if place.in_use > 0 && !place.is_told {
-        read.unknown.push((Name::Borrowed(place.daemon), Name::Borrowed(place.feature)));
-    }
+    read.compare(place.daemon.into(), place.feature.into(), place.in_use, place.told);
 }
 
 impl<'a> Place<'a> {
@@ -146,8 +151,8 @@ impl<'a> Place<'a> {
             self.is_in_table = true;
             return true;
         }
-        if cut(text, "RESERVATION").is_some() {
-            self.is_told = true;
+        if cut(text, " RESERVATION").is_some() {
+            self.told += words(text).next().and_then(number::<u64>).unwrap_or(0);
             return true;
         }
         self.note_daemon(text, read)
@@ -168,6 +173,7 @@ impl<'a> Place<'a> {
         let is_down = is_name && self.is_in_daemons;
         if is_down {
             read.unknown.push((name.into(), Name::default()));
+            read.trouble(shown(text));
         }
         is_down
     }
@@ -250,9 +256,8 @@ fn is_trouble(text: &[u8]) -> bool {
 
 /// Whether a line stands around the lists of users in each of lmstat's answers.
 fn is_of_the_frame(text: &[u8]) -> bool {
-    const BEGINNINGS: [&str; 19] = [
+    const BEGINNINGS: [&str; 18] = [
         "Copyright",
-        "Flexible License Manager status on ",
         "License server status",
         "License file",
         "Users are",

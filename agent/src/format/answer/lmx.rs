@@ -1,5 +1,7 @@
 //! `lmxendutil` of LM-X: `-licstatxml` and `-licstat`. The vendor of a feature stands for the vendor daemon.
 
+use std::collections::HashMap;
+
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -28,6 +30,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let mut feature = Feature::default();
     let (mut depth, mut tells, mut trouble) = (0usize, false, None);
+    let mut paths = Paths::default();
     loop {
         let damaged = |position: u64| NoAnswer::Damaged(format!("byte {position}"));
         let event = reader.read_event().map_err(|_| damaged(reader.error_position()))?;
@@ -51,9 +54,16 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         let attribute = |name: &str| value(element, name);
         match element.name().as_ref() {
             "LICENSE_PATH" => {
-                tells |= attribute("STATUS").is_none_or(|status| status.eq_ignore_ascii_case("SUCCESS"));
-                if attribute("STATUS").is_some_and(|status| !status.eq_ignore_ascii_case("SUCCESS")) {
-                    trouble = attribute("STATUS").or(attribute("HOST"));
+                feature.settle(&mut read);
+                feature = Feature::default();
+                paths.next();
+                match attribute("STATUS").filter(|status| !status.eq_ignore_ascii_case("SUCCESS")) {
+                    None => tells = true,
+                    Some(status) => {
+                        let said = format!("{}: {status}", attribute("HOST").unwrap_or_default());
+                        read.is_missing(said.as_bytes());
+                        trouble = Some(said);
+                    }
                 }
                 read.ignored();
             }
@@ -64,17 +74,16 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     vendor: bytes(attribute("VENDOR")),
                     name: bytes(attribute("NAME")),
                     used: used.unwrap_or(0),
-                    is_told: false,
+                    told: 0,
                 };
                 tells = true;
                 read.ignored();
             }
             "USER" => {
-                feature.is_told = true;
                 let since = attribute("CHECKOUT_TIME").or_else(|| attribute("LOGIN_TIME"));
                 let shared: Vec<String> =
                     ["IP", "SHARE_CUSTOM", "SHARE_HOST", "SHARE_USER"].into_iter().filter_map(attribute).collect();
-                read.seat(Seat {
+                let seat = Seat {
                     daemon: feature.vendor.clone(),
                     feature: feature.name.clone(),
                     user: bytes(attribute("NAME")),
@@ -83,17 +92,40 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     since: since.and_then(|since| moment(since.as_bytes())),
                     seats: attribute("USED_LICENSES").and_then(|seats| seats.parse().ok()).unwrap_or(1),
                     is_held: true,
-                });
+                };
+                feature.told += u64::from(seat.seats);
+                paths.take(seat, &mut read);
             }
             _ => read.ignored(),
         }
     }
     feature.settle(&mut read);
     match (tells, trouble) {
-        (true, None) => Ok(read),
-        (true, Some(_)) if !read.seats.is_empty() => Ok(read),
-        (_, Some(trouble)) => Err(NoAnswer::Down(shown(trouble.as_bytes()))),
+        (true, _) => Ok(read),
+        (false, Some(trouble)) => Err(NoAnswer::Down(trouble)),
         (false, None) => Err(NoAnswer::NoFeature("run lmxendutil with -licstatxml")),
+    }
+}
+
+/// The license servers of an answer. Redundant ones each tell the same sessions, which count once.
+#[derive(Default)]
+struct Paths<'a> {
+    /// How often the servers before told of each session, at most, and how often this one has.
+    told: HashMap<Seat<'a>, [u32; 2]>,
+}
+
+impl<'a> Paths<'a> {
+    /// Begins the next license server.
+    fn next(&mut self) {
+        for [before, now] in self.told.values_mut() {
+            (*before, *now) = ((*before).max(*now), 0);
+        }
+    }
+
+    fn take(&mut self, seat: Seat<'a>, read: &mut Answer<'a>) {
+        let [before, now] = self.told.entry(seat.clone()).or_default();
+        *now += 1;
+        if *now > *before { read.seat(seat) } else { read.ignored() }
     }
 }
 
@@ -103,15 +135,13 @@ struct Feature<'a> {
     vendor: Name<'a>,
     name: Name<'a>,
     used: u64,
-    is_told: bool,
+    told: u64,
 }
 
 impl<'a> Feature<'a> {
-    /// Ends a feature. Where seats are in use and no user is named, it is not known whose they are.
+    /// Ends a feature. Where more seats are in use than users are named, it is not known who holds them.
     fn settle(&self, read: &mut Answer<'a>) {
-        if self.used > 0 && !self.is_told {
-            read.unknown.push((self.vendor.clone(), self.name.clone()));
-        }
+        read.compare(self.vendor.clone(), self.name.clone(), self.used, self.told);
     }
 }
 
@@ -148,14 +178,15 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             feature.settle(&mut read);
             let (name, rest) = cut(rest, " Version: ").unwrap_or((rest, b""));
             let vendor = cut(rest, " Vendor: ").map_or(&b""[..], |(_, vendor)| vendor);
-            feature = Feature { vendor: vendor.into(), name: name.into(), used: 0, is_told: false };
+            feature = Feature { vendor: vendor.into(), name: name.into(), used: 0, told: 0 };
             tells = true;
             read.ignored();
         } else if let Some((seats, client)) = cut(text, " license(s) used by ") {
             let client = cut_last(client, " [").map_or((client, &b""[..]), |(client, address)| (client, address));
             let (user, host) = cut_last(client.0, "@").unwrap_or((client.0, b""));
             let address = client.1.strip_suffix(b"]").unwrap_or(client.1);
-            feature.is_told = true;
+            let seats = number(seats).unwrap_or(1);
+            feature.told += u64::from(seats);
             read.seat(Seat {
                 daemon: feature.vendor.clone(),
                 feature: feature.name.clone(),
@@ -163,7 +194,7 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 host: host.into(),
                 session: address.into(),
                 since: None,
-                seats: number(seats).unwrap_or(1),
+                seats,
                 is_held: true,
             });
         } else if let Some((used, _)) = cut(text, " license(s) used") {
@@ -184,6 +215,7 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             read.ignored();
         } else if cut(text, "rror").is_some() || cut(text, "annot connect").is_some() {
             trouble = trouble.or(Some(text));
+            read.is_missing(text);
             read.ignored();
         } else {
             read.unrecognised(line, "no line of lmxendutil that is known");

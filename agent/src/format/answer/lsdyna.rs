@@ -16,17 +16,17 @@ pub(super) fn is_one(answer: &[u8]) -> bool {
 pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let (mut program, mut tells): (&[u8], bool) = (b"", false);
-    let (mut used, mut is_told) = (0u64, true);
+    let (mut used, mut told) = (0u64, 0u64);
     for line in lines(answer) {
         let found: Vec<&[u8]> = words(line).collect();
         let is_program = found.len() > 3 && american(found[1], 0).is_some() && found.contains(&&b"|"[..]);
         if is_program {
-            settle(program, used, is_told, &mut read);
-            (program, tells, is_told) = (found[0], true, false);
+            read.compare(b"lsdyna".into(), program.into(), used, told);
+            (program, tells, told) = (found[0], true, 0);
             used = number(found[2]).unwrap_or(0);
             read.ignored();
         } else if let (false, Some(seat)) = (program.is_empty(), seat(line, program)) {
-            is_told = true;
+            told += u64::from(seat.seats);
             read.seat(seat);
         } else if program.is_empty() || is_of_the_frame(line) {
             read.ignored();
@@ -34,17 +34,11 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             read.unrecognised(line, "no line of lstc_qrun that is known");
         }
     }
-    settle(program, used, is_told, &mut read);
+    read.compare(b"lsdyna".into(), program.into(), used, told);
     match (tells, cut(answer, "PROGRAM")) {
         (true, _) => Ok(read),
         (false, Some(_)) => Err(NoAnswer::NoFeature("run lstc_qrun with -r")),
         (false, None) => Err(NoAnswer::Down(shown(answer))),
-    }
-}
-
-fn settle<'a>(program: &'a [u8], used: u64, is_told: bool, read: &mut Answer<'a>) {
-    if used > 0 && !is_told {
-        read.unknown.push((b"lsdyna".into(), program.into()));
     }
 }
 

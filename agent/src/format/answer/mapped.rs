@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use jiff::civil::DateTime;
-use jiff::fmt::strtime::BrokenDownTime;
+use jiff::fmt::strtime::{self, BrokenDownTime};
 use regex_lite::{Captures, Regex};
 use seatmeter_count::calendar::day_of;
 use seatmeter_count::name::decode;
@@ -104,7 +104,10 @@ impl Mapping {
             "csv" => {
                 let separator = settings.separator.unwrap_or(',');
                 Shape::Csv {
-                    separator: u8::try_from(separator).map_err(|_| "read.separator must be one ASCII character")?,
+                    separator: u8::try_from(u32::from(separator))
+                        .ok()
+                        .filter(u8::is_ascii)
+                        .ok_or("read.separator must be one ASCII character")?,
                 }
             }
             _ => Shape::Json { rows: settings.rows.unwrap_or_default() },
@@ -125,6 +128,16 @@ impl Mapping {
             return Err(
                 "read says no `feature`: name where it stands, or the only one there is with `feature_is`".into()
             );
+        }
+        if let Some(format) = &settings.since_format {
+            // Any moment will do: what it is written as must be read as the same one.
+            let moment = jiff::Timestamp::UNIX_EPOCH.in_tz("UTC").map_err(|error| error.to_string())?;
+            let read = strtime::format(format, &moment)
+                .and_then(|written| BrokenDownTime::parse(format, written)?.to_datetime())
+                .map_err(|error| format!("read.since_format: {error}"))?;
+            if read != moment.datetime() {
+                return Err("read.since_format does not tell a date and a time of day".into());
+            }
         }
         let daemon = settings.daemon_is.unwrap_or_default();
         let (since_format, empty_if) = (settings.since_format, settings.empty_if.filter(|text| !text.is_empty()));
@@ -167,7 +180,7 @@ impl Mapping {
             };
             let row = |name: &str| group(&found, name).map(str::to_owned);
             let feature = row("feature").unwrap_or_else(|| feature.clone());
-            self.row(feature, &|name, _| row(name), line, read);
+            self.row(feature, &|name, _| row(name), line.into(), read);
         }
     }
 
@@ -178,7 +191,10 @@ impl Mapping {
         let names: Vec<String> =
             reader.byte_headers().map_err(damaged)?.iter().map(|name| decode(name.trim_ascii()).into_owned()).collect();
         if let Some(missing) = self.fields.all().find(|wanted| !names.iter().any(|name| name == wanted)) {
-            return Err(NoAnswer::Damaged(format!("its heading, which has no column {missing:?}")));
+            return Err(NoAnswer::Damaged(format!(
+                "its heading has no column {missing:?}; there are: {}",
+                names.join(", ")
+            )));
         }
         for record in reader.byte_records() {
             let record = record.map_err(damaged)?;
@@ -187,29 +203,34 @@ impl Mapping {
                 Some(decode(value.trim_ascii()).into_owned()).filter(|value| !value.is_empty())
             };
             let feature = self.fields.feature.as_ref().and_then(|name| column(name)).unwrap_or(self.feature.clone());
-            self.row(feature, &|_, place| column(place?), b"", read);
+            let sample = record.as_slice().to_vec();
+            self.row(feature, &|_, place| column(place?), sample.into(), read);
         }
         Ok(true)
     }
 
     /// Returns whether there is an array.
     fn read_json<'a>(&self, answer: &'a [u8], rows: &str, read: &mut Answer<'a>) -> Result<bool, NoAnswer> {
-        let parsed: Value =
-            serde_json::from_slice(answer.trim_ascii()).map_err(|error| NoAnswer::Damaged(error.to_string()))?;
+        let parsed: Value = serde_json::from_slice(without_mark(answer).trim_ascii())
+            .map_err(|error| NoAnswer::Damaged(error.to_string()))?;
         let Some(Value::Array(found)) = parsed.pointer(rows) else {
-            return Err(NoAnswer::Damaged(format!("{rows:?}, where there is no array")));
+            let reason = format!(
+                "there is no array at {rows:?}, which is a JSON pointer: \"\" is the answer itself, \"/a/b\" b in a"
+            );
+            return Err(NoAnswer::Damaged(reason));
         };
         for object in found {
             let member = |place: &str| {
                 let value = if place.starts_with('/') { object.pointer(place) } else { object.get(place) };
                 match value? {
                     Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-                    Value::Null => None,
+                    // A part of the answer, and no name.
+                    Value::Null | Value::Object(_) | Value::Array(_) => None,
                     other => Some(other.to_string()),
                 }
             };
             let feature = self.fields.feature.as_ref().and_then(|place| member(place)).unwrap_or(self.feature.clone());
-            self.row(feature, &|_, place| member(place?), b"", read);
+            self.row(feature, &|_, place| member(place?), object.to_string().into_bytes().into(), read);
         }
         Ok(true)
     }
@@ -219,7 +240,7 @@ impl Mapping {
         &self,
         feature: String,
         value: &dyn Fn(&str, Option<&str>) -> Option<String>,
-        line: &'a [u8],
+        line: Name<'a>,
         read: &mut Answer<'a>,
     ) {
         let of = |name: &str, place: &Option<String>| value(name, place.as_deref());
@@ -227,13 +248,19 @@ impl Mapping {
         let since = of("since", &self.fields.since);
         let stamp = since.as_ref().and_then(|since| self.stamp(since));
         let seats = of("seats", &self.fields.seats).map(|seats| seats.trim().parse::<u32>());
-        let is_odd = (user.is_none() && host.is_none())
-            || feature.is_empty()
-            || (since.is_some() && stamp.is_none())
-            || matches!(seats, Some(Err(_)));
-        if is_odd {
-            read.unrecognised(line, "a row without a user, a feature, a time or a number of seats that can be read");
-            return;
+        let problem = match &seats {
+            _ if user.is_none() && host.is_none() => Some("a row without a user and a host"),
+            _ if feature.is_empty() => Some("a row without a feature"),
+            Some(Err(_)) => Some("a number of seats that is none"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return read.unrecognised(line, problem);
+        }
+        if let (Some(since), None) = (&since, stamp) {
+            read.trouble(format!(
+                "a time cannot be read: {since:?}; its session counts from when it was first answered"
+            ));
         }
         let name = |name: Option<String>| -> Name<'a> { Cow::Owned(name.unwrap_or_default().into_bytes()) };
         read.seat(Seat {
@@ -284,4 +311,9 @@ impl Fields {
 /// Returns what a group has matched; `None` if it has matched nothing.
 fn group<'a>(found: &Captures<'a>, name: &str) -> Option<&'a str> {
     found.name(name).map(|group| group.as_str().trim()).filter(|text| !text.is_empty())
+}
+
+/// Returns a text without its byte order mark.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }

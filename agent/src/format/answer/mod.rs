@@ -125,7 +125,7 @@ pub enum Reading {
 }
 
 impl Reading {
-    /// Reads an answer.
+    /// Reads an answer. One in UTF-16 must be converted first ([`in_utf8`]).
     pub fn read<'a>(&self, answer: &'a [u8]) -> Result<Answer<'a>, NoAnswer> {
         if answer.trim_ascii().is_empty() {
             return Err(NoAnswer::Empty);
@@ -139,6 +139,19 @@ impl Reading {
             Self::Mapped(mapping) => mapping.read(answer),
         }
     }
+}
+
+/// Returns an answer in UTF-8, if it is in UTF-16, as tools of Windows print it: by its mark, or by a first character that is
+/// one of ASCII. Other answers are returned as they are.
+pub fn in_utf8(answer: Vec<u8>) -> Vec<u8> {
+    let unit: fn([u8; 2]) -> u16 = match answer.as_slice() {
+        [0xff, 0xfe, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] | [0, 1..=0x7f, 0, 1..=0x7f, ..] => u16::from_be_bytes,
+        _ => return answer,
+    };
+    let units = answer.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+    let text: String = char::decode_utf16(units).map(|found| found.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    text.trim_start_matches('\u{feff}').as_bytes().to_vec()
 }
 
 /// Why an answer does not tell who holds what.
@@ -159,7 +172,7 @@ pub enum NoAnswer {
     #[error("it is {0}, and no answer that is known: set `format`, or run the tool by hand and look")]
     NotAnAnswer(&'static str),
     /// It ends in the middle, or is damaged there.
-    #[error("the answer cannot be read from {0} on")]
+    #[error("the answer is cut or damaged: {0}")]
     Damaged(String),
 }
 
@@ -168,20 +181,24 @@ pub enum NoAnswer {
 pub struct Answer<'a> {
     /// Who holds what.
     pub seats: Vec<Seat<'a>>,
-    /// The features of which the answer does not tell who holds them: a vendor daemon, and a feature of it or an empty name
-    /// for all.
+    /// The features of which the answer does not tell who holds them: a vendor daemon, and a feature of it. An empty feature
+    /// stands for all of a daemon, and an empty daemon for all.
     pub unknown: Vec<(Name<'a>, Name<'a>)>,
+    /// When the answer was made, on the wall clock of the tool; `None` if it does not tell.
+    pub taken_at: Option<Stamp>,
+    /// What the answer should tell and does not, in words for people, where a license manager, a daemon or names are missing.
+    pub troubles: Vec<String>,
     /// The lines read, by outcome.
     pub lines: LineCounts,
     /// The first lines that are not recognised, each with the reason; at most 20.
-    pub unrecognised: Vec<(&'a [u8], &'static str)>,
+    pub unrecognised: Vec<(Name<'a>, &'static str)>,
 }
 
 /// A name in an answer, as its bytes.
 pub type Name<'a> = Cow<'a, [u8]>;
 
 /// The seats that a client holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seat<'a> {
     /// The vendor daemon; empty if the license manager has none.
     pub daemon: Name<'a>,
@@ -214,10 +231,31 @@ impl<'a> Answer<'a> {
         self.lines.ignored += 1;
     }
 
-    fn unrecognised(&mut self, line: &'a [u8], reason: &'static str) {
+    fn unrecognised(&mut self, line: impl Into<Name<'a>>, reason: &'static str) {
         self.lines.unrecognised += 1;
         if self.unrecognised.len() < SAMPLES {
-            self.unrecognised.push((line, reason));
+            self.unrecognised.push((line.into(), reason));
+        }
+    }
+
+    /// Takes note that a part of the answer is missing. Whatever it does not state can go on.
+    fn is_missing(&mut self, what: &[u8]) {
+        self.unknown.push((Name::default(), Name::default()));
+        self.trouble(shown(what));
+    }
+
+    fn trouble(&mut self, what: String) {
+        if self.troubles.len() < SAMPLES && !self.troubles.contains(&what) {
+            self.troubles.push(what);
+        }
+    }
+
+    /// Compares the number of seats in use of a feature, as the answer tells it, with those of which it tells who holds them.
+    fn compare(&mut self, daemon: Name<'a>, feature: Name<'a>, in_use: u64, told: u64) {
+        if told < in_use {
+            let name = format!("{} {}", shown(&daemon), shown(&feature));
+            self.trouble(format!("{}: {in_use} in use, and who holds {told} of them", name.trim()));
+            self.unknown.push((daemon, feature));
         }
     }
 }

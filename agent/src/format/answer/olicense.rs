@@ -18,38 +18,46 @@ pub(super) fn is_one(answer: &[u8]) -> bool {
 pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let (mut application, mut module): (&[u8], &[u8]) = (b"", b"");
-    let (mut tells, mut trouble, mut locked) = (false, None, 0u64);
+    let (mut tells, mut trouble) = (false, None);
+    let (mut locked, mut told) = (0u64, 0u64);
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some(name) = text.strip_prefix(b"Application:") {
+            read.compare(application.into(), module.into(), locked, told);
             (application, module, tells) = (name.trim_ascii(), b"", true);
+            (locked, told) = (0, 0);
             read.ignored();
         } else if let Some((count, _)) = cut(text, "FloatsLockedBy") {
-            locked = number(count).unwrap_or(0);
+            (locked, told) = (number(count).unwrap_or(0), 0);
             read.ignored();
         } else if let (1.., Some((client, seats))) = (locked, cut_last(text, " #")) {
             let (user, host) = cut_last(client, "@").unwrap_or((b"", client));
+            let seats = number(seats).unwrap_or(1);
+            told += u64::from(seats);
             read.seat(Seat {
                 daemon: application.into(),
                 feature: module.into(),
                 user: user.trim_ascii().into(),
                 host: host.trim_ascii().into(),
-                seats: number(seats).unwrap_or(1),
+                seats,
                 is_held: true,
                 ..Seat::default()
             });
         } else if text.split(|byte| *byte == b';').count() >= 4 {
-            (module, locked) = (text.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii(), 0);
+            read.compare(application.into(), module.into(), locked, told);
+            (module, locked, told) = (text.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii(), 0, 0);
             read.ignored();
         } else if is_of_the_frame(text) {
             read.ignored();
         } else if cut(text, "rror").is_some() || cut(text, "annot").is_some() {
             trouble = trouble.or(Some(text));
+            read.is_missing(text);
             read.ignored();
         } else {
             read.unrecognised(line, "no line of olixtool that is known");
         }
     }
+    read.compare(application.into(), module.into(), locked, told);
     match (tells, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),

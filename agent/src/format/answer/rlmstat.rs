@@ -7,8 +7,10 @@
 //!
 //! A line of a user stands below `ISV license usage status`, with a month and a day.
 
+use std::collections::BTreeMap;
+
 use super::text::{american, cut, cut_last, lines, number, time, words};
-use super::{Answer, Name, NoAnswer, Seat, shown};
+use super::{Answer, NoAnswer, Seat, shown};
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
     let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
@@ -18,8 +20,8 @@ pub(super) fn is_one(answer: &[u8]) -> bool {
 pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let (mut isv, mut tells, mut trouble): (&[u8], bool, Option<&[u8]>) = (b"", false, None);
-    // The pools with seats in use, each with its ISV and feature.
-    let (mut pool, mut in_use) = (&b""[..], Vec::<Pool<'_>>::new());
+    // The seats in use that pools tell, by ISV and feature.
+    let (mut pool, mut in_use) = (&b""[..], BTreeMap::<Pool<'_>, u64>::new());
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some((name, _)) =
@@ -39,13 +41,11 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 || cut(text, "is not running").is_some()
             {
                 trouble = trouble.or(Some(text));
-                if !isv.is_empty() {
-                    read.unknown.push((isv.into(), Name::default()));
-                }
+                read.is_missing(text);
             }
             if let Some((_, count)) = cut(text, ", inuse: ") {
-                let count = count.split(|byte| *byte == b',').next().and_then(number::<u64>);
-                in_use.extend((count != Some(0)).then_some((isv, pool)));
+                let count = count.split(|byte| *byte == b',').next().and_then(number::<u64>).unwrap_or(0);
+                *in_use.entry((isv, pool)).or_default() += count;
             } else if let Some((feature, _)) = cut_last(text, " v") {
                 pool = feature;
             }
@@ -57,9 +57,11 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             }
         }
     }
-    // Seats are in use, and no line tells whose they are.
-    in_use.retain(|(isv, pool)| !read.seats.iter().any(|seat| *seat.daemon == **isv && *seat.feature == **pool));
-    read.unknown.extend(in_use.into_iter().map(|(isv, pool)| (isv.into(), pool.into())));
+    for ((isv, pool), count) in in_use {
+        let of_pool = |seat: &&Seat<'_>| *seat.daemon == *isv && *seat.feature == *pool;
+        let told = read.seats.iter().filter(of_pool).map(|seat| u64::from(seat.seats)).sum();
+        read.compare(isv.into(), pool.into(), count, told);
+    }
     match (tells, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),

@@ -161,3 +161,115 @@ fn dates_that_there_are_not_are_none() {
     assert_eq!((iso(b"2022-02-30", 0), iso(b"2022-2", 0), iso(b"0001-01-01", 0)), (None, None, None));
     assert_eq!((time(b"24:00"), time(b"9:5:61"), time(b"9"), time(b"9:05")), (None, None, None, Some(32_700)));
 }
+
+#[test]
+fn a_part_that_does_not_answer_leaves_open_who_holds_what() {
+    let answer = lmstat(
+        "Users of f:  (Total of 3 licenses issued;  Total of 3 licenses in use)\n\n  \"f\" v1.0, vendor: vend\n\n    \
+         ada pc17 pc17 (v1.0) (h/1 1), start Fri 7/12 8:42\n\
+         ----------------------------------------\nLicense server status: 27001@other\n\
+         other: Cannot connect to license server system. (-15,570:115 \"Operation now in progress\")\n",
+    );
+    let found = read(answer.as_bytes(), None).unwrap();
+    assert_eq!(names(&held(&found)), [("ada", "pc17", 1)]);
+    assert_eq!(unknown(&found), [(String::new(), String::new()), ("vend".into(), "f".into())]);
+    assert!(found.troubles[0].starts_with("other: Cannot connect"), "{:?}", found.troubles);
+    assert_eq!(found.troubles[1], "vend f: 3 in use, and who holds 1 of them");
+}
+
+#[test]
+fn redundant_license_servers_of_lm_x_tell_each_session_once() {
+    let path = |host: &str, users: &str| {
+        format!(
+            "<LICENSE_PATH HOST=\"{host}\" STATUS=\"SUCCESS\"><FEATURE NAME=\"f\" VENDOR=\"v\" USED_LICENSES=\"2\">{users}\
+             </FEATURE></LICENSE_PATH>"
+        )
+    };
+    let user = "<USER NAME=\"ada\" HOST=\"pc\" USED_LICENSES=\"1\" CHECKOUT_TIME=\"2022-02-01 15:12\"/>";
+    let other = "<USER NAME=\"bob\" HOST=\"pc\" USED_LICENSES=\"1\" CHECKOUT_TIME=\"2022-02-01 15:12\"/>";
+    let twice = format!("{user}{user}");
+    let answer =
+        format!("<LM-X>{}{}{}</LM-X>", path("1", &twice), path("2", &twice), path("3", &format!("{user}{other}")));
+    let found = read(answer.as_bytes(), None).unwrap();
+    assert_eq!(names(&held(&found)), [("ada", "pc", 1), ("ada", "pc", 1), ("bob", "pc", 1)]);
+    assert!(found.unknown.is_empty());
+}
+
+#[test]
+fn a_table_behind_a_prompt_is_read_and_a_place_in_a_queue_is_a_number() {
+    let answer = "admin >\tEditor,EditorId,Feature,Count,Inuse,Tokens,Host,User,Granted Since,Queue Position,\n\
+                  DS,1,PAC,10,5,2,n1 (2.0)/127.0.0.1,ada,2024-09-17 17:59:34,N/A,\n\
+                  DS,1,PAC,10,5,3,n2 (2.0)/127.0.0.1,bob,2024-09-17 17:59:34,,\n\
+                  DS,1,PAC,10,5,0,n3 (2.0)/127.0.0.1,cid,,2,\nDS,1,PAD,10,1,\n";
+    let found = read(answer.as_bytes(), None).unwrap();
+    assert_eq!(names(&held(&found)), [("ada", "n1", 2), ("bob", "n2", 3)]);
+    assert_eq!(unknown(&found), [("DS".to_owned(), "PAD".to_owned())]);
+}
+
+#[test]
+fn answers_in_utf_16_are_read() {
+    let answer = lmstat("Users of f:  (Total of 3 licenses issued;  Total of 0 licenses in use)\n");
+    for (mark, bytes) in [(&[0xff, 0xfe][..], u16::to_le_bytes as fn(u16) -> [u8; 2]), (&[][..], u16::to_be_bytes)] {
+        let units = answer.encode_utf16().flat_map(bytes);
+        let printed: Vec<u8> = mark.iter().copied().chain(units).collect();
+        assert_eq!(in_utf8(printed), answer.as_bytes());
+    }
+    assert_eq!(in_utf8(b"ab".to_vec()), b"ab");
+}
+
+fn mapping(shape: &str, settings: &str) -> Result<Mapping, String> {
+    Mapping::new(shape, toml::from_str(settings).unwrap())
+}
+
+#[test]
+fn answers_in_a_declared_shape_are_read() {
+    let lines = mapping(
+        "lines",
+        "heading = 'Feature name\\s*:\\s*\"(?<feature>[^\"]+)\"'\npattern = 'User name\\s*:\\s*(?<user>\\S+)'\nempty_if = 'No users'",
+    );
+    let lines = lines.unwrap();
+    let answer = b"Feature name : \"a\"\n User name : ada\nFeature name : \"b\"\n User name : bob\n";
+    let found = lines.read(answer).unwrap();
+    let seats: Vec<_> = held(&found).into_iter().map(|(_, feature, user, ..)| (feature, user)).collect();
+    assert_eq!(seats, [("a".to_owned(), "ada".to_owned()), ("b".into(), "bob".into())]);
+    assert!(lines.read(b"No users\n").unwrap().seats.is_empty());
+    assert!(matches!(lines.read(b"lsmon: no such server\n"), Err(NoAnswer::NoFeature(_))));
+    let csv = mapping(
+        "csv",
+        "separator = ';'\nuser = 'User'\nhost = 'PC'\nfeature_is = 'cad'\ndaemon_is = 'acme'\nsince = 'Start'",
+    );
+    let csv = csv.unwrap();
+    let found = csv.read(b"User;PC;Start\n\"M\xfcller; Jo\";pc1;2026-01-02T03:04:05+01:00\n;;\nbob;;soon\n").unwrap();
+    let expected = [("acme", "cad", "Müller; Jo", "pc1"), ("acme", "cad", "bob", "")];
+    let seats = held(&found);
+    assert!(
+        seats.iter().map(|(d, f, u, h, _)| (d.as_str(), f.as_str(), u.as_str(), h.as_str())).eq(expected),
+        "{seats:?}"
+    );
+    let Some(Stamp::DateTime { time, offset, .. }) = found.seats[0].since else { panic!("no time") };
+    assert_eq!((time, offset), (2 * 3600 + 4 * 60 + 5, Some(0)));
+    assert_eq!((found.seats[1].since, found.lines.unrecognised, found.troubles.len()), (None, 1, 1));
+    assert!(matches!(csv.read(b"Name;PC\nada;pc\n"), Err(NoAnswer::Damaged(_))));
+    let json = mapping("json", "rows = '/d/sessions'\nuser = '/user/name'\nfeature = 'app'\nseats = 'n'").unwrap();
+    let answer = b"\xef\xbb\xbf{\"d\":{\"sessions\":[{\"user\":{\"name\":\"ada\"},\"app\":\"x\",\"n\":2},{\"user\":{},\"app\":\"x\"}]}}";
+    let found = json.read(answer).unwrap();
+    assert_eq!((names(&held(&found)), found.lines.unrecognised), (vec![("ada", "", 2)], 1));
+    assert!(json.read(b"{\"d\":{\"sessions\":[]}}").unwrap().seats.is_empty());
+    assert!(matches!(json.read(b"[]"), Err(NoAnswer::Damaged(_))));
+}
+
+#[test]
+fn a_shape_that_cannot_be_read_is_refused() {
+    for (shape, settings, said) in [
+        ("lines", "pattern = '('", "read.pattern: "),
+        ("lines", "user = 'x'", "takes names from groups"),
+        ("lines", "pattern = '(?<feature>x)'", "neither `user` nor `host`"),
+        ("csv", "user = 'x'", "no `feature`"),
+        ("csv", "user = 'x'\nfeature = 'f'\nseparator = 'ä'", "one ASCII character"),
+        ("csv", "user = 'x'\nfeature = 'f'\npattern = 'y'", "`format = \"lines\"`"),
+        ("json", "user = 'x'\nfeature = 'f'\nsince_format = '%Q %!'", "read.since_format: "),
+    ] {
+        let refused = mapping(shape, settings).err().unwrap_or_default();
+        assert!(refused.contains(said), "{settings}: {refused}");
+    }
+}

@@ -51,6 +51,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         }
     }
     match (are_users, trouble) {
+        (Some(_), _) if read.seats.is_empty() && read.lines.unrecognised > 0 => {
+            Err(NoAnswer::NoFeature("run udadmin with -list -times"))
+        }
         (Some(_), _) => Ok(read),
         (None, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
         (None, None) => Err(NoAnswer::NoFeature("run udadmin with -list -times")),

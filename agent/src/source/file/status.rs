@@ -153,6 +153,9 @@ pub enum LogState {
     /// The buffer is full, and reading waits.
     #[serde(rename = "buffer full")]
     BufferFull,
+    /// The license manager answers, and leaves open who holds a part of what is in use.
+    #[serde(rename = "partly answered")]
+    Partial,
 }
 
 impl std::fmt::Display for LogState {

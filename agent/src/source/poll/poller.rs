@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use seatmeter_count::timeline::DAY;
+use seatmeter_service::screen::text::duration;
 
 use super::PollSource;
-use super::statement::{Stated, Statement};
+use super::statement::{Stated, Statement, moment};
 use super::tool::ToolError;
 use crate::batcher::{self, Batcher};
 use crate::buffer::{Buffer, BufferError};
 use crate::checkpoint::{Checkpoint, PollCheckpoint, Rewind, RewindCause, SourceCheckpoint};
-use crate::format::answer::{Answer, NoAnswer};
+use crate::format::answer::{Answer, NoAnswer, in_utf8};
 use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, SharedStatus};
 
@@ -32,6 +33,17 @@ pub enum PollError {
         /// Why.
         reason: NoAnswer,
     },
+    /// The answer was made long ago.
+    #[error(
+        "{program} printed an answer that was made {} ago: is it the license manager itself that it asks?",
+        duration(*age)
+    )]
+    Stale {
+        /// The program.
+        program: String,
+        /// The age of the answer, in seconds.
+        age: u64,
+    },
     /// The buffer cannot take the answer. The next one tells the same.
     #[error(transparent)]
     Buffer(#[from] BufferError),
@@ -39,6 +51,9 @@ pub enum PollError {
     #[error("an answer cannot be packed: {0}")]
     Pack(std::io::Error),
 }
+
+/// The oldest answer that is taken for one of now, in seconds: a day, and as much as time zones can be apart.
+const OLDEST: i64 = 36 * 3600;
 
 /// The most unrecognised lines that a run tells.
 const MOST_UNRECOGNISED: usize = 100;
@@ -53,6 +68,8 @@ pub struct Poller {
     stated: Stated,
     /// The stream of this run; `None` before the first answer.
     checkpoint: Option<Checkpoint>,
+    /// What the last answer should have told and did not.
+    troubles: String,
     /// The unrecognised lines that were told.
     unrecognised: HashSet<Vec<u8>>,
     due: Instant,
@@ -69,7 +86,8 @@ impl Poller {
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
         let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
-        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, due }
+        let troubles = String::new();
+        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, troubles, unrecognised, due }
     }
 
     /// Returns when the license manager is asked next.
@@ -96,17 +114,23 @@ impl Poller {
     }
 
     fn ask(&mut self) -> Result<(), PollError> {
-        let printed = self.source.tool.run(&self.stop)?;
+        let printed = in_utf8(self.source.tool.run(&self.stop)?);
         // What was answered held at some moment since it was asked: not later than now.
         let at = Timestamp::now().as_second();
         let program = self.source.tool.program.clone();
         let answer = self.source.reading.read(&printed).map_err(|reason| PollError::NoAnswer { program, reason })?;
+        let age = answer.taken_at.and_then(|taken| moment(taken, at, &self.source.zone)).map_or(0, |taken| at - taken);
+        if age > OLDEST {
+            let program = self.source.tool.program.clone();
+            return Err(PollError::Stale { program, age: age.unsigned_abs() });
+        }
         let mut stated = self.stated.clone();
         let statements = stated.take(&answer, at, &self.source.zone);
         self.hand_on(&answer, &statements, at)?;
         self.stated = stated;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.lines += answer.lines;
+        self.troubles = answer.troubles.join("; ");
         status.last_line_at = Some(at);
         status.answers = status.answers.map(|answers| answers + 1);
         Ok(())
@@ -195,7 +219,8 @@ impl Poller {
     fn note(&self, outcome: &Result<(), PollError>) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         (status.state, status.message) = match outcome {
-            Ok(()) => (LogState::Following, String::new()),
+            Ok(()) if self.troubles.is_empty() => (LogState::Following, String::new()),
+            Ok(()) => (LogState::Partial, self.troubles.clone()),
             Err(error @ PollError::Buffer(cause)) if cause.is_pressure() => (LogState::BufferFull, error.to_string()),
             Err(error) => (LogState::Unreadable, error.to_string()),
         };

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use seatmeter_count::calendar::{date_of, day_of};
+use seatmeter_count::sessions::LONGEST_HELD;
 use seatmeter_count::{Kind, NO_LINE_BEFORE, SessionKey};
 
 use crate::format::Stamp;
@@ -33,8 +34,8 @@ pub(super) struct Stated {
     numbers: HashSet<NonZero<u32>>,
     /// The assignments that were told.
     told: HashSet<SessionId>,
-    /// The features that the last answer did not tell of.
-    unknown: HashSet<(Vec<u8>, Vec<u8>)>,
+    /// What the last answer did not tell of.
+    unknown: Unknown,
     /// The moment of the last answer, in seconds since 1970 UTC.
     answered_at: Option<i64>,
     /// Whether all that is in use has been stated once. Until then, sessions of an earlier run can still go on.
@@ -42,6 +43,10 @@ pub(super) struct Stated {
     /// How many answers have left open who holds some feature, since the run began.
     left_open: u32,
 }
+
+/// Vendor daemons with their features of which it is not known who holds them, each with the moment of the last answer that
+/// told, if any did. An empty feature stands for all of a daemon, and an empty daemon for all.
+type Unknown = HashMap<(Vec<u8>, Vec<u8>), Option<i64>>;
 
 /// A hash of what an answer tells of a session.
 type SessionId = [u8; 16];
@@ -98,7 +103,9 @@ impl Stated {
             let seen = times_seen.entry(id_of(seat, 0)).or_default();
             let id = id_of(seat, *seen);
             *seen += 1;
-            let since = seat.since.and_then(|stamp| moment(stamp, at, zone)).unwrap_or(at);
+            let since = seat.since.and_then(|stamp| moment(stamp, at, zone));
+            // A seat that is held now is held now, however old its session claims to be.
+            let since = since.filter(|since| !seat.is_held || at - since <= LONGEST_HELD).unwrap_or(at);
             if !seat.is_held {
                 if self.told.insert(id) {
                     let number = number_of(id);
@@ -106,10 +113,8 @@ impl Stated {
                 }
                 continue;
             }
-            let mut began = match before {
-                Some(before) if !self.was_unknown(seat) => since.max(before),
-                _ => since,
-            };
+            let told_before = self.unknown_since(&seat.daemon, &seat.feature).unwrap_or(before);
+            let mut began = told_before.map_or(since, |told| since.max(told));
             match self.open.get_mut(&id) {
                 Some(open) if open.seats == seat.seats => {
                     (open.stated_at, open.left_open) = (at, 0);
@@ -127,7 +132,10 @@ impl Stated {
             self.open.insert(id, Open::new(number, seat, at));
             come.push(of_seat(Kind::InUse, seat, number, began));
         }
-        let unknown = answer.unknown.iter().map(|(daemon, feature)| (daemon.to_vec(), feature.to_vec()));
+        let unknown = answer.unknown.iter().map(|(daemon, feature)| {
+            let told = self.unknown_since(daemon, feature).unwrap_or(before);
+            ((daemon.to_vec(), feature.to_vec()), told)
+        });
         self.unknown = unknown.collect();
         let (unknown, numbers) = (&self.unknown, &mut self.numbers);
         self.open.retain(|_, open| {
@@ -135,7 +143,7 @@ impl Stated {
                 return true;
             }
             open.left_open += 1;
-            let is_unknown = is_among(unknown, &open.daemon, &open.feature) && open.left_open < PATIENCE;
+            let is_unknown = among(unknown, &open.daemon, &open.feature).is_some() && open.left_open < PATIENCE;
             if !is_unknown {
                 gone.push(end(open));
                 numbers.remove(&open.number);
@@ -145,7 +153,7 @@ impl Stated {
         // Stable, so that a session that goes on with other seats ends before it begins.
         gone.sort_by_key(|statement| statement.at);
         come.sort_by_key(|statement| statement.at);
-        let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, 0));
+        let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, NO_LINE_BEFORE));
         let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).chain(come).collect();
         self.left_open += 1;
         if !self.is_whole && (self.unknown.is_empty() || self.left_open == PATIENCE) {
@@ -164,14 +172,20 @@ impl Stated {
         number
     }
 
-    /// Whether the last answer did not tell who holds the feature of a seat.
-    fn was_unknown(&self, seat: &Seat<'_>) -> bool {
-        is_among(&self.unknown, &seat.daemon, &seat.feature)
+    /// Returns the last answer that told who holds a feature, where the last of all did not; `None` where it did.
+    fn unknown_since(&self, daemon: &[u8], feature: &[u8]) -> Option<Option<i64>> {
+        among(&self.unknown, daemon, feature)
     }
 }
 
-fn is_among(unknown: &HashSet<(Vec<u8>, Vec<u8>)>, daemon: &[u8], feature: &[u8]) -> bool {
-    !unknown.is_empty() && [feature, b""].iter().any(|feature| unknown.contains(&(daemon.to_vec(), feature.to_vec())))
+/// Returns what is noted of a feature, of its vendor daemon, or of all.
+fn among(unknown: &Unknown, daemon: &[u8], feature: &[u8]) -> Option<Option<i64>> {
+    if unknown.is_empty() {
+        // The usual case.
+        return None;
+    }
+    let places = [(daemon, feature), (daemon, b""), (b"", b"")];
+    places.iter().find_map(|(daemon, feature)| unknown.get(&(daemon.to_vec(), feature.to_vec())).copied())
 }
 
 impl Open {
@@ -183,12 +197,14 @@ impl Open {
 
 fn of_seat<'a>(kind: Kind, seat: &'a Seat<'a>, number: NonZero<u32>, at: i64) -> Statement<'a> {
     let name = |name: &'a Name<'a>| Name::Borrowed(&**name);
+    // A device that holds seats is counted by its name, as one more who does.
+    let user = if seat.user.is_empty() { &seat.host } else { &seat.user };
     Statement {
         kind,
         at,
         daemon: name(&seat.daemon),
         feature: name(&seat.feature),
-        user: name(&seat.user),
+        user: name(user),
         host: name(&seat.host),
         seats: seat.seats,
         detail: key(number),
@@ -242,7 +258,7 @@ fn number_of(id: SessionId) -> NonZero<u32> {
 
 /// Returns the moment of a time that an answer tells, in seconds since 1970 UTC, and not after the answer. A month and a day
 /// are the last ones before it.
-fn moment(stamp: Stamp, at: i64, zone: &TimeZone) -> Option<i64> {
+pub(super) fn moment(stamp: Stamp, at: i64, zone: &TimeZone) -> Option<i64> {
     /// How far the clock of a license manager can be ahead of this machine's, in days, for a date without a year.
     const AHEAD: i32 = 1;
     let today = zone.to_datetime(Timestamp::from_second(at).ok()?).date();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 #[cfg(windows)]
 use process_wrap::std::JobObject;
 #[cfg(unix)]
@@ -178,7 +179,7 @@ struct Printed {
 }
 
 impl Output {
-    /// Reads an output to its end, at most so many bytes.
+    /// Reads an output to its end, and keeps at most so many bytes. A tool whose output nobody reads would be stopped by it.
     fn read(output: Option<impl Read + Send + 'static>, most: u64) -> Self {
         let read = Self::default();
         let writer = read.clone();
@@ -187,10 +188,12 @@ impl Output {
             return read;
         };
         std::thread::spawn(move || {
-            let (mut output, mut buffer) = (output.take(most), vec![0; 64 << 10]);
+            let (mut output, mut buffer) = (output, vec![0; 64 << 10]);
             // An output that fails has ended.
             while let Ok(count @ 1..) = output.read(&mut buffer) {
-                writer.lock().bytes.extend_from_slice(&buffer[..count]);
+                let kept = &mut writer.lock().bytes;
+                let rest = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..count.min(rest)]);
             }
             writer.lock().has_ended = true;
         });
@@ -214,13 +217,19 @@ impl Output {
     }
 }
 
-/// Returns the first lines that a tool printed, for people: its errors, where there are any.
+/// Returns the lines that tell most of what a tool printed, for people: its errors, lines that speak of one, or the first ones.
 fn shown(printed: &[u8], errors: &[u8]) -> String {
     const LINES: usize = 3;
     const CHARACTERS: usize = 300;
+    const ERRORS: [&str; 6] = ["rror", "annot", "ailed", "enied", "efused", "not found"];
     let said = if errors.trim_ascii().is_empty() { printed } else { errors };
     let lines = said.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-    let lines: Vec<String> = lines.take(LINES).map(|line| decode(line).into_owned()).collect();
+    let speaks_of_error = |line: &&[u8]| ERRORS.iter().any(|word| memmem::find(line, word.as_bytes()).is_some());
+    let mut told: Vec<&[u8]> = lines.clone().filter(speaks_of_error).take(LINES).collect();
+    if told.is_empty() {
+        told = lines.take(LINES).collect();
+    }
+    let lines: Vec<String> = told.into_iter().map(|line| decode(line).into_owned()).collect();
     match lines.join(" / ").chars().take(CHARACTERS).collect::<String>() {
         said if said.is_empty() => "it printed nothing".into(),
         said => format!("it says: {said}"),

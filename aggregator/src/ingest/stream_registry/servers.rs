@@ -242,8 +242,11 @@ impl StreamRegistry {
             let latest = self.latest.get(&log.id).map(|(_, _, name)| name);
             let keys = keys.iter().filter(|(_, name)| latest.is_none_or(|latest| latest == name));
             let marks: Vec<u64> = keys.filter_map(|key| Some(self.streams.get(key)?.mark)).collect();
+            // An agent that asks the same license manager by the same name is certainly the one that did.
+            let is_asked = log.configured.poll_interval > 0 && log.configured.agent == hello.agent_id;
             let is_read = |source: &SourceStatus| {
-                source.log == log.name && source.position > 0 && marks.contains(&source.position)
+                let goes_on = source.position > 0 && marks.contains(&source.position);
+                source.log == log.name && (goes_on || (is_asked && source.poll_interval_seconds > 0))
             };
             // It may have moved with the one before.
             let is_here = self.logs.get(&log.id).is_some_and(|log| log.server_id == other);

@@ -124,7 +124,7 @@ fn what_is_open_after_an_exit_ended_there_and_checkins_may_follow() {
     let mut notes = Notes::default();
     sessions.clone().end_all(2000, Ending::StillOpen, &mut notes);
     assert_eq!(notes.held, [(2, 3, 30, 600, 1)]);
-    assert_eq!(Sessions::restore(sessions.open(), &[0, 0, 1, 1]).open(), sessions.open());
+    assert_eq!(Sessions::restore(sessions.open(), &[0, 0, 1, 1], None).open(), sessions.open());
 }
 
 /// Any event, with the number of a session where `numbers` gives one: its own, and that of the session whose seats it shares.
@@ -172,7 +172,7 @@ proptest! {
     ) {
         let cut = cut.min(events.len());
         let (mut sessions, mut notes) = count(&events[..cut]);
-        let mut restored = Sessions::restore(sessions.open(), &[0, 0, 1, 1]);
+        let mut restored = Sessions::restore(sessions.open(), &[0, 0, 1, 1], None);
         let mut notes_after = notes.clone();
         for event in &events[cut..] {
             sessions.apply(event, &[0, 0, 1, 1], &mut notes);

@@ -231,3 +231,50 @@ fn a_month_and_a_day_are_the_last_ones_before_the_answer() {
     assert_eq!(of(2, 29, 0, "2026-03-01T08:00:00Z"), at("2024-02-28T23:00:00Z"));
     assert_eq!(of(1, 3, 0, "2026-01-01T08:00:00Z"), at("2025-01-02T23:00:00Z"));
 }
+
+/// What an answer did not state, and a later one does again, was not held in between, whatever the session says.
+#[test]
+fn a_session_that_is_stated_again_was_not_held_in_between() {
+    let bob = Session { feature: 1, user: 2, from: START, until: 0, seats: 3 };
+    let everything = || Answer { unknown: vec![(Name::default(), Name::default())], ..Answer::default() };
+    let feature = || Answer { unknown: vec![(Name::default(), b"1"[..].into())], ..Answer::default() };
+    let nobody = || answer(&[]);
+    let expected = [(1, 2, START, START + 100, 3), (1, 2, START + 200, START + 700, 3)];
+    // Absent from one answer, and the agent starts anew then.
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    counted.take(&stated.take(&answer(&[bob.clone()]), START + 100, &TimeZone::UTC), START + 100);
+    counted.take(&stated.take(&nobody(), START + 200, &TimeZone::UTC), START + 200);
+    (stated, _) = (Stated::default(), counted.begin_run());
+    counted.take(&stated.take(&answer(&[bob.clone()]), START + 700, &TimeZone::UTC), START + 700);
+    assert_eq!(counted.stretches(), expected);
+    // Left open for so long that it counts as ended, and stated again: it went on.
+    for unknown in [everything, feature] {
+        let (mut counted, mut stated) = (Counted::default(), Stated::default());
+        counted.take(&stated.take(&answer(&[bob.clone()]), START + 100, &TimeZone::UTC), START + 100);
+        for at in [200, 300, 400, 500] {
+            counted.take(&stated.take(&unknown(), START + at, &TimeZone::UTC), START + at);
+        }
+        counted.take(&stated.take(&answer(&[bob.clone()]), START + 700, &TimeZone::UTC), START + 700);
+        let expected = [(1, 2, START, START + 100, 3), (1, 2, START + 100, START + 700, 3)];
+        assert_eq!(counted.stretches(), expected);
+    }
+}
+
+#[test]
+fn who_holds_a_seat_now_holds_it_now_however_old_the_session_claims_to_be() {
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    let old = Session { feature: 1, user: 2, from: START - 3_000 * 86_400, until: 0, seats: 1 };
+    for at in [START, START + 100] {
+        counted.take(&stated.take(&answer(&[old.clone()]), at, &TimeZone::UTC), at);
+    }
+    assert_eq!(counted.stretches(), [(1, 2, START, START + 100, 1)]);
+}
+
+#[test]
+fn a_device_that_holds_a_seat_is_counted_by_its_name() {
+    let device = Seat { feature: b"1"[..].into(), host: b"17"[..].into(), is_held: true, ..Seat::default() };
+    let answer = Answer { seats: vec![device], ..Answer::default() };
+    let mut stated = Stated::default();
+    let statements = stated.take(&answer, START, &TimeZone::UTC);
+    assert_eq!(statements[1].timed(0).usage.user, b"17");
+}
