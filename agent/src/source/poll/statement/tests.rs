@@ -242,19 +242,19 @@ fn a_session_that_is_stated_again_was_not_held_in_between() {
     let expected = [(1, 2, START, START + 100, 3), (1, 2, START + 200, START + 700, 3)];
     // Absent from one answer, and the agent starts anew then.
     let (mut counted, mut stated) = (Counted::default(), Stated::default());
-    counted.take(&stated.take(&answer(&[bob.clone()]), START + 100, &TimeZone::UTC), START + 100);
+    counted.take(&stated.take(&answer(std::slice::from_ref(&bob)), START + 100, &TimeZone::UTC), START + 100);
     counted.take(&stated.take(&nobody(), START + 200, &TimeZone::UTC), START + 200);
     (stated, _) = (Stated::default(), counted.begin_run());
-    counted.take(&stated.take(&answer(&[bob.clone()]), START + 700, &TimeZone::UTC), START + 700);
+    counted.take(&stated.take(&answer(std::slice::from_ref(&bob)), START + 700, &TimeZone::UTC), START + 700);
     assert_eq!(counted.stretches(), expected);
     // Left open for so long that it counts as ended, and stated again: it went on.
     for unknown in [everything, feature] {
         let (mut counted, mut stated) = (Counted::default(), Stated::default());
-        counted.take(&stated.take(&answer(&[bob.clone()]), START + 100, &TimeZone::UTC), START + 100);
+        counted.take(&stated.take(&answer(std::slice::from_ref(&bob)), START + 100, &TimeZone::UTC), START + 100);
         for at in [200, 300, 400, 500] {
             counted.take(&stated.take(&unknown(), START + at, &TimeZone::UTC), START + at);
         }
-        counted.take(&stated.take(&answer(&[bob.clone()]), START + 700, &TimeZone::UTC), START + 700);
+        counted.take(&stated.take(&answer(std::slice::from_ref(&bob)), START + 700, &TimeZone::UTC), START + 700);
         let expected = [(1, 2, START, START + 100, 3), (1, 2, START + 100, START + 700, 3)];
         assert_eq!(counted.stretches(), expected);
     }
@@ -265,7 +265,7 @@ fn who_holds_a_seat_now_holds_it_now_however_old_the_session_claims_to_be() {
     let (mut counted, mut stated) = (Counted::default(), Stated::default());
     let old = Session { feature: 1, user: 2, from: START - 3_000 * 86_400, until: 0, seats: 1 };
     for at in [START, START + 100] {
-        counted.take(&stated.take(&answer(&[old.clone()]), at, &TimeZone::UTC), at);
+        counted.take(&stated.take(&answer(std::slice::from_ref(&old)), at, &TimeZone::UTC), at);
     }
     assert_eq!(counted.stretches(), [(1, 2, START, START + 100, 1)]);
 }
