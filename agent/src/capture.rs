@@ -240,6 +240,7 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
 /// Asks a license manager when it is due, until the agent stops.
 fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {
     let mut told: Option<Option<String>> = None;
+    let mut state = poller.state();
     loop {
         let was_due = poller.due() <= Instant::now();
         let outcome = poller.poll();
@@ -247,7 +248,8 @@ fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::S
             return;
         }
         let has_failed = outcome.is_err();
-        if (was_due || has_failed) && report_poll(log, outcome, &mut told) {
+        let is_told = (was_due || has_failed) && report_poll(log, outcome, &mut told);
+        if std::mem::replace(&mut state, poller.state()) != poller.state() || is_told {
             changes.send_modify(|count| *count += 1);
         }
         let pause = poller.due().saturating_duration_since(Instant::now());

@@ -44,6 +44,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let hosts = known_hosts(answer);
     let (mut read, mut place) = (Answer::default(), Place::default());
     let (mut has_features, mut trouble) = (false, None);
+    let mut servers = Servers::default();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some(heading) = text.strip_prefix(b"Users of ") {
@@ -54,6 +55,12 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         } else if let Some(seat) = place.seat(text, &hosts) {
             place.told += u64::from(seat.seats);
             read.seat(seat);
+        } else if text.starts_with(b"License server status") {
+            servers.settle(&mut read);
+            read.ignored();
+        } else if cut(text, "license server UP").is_some() {
+            servers.is_up = true;
+            read.ignored();
         } else if let Some((_, taken)) = cut(text, "Flexible License Manager status on ") {
             // `Fri 10/20/2017 17:02`
             let mut told = words(taken).skip(1);
@@ -63,7 +70,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         } else if is_trouble(text) {
             trouble = trouble.or(Some(text));
             if !place.note_daemon(text, &mut read) {
-                read.is_missing(text);
+                servers.missing.push(text);
             }
             read.ignored();
         } else if place.takes(text, &mut read) {
@@ -73,10 +80,26 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         }
     }
     settle(&place, &mut read);
+    servers.settle(&mut read);
     match (has_features, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
         (false, None) => Err(NoAnswer::NoFeature("run lmstat with -a")),
+    }
+}
+
+/// The license servers that one list of them names. Of redundant ones, one that is up answers for all.
+#[derive(Default)]
+struct Servers<'a> {
+    is_up: bool,
+    missing: Vec<&'a [u8]>,
+}
+
+impl<'a> Servers<'a> {
+    /// Ends the list.
+    fn settle(&mut self, read: &mut Answer<'a>) {
+        let Self { is_up, missing } = std::mem::take(self);
+        missing.into_iter().filter(|_| !is_up).for_each(|line| read.is_missing(line));
     }
 }
 
@@ -256,9 +279,8 @@ fn is_trouble(text: &[u8]) -> bool {
 
 /// Whether a line stands around the lists of users in each of lmstat's answers.
 fn is_of_the_frame(text: &[u8]) -> bool {
-    const BEGINNINGS: [&str; 18] = [
+    const BEGINNINGS: [&str; 17] = [
         "Copyright",
-        "License server status",
         "License file",
         "Users are",
         "floating license",
@@ -279,7 +301,6 @@ fn is_of_the_frame(text: &[u8]) -> bool {
     let has = |mark: &str| cut(text, mark).is_some();
     BEGINNINGS.iter().any(|beginning| text.starts_with(beginning.as_bytes()))
         || has(" - Copyright")
-        || has("license server UP")
         || has("lmgrd processes")
         || has("lmstat -")
         // License files, one behind the other.

@@ -172,9 +172,14 @@ fn a_part_that_does_not_answer_leaves_open_who_holds_what() {
     );
     let found = read(answer.as_bytes(), None).unwrap();
     assert_eq!(names(&held(&found)), [("ada", "pc17", 1)]);
-    assert_eq!(unknown(&found), [(String::new(), String::new()), ("vend".into(), "f".into())]);
-    assert!(found.troubles[0].starts_with("other: Cannot connect"), "{:?}", found.troubles);
-    assert_eq!(found.troubles[1], "vend f: 3 in use, and who holds 1 of them");
+    assert_eq!(unknown(&found), [("vend".into(), "f".into()), (String::new(), String::new())]);
+    assert_eq!(found.troubles[0], "vend f: 3 in use, and who holds 1 of them");
+    assert!(found.troubles[1].starts_with("other: Cannot connect"), "{:?}", found.troubles);
+    // Of three redundant ones, one is down.
+    let answer = "License server status: 1@a,1@b,1@c\na: license server UP v11\nb: license server UP (MASTER) v11\n\
+                  c: Cannot connect to license server system. (-15,570:115)\n\
+                  Users of f:  (Total of 2 licenses issued;  Total of 0 licenses in use)\n";
+    assert_eq!(read(answer.as_bytes(), None).unwrap().troubles, Vec::<String>::new());
 }
 
 #[test]

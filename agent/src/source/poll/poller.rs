@@ -226,4 +226,9 @@ impl Poller {
         };
         status.detail = status.message.clone();
     }
+
+    /// Returns the state of the source.
+    pub fn state(&self) -> LogState {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).state
+    }
 }
