@@ -146,6 +146,9 @@ pub struct Sessions {
     in_use: Vec<u64>,
     /// While an answer is not at its end, the moment of the answer before it: what that one did not state began no earlier.
     not_before: Option<i64>,
+    /// The answers that have begun, and whether the last one is not at its end.
+    answers: u32,
+    is_answering: bool,
 }
 
 impl Sessions {
@@ -200,12 +203,15 @@ impl Sessions {
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
             Kind::AnswerBegin => {
-                self.numbered.iter_mut().for_each(|session| session.is_in_doubt = true);
+                // What it does not state again has another answer's number, and is in doubt.
+                (self.answers, self.is_answering) = (self.answers.wrapping_add(1), true);
                 self.not_before = (detail != NO_LINE_BEFORE).then(|| last_line_before(at, detail));
             }
             Kind::AnswerEnd => {
-                self.end_doubtful(last_line_before(at, detail), sink);
-                self.not_before = None;
+                if self.is_answering {
+                    self.end_doubtful(last_line_before(at, detail), sink);
+                }
+                (self.not_before, self.is_answering) = (None, false);
             }
             // Without a key, it names nothing.
             Kind::SessionEnd | Kind::NoLongerInUse => {}
@@ -224,6 +230,7 @@ impl Sessions {
                 self.begin((daemon, key), (feature, client), at, seats, sink);
             }
             Kind::InUse => {
+                let answer = self.answers;
                 let known = self.numbered.get_mut(daemon, key.own);
                 let is_same = |known: &&mut NumberedSession| {
                     // One that shares another one's seats holds none.
@@ -231,7 +238,7 @@ impl Sessions {
                     (known.feature, known.client) == (feature, client) && has_seats
                 };
                 if let Some(known) = known.filter(is_same) {
-                    known.is_in_doubt = false;
+                    known.stated_by = answer;
                 } else {
                     let at = self.not_before.map_or(at, |before| at.max(before));
                     sink.held(feature, client, at, at, seats, Ending::Moment);
@@ -268,7 +275,8 @@ impl Sessions {
         let seats = if holder.is_some() { 0 } else { seats };
         let key = SessionKey { shared: holder.unwrap_or(key.own), ..key };
         let held = Held::new(at, seats);
-        self.numbered.insert(daemon, NumberedSession { feature, client, key, held, is_in_doubt: false });
+        let stated_by = self.answers;
+        self.numbered.insert(daemon, NumberedSession { feature, client, key, held, stated_by });
         self.change_in_use(feature, at, i64::from(seats), sink);
     }
 
@@ -301,7 +309,7 @@ impl Sessions {
 
     /// Ends the sessions that an answer has not stated at the moment `through`.
     fn end_doubtful(&mut self, through: i64, sink: &mut impl UsageSink) {
-        for (daemon, own) in self.numbered.doubtful() {
+        for (daemon, own) in self.numbered.not_stated_by(self.answers) {
             let from = self.numbered.get_mut(daemon, own).map_or(through, |session| session.held.from);
             self.finish((daemon, own), through.max(from), Ending::Implicit, sink);
         }
@@ -334,7 +342,7 @@ impl Sessions {
             seats: session.held.seats,
             exited_after: session.held.exited_after(),
             key: session.key.detail(),
-            is_in_doubt: session.is_in_doubt,
+            is_in_doubt: self.is_answering && session.stated_by != self.answers,
         }));
         // A stable sort: sessions of one client without keys keep their order, which may differ from the order of their
         // starts.
@@ -349,14 +357,16 @@ impl Sessions {
 
     /// Recreates the state from what [`Sessions::open`] and [`Sessions::not_before`] returned.
     pub fn restore(open: impl IntoIterator<Item = OpenSession>, daemon_of: &[u32], not_before: Option<i64>) -> Self {
-        let mut sessions = Self { not_before, ..Self::default() };
+        let mut sessions = Self { not_before, answers: 1, is_answering: not_before.is_some(), ..Self::default() };
         for OpenSession { feature, client, from, seats, exited_after, key, is_in_doubt } in open {
             let held = Held { from, seats, exited_after: exited_after.unwrap_or(RUNS) };
             match SessionKey::in_detail(key) {
                 None => sessions.push(feature, client, held),
                 Some(key) => {
                     let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
-                    sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held, is_in_doubt });
+                    sessions.is_answering |= is_in_doubt;
+                    let stated_by = if is_in_doubt { 0 } else { sessions.answers };
+                    sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held, stated_by });
                 }
             }
             *sessions.in_use_of(feature) += u64::from(seats);

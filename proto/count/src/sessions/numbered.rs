@@ -20,8 +20,8 @@ pub(super) struct NumberedSession {
     pub(super) key: SessionKey,
     /// Its seats are 0 while another session holds those that it shares.
     pub(super) held: Held,
-    /// Whether an answer has begun that has not stated it yet.
-    pub(super) is_in_doubt: bool,
+    /// The number of the last answer that has stated it, or in which it began.
+    pub(super) stated_by: u32,
 }
 
 /// The open sessions of each daemon, by their numbers.
@@ -37,10 +37,10 @@ impl Numbered {
         self.open.get_mut(&(daemon, own))
     }
 
-    /// Returns the daemons and the numbers of the sessions in doubt.
-    pub(super) fn doubtful(&self) -> Vec<(u32, NonZero<u32>)> {
+    /// Returns the daemons and the numbers of the sessions that an answer has not stated.
+    pub(super) fn not_stated_by(&self, answer: u32) -> Vec<(u32, NonZero<u32>)> {
         let mut found: Vec<_> =
-            self.open.iter().filter(|(_, session)| session.is_in_doubt).map(|(number, _)| *number).collect();
+            self.open.iter().filter(|(_, session)| session.stated_by != answer).map(|(number, _)| *number).collect();
         found.sort_unstable();
         found
     }
