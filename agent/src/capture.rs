@@ -19,7 +19,7 @@ use crate::codes;
 use crate::source::file::status::{LogSource, LogState, SharedStatus};
 use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
 use crate::source::poll::PollSource;
-use crate::source::poll::poller::{PollError, Poller};
+use crate::source::poll::poller::{Asked, PollError, Poller};
 
 /// The shortest time between two polls of a log.
 const PACE: Duration = Duration::from_millis(20);
@@ -239,21 +239,18 @@ fn wait(woken: &Receiver<Wake>, pause: Option<Duration>, deadline: Option<Instan
 
 /// Asks a license manager when it is due, until the agent stops.
 fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::Sender<u64>) {
-    let mut told: Option<Option<String>> = None;
-    let mut state = poller.state();
+    let mut told = None;
     loop {
-        let was_due = poller.due() <= Instant::now();
         let outcome = poller.poll();
         if poller.is_stopped() {
             return;
         }
-        let has_failed = outcome.is_err();
-        let is_told = (was_due || has_failed) && report_poll(log, outcome, &mut told);
-        if std::mem::replace(&mut state, poller.state()) != poller.state() || is_told {
+        let pause = poller.due().saturating_duration_since(Instant::now());
+        let pause = if outcome.is_err() { pause.max(RETRY) } else { pause };
+        if report_poll(log, outcome, &mut told) {
             changes.send_modify(|count| *count += 1);
         }
-        let pause = poller.due().saturating_duration_since(Instant::now());
-        match woken.recv_timeout(if has_failed { pause.max(RETRY) } else { pause }) {
+        match woken.recv_timeout(pause) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(Wake::Changed | Wake::Listed) | Err(RecvTimeoutError::Timeout) => {}
         }
@@ -261,14 +258,17 @@ fn ask(mut poller: Poller, log: &str, woken: &Receiver<Wake>, changes: &watch::S
 }
 
 /// Reports what asking does when it begins, changes or ends, not each time. Returns whether it did.
-fn report_poll(log: &str, outcome: Result<(), PollError>, told: &mut Option<Option<String>>) -> bool {
-    let now = outcome.err().map(|error| error.to_string());
-    if told.as_ref() == Some(&now) {
+fn report_poll(log: &str, outcome: Result<Asked, PollError>, told: &mut Option<Result<Asked, String>>) -> bool {
+    let now = outcome.map_err(|error| error.to_string());
+    if now == Ok(Asked::NotDue) || told.as_ref() == Some(&now) {
         return false;
     }
     match &now {
-        None => tracing::info!(code = codes::POLL_ANSWERED, log, "the license manager answers"),
-        Some(reason) => {
+        Ok(Asked::Partly(missing)) => {
+            tracing::warn!(code = codes::POLL_PARTIAL, log, reason = missing, "the license manager does not tell all");
+        }
+        Ok(_) => tracing::info!(code = codes::POLL_ANSWERED, log, "the license manager answers"),
+        Err(reason) => {
             tracing::error!(code = codes::POLL_FAILED, log, reason, "the license manager was asked in vain");
         }
     }

@@ -16,6 +16,7 @@ seatmeter_service::codes! {
     15 PART_SKIPPED "part_skipped" warn "A file has the name of a part of a log and is none, or is damaged, or cannot be read by the agent.", "Unpack it, put it back from a backup, give the service's account access to it, move it away, or change `archives`.";
     16 POLL_ANSWERED "poll_answered" info "A license manager has answered who holds what, for the first time or again.", "";
     17 POLL_FAILED "poll_failed" error "A license manager was asked in vain; it is asked again at the next time.", "The reason says what the tool printed: run it by hand with the agent's account.";
+    18 POLL_PARTIAL "poll_partial" warn "A license manager has answered, and leaves open who holds a part of what is in use. Who was last stated goes on for up to three answers.", "The reason says what is missing: a license server or a daemon that is down, or users that the tool does not show.";
     20 BUFFER_FULL "buffer_full" error "The buffer or its disk is full. Reading waits; the log keeps what is not read.", "Find out why batches are not taken (`uplink_down`), or raise `buffer.quota_mib`.";
     21 BUFFER_OLD "buffer_old" error "Batches have been waiting for longer than `buffer.alarm_after_hours`.", "Find out why they are not taken: see `uplink_down`.";
     22 BUFFER_CORRUPT "buffer_corrupt" error "The buffer's database is damaged. It was set aside, and the logs are read again.", "Check the disk. Keep the file that was set aside until the month is reported.";

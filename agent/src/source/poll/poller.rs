@@ -52,6 +52,17 @@ pub enum PollError {
     Pack(std::io::Error),
 }
 
+/// What came of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It was not time to ask.
+    NotDue,
+    /// The license manager told all.
+    Wholly,
+    /// It leaves open who holds a part of what is in use; what that is, for people.
+    Partly(String),
+}
+
 /// The oldest answer that is taken for one of now, in seconds: a day, and as much as time zones can be apart.
 const OLDEST: i64 = 36 * 3600;
 
@@ -68,8 +79,6 @@ pub struct Poller {
     stated: Stated,
     /// The stream of this run; `None` before the first answer.
     checkpoint: Option<Checkpoint>,
-    /// What the last answer should have told and did not.
-    troubles: String,
     /// The unrecognised lines that were told.
     unrecognised: HashSet<Vec<u8>>,
     due: Instant,
@@ -86,8 +95,7 @@ impl Poller {
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
         let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
-        let troubles = String::new();
-        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, troubles, unrecognised, due }
+        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, due }
     }
 
     /// Returns when the license manager is asked next.
@@ -101,10 +109,10 @@ impl Poller {
     }
 
     /// Does what is due: delivers again what the aggregator lacks, and asks.
-    pub fn poll(&mut self) -> Result<(), PollError> {
+    pub fn poll(&mut self) -> Result<Asked, PollError> {
         self.rewind()?;
         if Instant::now() < self.due {
-            return Ok(());
+            return Ok(Asked::NotDue);
         }
         // In step, but never to make up for polls that a slow tool has left out.
         self.due = (self.due + self.source.interval).max(Instant::now());
@@ -113,7 +121,7 @@ impl Poller {
         outcome
     }
 
-    fn ask(&mut self) -> Result<(), PollError> {
+    fn ask(&mut self) -> Result<Asked, PollError> {
         let printed = in_utf8(self.source.tool.run(&self.stop)?);
         // What was answered held at some moment since it was asked: not later than now.
         let at = Timestamp::now().as_second();
@@ -130,10 +138,10 @@ impl Poller {
         self.stated = stated;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.lines += answer.lines;
-        self.troubles = answer.troubles.join("; ");
         status.last_line_at = Some(at);
         status.answers = status.answers.map(|answers| answers + 1);
-        Ok(())
+        let missing = answer.troubles.join("; ");
+        Ok(if missing.is_empty() { Asked::Wholly } else { Asked::Partly(missing) })
     }
 
     /// Commits what an answer states. A batch is committed even if nothing has changed: that the license manager answered is
@@ -216,19 +224,14 @@ impl Poller {
         Ok(())
     }
 
-    fn note(&self, outcome: &Result<(), PollError>) {
+    fn note(&self, outcome: &Result<Asked, PollError>) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         (status.state, status.message) = match outcome {
-            Ok(()) if self.troubles.is_empty() => (LogState::Following, String::new()),
-            Ok(()) => (LogState::Partial, self.troubles.clone()),
+            Ok(Asked::Partly(missing)) => (LogState::Partial, missing.clone()),
+            Ok(_) => (LogState::Following, String::new()),
             Err(error @ PollError::Buffer(cause)) if cause.is_pressure() => (LogState::BufferFull, error.to_string()),
             Err(error) => (LogState::Unreadable, error.to_string()),
         };
         status.detail = status.message.clone();
-    }
-
-    /// Returns the state of the source.
-    pub fn state(&self) -> LogState {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).state
     }
 }
