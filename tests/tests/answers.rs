@@ -143,6 +143,32 @@ fn fault_48_an_answer_that_tells_nothing_is_unknown_and_not_zero() {
     asked.cluster.assert_verified();
 }
 
+/// Whom a license is assigned to has used it at the time of the last checkout, and in no other month, whenever the agent asks.
+/// A device that has one counts by its name.
+#[test]
+fn fault_48_assignments_count_when_they_were_used() {
+    let mut asked = Asked::new();
+    let list = |more: &str| {
+        format!(
+            "cat <<'ANSWER'\nUsage data is 0 minutes old. Next update in 15 minutes.\nUsers:\n Mila Ordonez XDT_ENT_UD \
+             2025.1201 (Mon Oct  5 13:41:07 2026)\n{more}Devices:\n pc17 XDT_ENT_UD 2025.1201 (Mon Oct  5 10:00:00 2026)\nANSWER"
+        )
+    };
+    asked.does(&list(""));
+    asked.agent.start();
+    let october = format!("{HEADER}2026-10,CITRIX,XDT_ENT_UD,0,2,0,0,0\n");
+    asked.cluster.wait_for_activity(Asked::SERVER, &october);
+    asked.agent.kill();
+    asked.does(&list(" ada XDT_ENT_UD 2025.1201 (Tue Nov  3 03:01:07 2026)\n"));
+    asked.agent.start();
+    let november = format!("{october}2026-11,CITRIX,XDT_ENT_UD,0,1,0,0,0\n");
+    asked.cluster.wait_for_activity(Asked::SERVER, &november);
+    let usage = asked.cluster.ask(&["usage", "2026-10"])["rows"][0].clone();
+    assert_eq!((&usage["unique_users"], &usage["devices"]), (&2.into(), &1.into()), "{usage}");
+    assert_eq!(asked.row()["open_sessions"], 0);
+    asked.cluster.assert_verified();
+}
+
 /// A license server that is asked gets another name: it stays one, with what it was asked before.
 #[test]
 fn fault_48_a_license_server_that_is_asked_gets_another_name() {

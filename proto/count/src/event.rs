@@ -56,6 +56,8 @@ pub enum Kind {
     AnswerEnd = 19,
     /// An answer does not state the session with a key any more.
     NoLongerInUse = 20,
+    /// A list tells that a client used seats at this moment, and nothing of when that began or ended.
+    Used = 21,
 }
 
 impl Kind {
@@ -120,6 +122,7 @@ impl Kind {
             18 => Self::AnswerBegin,
             19 => Self::AnswerEnd,
             20 => Self::NoLongerInUse,
+            21 => Self::Used,
             _ => return None,
         })
     }

@@ -190,6 +190,7 @@ impl Sessions {
                 }
             }
             Kind::Denial => sink.denial(feature, client, at),
+            Kind::Used => sink.held(feature, client, at, at, seats, Ending::Moment),
             Kind::ManagerStart => self.end_all(last_line_before(at, detail), Ending::Implicit, sink),
             Kind::DaemonStart => {
                 let daemon = daemon_of.get(feature as usize).copied();

@@ -326,7 +326,8 @@ pub struct Columns {
     /// ended, 14 a line tells its day, 15 the stamps of lines from here on tell another offset from UTC, 16 a line without
     /// usage where the clock steps back, 17 a session ended whose feature and client the line does not name, 18 an answer begins
     /// that states all that is in use, 19 such an answer ends: open sessions with numbers that it has not stated as in use have
-    /// ended, 20 an answer does not state a session any more. 14 to 16 date other events, and are no lines of their own.
+    /// ended, 20 an answer does not state a session any more, 21 a list tells that a client used seats at that moment. 14 to 16 date
+    /// other events, and are no lines of their own.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.

@@ -32,7 +32,7 @@ pub(super) struct Stated {
     open: HashMap<SessionId, Open>,
     /// The numbers of the sessions that are open.
     numbers: HashSet<NonZero<u32>>,
-    /// The assignments that were told.
+    /// The assignments that the last answer told.
     told: HashSet<SessionId>,
     /// What the last answer did not tell of.
     unknown: Unknown,
@@ -99,6 +99,7 @@ impl Stated {
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         let before = self.answered_at.replace(at);
         let mut times_seen: HashMap<SessionId, u32> = HashMap::new();
+        let mut told = HashSet::new();
         for seat in &answer.seats {
             let seen = times_seen.entry(id_of(seat, 0)).or_default();
             let id = id_of(seat, *seen);
@@ -107,10 +108,10 @@ impl Stated {
             // A seat that is held now is held now, however old its session claims to be.
             let since = since.filter(|since| !seat.is_held || at - since <= LONGEST_HELD).unwrap_or(at);
             if !seat.is_held {
-                if self.told.insert(id) {
-                    let number = number_of(id);
-                    come.extend([Kind::InUse, Kind::NoLongerInUse].map(|kind| of_seat(kind, seat, number, since)));
+                if !self.told.contains(&id) {
+                    come.push(of_seat(Kind::Used, seat, 0, since));
                 }
+                told.insert(id);
                 continue;
             }
             let told_before = self.unknown_since(&seat.daemon, &seat.feature).unwrap_or(before);
@@ -130,8 +131,9 @@ impl Stated {
             }
             let number = self.free_number(id);
             self.open.insert(id, Open::new(number, seat, at));
-            come.push(of_seat(Kind::InUse, seat, number, began));
+            come.push(of_seat(Kind::InUse, seat, key(number), began));
         }
+        self.told = told;
         let unknown = answer.unknown.iter().map(|(daemon, feature)| {
             let told = self.unknown_since(daemon, feature).unwrap_or(before);
             ((daemon.to_vec(), feature.to_vec()), told)
@@ -195,7 +197,7 @@ impl Open {
     }
 }
 
-fn of_seat<'a>(kind: Kind, seat: &'a Seat<'a>, number: NonZero<u32>, at: i64) -> Statement<'a> {
+fn of_seat<'a>(kind: Kind, seat: &'a Seat<'a>, detail: i64, at: i64) -> Statement<'a> {
     let name = |name: &'a Name<'a>| Name::Borrowed(&**name);
     // A device that holds seats is counted by its name, as one more who does.
     let user = if seat.user.is_empty() { &seat.host } else { &seat.user };
@@ -207,7 +209,7 @@ fn of_seat<'a>(kind: Kind, seat: &'a Seat<'a>, number: NonZero<u32>, at: i64) ->
         user: name(user),
         host: name(&seat.host),
         seats: seat.seats,
-        detail: key(number),
+        detail,
     }
 }
 

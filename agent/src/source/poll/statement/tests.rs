@@ -11,6 +11,7 @@ type Stretch = (FeatureId, ClientId, i64, i64, u32);
 #[derive(Default)]
 struct Stretches {
     held: Vec<Stretch>,
+    moments: Vec<(FeatureId, ClientId, i64)>,
     lines: u32,
 }
 
@@ -25,8 +26,9 @@ impl UsageSink for Stretches {
         self.lines += 1;
     }
     fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, seats: u32, ending: Ending) {
-        if ending != Ending::Moment {
-            self.held.push((feature, client, from, through, seats));
+        match ending {
+            Ending::Moment => self.moments.push((feature, client, from)),
+            _ => self.held.push((feature, client, from, through, seats)),
         }
     }
     fn in_use(&mut self, _: FeatureId, _: i64, _: u64) {}
@@ -215,7 +217,7 @@ fn an_assignment_was_used_when_it_says_and_is_told_once() {
         statements.iter().map(|statement| (statement.kind, statement.at)).collect()
     };
     let first = kinds(stated.take(&answer, at, &TimeZone::UTC));
-    assert_eq!(first[1..3], [(Kind::InUse, START), (Kind::NoLongerInUse, START)]);
+    assert_eq!(first[1..3], [(Kind::Used, START), (Kind::Used, START)]);
     assert_eq!(kinds(stated.take(&answer, at + 300, &TimeZone::UTC)), []);
 }
 
@@ -277,4 +279,19 @@ fn a_device_that_holds_a_seat_is_counted_by_its_name() {
     let mut stated = Stated::default();
     let statements = stated.take(&answer, START, &TimeZone::UTC);
     assert_eq!(statements[1].timed(0).usage.user, b"17");
+}
+
+/// An assignment of an earlier month is no use in a later one, however often the agent starts.
+#[test]
+fn an_assignment_stays_where_it_was_used() {
+    let mut counted = Counted::default();
+    for at in [START + 1_000, START + 9_000_000] {
+        let mut assigned = seat(&Session { feature: 1, user: 2, from: START, until: 0, seats: 1 });
+        assigned.is_held = false;
+        let answer = Answer { seats: vec![assigned], ..Answer::default() };
+        counted.begin_run();
+        counted.take(&Stated::default().take(&answer, at, &TimeZone::UTC), at);
+    }
+    assert_eq!(counted.sink.moments, [(1, 2, START), (1, 2, START)]);
+    assert_eq!(counted.stretches(), []);
 }
