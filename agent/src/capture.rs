@@ -1,4 +1,5 @@
-//! Captures each log, and each license manager that is asked, with its own thread. The system wakes the thread when a file changes; a timer wakes it for safety.
+//! Captures each log, and each license manager that is asked, with its own thread. The system wakes the thread of a log when a
+//! file changes; a timer wakes it for safety, and asks license managers.
 //!
 //! A log on a drive that hangs blocks only its own thread.
 

@@ -1,6 +1,7 @@
 //! Reads and validates the agent's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -284,8 +285,12 @@ fn poll(settings: Source) -> Result<PollSource, String> {
         return Err(format!("timeout_seconds is {time_limit}: at least 1, and at most every_seconds ({every})"));
     }
     let name = named(format!("{} (asked by {})", name.unwrap_or_else(|| command.join(" ")), host_name()))?;
-    let tool =
-        Tool { program: program.clone(), arguments: arguments.to_vec(), time_limit: Duration::from_secs(time_limit) };
+    let tool = Tool {
+        program: program.clone(),
+        arguments: arguments.to_vec(),
+        time_limit: Duration::from_secs(time_limit),
+        readers: Arc::default(),
+    };
     let zone = config::time_zone(time_zone.as_deref())?;
     Ok(PollSource { name, tool, reading, zone, interval: Duration::from_secs(every) })
 }

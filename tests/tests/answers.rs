@@ -16,12 +16,19 @@ fn now(form: &str) -> String {
     text(&Command::new("date").args(["-u", form]).output().unwrap().stdout).trim().to_owned()
 }
 
+/// Returns the time of an hour ago in UTC, in a form of `date`.
+fn hour_ago(form: &str) -> String {
+    text(&Command::new("date").args(["-u", "-d", "-1 hour", form]).output().unwrap().stdout).trim().to_owned()
+}
+
 /// A license manager that is asked by a tool: what the tool does stands in a file.
 struct Asked {
     // Dropped before the cluster's folder, in which its health log is.
     agent: Agent,
     cluster: TestCluster,
     tool: PathBuf,
+    /// Since when the seats are held: an hour ago, as lmstat writes it.
+    since: String,
 }
 
 impl Asked {
@@ -32,7 +39,7 @@ impl Asked {
         let tool = cluster.path("lmutil");
         fs::write(&tool, "").unwrap();
         let agent = cluster.agent_in("asking", Self::SERVER, &[], "");
-        let asked = Self { cluster, agent, tool };
+        let asked = Self { cluster, agent, tool, since: hour_ago("+%a %-m/%-d %-H:%M") };
         asked.source(&asked.tool, "lmstat", "");
         asked
     }
@@ -55,9 +62,24 @@ impl Asked {
         fs::rename(&fresh, &self.tool).unwrap();
     }
 
-    /// From now on, these users hold a seat each, since midnight.
+    /// From now on, these users hold a seat each.
     fn held_by(&self, users: &[&str]) {
-        self.does(&format!("cat <<'ANSWER'\n{}ANSWER", lmstat(users)));
+        self.does(&format!("cat <<'ANSWER'\n{}ANSWER", self.lmstat(users)));
+    }
+
+    /// Returns what lmstat answers when these users hold a seat each.
+    fn lmstat(&self, users: &[&str]) -> String {
+        let since = &self.since;
+        let lines: String = users
+            .iter()
+            .map(|user| format!("    {user} pc-{user} pc-{user} (v1.0) (lic/27000 101), start {since}\n"))
+            .collect();
+        format!(
+            "lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.\nVendor daemon status (on lic):\n  vend: UP v11\n\
+             Feature usage info:\n\nUsers of f:  (Total of 9 licenses issued;  Total of {} licenses in use)\n\n\
+             \x20 \"f\" v1.0, vendor: vend\n  floating license\n\n{lines}",
+            users.len()
+        )
     }
 
     fn wait_for_users(&self, users: u32) {
@@ -72,20 +94,6 @@ impl Asked {
     fn wait_for_open(&self, sessions: u32) {
         wait_until("the open sessions are those that are held", || self.row()["open_sessions"] == sessions);
     }
-}
-
-fn lmstat(users: &[&str]) -> String {
-    let since = now("+%a %-m/%-d 0:00");
-    let lines: String = users
-        .iter()
-        .map(|user| format!("    {user} pc-{user} pc-{user} (v1.0) (lic/27000 101), start {since}\n"))
-        .collect();
-    format!(
-        "lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.\nVendor daemon status (on lic):\n  vend: UP v11\n\
-         Feature usage info:\n\nUsers of f:  (Total of 9 licenses issued;  Total of {} licenses in use)\n\n\
-         \x20 \"f\" v1.0, vendor: vend\n  floating license\n\n{lines}",
-        users.len()
-    )
 }
 
 #[test]
@@ -200,9 +208,15 @@ fn fault_48_a_part_that_is_not_answered_is_told() {
     asked.agent.start();
     asked.wait_for_users(2);
     let other = "----\nLicense server status: 27001@other\nother: Cannot connect to license server system. (-15,570)\n";
-    let hidden: String =
-        lmstat(&["ada", "bob"]).lines().filter(|line| !line.contains("bob")).map(|line| format!("{line}\n")).collect();
-    for (answer, said) in [(lmstat(&["ada"]) + other, "other: Cannot connect"), (hidden, "2 in use, and who holds 1")] {
+    let hidden: String = asked
+        .lmstat(&["ada", "bob"])
+        .lines()
+        .filter(|line| !line.contains("bob"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    for (answer, said) in
+        [(asked.lmstat(&["ada"]) + other, "other: Cannot connect"), (hidden, "2 in use, and who holds 1")]
+    {
         asked.does(&format!("cat <<'ANSWER'\n{answer}ANSWER"));
         wait_until("what is missing is told", || asked.row()["status"].as_str().unwrap().contains(said));
         let usage = asked.cluster.ask(&["usage"]);
@@ -233,7 +247,7 @@ fn fault_27_tools_that_hang_or_babble_stop_no_other_source() {
     asked.wait_for_users(1);
     let health = || asked.cluster.read("asking/state/health.log");
     for said in
-        ["has not ended within 1 seconds", "it says: begun", "printed more than 64 MiB", "missing cannot be started"]
+        ["has not ended within 1 seconds", "it says: begun", "printed more than 16 MiB", "missing cannot be started"]
     {
         wait_until("the health log says why", || health().contains(said));
     }
@@ -242,7 +256,7 @@ fn fault_27_tools_that_hang_or_babble_stop_no_other_source() {
     asked.wait_for_users(2);
     wait_until("what the tool has started is ended", || !is_alive(first));
     // Each is told once, not each second.
-    assert_eq!(health().matches("printed more than 64 MiB").count(), 1);
+    assert_eq!(health().matches("printed more than 16 MiB").count(), 1);
     asked.agent.stop();
     let last: u32 = fs::read_to_string(&child).unwrap().trim().parse().unwrap();
     assert!(!is_alive(last), "a tool outlives its agent");
@@ -259,9 +273,9 @@ fn is_alive(process: u32) -> bool {
 fn fault_48_a_log_and_answers_of_one_license_manager_count_seats_once() {
     let mut asked = Asked::new();
     let log = asked.cluster.path("debug.log");
-    let day = now("+%-m/%-d/%Y");
-    let line = |user: &str| format!(" 0:00:01 (vend) OUT: \"f\" {user}@pc-{user}  \n");
-    let start = format!(" 0:00:00 (lmgrd) FlexNet Licensing (v11) started on lic (linux) ({day})\n");
+    let (day, time) = (hour_ago("+%-m/%-d/%Y"), hour_ago("+%-H:%M"));
+    let line = |user: &str| format!("{time}:01 (vend) OUT: \"f\" {user}@pc-{user}  \n");
+    let start = format!("{time}:00 (lmgrd) FlexNet Licensing (v11) started on lic (linux) ({day})\n");
     fs::write(&log, start + &line("ada") + &line("eve")).unwrap();
     let config = fs::read_to_string(&asked.agent.config).unwrap();
     let source = format!("\n[[source]]\npath = {log:?}\ntime_zone = \"UTC\"\n");

@@ -92,14 +92,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.view.is_for_people() {
         summary(&found, &beside);
     }
-    Ok(super::exit(beside.unknown.is_empty() && beside.unrecognised == 0))
+    let is_whole = beside.unknown.is_empty() && found.troubles.is_empty();
+    Ok(super::exit(is_whole && beside.unrecognised == 0))
 }
 
 fn find(name: &str, configured: &crate::Configured) -> Result<PollSource> {
     let polls = Config::load(&configured.config)?.polls;
     let names: Vec<String> = polls.iter().map(|poll| format!("{:?}", poll.name)).collect();
-    let found = polls.into_iter().find(|poll| poll.name.starts_with(name));
-    found.ok_or_else(|| anyhow!("no source that asks is named {name:?}; there are: {}", names.join(", ")))
+    let is_named = |poll: &&PollSource| poll.name.rsplit_once(" (asked by ").is_some_and(|(own, _)| own == name);
+    if let Some(found) = polls.iter().find(is_named) {
+        return Ok(found.clone());
+    }
+    let mut beginning: Vec<PollSource> = polls.into_iter().filter(|poll| poll.name.starts_with(name)).collect();
+    match (beginning.pop(), beginning.len()) {
+        (Some(found), 0) => Ok(found),
+        (Some(_), _) => Err(anyhow!("several sources begin with {name:?}: {}", names.join(", "))),
+        (None, _) => Err(anyhow!("no source that asks is named {name:?}; there are: {}", names.join(", "))),
+    }
 }
 
 fn summary(found: &Answer<'_>, beside: &Beside) {

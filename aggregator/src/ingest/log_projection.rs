@@ -17,6 +17,7 @@ use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{Apart, LogState, StoredDenial, StoredSession, Ticks};
 use crate::store::names::Client;
 use crate::store::projections::GapMoments;
+use crate::store::received::longest_pause;
 use crate::store::streams::Stream;
 
 /// The state of a log's projection: its open sessions, and the denials that can still be retried.
@@ -62,8 +63,6 @@ pub struct Dated<'a> {
     pub zone: &'a TimeZone,
     /// The last moment that counts.
     pub horizon: Horizon,
-    /// The longest time between two answers, in seconds, where the stream is what a license manager answers.
-    pub longest_pause: Option<i64>,
 }
 
 /// The most hours that are filled in between two events of a feature. Older hours are left out, since a garbage date
@@ -152,7 +151,7 @@ impl LogProjection {
         &mut self,
         (batch, columns): (&Batch, &Columns),
         from: u64,
-        Dated { stream, zone, horizon, longest_pause }: Dated<'_>,
+        Dated { stream, zone, horizon }: Dated<'_>,
         registry: &mut NameRegistry,
         pending: &mut PendingFacts,
     ) {
@@ -249,7 +248,9 @@ impl LogProjection {
         }
         let end = timeline.date(batch.last_line_time);
         self.last = Some((batch.last_line_time, end));
-        if let Some(pause) = longest_pause.filter(|_| horizon.reaches(end))
+        // As it was asked then.
+        let interval = batch.stream.as_ref().map_or(0, |stream| stream.poll_interval_seconds);
+        if let Some(pause) = longest_pause(interval).filter(|_| horizon.reaches(end))
             && answered_before != 0
             && end - answered_before > pause
         {

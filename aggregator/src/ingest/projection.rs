@@ -155,8 +155,7 @@ impl Projection {
 
     fn take(&mut self, (archived, columns): (&Archived, &Columns), log: &Log, stream: &Stream) {
         let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
-        let longest_pause = log.configured.longest_pause();
-        let dated = Dated { stream, zone: &zone, horizon: self.horizon, longest_pause };
+        let dated = Dated { stream, zone: &zone, horizon: self.horizon };
         let projection = self.logs.entry(log.id).or_default();
         projection.take((&archived.batch, columns), archived.start, dated, &mut self.names, &mut self.pending);
         self.unwritten.insert(log.id);

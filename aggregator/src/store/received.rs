@@ -108,11 +108,17 @@ impl Configured {
         if self.time_zone.is_empty() { Some(TimeZone::UTC) } else { TimeZone::get(&self.time_zone).ok() }
     }
 
-    /// Returns the longest time between two answers of a license manager, in seconds, if it is asked and answers; `None` for a
-    /// log. One answer in three is enough: a tool that is slow, or a restart of the agent, is no loss.
+    /// Returns the longest time between two answers of a license manager, as it is asked now; `None` for a log.
     pub fn longest_pause(&self) -> Option<i64> {
-        (self.poll_interval > 0).then(|| 3 * i64::from(self.poll_interval) + 60)
+        longest_pause(self.poll_interval)
     }
+}
+
+/// Returns the longest time between two answers of a license manager that is asked every so many seconds, in seconds, if it
+/// answers; `None` for a log, which is 0. One answer in three is enough: a tool that is slow, or a restart of the agent, is no
+/// loss.
+pub fn longest_pause(poll_interval: u32) -> Option<i64> {
+    (poll_interval > 0).then(|| 3 * i64::from(poll_interval) + 60)
 }
 
 /// A batch in the archive.

@@ -206,11 +206,11 @@ impl Sessions {
             Kind::AnswerBegin => {
                 // What it does not state again has another answer's number, and is in doubt.
                 (self.answers, self.is_answering) = (self.answers.wrapping_add(1), true);
-                self.not_before = (detail != NO_LINE_BEFORE).then(|| last_line_before(at, detail));
+                self.not_before = (detail != NO_LINE_BEFORE).then(|| last_line_before(at, detail).min(at));
             }
             Kind::AnswerEnd => {
                 if self.is_answering {
-                    self.end_doubtful(last_line_before(at, detail), sink);
+                    self.end_doubtful(last_line_before(at, detail).min(at), sink);
                 }
                 (self.not_before, self.is_answering) = (None, false);
             }

@@ -29,8 +29,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut reader = Reader::from_reader(answer);
     let mut read = Answer::default();
     let mut feature = Feature::default();
-    let (mut depth, mut tells, mut trouble) = (0usize, false, None);
-    let mut paths = Paths::default();
+    let (mut depth, mut paths) = (0usize, Paths::default());
     loop {
         let damaged = |position: u64| NoAnswer::Damaged(format!("byte {position}"));
         let event = reader.read_event().map_err(|_| damaged(reader.error_position()))?;
@@ -58,12 +57,8 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 feature = Feature::default();
                 paths.next();
                 match attribute("STATUS").filter(|status| !status.eq_ignore_ascii_case("SUCCESS")) {
-                    None => tells = true,
-                    Some(status) => {
-                        let said = format!("{}: {status}", attribute("HOST").unwrap_or_default());
-                        read.is_missing(said.as_bytes());
-                        trouble = Some(said);
-                    }
+                    None => paths.is_up = true,
+                    Some(status) => paths.missing.push(format!("{}: {status}", attribute("HOST").unwrap_or_default())),
                 }
                 read.ignored();
             }
@@ -76,7 +71,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     used: used.unwrap_or(0),
                     told: 0,
                 };
-                tells = true;
+                paths.is_up = true;
                 read.ignored();
             }
             "USER" => {
@@ -100,30 +95,54 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         }
     }
     feature.settle(&mut read);
-    match (tells, trouble) {
-        (true, _) => Ok(read),
-        (false, Some(trouble)) => Err(NoAnswer::Down(trouble)),
-        (false, None) => Err(NoAnswer::NoFeature("run lmxendutil with -licstatxml")),
-    }
+    paths.settle(read, "run lmxendutil with -licstatxml")
 }
 
 /// The license servers of an answer. Redundant ones each tell the same sessions, which count once.
 #[derive(Default)]
 struct Paths<'a> {
-    /// How often the servers before told of each session, at most, and how often this one has.
-    told: HashMap<Seat<'a>, [u32; 2]>,
+    /// The number of the current one.
+    number: u32,
+    /// Of each session, how often the servers before told of it, at most; the last one that did, and how often it has.
+    told: HashMap<Seat<'a>, [u32; 3]>,
+    /// The last session, where lines that tell more of it can follow.
+    last: Option<Seat<'a>>,
+    /// The servers that do not answer, and whether one does.
+    missing: Vec<String>,
+    is_up: bool,
 }
 
 impl<'a> Paths<'a> {
     /// Begins the next license server.
     fn next(&mut self) {
-        for [before, now] in self.told.values_mut() {
-            (*before, *now) = ((*before).max(*now), 0);
+        self.number += 1;
+    }
+
+    /// Takes the last session, of which no line tells more.
+    fn take_last(&mut self, read: &mut Answer<'a>) {
+        if let Some(seat) = self.last.take() {
+            self.take(seat, read);
         }
     }
 
+    /// Ends the answer. A server that does not answer leaves open who holds what, unless it is a redundant one of those that do:
+    /// nothing tells which it is.
+    fn settle(mut self, mut read: Answer<'a>, remedy: &'static str) -> Result<Answer<'a>, NoAnswer> {
+        self.take_last(&mut read);
+        match (self.is_up, self.missing.first()) {
+            (false, Some(missing)) => return Err(NoAnswer::Down(missing.clone())),
+            (false, None) => return Err(NoAnswer::NoFeature(remedy)),
+            (true, _) => {}
+        }
+        self.missing.iter().for_each(|missing| read.is_missing(missing.as_bytes()));
+        Ok(read)
+    }
+
     fn take(&mut self, seat: Seat<'a>, read: &mut Answer<'a>) {
-        let [before, now] = self.told.entry(seat.clone()).or_default();
+        let [before, by, now] = self.told.entry(seat.clone()).or_default();
+        if *by != self.number {
+            (*before, *by, *now) = ((*before).max(*now), self.number, 0);
+        }
         *now += 1;
         if *now > *before { read.seat(seat) } else { read.ignored() }
     }
@@ -147,7 +166,9 @@ impl<'a> Feature<'a> {
 
 fn value(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = element.try_get_attribute(name).ok()??;
-    attribute.normalized_value(XmlVersion::Explicit1_0).ok().map(|value| value.into_owned())
+    let decoded = attribute.normalized_value(XmlVersion::Explicit1_0).map(|value| value.into_owned());
+    // What is no proper XML, as a lone ampersand, is taken as it stands.
+    Some(decoded.unwrap_or_else(|_| attribute.value.to_string()))
 }
 
 fn bytes(value: Option<String>) -> Name<'static> {
@@ -171,15 +192,20 @@ fn moment(text: &[u8]) -> Option<Stamp> {
 pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let mut feature = Feature::default();
-    let (mut tells, mut trouble) = (false, None);
+    let mut paths = Paths::default();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
-        if let Some(rest) = text.strip_prefix(b"Feature: ") {
+        if cut(text, "LM-X License Server on ").is_some() {
+            paths.take_last(&mut read);
+            paths.next();
+            read.ignored();
+        } else if let Some(rest) = text.strip_prefix(b"Feature: ") {
+            paths.take_last(&mut read);
             feature.settle(&mut read);
             let (name, rest) = cut(rest, " Version: ").unwrap_or((rest, b""));
             let vendor = cut(rest, " Vendor: ").map_or(&b""[..], |(_, vendor)| vendor);
             feature = Feature { vendor: vendor.into(), name: name.into(), used: 0, told: 0 };
-            tells = true;
+            paths.is_up = true;
             read.ignored();
         } else if let Some((seats, client)) = cut(text, " license(s) used by ") {
             let client = cut_last(client, " [").map_or((client, &b""[..]), |(client, address)| (client, address));
@@ -187,7 +213,8 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             let address = client.1.strip_suffix(b"]").unwrap_or(client.1);
             let seats = number(seats).unwrap_or(1);
             feature.told += u64::from(seats);
-            read.seat(Seat {
+            paths.take_last(&mut read);
+            paths.last = Some(Seat {
                 daemon: feature.vendor.clone(),
                 feature: feature.name.clone(),
                 user: user.into(),
@@ -201,32 +228,27 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             feature.used = words(used).next().and_then(number).unwrap_or(0);
             read.ignored();
         } else if let Some((login, checkout)) = cut(text, "Checkout time: ") {
-            if let Some(seat) = read.seats.last_mut() {
+            if let Some(seat) = &mut paths.last {
                 let logged_in = cut(login, "Login time: ").and_then(|(_, login)| moment(login));
                 seat.since = moment(checkout).or(logged_in);
             }
             read.ignored();
         } else if let Some((_, shared)) = cut(text, "Shared on ") {
-            if let Some(seat) = read.seats.last_mut() {
+            if let Some(seat) = &mut paths.last {
                 seat.session = [&seat.session, shared].join(&b' ').into();
             }
             read.ignored();
         } else if is_of_the_frame(text) {
             read.ignored();
         } else if cut(text, "rror").is_some() || cut(text, "annot connect").is_some() {
-            trouble = trouble.or(Some(text));
-            read.is_missing(text);
+            paths.missing.push(shown(text));
             read.ignored();
         } else {
             read.unrecognised(line, "no line of lmxendutil that is known");
         }
     }
     feature.settle(&mut read);
-    match (tells, trouble) {
-        (true, _) => Ok(read),
-        (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
-        (false, None) => Err(NoAnswer::NoFeature("run lmxendutil with -licstat")),
-    }
+    paths.settle(read, "run lmxendutil with -licstat")
 }
 
 fn is_of_the_frame(text: &[u8]) -> bool {

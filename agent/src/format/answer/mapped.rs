@@ -90,6 +90,12 @@ impl Mapping {
         if !are_lines && (settings.pattern.is_some() || settings.heading.is_some()) {
             return Err("read.pattern and read.heading are for `format = \"lines\"`".into());
         }
+        if shape != "csv" && settings.separator.is_some() {
+            return Err("read.separator is for `format = \"csv\"`".into());
+        }
+        if shape != "json" && settings.rows.is_some() {
+            return Err("read.rows is for `format = \"json\"`".into());
+        }
         let shape = match shape {
             "lines" => {
                 if fields.is_any() {
@@ -248,6 +254,10 @@ impl Mapping {
         let since = of("since", &self.fields.since);
         let stamp = since.as_ref().and_then(|since| self.stamp(since));
         let seats = of("seats", &self.fields.seats).map(|seats| seats.trim().parse::<u32>());
+        if matches!(seats, Some(Ok(0))) {
+            // Tools that list everybody list those who hold nothing.
+            return read.ignored();
+        }
         let problem = match &seats {
             _ if user.is_none() && host.is_none() => Some("a row without a user and a host"),
             _ if feature.is_empty() => Some("a row without a feature"),

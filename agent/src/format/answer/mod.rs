@@ -218,11 +218,18 @@ pub struct Seat<'a> {
     pub is_held: bool,
 }
 
+/// The most sessions that are taken of an answer.
+const MOST_SEATS: usize = 200_000;
+
 /// The most unrecognised lines that are kept.
 const SAMPLES: usize = 20;
 
 impl<'a> Answer<'a> {
     fn seat(&mut self, seat: Seat<'a>) {
+        if self.seats.len() == MOST_SEATS {
+            self.is_missing(b"the answer has more than 200,000 sessions");
+            return self.ignored();
+        }
         self.seats.push(seat);
         self.lines.events += 1;
     }
@@ -240,7 +247,9 @@ impl<'a> Answer<'a> {
 
     /// Takes note that a part of the answer is missing. Whatever it does not state can go on.
     fn is_missing(&mut self, what: &[u8]) {
-        self.unknown.push((Name::default(), Name::default()));
+        if !self.unknown.iter().any(|(daemon, feature)| daemon.is_empty() && feature.is_empty()) {
+            self.unknown.push((Name::default(), Name::default()));
+        }
         self.trouble(shown(what));
     }
 

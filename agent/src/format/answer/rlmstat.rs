@@ -22,6 +22,8 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let (mut isv, mut tells, mut trouble): (&[u8], bool, Option<&[u8]>) = (b"", false, None);
     // The seats in use that pools tell, by ISV and feature.
     let (mut pool, mut in_use) = (&b""[..], BTreeMap::<Pool<'_>, u64>::new());
+    // Those of which lines tell who holds them.
+    let mut told = BTreeMap::<Pool<'_>, u64>::new();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some((name, _)) =
@@ -32,8 +34,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         } else if let Some((name, _)) = cut(text, " ISV server status on ") {
             isv = name;
             read.ignored();
-        } else if let Some(seat) = seat(text, isv) {
+        } else if let Some((seat, feature)) = seat(text, isv) {
             tells = true;
+            *told.entry((isv, feature)).or_default() += u64::from(seat.seats);
             read.seat(seat);
         } else {
             if text.starts_with(b"Error")
@@ -58,8 +61,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         }
     }
     for ((isv, pool), count) in in_use {
-        let of_pool = |seat: &&Seat<'_>| *seat.daemon == *isv && *seat.feature == *pool;
-        let told = read.seats.iter().filter(of_pool).map(|seat| u64::from(seat.seats)).sum();
+        let told = told.get(&(isv, pool)).copied().unwrap_or(0);
         read.compare(isv.into(), pool.into(), count, told);
     }
     match (tells, trouble) {
@@ -73,7 +75,8 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
 type Pool<'a> = (&'a [u8], &'a [u8]);
 
 /// Reads `converge v3.0: ada@pc17 1/0 at 11/03 10:15  (handle: 42)`, with more about the seats before the handle, or none.
-fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<Seat<'a>> {
+/// Returns its feature, too.
+fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<(Seat<'a>, &'a [u8])> {
     let (head, handle) = cut_last(text, "(handle: ")?;
     let handle = cut(handle, ")")?.0;
     let (head, since) = cut_last(head, " at ")?;
@@ -85,14 +88,16 @@ fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<Seat<'a>> {
     let (names, counts) = cut_last(names.trim_ascii_end(), " ")?;
     let seats = number(counts.split(|byte| *byte == b'/').next()?)?;
     let (user, host) = cut_last(names, "@")?;
-    Some(Seat {
+    let feature = feature.trim_ascii();
+    let seat = Seat {
         daemon: isv.into(),
-        feature: feature.trim_ascii().into(),
+        feature: feature.into(),
         user: user.trim_ascii().into(),
         host: host.trim_ascii().into(),
         session: handle.into(),
         since: Some(since),
         seats,
         is_held: true,
-    })
+    };
+    Some((seat, feature))
 }

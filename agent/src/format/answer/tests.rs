@@ -134,10 +134,10 @@ fn lmx_xml_is_read_and_its_declared_entities_are_not() {
     let expected = ("ALTAIR".into(), "Fea&Ture".into(), "müller".into(), "client1".into(), 21_000);
     assert_eq!(seats, [expected]);
     assert_eq!(unknown(&read_xml), [("ALTAIR".to_owned(), "hidden".to_owned())]);
-    // A billion laughs: the name is not expanded, and what cannot be read is empty.
+    // A billion laughs: the name is not expanded, and stands as it is.
     let bomb = r#"<!DOCTYPE x [<!ENTITY a "aaaa">]><LM-X><LICENSE_PATH STATUS="SUCCESS"><FEATURE NAME="f" VENDOR="v">
 <USER NAME="&a;" HOST="h"/></FEATURE></LICENSE_PATH></LM-X>"#;
-    assert_eq!(names(&held(&read(bomb.as_bytes(), None).unwrap())), [("", "h", 1)]);
+    assert_eq!(names(&held(&read(bomb.as_bytes(), None).unwrap())), [("&a;", "h", 1)]);
     let deep = format!("<LM-X><LICENSE_PATH STATUS=\"SUCCESS\">{}", "<A>".repeat(100));
     assert!(matches!(read(deep.as_bytes(), None), Err(NoAnswer::Damaged(_))));
 }

@@ -311,8 +311,8 @@ impl OpenStream {
         }
     }
 
-    /// Verifies that the beginning that was read is that of the identified stream. The file could have been truncated and
-    /// written anew after it was identified and before it was read, whatever its name is now.
+    /// Verifies that the beginning that was read is that of the identified stream, once all of it was read. The file could have
+    /// been truncated and written anew after it was identified and before it was read, whatever its name is now.
     fn prove_beginning(&mut self) -> Result<(), StreamError> {
         let Some(beginning) = self.unproven.as_ref().and_then(|beginning| beginning.head().identity()) else {
             // All that is read so far is before a date or a use.

@@ -47,7 +47,7 @@ impl Watched {
     }
 
     /// Returns the size of the file, in bytes, at a moment when it was still the one that was read; `None` if it is another
-    /// one meanwhile, or cannot be read. A compressed file has no size to tell of.
+    /// one meanwhile, or cannot be read. Of a compressed file, it is what was read: it does not grow.
     pub(super) fn size(&self) -> Option<u64> {
         let Content::Plain(file) = &self.content else { return Some(self.offset) };
         let size = file.metadata().ok()?.len();

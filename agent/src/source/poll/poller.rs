@@ -66,6 +66,9 @@ pub enum Asked {
 /// The oldest answer that is taken for one of now, in seconds: a day, and as much as time zones can be apart.
 const OLDEST: i64 = 36 * 3600;
 
+/// The largest difference between two clocks over one interval that is no step of one of them, in seconds.
+const LARGEST_STEP: i64 = 60;
+
 /// The most unrecognised lines that a run tells.
 const MOST_UNRECOGNISED: usize = 100;
 
@@ -81,6 +84,8 @@ pub struct Poller {
     checkpoint: Option<Checkpoint>,
     /// The unrecognised lines that were told.
     unrecognised: HashSet<Vec<u8>>,
+    /// When the last answer came: by the clock that only runs, and by that of the wall, in seconds since 1970 UTC.
+    answered: Option<(Instant, i64)>,
     due: Instant,
 }
 
@@ -95,7 +100,7 @@ impl Poller {
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
         let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
-        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, due }
+        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, answered: None, due }
     }
 
     /// Returns when the license manager is asked next.
@@ -132,9 +137,14 @@ impl Poller {
             let program = self.source.tool.program.clone();
             return Err(PollError::Stale { program, age: age.unsigned_abs() });
         }
+        self.follow_clock(at);
         let mut stated = self.stated.clone();
         let statements = stated.take(&answer, at, &self.source.zone);
-        self.hand_on(&answer, &statements, at)?;
+        if let Err(error) = self.hand_on(&answer, &statements, at) {
+            // A part of it may be committed.
+            self.begin_anew();
+            return Err(error);
+        }
         self.stated = stated;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.lines += answer.lines;
@@ -142,6 +152,23 @@ impl Poller {
         status.answers = status.answers.map(|answers| answers + 1);
         let missing = answer.troubles.join("; ");
         Ok(if missing.is_empty() { Asked::Wholly } else { Asked::Partly(missing) })
+    }
+
+    /// Begins a new run where the clock was set since the last answer: what was dated by a wrong one may count nowhere, and is
+    /// stated again.
+    fn follow_clock(&mut self, at: i64) {
+        let now = Instant::now();
+        let expected = self.answered.map(|(since, before)| before + (now - since).as_secs() as i64);
+        if expected.is_some_and(|expected| (at - expected).abs() > LARGEST_STEP) {
+            self.begin_anew();
+        }
+        self.answered = Some((now, at));
+    }
+
+    /// Begins a new run: a stream of its own, and a whole answer.
+    fn begin_anew(&mut self) {
+        (self.checkpoint, self.stated) = (None, Stated::default());
+        self.unrecognised.clear();
     }
 
     /// Commits what an answer states. A batch is committed even if nothing has changed: that the license manager answered is
@@ -204,7 +231,7 @@ impl Poller {
     }
 
     /// Delivers again what the aggregator lacks of this and of earlier runs, as far as the buffer keeps it. The rest is a gap.
-    fn rewind(&self) -> Result<(), PollError> {
+    fn rewind(&mut self) -> Result<(), PollError> {
         let wanted = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for rewind in wanted {
             let Some(checkpoint) = self.buffer.checkpoint(&rewind.fingerprint)? else { continue };
@@ -213,6 +240,10 @@ impl Poller {
             }
             let is_delivered = rewind.cause == RewindCause::Lacking
                 && self.buffer.deliver_again(&rewind.fingerprint, rewind.mark, true)?;
+            if !is_delivered && self.checkpoint.as_ref().is_some_and(|own| own.fingerprint == rewind.fingerprint) {
+                // What the aggregator knows of this run has a hole.
+                self.begin_anew();
+            }
             if !is_delivered && !self.buffer.accept_gap(&rewind.fingerprint)? {
                 let end = checkpoint.position;
                 let gap = batcher::gap(&checkpoint, &self.source.configured(), end).map_err(PollError::Pack)?;

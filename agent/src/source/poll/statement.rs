@@ -40,8 +40,8 @@ pub(super) struct Stated {
     answered_at: Option<i64>,
     /// Whether all that is in use has been stated once. Until then, sessions of an earlier run can still go on.
     is_whole: bool,
-    /// How many answers have left open who holds some feature, since the run began.
-    left_open: u32,
+    /// The answers of this run.
+    answers: u32,
 }
 
 /// Vendor daemons with their features of which it is not known who holds them, each with the moment of the last answer that
@@ -157,8 +157,8 @@ impl Stated {
         come.sort_by_key(|statement| statement.at);
         let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, NO_LINE_BEFORE));
         let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).chain(come).collect();
-        self.left_open += 1;
-        if !self.is_whole && (self.unknown.is_empty() || self.left_open == PATIENCE) {
+        self.answers = self.answers.saturating_add(1);
+        if !self.is_whole && (self.unknown.is_empty() || self.answers == PATIENCE) {
             self.is_whole = true;
             statements.push(Statement::of_all(Kind::AnswerEnd, at, NO_LINE_BEFORE));
         }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,10 @@ use process_wrap::std::{ChildWrapper, CommandWrap};
 use seatmeter_count::name::decode;
 
 /// The most bytes that a tool may print: 100,000 users take some 12 MB of lmstat's.
-const MOST_PRINTED: u64 = 64 << 20;
+const MOST_PRINTED: u64 = 16 << 20;
+
+/// The most readers of earlier runs that may still wait for output, because a process that left its group holds it open.
+const MOST_READERS: usize = 8;
 
 /// The most bytes of its error output that are kept.
 const MOST_ERRORS: u64 = 64 << 10;
@@ -36,6 +39,8 @@ pub struct Tool {
     pub arguments: Vec<String>,
     /// How long it may run.
     pub time_limit: Duration,
+    /// The readers of its output, of all its runs.
+    pub readers: Arc<AtomicUsize>,
 }
 
 /// Why a tool gave no answer.
@@ -102,6 +107,9 @@ impl Tool {
     /// Runs the tool, and returns what it printed. Ends it when `stop` becomes true.
     pub fn run(&self, stop: &AtomicBool) -> Result<Vec<u8>, ToolError> {
         let program = self.program.clone();
+        if self.readers.load(Ordering::Relaxed) > MOST_READERS {
+            return Err(ToolError::HeldOpen { program, printed: "it is not run again until these have ended".into() });
+        }
         let mut command = CommandWrap::with_new(&self.program, |command| {
             command.args(&self.arguments);
             // Dates and messages as the parsers know them.
@@ -113,17 +121,19 @@ impl Tool {
         #[cfg(windows)]
         command.wrap(JobObject);
         let mut child = command.spawn().map_err(|source| ToolError::Start { program: program.clone(), source })?;
-        let printed = Output::read(child.stdout().take(), MOST_PRINTED + 1);
-        let errors = Output::read(child.stderr().take(), MOST_ERRORS);
+        let printed = Output::read(child.stdout().take(), MOST_PRINTED + 1, &self.readers);
+        let errors = Output::read(child.stderr().take(), MOST_ERRORS, &self.readers);
         let ended = self.wait(child.as_mut(), &printed, stop);
         // Also what it has left behind, which may hold its output open. Where nothing is left, that fails.
         let _ = child.start_kill();
-        let _ = child.wait();
+        if !matches!(ended, Ok(End::Exit(_))) {
+            let _ = child.wait();
+        }
         let deadline = Instant::now() + AFTER_ITS_END;
         while !(printed.has_ended() && errors.has_ended()) && Instant::now() < deadline {
             std::thread::sleep(LOOK);
         }
-        let is_whole = printed.has_ended();
+        let is_whole = printed.has_ended() && errors.has_ended();
         let (printed, errors) = (printed.take(), errors.take());
         let shown = shown(&printed, &errors);
         match ended {
@@ -132,7 +142,7 @@ impl Tool {
             _ if printed.len() as u64 > MOST_PRINTED => Err(ToolError::TooMuch { program, printed: shown }),
             Ok(End::Exit(status)) if !status.success() => Err(ToolError::Failed { program, status, printed: shown }),
             Ok(End::Exit(_)) if !is_whole => Err(ToolError::HeldOpen { program, printed: shown }),
-            Ok(End::Exit(_) | End::TooMuch) => Ok(printed),
+            Ok(_) => Ok(printed),
             Err(source) => Err(ToolError::Wait { program, source }),
         }
     }
@@ -176,27 +186,37 @@ struct Output(Arc<Mutex<Printed>>);
 struct Printed {
     bytes: Vec<u8>,
     has_ended: bool,
+    /// Whether what comes now is wanted by nobody.
+    is_taken: bool,
 }
 
 impl Output {
     /// Reads an output to its end, and keeps at most so many bytes. A tool whose output nobody reads would be stopped by it.
-    fn read(output: Option<impl Read + Send + 'static>, most: u64) -> Self {
+    fn read(output: Option<impl Read + Send + 'static>, most: u64, readers: &Arc<AtomicUsize>) -> Self {
         let read = Self::default();
         let writer = read.clone();
         let Some(output) = output else {
             writer.lock().has_ended = true;
             return read;
         };
-        std::thread::spawn(move || {
+        let running = readers.clone();
+        running.fetch_add(1, Ordering::Relaxed);
+        let reader = std::thread::Builder::new().name("tool".into()).spawn(move || {
             let (mut output, mut buffer) = (output, vec![0; 64 << 10]);
             // An output that fails has ended.
             while let Ok(count @ 1..) = output.read(&mut buffer) {
-                let kept = &mut writer.lock().bytes;
-                let rest = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..count.min(rest)]);
+                let mut kept = writer.lock();
+                let most = if kept.is_taken { 0 } else { usize::try_from(most).unwrap_or(usize::MAX) };
+                let rest = most.saturating_sub(kept.bytes.len());
+                kept.bytes.extend_from_slice(&buffer[..count.min(rest)]);
             }
             writer.lock().has_ended = true;
+            running.fetch_sub(1, Ordering::Relaxed);
         });
+        if reader.is_err() {
+            // The system has no thread left: the run ends as one whose output is held open.
+            readers.fetch_sub(1, Ordering::Relaxed);
+        }
         read
     }
 
@@ -213,7 +233,9 @@ impl Output {
     }
 
     fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.lock().bytes)
+        let mut read = self.lock();
+        read.is_taken = true;
+        std::mem::take(&mut read.bytes)
     }
 }
 

@@ -98,7 +98,7 @@ fn project(batches: &[(Batch, Columns)], restarts: &[bool]) -> Known {
     let (stream, horizon) = (stream(), Horizon::at(4_000_000_000));
     let mut log = LogProjection::default();
     for (index, (batch, columns)) in batches.iter().enumerate() {
-        let dated = Dated { stream: &stream, zone: &TimeZone::UTC, horizon, longest_pause: Some(9) };
+        let dated = Dated { stream: &stream, zone: &TimeZone::UTC, horizon };
         log.take((batch, columns), batch.start_position, dated, &mut names, &mut pending);
         if restarts[index % restarts.len()] || index + 1 == batches.len() {
             in_transaction(facts.as_mut(), |facts| pending.write(facts)).unwrap();
@@ -156,8 +156,12 @@ fn events(lines: &[(u8, i64, u32, u32, u32)], numbers: &[(u64, u64)]) -> Vec<Eve
             0..=3 => (Kind::Checkout, feature, key),
             4 if key != 0 && step % 3 == 0 => (Kind::NoLongerInUse, feature, key),
             4 if key != 0 => (Kind::SessionEnd, 0, key),
-            8 if key != 0 && step % 2 == 0 => (Kind::AnswerBegin, 0, 0),
-            9 if key != 0 && step % 2 == 0 => (Kind::AnswerEnd, 0, 5),
+            8 if key != 0 && step % 2 == 0 => {
+                (Kind::AnswerBegin, 0, [NO_LINE_BEFORE, 7, -99][(step / 2).rem_euclid(3) as usize])
+            }
+            9 if key != 0 && step % 2 == 0 => {
+                (Kind::AnswerEnd, 0, [NO_LINE_BEFORE, 5, -99][(step / 2).rem_euclid(3) as usize])
+            }
             4..=6 => (Kind::Checkin, feature, key),
             7 => (Kind::Denial, feature, -4),
             8 => (Kind::DaemonStart, 0, 1),
