@@ -233,22 +233,30 @@ fn fault_48_a_part_that_is_not_answered_is_told() {
 #[test]
 fn fault_27_tools_that_hang_or_babble_stop_no_other_source() {
     let mut asked = Asked::new();
-    let [hangs, babbles, child] = ["hangs", "babbles", "child"].map(|name| asked.cluster.path(name));
+    let [hangs, babbles, leaves, child] = ["hangs", "babbles", "leaves", "child"].map(|name| asked.cluster.path(name));
     fs::write(&hangs, format!("#!/bin/sh\nsleep 1000 & echo $! >{child:?}; echo begun; wait\n")).unwrap();
     fs::write(&babbles, "#!/bin/sh\nexec yes lmstat\n").unwrap();
-    for tool in [&hangs, &babbles] {
+    // In a group of its own, and with the tool's output.
+    fs::write(&leaves, "#!/bin/sh\nsetsid sleep 20 &\necho begun\n").unwrap();
+    for tool in [&hangs, &babbles, &leaves] {
         fs::set_permissions(tool, fs::Permissions::from_mode(0o755)).unwrap();
     }
     asked.source(&hangs, "hangs", "timeout_seconds = 1");
     asked.source(&babbles, "babbles", "");
+    asked.source(&leaves, "leaves", "");
     asked.source(&asked.cluster.path("missing"), "missing", "");
     asked.held_by(&["ada"]);
     asked.agent.start();
     asked.wait_for_users(1);
     let health = || asked.cluster.read("asking/state/health.log");
-    for said in
-        ["has not ended within 1 seconds", "it says: begun", "printed more than 16 MiB", "missing cannot be started"]
-    {
+    for said in [
+        "has not ended within 1 seconds",
+        "it says: begun",
+        "printed more than 16 MiB",
+        "missing cannot be started",
+        "holds its output open",
+        "it is not run again until these have ended",
+    ] {
         wait_until("the health log says why", || health().contains(said));
     }
     let first: u32 = fs::read_to_string(&child).unwrap().trim().parse().unwrap();

@@ -266,3 +266,39 @@ impl Poller {
         status.detail = status.message.clone();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::format::answer::Reading;
+    use crate::source::poll::tool::Tool;
+
+    #[test]
+    fn a_clock_that_is_set_begins_a_new_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let buffer = Arc::new(Buffer::open(folder.path(), 1 << 30, 0).unwrap());
+        let tool = Tool {
+            program: "lmutil".into(),
+            arguments: Vec::new(),
+            time_limit: Duration::from_secs(1),
+            readers: Arc::default(),
+        };
+        let source = PollSource {
+            name: "lmstat".into(),
+            tool,
+            reading: Reading::ByContent,
+            zone: TimeZone::UTC,
+            interval: Duration::from_secs(300),
+        };
+        let mut poller = Poller::new(source, buffer, SharedStatus::default(), Arc::default(), Arc::default());
+        for (at, goes_on) in [(1_000, true), (1_001, true), (5_000, false), (5_010, true), (1_000, false)] {
+            poller.checkpoint = Some(poller.begin(at));
+            poller.follow_clock(at);
+            assert_eq!(poller.checkpoint.is_some(), goes_on, "{at}");
+        }
+    }
+}
