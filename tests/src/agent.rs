@@ -94,10 +94,9 @@ impl Agent {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Returns what the agent has printed, and its health log.
+    /// Returns the agent's health log.
     pub fn errors(&self) -> String {
-        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-        read(self.folder.join("err")) + &read(self.state().join("health.log"))
+        fs::read_to_string(self.folder.join("err")).unwrap_or_default()
     }
 
     /// Returns whether the agent's health log has an entry with this code.
