@@ -4,7 +4,7 @@
 //! - `statement`: what an answer says that the one before did not
 //! - [`poller`]: asks, and hands on what changed
 //!
-//! Each run of the agent is a stream of its own, with a random name: an answer cannot be read again. It begins with a whole
+//! Each run of the agent is a stream of its own, with a name made of the time and of chance: an answer cannot be read again. It begins with a whole
 //! answer, so nothing of the answers before need be kept, and a run that ended at any moment leaves nothing open. Positions
 //! number what answers state.
 

@@ -221,8 +221,12 @@ impl Poller {
         let first_day = i32::try_from(at.div_euclid(DAY)).unwrap_or(i32::MAX);
         let first_time = at.rem_euclid(DAY);
         let poll = PollCheckpoint { first_day, first_time, last_time: first_time };
+        // Of two runs that begin in the same second, names that grow tell the order.
+        let mut fingerprint = *blake3::hash(uuid::Uuid::new_v4().as_bytes()).as_bytes();
+        let nanoseconds = u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
+        fingerprint[..8].copy_from_slice(&nanoseconds.to_be_bytes());
         Checkpoint {
-            fingerprint: *blake3::hash(uuid::Uuid::new_v4().as_bytes()).as_bytes(),
+            fingerprint,
             log: self.source.name.clone(),
             is_last: true,
             position: 0,
@@ -295,6 +299,7 @@ mod tests {
             interval: Duration::from_secs(300),
         };
         let mut poller = Poller::new(source, buffer, SharedStatus::default(), Arc::default(), Arc::default());
+        assert!(poller.begin(1_000).fingerprint < poller.begin(1_000).fingerprint, "runs come in their order");
         for (at, goes_on) in [(1_000, true), (1_001, true), (5_000, false), (5_010, true), (1_000, false)] {
             poller.checkpoint = Some(poller.begin(at));
             poller.follow_clock(at);
