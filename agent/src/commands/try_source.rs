@@ -68,13 +68,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (None, Some(source)) => source.tool.run(&AtomicBool::new(false))?,
         (None, None) => return Err(anyhow!("name a file, or a source")),
     };
+    let printed = in_utf8(printed);
     let reading = source.map_or(Reading::ByContent, |source| source.reading);
     let format = match &reading {
-        Reading::ByContent => AnswerFormat::of(&in_utf8(printed.clone())).map(AnswerFormat::name),
+        Reading::ByContent => AnswerFormat::of(&printed).map(AnswerFormat::name),
         Reading::Known(format) => Some(format.name()),
         Reading::Mapped(_) => None,
     };
-    let printed = in_utf8(printed);
     let found = reading.read(&printed)?;
     let rows: Vec<SeatRow> = found.seats.iter().map(row).collect();
     let unknown = found.unknown.iter().map(|(daemon, feature)| match (decode(daemon), decode(feature)) {

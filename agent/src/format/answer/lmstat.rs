@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Lines of users are read from the right, since names and displays hold blanks. Where the border between a user and a host is
-//! told by nothing but their order, see [`names`].
+//! told by nothing but their order, see [`split`].
 
 use std::collections::HashSet;
 

@@ -31,7 +31,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut feature = Feature::default();
     let (mut depth, mut paths) = (0usize, Paths::default());
     loop {
-        let damaged = |position: u64| NoAnswer::Damaged(format!("byte {position}"));
+        let damaged = |position: u64| NoAnswer::Damaged(format!("at byte {position}"));
         let event = reader.read_event().map_err(|_| damaged(reader.error_position()))?;
         let element = match &event {
             Event::Start(element) => {
