@@ -136,7 +136,7 @@ fn install_clients(root: &Path) -> Result<PathBuf> {
 /// The fuzz targets. Each has a folder of seeds: inputs that once failed, and typical ones.
 pub const FUZZ_TARGETS: [&str; 4] = ["parse", "rlm", "answers", "batch"];
 
-/// Fuzzes each target for `seconds` seconds. The targets are built with the compiler's own coverage instrumentation,
+/// Fuzzes all targets side by side for `seconds` seconds. The targets are built with the compiler's own coverage instrumentation,
 /// which the stable toolchain supports, and without a sanitizer, which it does not support.
 fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
     let folder = root.join("tests/fuzz");
@@ -148,6 +148,7 @@ fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--release", "--target", &host]).current_dir(&folder).env("RUSTFLAGS", flags);
     run(build.env("CARGO_TARGET_DIR", &target))?;
+    let mut fuzzers = Vec::new();
     for name in FUZZ_TARGETS {
         let corpus = target.join("corpus").join(name);
         std::fs::create_dir_all(&corpus)?;
@@ -156,7 +157,14 @@ fn fuzz(root: &Path, seconds: u32, tally: &mut Tally) -> Result<()> {
         fuzzer.arg(&corpus).arg(folder.join("seeds").join(name));
         fuzzer.arg(format!("-max_total_time={seconds}")).args(["-max_len=65536", "-timeout=10", "-rss_limit_mb=1024"]);
         fuzzer.args(["-verbosity=0", "-print_final_stats=1"]);
-        tally.count(&format!("fuzzing {name}"), run(fuzzer.arg(format!("-artifact_prefix={}/", target.display()))));
+        fuzzer.arg(format!("-artifact_prefix={}/", target.display()));
+        println!("+ {fuzzer:?}");
+        fuzzers.push((name, fuzzer.spawn().with_context(|| format!("{fuzzer:?} cannot be started"))?));
+    }
+    for (name, mut fuzzer) in fuzzers {
+        let status = fuzzer.wait()?;
+        let outcome = if status.success() { Ok(()) } else { Err(anyhow::anyhow!("{status}")) };
+        tally.count(&format!("fuzzing {name}"), outcome);
     }
     Ok(())
 }
