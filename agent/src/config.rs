@@ -1,8 +1,8 @@
 //! Reads and validates the agent's configuration file.
 
+mod source;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::civil::Date;
 use seatmeter_count::Day;
@@ -12,13 +12,9 @@ use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
 use serde::Deserialize;
 
-use crate::format::Format;
-use crate::format::answer::mapped::{self, Mapping};
-use crate::format::answer::{AnswerFormat, Reading};
-use crate::source::file::parts::glob;
 use crate::source::file::status::{LogSource, OtherSource};
 use crate::source::poll::PollSource;
-use crate::source::poll::tool::Tool;
+use source::{Checked, Source};
 
 /// The configuration file as written, before validation.
 #[derive(Debug, Deserialize)]
@@ -83,51 +79,6 @@ const fn default_alarm() -> u64 {
     24
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    #[serde(default)]
-    kind: SourceKind,
-    path: Option<PathBuf>,
-    name: Option<String>,
-    #[serde(default)]
-    archives: Vec<PathBuf>,
-    format: Option<String>,
-    time_zone: Option<String>,
-    date: Option<String>,
-    moved_quiet_seconds: Option<u64>,
-    #[serde(default)]
-    command: Vec<String>,
-    every_seconds: Option<u64>,
-    timeout_seconds: Option<u64>,
-    read: Option<mapped::Settings>,
-}
-
-/// How long a log that was moved away must be quiet until it is no longer read, in seconds: a daemon that was not told to
-/// open its log anew goes on writing to it.
-const MOVED_QUIET: u64 = 60;
-
-/// How often a license manager is asked, in seconds, and how long the answer may take.
-const POLL_EVERY: u64 = 300;
-const POLL_TIMEOUT: u64 = 60;
-
-/// The kind of a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SourceKind {
-    /// A log file with its rotated parts.
-    #[default]
-    File,
-    /// A tool that asks a license manager who holds what.
-    Command,
-}
-
-/// A source, after validation.
-enum Checked {
-    Log(Box<LogSource>),
-    Poll(PollSource),
-}
-
 /// The agent's settings, after validation.
 #[derive(Clone)]
 pub struct Config {
@@ -182,9 +133,9 @@ impl Config {
             note("there is no [[source]]: add one, with the `path` of a log, or the `command` that asks a license manager".into());
         }
         for (index, settings) in file.source.into_iter().enumerate() {
-            match source(path, settings) {
+            match settings.check(path) {
                 Ok(Checked::Log(source)) => sources.push(*source),
-                Ok(Checked::Poll(source)) => polls.push(source),
+                Ok(Checked::Poll(source)) => polls.push(*source),
                 Err(problem) => note(format!("source {}: {problem}", index + 1)),
             }
         }
@@ -234,91 +185,6 @@ fn dialer(config: &Path, settings: &Aggregator) -> Result<Dialer, TransportError
     Dialer::new(&settings.url, tls)
 }
 
-fn source(config: &Path, settings: Source) -> Result<Checked, String> {
-    Ok(match settings.kind {
-        SourceKind::File => Checked::Log(Box::new(log(config, settings)?)),
-        SourceKind::Command => Checked::Poll(poll(settings)?),
-    })
-}
-
-fn log(config: &Path, settings: Source) -> Result<LogSource, String> {
-    let Source { path, name, archives, format, time_zone, date, moved_quiet_seconds, .. } = settings;
-    let is_asked = settings.every_seconds.is_some() || settings.timeout_seconds.is_some() || settings.read.is_some();
-    if is_asked || !settings.command.is_empty() {
-        return Err("`command`, `every_seconds`, `timeout_seconds` and `read` need `kind = \"command\"`".into());
-    }
-    let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("`path` is missing: the log file to follow")?;
-    let path = config::beside(config, &path);
-    let archives: Vec<PathBuf> = archives.iter().map(|pattern| config::beside(config, pattern)).collect();
-    let zone = config::time_zone(time_zone.as_deref())?;
-    let date = date.as_deref().map(day).transpose()?;
-    let format =
-        format.map(|name| Format::named(&name).ok_or_else(|| unknown_format(&name, Format::names()))).transpose()?;
-    let name = named(name.unwrap_or_else(|| path.display().to_string()))?;
-    for pattern in archives.iter().filter_map(|pattern| pattern.file_name()) {
-        glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
-    }
-    let moved_quiet = Duration::from_secs(moved_quiet_seconds.unwrap_or(MOVED_QUIET));
-    Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date, moved_quiet })
-}
-
-fn poll(settings: Source) -> Result<PollSource, String> {
-    let Source { command, name, format, time_zone, every_seconds, timeout_seconds, read, .. } = settings;
-    if settings.path.is_some()
-        || !settings.archives.is_empty()
-        || settings.date.is_some()
-        || settings.moved_quiet_seconds.is_some()
-    {
-        return Err("`path`, `archives`, `date` and `moved_quiet_seconds` are for logs: `kind = \"file\"`".into());
-    }
-    let (program, arguments) = command
-        .split_first()
-        .filter(|(program, _)| !program.is_empty())
-        .ok_or("`command` is missing: the tool and its arguments, as [\"lmutil\", \"lmstat\", \"-a\"]")?;
-    let reading = reading(format.as_deref(), read)?;
-    let every = every_seconds.unwrap_or(POLL_EVERY);
-    let time_limit = timeout_seconds.unwrap_or(POLL_TIMEOUT.min(every));
-    if !(1..=86_400).contains(&every) {
-        return Err(format!("every_seconds is {every}: from 1 second to a day (86400)"));
-    }
-    if !(1..=every).contains(&time_limit) {
-        return Err(format!("timeout_seconds is {time_limit}: at least 1, and at most every_seconds ({every})"));
-    }
-    let name = named(format!("{} (asked by {})", name.unwrap_or_else(|| command.join(" ")), host_name()))?;
-    let tool = Tool {
-        program: program.clone(),
-        arguments: arguments.to_vec(),
-        time_limit: Duration::from_secs(time_limit),
-        readers: Arc::default(),
-    };
-    let zone = config::time_zone(time_zone.as_deref())?;
-    Ok(PollSource { name, tool, reading, zone, interval: Duration::from_secs(every) })
-}
-
-fn reading(format: Option<&str>, read: Option<mapped::Settings>) -> Result<Reading, String> {
-    match (format, read) {
-        (Some(shape), Some(read)) if Mapping::SHAPES.contains(&shape) => {
-            Ok(Reading::Mapped(Box::new(Mapping::new(shape, read)?)))
-        }
-        (Some(shape), None) if Mapping::SHAPES.contains(&shape) => {
-            Err(format!("format {shape:?} needs a table [source.read], which says where names stand"))
-        }
-        (_, Some(_)) => Err(format!("[source.read] needs a `format` of {}", Mapping::SHAPES.join(", "))),
-        (Some(name), None) => {
-            let known = [AnswerFormat::names(), Mapping::SHAPES.to_vec()].concat();
-            AnswerFormat::named(name).map(Reading::Known).ok_or_else(|| unknown_format(name, known))
-        }
-        (None, None) => Ok(Reading::ByContent),
-    }
-}
-
-fn named(name: String) -> Result<String, String> {
-    if name.is_empty() || name.len() > 1024 {
-        return Err("the name must have 1 to 1024 bytes".into());
-    }
-    Ok(name)
-}
-
 /// Tells each source of the others.
 fn introduce(sources: &mut [LogSource]) {
     let all: Vec<OtherSource> = sources
@@ -333,10 +199,6 @@ fn introduce(sources: &mut [LogSource]) {
         let others = all.iter().enumerate().filter(|(other, _)| *other != index);
         source.others = others.map(|(_, other)| other.clone()).collect();
     }
-}
-
-fn unknown_format(name: &str, known: Vec<&str>) -> String {
-    format!("format {name:?} is not known; the formats are {}; without `format`, the content tells", known.join(", "))
 }
 
 /// Parses a day written as YYYY-MM-DD.

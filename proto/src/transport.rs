@@ -1,5 +1,5 @@
 //! How agents, the aggregator and operators find and trust each other: TLS 1.3 with certificates from PEM files, plain text
-//! only on loopback. rustls is built without TLS 1.2, so nothing older can be negotiated.
+//! only on loopback. Nothing older is negotiated, though license managers are asked over TLS 1.2 too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
 
+const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,9 +96,9 @@ impl Identity {
     }
 }
 
-/// Refuses a key that every account of the machine can read.
+/// Refuses a key, or another secret, that every account of the machine can read.
 #[cfg(unix)]
-fn refuse_open(key: &Path) -> Result<(), TransportError> {
+pub fn refuse_open(key: &Path) -> Result<(), TransportError> {
     use std::os::unix::fs::PermissionsExt;
     // A key that is missing is reported when it is read.
     let is_open = std::fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
@@ -106,7 +107,7 @@ fn refuse_open(key: &Path) -> Result<(), TransportError> {
 
 /// On Windows, the access list of the folder decides, which the installer sets.
 #[cfg(not(unix))]
-fn refuse_open(_key: &Path) -> Result<(), TransportError> {
+pub fn refuse_open(_key: &Path) -> Result<(), TransportError> {
     Ok(())
 }
 
@@ -126,7 +127,8 @@ fn pem_reason(error: rustls::pki_types::pem::Error) -> String {
     }
 }
 
-fn authority(path: &Path) -> Result<RootCertStore, TransportError> {
+/// Returns the authorities in a PEM file.
+pub fn authority(path: &Path) -> Result<RootCertStore, TransportError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| TransportError::Tls(error.to_string()))?;
@@ -138,7 +140,8 @@ fn tls_error(error: impl std::fmt::Display) -> TransportError {
     TransportError::Tls(error.to_string())
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// Returns the cryptography that all TLS of the programs uses.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -147,7 +150,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Result<Arc<ServerConfig>, TransportError> {
     let (chain, key) = identity.load()?;
     let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls_error)?;
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(VERSIONS).map_err(tls_error)?;
     let builder = match client_authority {
         Some(path) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority(path)?), provider())
@@ -166,7 +169,7 @@ pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Resul
 /// presents `identity` if there is one.
 pub fn client_tls(trusted: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TransportError> {
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(VERSIONS)
         .map_err(tls_error)?
         .with_root_certificates(authority(trusted)?);
     let mut config = match identity {

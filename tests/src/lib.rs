@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scenario;
+pub mod site;
 pub mod skip;
 
 pub use agent::Agent;

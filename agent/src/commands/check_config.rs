@@ -6,14 +6,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use seatmeter_agent::checkpoint::FileMark;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Format;
-use seatmeter_agent::format::answer::in_utf8;
+use seatmeter_agent::format::answer::Holding;
 use seatmeter_agent::source::file::discover::{candidates, mark};
 use seatmeter_agent::source::file::head::read_head;
 use seatmeter_agent::source::file::status::LogSource;
 use seatmeter_agent::source::poll::PollSource;
+use seatmeter_agent::source::poll::monitor::Known;
 use seatmeter_proto::transport::{Dialer, with_causes};
 use seatmeter_service::answer;
 use seatmeter_service::screen::text::{count, duration, size};
@@ -92,8 +94,7 @@ fn check_poll(source: &PollSource, is_offline: bool) -> bool {
         answer!("                (not tried)");
         return true;
     }
-    let printed = source.tool.run(&AtomicBool::new(false));
-    match printed.map_err(|error| error.to_string()).and_then(|printed| told(source, &printed)) {
+    match ask(source) {
         Ok(told) => answer!("                {told}"),
         Err(problem) => {
             answer!("                {problem}");
@@ -103,13 +104,15 @@ fn check_poll(source: &PollSource, is_offline: bool) -> bool {
     true
 }
 
-fn told(source: &PollSource, printed: &[u8]) -> Result<String, String> {
-    let printed = in_utf8(printed.to_vec());
-    let answer = source.reading.read(&printed).map_err(|reason| reason.to_string())?;
+/// Asks, and says what is answered. Of a history, the last day is enough.
+fn ask(source: &PollSource) -> Result<String, String> {
+    let known = Known { changed_through: None, answered_at: Some(Timestamp::now().as_second()) };
+    let told = source.asker.ask(known, &AtomicBool::new(false)).map_err(|error| error.to_string())?;
+    let answer = told.read().map_err(|error| error.to_string())?;
     if let Some(trouble) = answer.troubles.first() {
         return Err(format!("not all of it answers: {trouble}"));
     }
-    let held = answer.seats.iter().filter(|seat| seat.is_held).count() as u64;
+    let held = answer.seats.iter().filter(|seat| seat.holding == Holding::Held).count() as u64;
     let unknown = match answer.unknown.len() as u64 {
         0 => String::new(),
         features => format!("; who holds {} is not told", count(features, "feature")),

@@ -1,6 +1,6 @@
 //! `seatmeter-agent try-source`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -8,8 +8,11 @@ use anyhow::{Context, Result, anyhow};
 use jiff::tz::TimeZone;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Stamp;
-use seatmeter_agent::format::answer::{Answer, AnswerFormat, Reading, Seat, in_utf8};
+use seatmeter_agent::format::answer::monitor::Sessions;
+use seatmeter_agent::format::answer::{Answer, Holding, Reading, Seat, in_utf8};
 use seatmeter_agent::source::poll::PollSource;
+use seatmeter_agent::source::poll::asker::{Asker, Told};
+use seatmeter_agent::source::poll::monitor::Known;
 use seatmeter_count::calendar::date_of;
 use seatmeter_count::name::decode;
 use seatmeter_service::answer;
@@ -39,6 +42,7 @@ struct SeatRow {
     user: String,
     host: String,
     since: String,
+    until: String,
     seats: u32,
     held: bool,
 }
@@ -49,6 +53,7 @@ const SEATS: &[Column] = &[
     Column::new("user", "User", Kind::Text, 0),
     Column::new("host", "Host", Kind::Text, 1),
     Column::new("since", "Since", Kind::Text, 3),
+    Column::new("until", "Until", Kind::Text, 4),
     Column::new("seats", "Seats", Kind::Number, 0),
 ];
 
@@ -63,19 +68,16 @@ struct Beside {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let source = arguments.source.as_ref().map(|name| find(name, &arguments.configured)).transpose()?;
-    let printed = match (&arguments.file, &source) {
-        (Some(file), _) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-        (None, Some(source)) => source.tool.run(&AtomicBool::new(false))?,
+    let told = match (&arguments.file, &source) {
+        (Some(file), source) => {
+            let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            as_if_answered(file, text, source.as_ref())?
+        }
+        (None, Some(source)) => source.asker.ask(Known::default(), &AtomicBool::new(false))?,
         (None, None) => return Err(anyhow!("name a file, or a source")),
     };
-    let printed = in_utf8(printed);
-    let reading = source.map_or(Reading::ByContent, |source| source.reading);
-    let format = match &reading {
-        Reading::ByContent => AnswerFormat::of(&printed).map(AnswerFormat::name),
-        Reading::Known(format) => Some(format.name()),
-        Reading::Mapped(_) => None,
-    };
-    let found = reading.read(&printed)?;
+    let format = told.format();
+    let found = told.read()?;
     let rows: Vec<SeatRow> = found.seats.iter().map(row).collect();
     let unknown = found.unknown.iter().map(|(daemon, feature)| match (decode(daemon), decode(feature)) {
         (daemon, feature) if feature.is_empty() && daemon.is_empty() => "whatever it does not state".into(),
@@ -96,6 +98,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(super::exit(is_whole && beside.unrecognised == 0))
 }
 
+/// Takes the text of a file for what a source was answered.
+fn as_if_answered(file: &Path, text: Vec<u8>, source: Option<&PollSource>) -> Result<Told> {
+    let reading = match source.map(|source| &source.asker) {
+        None => Reading::ByContent,
+        Some(Asker::Tool(_, reading) | Asker::Page(_, reading)) => reading.clone(),
+        Some(Asker::Monitor(site)) => {
+            let mut sessions = Sessions::default();
+            sessions.add_page(&text, &site.features)?;
+            return Ok(Told::Pages(sessions.into_answer()));
+        }
+    };
+    Ok(Told::Text { text: in_utf8(text), by: file.display().to_string(), reading })
+}
+
 fn find(name: &str, configured: &crate::Configured) -> Result<PollSource> {
     let polls = Config::load(&configured.config)?.polls;
     let names: Vec<String> = polls.iter().map(|poll| format!("{:?}", poll.name)).collect();
@@ -113,16 +129,20 @@ fn find(name: &str, configured: &crate::Configured) -> Result<PollSource> {
 
 fn summary(found: &Answer<'_>, beside: &Beside) {
     answer!("");
-    answer!("format        {}", beside.format.unwrap_or("as [source.read] declares it"));
+    answer!("format        {}", beside.format.unwrap_or("as the configuration declares it"));
     answer!(
         "lines         {} of seats, {} that tell of none, {} not recognised",
         thousands(found.lines.events),
         thousands(found.lines.ignored),
         thousands(found.lines.unrecognised)
     );
-    let assigned = found.seats.iter().filter(|seat| !seat.is_held).count() as u64;
+    let assigned = found.seats.iter().filter(|seat| seat.holding == Holding::Assigned).count() as u64;
+    let ended = found.seats.iter().filter(|seat| matches!(seat.holding, Holding::Until(_))).count() as u64;
     if assigned > 0 {
         answer!("assigned      {}: used when they say, and held by nobody", count(assigned, "license"));
+    }
+    if ended > 0 {
+        answer!("ended         {}: held until they say", count(ended, "session"));
     }
     for trouble in &found.troubles {
         answer!("missing       {}", visible(trouble));
@@ -142,13 +162,14 @@ fn row(seat: &Seat<'_>) -> SeatRow {
         feature: text(&seat.feature),
         user: text(&seat.user),
         host: text(&seat.host),
-        since: seat.since.map(since).unwrap_or_default(),
+        since: seat.since.map(shown).unwrap_or_default(),
+        until: if let Holding::Until(until) = seat.holding { shown(until) } else { String::new() },
         seats: seat.seats,
-        held: seat.is_held,
+        held: seat.holding == Holding::Held,
     }
 }
 
-fn since(stamp: Stamp) -> String {
+fn shown(stamp: Stamp) -> String {
     let clock = |time: u32| format!("{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60);
     match stamp {
         Stamp::Time(time) => clock(time),

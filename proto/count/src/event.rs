@@ -58,12 +58,16 @@ pub enum Kind {
     NoLongerInUse = 20,
     /// A list tells that a client used seats at this moment, and nothing of when that began or ended.
     Used = 21,
+    /// A record tells of a session that has ended: its client held seats from this moment on. `detail` is a [`RecordKey`].
+    Recorded = 22,
+    /// The session that a record told of ended at this moment. `detail` is its key, and nothing else.
+    RecordEnd = 23,
 }
 
 impl Kind {
     /// Returns whether an event of this kind has a client: a user and a host.
     pub fn has_client(self) -> bool {
-        let has_session_alone = matches!(self, Self::SessionEnd | Self::NoLongerInUse);
+        let has_session_alone = matches!(self, Self::SessionEnd | Self::NoLongerInUse | Self::RecordEnd);
         self.has_feature() && !self.is_lifecycle() && !has_session_alone
     }
 
@@ -76,7 +80,8 @@ impl Kind {
 
     /// Returns whether an event of this kind can have a [`SessionKey`].
     pub fn has_session(self) -> bool {
-        matches!(self, Self::Checkout | Self::Checkin | Self::InUse | Self::SessionEnd | Self::NoLongerInUse)
+        let ends = matches!(self, Self::Checkin | Self::SessionEnd | Self::NoLongerInUse | Self::RecordEnd);
+        ends || matches!(self, Self::Checkout | Self::InUse | Self::Recorded)
     }
 
     /// Returns whether the detail of an event of this kind says how many seconds before it the last line is.
@@ -123,6 +128,8 @@ impl Kind {
             19 => Self::AnswerEnd,
             20 => Self::NoLongerInUse,
             21 => Self::Used,
+            22 => Self::Recorded,
+            23 => Self::RecordEnd,
             _ => return None,
         })
     }
@@ -151,6 +158,28 @@ pub struct Event {
     /// A number whose meaning depends on the kind (see [`Kind`]). For a denial, the license manager's error code; for a
     /// checkout, a checkin, seats in use, which are in use no longer, and the end of a session, its [`SessionKey`], or 0.
     pub detail: i64,
+}
+
+/// What a record tells of a session that has ended: the number by which it is known, and how long it lasted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordKey {
+    /// The session's number.
+    pub own: NonZero<u32>,
+    /// How long it lasted, in seconds.
+    pub seconds: u32,
+}
+
+impl RecordKey {
+    /// Returns the key in an event's detail; `None` if it has none.
+    pub fn in_detail(detail: i64) -> Option<Self> {
+        // The halves of the detail.
+        Some(Self { own: NonZero::new(detail as u32)?, seconds: (detail >> 32) as u32 })
+    }
+
+    /// Returns the key as an event's detail.
+    pub fn detail(self) -> i64 {
+        i64::from(self.own.get()) | i64::from(self.seconds) << 32
+    }
 }
 
 /// The number that a license manager gives a session. No other session of the daemon has it at the same time.

@@ -23,6 +23,6 @@ pub mod sessions;
 pub mod timeline;
 
 pub use calendar::{Calendar, Day, Month};
-pub use event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, NO_OFFSET, SessionKey};
+pub use event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, NO_OFFSET, RecordKey, SessionKey};
 pub use interner::{InternQueue, Interner};
 pub use sessions::{Ending, Sessions, UsageSink};

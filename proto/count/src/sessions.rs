@@ -9,6 +9,9 @@
 //! - Where the license manager numbers its sessions, the number pairs them, whatever names the checkin tells; a name that it
 //!   alone tells was used at that moment. A number that is given out anew ends the session that had it.
 //! - Seats reported as in use are those of an open session with that number, or open one, which is no checkout.
+//! - A record tells a whole session, and is believed: it ends the session that is open with its number, or adds one. What
+//!   an answer before it could have told counts once, though: of a session that ended by then, only the moments of its
+//!   beginning and of its end count, which show who used it and never count twice.
 //! - An answer of a license manager that states all that is in use ends what it does not state. When that ended is known no
 //!   better than by the answer before it, which still stated it: it was held until then.
 //! - Sessions that share one seat take it once: it is the first one's, and goes on to another one at its end.
@@ -27,7 +30,7 @@ use std::num::NonZero;
 
 use hashbrown::HashMap;
 
-use crate::event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, SessionKey};
+use crate::event::{ClientId, Event, FeatureId, Kind, NO_LINE_BEFORE, RecordKey, SessionKey};
 use numbered::{Numbered, NumberedSession};
 
 /// How a session ended. [`Ending::Moment`] is use without a known session.
@@ -156,6 +159,9 @@ impl Sessions {
     /// number for its daemon; any numbering will do.
     pub fn apply(&mut self, event: &Event, daemon_of: &[u32], sink: &mut impl UsageSink) {
         let Event { kind, at, feature, client, seats, detail } = *event;
+        if let (Kind::Recorded, Some(record)) = (kind, RecordKey::in_detail(detail)) {
+            return self.record(event, record, daemon_of, sink);
+        }
         let is_numbered = kind.has_session() && detail != 0;
         if let Some(key) = SessionKey::in_detail(detail).filter(|_| is_numbered) {
             return self.apply_numbered(event, key, daemon_of, sink);
@@ -215,7 +221,7 @@ impl Sessions {
                 (self.not_before, self.is_answering) = (None, false);
             }
             // Without a key, it names nothing.
-            Kind::SessionEnd | Kind::NoLongerInUse => {}
+            Kind::SessionEnd | Kind::NoLongerInUse | Kind::Recorded | Kind::RecordEnd => {}
             Kind::Date | Kind::Offset | Kind::Clock => {}
         }
     }
@@ -254,11 +260,31 @@ impl Sessions {
                 }
             }
             Kind::NoLongerInUse => drop(self.finish((daemon, key.own), at, Ending::Implicit, sink)),
+            Kind::RecordEnd => drop(self.finish((daemon, key.own), at, Ending::Checkin, sink)),
             _ => {
                 if let Some((feature, client)) = self.finish((daemon, key.own), at, Ending::Checkin, sink) {
                     sink.checkin(feature, client, at);
                 }
             }
+        }
+    }
+
+    /// Takes the beginning of a session that a record tells of. Its end follows, where the session is open.
+    fn record(&mut self, event: &Event, record: RecordKey, daemon_of: &[u32], sink: &mut impl UsageSink) {
+        let Event { at, feature, client, seats, .. } = *event;
+        let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
+        let (answer, ends_at) = (self.answers, at.saturating_add(i64::from(record.seconds)));
+        sink.held(feature, client, at, at, seats, Ending::Moment);
+        let known = self.numbered.get_mut(daemon, record.own);
+        if let Some(known) = known.filter(|known| (known.feature, known.client) == (feature, client)) {
+            known.stated_by = answer;
+        } else if self.not_before.is_some_and(|before| ends_at <= before) {
+            // An earlier run has told it.
+            sink.held(feature, client, ends_at, ends_at, seats, Ending::Moment);
+        } else {
+            let from = self.not_before.map_or(at, |before| at.max(before));
+            let key = SessionKey { own: record.own, shared: record.own };
+            self.begin((daemon, key), (feature, client), from, seats, sink);
         }
     }
 

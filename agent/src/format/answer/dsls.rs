@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::text::{iso, lines, number, time, words};
-use super::{Answer, Name, NoAnswer, Seat};
+use super::{Answer, Holding, Name, NoAnswer, Seat};
 
 const HEADER: &[u8] = b"Editor,EditorId,Feature,";
 
@@ -69,7 +69,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             session: session.join(&b' ').into(),
             since,
             seats,
-            is_held: true,
+            holding: Holding::Held,
         });
     }
     for ((editor, feature), [in_use, told]) in in_use {

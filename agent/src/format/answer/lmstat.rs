@@ -13,7 +13,7 @@
 use std::collections::HashSet;
 
 use super::text::{american, cut, cut_last, lines, number, time, words};
-use super::{Answer, Name, NoAnswer, Seat, shown};
+use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 use crate::format::Format;
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
@@ -150,7 +150,7 @@ impl<'a> Place<'a> {
             session: [display, handle, process].join(&b' ').into(),
             since: Some(since_then),
             seats,
-            is_held: true,
+            holding: Holding::Held,
         })
     }
 

@@ -7,7 +7,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use super::text::{cut, cut_last, iso, lines, number, time, words};
-use super::{Answer, Name, NoAnswer, Seat, shown};
+use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 use crate::format::Stamp;
 
 pub(super) fn is_xml(answer: &[u8]) -> bool {
@@ -86,7 +86,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     session: Name::Owned(shared.join(" ").into_bytes()),
                     since: since.and_then(|since| moment(since.as_bytes())),
                     seats: attribute("USED_LICENSES").and_then(|seats| seats.parse().ok()).unwrap_or(1),
-                    is_held: true,
+                    holding: Holding::Held,
                 };
                 feature.told += u64::from(seat.seats);
                 paths.take(seat, &mut read);
@@ -222,7 +222,7 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 session: address.into(),
                 since: None,
                 seats,
-                is_held: true,
+                holding: Holding::Held,
             });
         } else if let Some((used, _)) = cut(text, " license(s) used") {
             feature.used = words(used).next().and_then(number).unwrap_or(0);

@@ -6,7 +6,7 @@
 //! ```
 
 use super::text::{american, cut, cut_last, lines, number, words};
-use super::{Answer, NoAnswer, Seat, shown};
+use super::{Answer, Holding, NoAnswer, Seat, shown};
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
     let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
@@ -56,7 +56,7 @@ fn seat<'a>(line: &'a [u8], program: &'a [u8]) -> Option<Seat<'a>> {
         session: process.into(),
         since: None,
         seats: number(seats)?,
-        is_held: true,
+        holding: Holding::Held,
     })
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::text::lines;
-use super::{Answer, Name, NoAnswer, Seat};
+use super::{Answer, Holding, Name, NoAnswer, Seat};
 use crate::format::Stamp;
 
 /// The shape of answers, and where in them stands what.
@@ -281,7 +281,7 @@ impl Mapping {
             session: name(of("session", &self.fields.session)),
             since: stamp,
             seats: seats.and_then(Result::ok).unwrap_or(1),
-            is_held: true,
+            holding: Holding::Held,
         });
     }
 

@@ -8,6 +8,7 @@ mod lmstat;
 mod lmx;
 mod lsdyna;
 pub mod mapped;
+pub mod monitor;
 mod olicense;
 mod rlmstat;
 mod text;
@@ -186,6 +187,10 @@ pub struct Answer<'a> {
     pub unknown: Vec<(Name<'a>, Name<'a>)>,
     /// When the answer was made, on the wall clock of the tool; `None` if it does not tell.
     pub taken_at: Option<Stamp>,
+    /// Whether sessions that have ended are recorded with their times ([`Holding::Until`]).
+    pub records_endings: bool,
+    /// The last change that it tells of, by the license manager's clock, in seconds since 1970 UTC; `None` if it tells none.
+    pub changed_through: Option<i64>,
     /// What the answer should tell and does not, in words for people, where a license manager, a daemon or names are missing.
     pub troubles: Vec<String>,
     /// The lines read, by outcome.
@@ -214,8 +219,20 @@ pub struct Seat<'a> {
     pub since: Option<Stamp>,
     /// The number of seats.
     pub seats: u32,
-    /// Whether the seats are held now. Otherwise they are assigned, and `since` is when they were used.
-    pub is_held: bool,
+    /// Whether they are held now.
+    pub holding: Holding,
+}
+
+/// Whether a client holds seats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Holding {
+    /// They are assigned: it used them when `since` says, and nothing is known of when that ended.
+    #[default]
+    Assigned,
+    /// It holds them now.
+    Held,
+    /// It held them until this time.
+    Until(Stamp),
 }
 
 /// The most sessions that are taken of an answer.

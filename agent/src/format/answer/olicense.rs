@@ -8,7 +8,7 @@
 //! ```
 
 use super::text::{cut, cut_last, lines, number, words};
-use super::{Answer, NoAnswer, Seat, shown};
+use super::{Answer, Holding, NoAnswer, Seat, shown};
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
     let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
@@ -40,7 +40,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 user: user.trim_ascii().into(),
                 host: host.trim_ascii().into(),
                 seats,
-                is_held: true,
+                holding: Holding::Held,
                 ..Seat::default()
             });
         } else if text.split(|byte| *byte == b';').count() >= 4 {

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::text::{american, cut, cut_last, lines, number, time, words};
-use super::{Answer, NoAnswer, Seat, shown};
+use super::{Answer, Holding, NoAnswer, Seat, shown};
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
     let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
@@ -97,7 +97,7 @@ fn seat<'a>(text: &'a [u8], isv: &'a [u8]) -> Option<(Seat<'a>, &'a [u8])> {
         session: handle.into(),
         since: Some(since),
         seats,
-        is_held: true,
+        holding: Holding::Held,
     };
     Some((seat, feature))
 }

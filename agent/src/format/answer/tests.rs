@@ -148,7 +148,7 @@ fn udadmin_tells_assignments_and_no_seats_that_are_held() {
         Mila Ordonez XDT_ENT_UD 2017.1201 (Thu Sep 14 13:41:07 2017)\r\nDevices:\r\n pc17 XDT_ENT_UD 2017.1201 (Fri Sep  1 03:01:07 2017)\r\n";
     let read = read(answer.as_bytes(), None).unwrap();
     assert_eq!(names(&held(&read)), [("Mila Ordonez", "", 1), ("", "pc17", 1)]);
-    assert!(read.seats.iter().all(|seat| !seat.is_held && seat.daemon == b"CITRIX".as_slice()));
+    assert!(read.seats.iter().all(|seat| seat.holding == Holding::Assigned && seat.daemon == b"CITRIX".as_slice()));
     let Some(Stamp::DateTime { time, .. }) = read.seats[0].since else { panic!("no time") };
     assert_eq!((time, read.lines.unrecognised), (13 * 3600 + 41 * 60 + 7, 0));
 }

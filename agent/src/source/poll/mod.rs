@@ -1,6 +1,9 @@
 //! Asks license managers who holds what, every few minutes, where no log tells it.
 //!
 //! - [`tool`]: runs the tool that asks, within limits
+//! - [`web`]: asks over HTTP, within limits
+//! - [`monitor`]: asks the Citrix Monitor service for its sessions
+//! - [`asker`]: whichever of these a source has
 //! - `statement`: what an answer says that the one before did not
 //! - [`poller`]: asks, and hands on what changed
 //!
@@ -8,17 +11,19 @@
 //! answer, so nothing of the answers before need be kept, and a run that ended at any moment leaves nothing open. Positions
 //! number what answers state.
 
+pub mod asker;
+pub mod monitor;
 pub mod poller;
 mod statement;
 pub mod tool;
+pub mod web;
 
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use crate::checkpoint::Configured;
-use crate::format::answer::Reading;
-use tool::Tool;
+use asker::Asker;
 
 /// A license manager to ask, from the configuration.
 #[derive(Clone, Debug)]
@@ -26,10 +31,8 @@ pub struct PollSource {
     /// The name of the log that the answers make. It names this machine: two machines that ask one license manager make two
     /// logs, since neither knows what the other one was answered.
     pub name: String,
-    /// The tool that asks.
-    pub tool: Tool,
-    /// How its answers are read.
-    pub reading: Reading,
+    /// How it is asked.
+    pub asker: Asker,
     /// The time zone of the times in the answers.
     pub zone: TimeZone,
     /// How often to ask.

@@ -6,41 +6,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use seatmeter_count::timeline::DAY;
 use seatmeter_service::screen::text::duration;
 
 use super::PollSource;
+use super::asker::AskError;
+use super::monitor::Known;
 use super::statement::{Stated, Statement, moment};
-use super::tool::ToolError;
 use crate::batcher::{self, Batcher};
 use crate::buffer::{Buffer, BufferError};
 use crate::checkpoint::{Checkpoint, PollCheckpoint, Rewind, RewindCause, SourceCheckpoint};
-use crate::format::answer::{Answer, NoAnswer, in_utf8};
+use crate::format::answer::Answer;
 use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, SharedStatus};
 
 /// Why a license manager was asked in vain.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
-    /// The tool that asks failed.
+    /// There is no answer.
     #[error(transparent)]
-    Tool(#[from] ToolError),
-    /// What it printed does not tell who holds what.
-    #[error("{program}: {reason}")]
-    NoAnswer {
-        /// The program.
-        program: String,
-        /// Why.
-        reason: NoAnswer,
-    },
+    Ask(#[from] AskError),
     /// The answer was made long ago.
     #[error(
-        "{program} printed an answer that was made {} ago: is it the license manager itself that it asks?",
+        "{by} has an answer that was made {} ago: is it the license manager itself that is asked?",
         duration(*age)
     )]
     Stale {
-        /// The program.
-        program: String,
+        /// The program, or the address.
+        by: String,
         /// The age of the answer, in seconds.
         age: u64,
     },
@@ -84,6 +78,10 @@ pub struct Poller {
     checkpoint: Option<Checkpoint>,
     /// The unrecognised lines that were told.
     unrecognised: HashSet<Vec<u8>>,
+    /// The last change that answers of this run told, by the license manager's clock.
+    changed_through: Option<i64>,
+    /// Whether the aggregator lacks answers that nobody has any more: a license manager that keeps a history tells it again.
+    is_history_lost: bool,
     /// When the last answer came: by the clock that only runs, and by that of the wall, in seconds since 1970 UTC.
     answered: Option<(Instant, i64)>,
     due: Instant,
@@ -100,7 +98,20 @@ impl Poller {
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
         let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
-        Self { source, buffer, status, rewinds, stop, stated, checkpoint: None, unrecognised, answered: None, due }
+        Self {
+            source,
+            buffer,
+            status,
+            rewinds,
+            stop,
+            stated,
+            checkpoint: None,
+            unrecognised,
+            changed_through: None,
+            is_history_lost: false,
+            answered: None,
+            due,
+        }
     }
 
     /// Returns when the license manager is asked next.
@@ -127,15 +138,13 @@ impl Poller {
     }
 
     fn ask(&mut self) -> Result<Asked, PollError> {
-        let printed = in_utf8(self.source.tool.run(&self.stop)?);
+        let told = self.source.asker.ask(self.known()?, &self.stop)?;
         // What was answered held at some moment since it was asked: not later than now.
         let at = Timestamp::now().as_second();
-        let program = self.source.tool.program.clone();
-        let answer = self.source.reading.read(&printed).map_err(|reason| PollError::NoAnswer { program, reason })?;
+        let answer = told.read()?;
         let age = answer.taken_at.and_then(|taken| moment(taken, at, &self.source.zone)).map_or(0, |taken| at - taken);
         if age > OLDEST {
-            let program = self.source.tool.program.clone();
-            return Err(PollError::Stale { program, age: age.unsigned_abs() });
+            return Err(PollError::Stale { by: self.source.asker.name(), age: age.unsigned_abs() });
         }
         self.follow_clock(at);
         let mut stated = self.stated.clone();
@@ -145,13 +154,22 @@ impl Poller {
             self.begin_anew();
             return Err(error);
         }
-        self.stated = stated;
+        (self.stated, self.is_history_lost) = (stated, false);
+        self.changed_through = self.changed_through.max(answer.changed_through);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.lines += answer.lines;
         status.last_line_at = Some(at);
         status.answers = status.answers.map(|answers| answers + 1);
         let missing = answer.troubles.join("; ");
         Ok(if missing.is_empty() { Asked::Wholly } else { Asked::Partly(missing) })
+    }
+
+    /// Returns what a license manager that keeps a history need not tell again.
+    fn known(&self) -> Result<Known, BufferError> {
+        let last = if self.is_history_lost { None } else { self.buffer.last_stream(&self.source.name)? };
+        let last = last.map(|fingerprint| self.buffer.checkpoint(&fingerprint)).transpose()?.flatten();
+        let answered_at = last.and_then(|checkpoint| checkpoint.moment(&TimeZone::UTC));
+        Ok(Known { changed_through: self.changed_through, answered_at })
     }
 
     /// Begins a new run where the clock was set since the last answer: what was dated by a wrong one may count nowhere, and is
@@ -167,7 +185,7 @@ impl Poller {
 
     /// Begins a new run: a stream of its own, and a whole answer.
     fn begin_anew(&mut self) {
-        (self.checkpoint, self.stated) = (None, Stated::default());
+        (self.checkpoint, self.stated, self.changed_through) = (None, Stated::default(), None);
         self.unrecognised.clear();
     }
 
@@ -244,9 +262,11 @@ impl Poller {
             }
             let is_delivered = rewind.cause == RewindCause::Lacking
                 && self.buffer.deliver_again(&rewind.fingerprint, rewind.mark, true)?;
-            if !is_delivered && self.checkpoint.as_ref().is_some_and(|own| own.fingerprint == rewind.fingerprint) {
-                // What the aggregator knows of this run has a hole.
+            let is_own = self.checkpoint.as_ref().is_some_and(|own| own.fingerprint == rewind.fingerprint);
+            if !is_delivered && (is_own || self.source.asker.keeps_history()) {
+                // What the aggregator knows of this run, or of the ones before, has a hole.
                 self.begin_anew();
+                self.is_history_lost = true;
             }
             if !is_delivered && !self.buffer.accept_gap(&rewind.fingerprint)? {
                 let end = checkpoint.position;
@@ -275,10 +295,9 @@ impl Poller {
 mod tests {
     use std::time::Duration;
 
-    use jiff::tz::TimeZone;
-
     use super::*;
     use crate::format::answer::Reading;
+    use crate::source::poll::asker::Asker;
     use crate::source::poll::tool::Tool;
 
     #[test]
@@ -293,8 +312,7 @@ mod tests {
         };
         let source = PollSource {
             name: "lmstat".into(),
-            tool,
-            reading: Reading::ByContent,
+            asker: Asker::Tool(tool, Reading::ByContent),
             zone: TimeZone::UTC,
             interval: Duration::from_secs(300),
         };

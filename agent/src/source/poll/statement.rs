@@ -6,6 +6,8 @@
 //!   longer is not known.
 //! - A session that is stated for the first time began when the answer says, but not before an answer that did not state it.
 //! - Where an answer does not tell who holds a feature, its sessions go on, for a time.
+//! - Where answers record sessions that have ended, their times are believed: a session that is not stated any more goes on
+//!   until its record comes, for a time.
 //! - A run begins with all that is in use. What an earlier run stated, and this one does not, ended with that run.
 
 use std::collections::{HashMap, HashSet};
@@ -16,15 +18,21 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::sessions::LONGEST_HELD;
-use seatmeter_count::{Kind, NO_LINE_BEFORE, SessionKey};
+use seatmeter_count::{Kind, NO_LINE_BEFORE, RecordKey, SessionKey};
 
 use crate::format::Stamp;
 use crate::format::Use;
-use crate::format::answer::{Answer, Name, Seat};
+use crate::format::answer::{Answer, Holding, Name, Seat};
 use crate::format::interpreter::Timed;
 
 /// How many answers in a row may leave open who holds a feature until its sessions count as ended.
 const PATIENCE: u32 = 3;
+
+/// How long the record of a session that is not stated any more may be missing, in seconds, until it counts as ended.
+const LATEST_RECORD: i64 = 6 * 3600;
+
+/// How long it is remembered that a session was recorded, in seconds, since an answer last did.
+const REMEMBERED: i64 = 2 * 86_400;
 
 /// What the answers of a run have stated.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +42,8 @@ pub(super) struct Stated {
     numbers: HashSet<NonZero<u32>>,
     /// The assignments that the last answer told.
     told: HashSet<SessionId>,
+    /// The sessions that were recorded, each with the moment of the last answer that did.
+    recorded: HashMap<SessionId, i64>,
     /// What the last answer did not tell of.
     unknown: Unknown,
     /// The moment of the last answer, in seconds since 1970 UTC.
@@ -78,6 +88,15 @@ pub(super) struct Statement<'a> {
     detail: i64,
 }
 
+/// What an answer changes.
+#[derive(Default)]
+struct Changes<'a> {
+    gone: Vec<Statement<'a>>,
+    come: Vec<Statement<'a>>,
+    /// The numbers of sessions that began and ended before the answer.
+    passing: Vec<NonZero<u32>>,
+}
+
 impl Statement<'_> {
     /// Returns the statement as an event, whose time counts from a moment in seconds since 1970 UTC.
     pub(super) fn timed(&self, from: i64) -> Timed<'_> {
@@ -96,7 +115,7 @@ impl Stated {
     /// Takes an answer at a moment (in seconds since 1970 UTC), whose times are those of a time zone. Returns what it says
     /// that the one before did not, in the order in which it happened.
     pub(super) fn take<'a>(&mut self, answer: &'a Answer<'a>, at: i64, zone: &TimeZone) -> Vec<Statement<'a>> {
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        let mut changes = Changes::default();
         let before = self.answered_at.replace(at);
         let mut times_seen: HashMap<SessionId, u32> = HashMap::new();
         let mut told = HashSet::new();
@@ -105,16 +124,27 @@ impl Stated {
             let id = id_of(seat, *seen);
             *seen += 1;
             let since = seat.since.and_then(|stamp| moment(stamp, at, zone));
-            // A seat that is held now is held now, however old its session claims to be.
-            let since = since.filter(|since| !seat.is_held || at - since <= LONGEST_HELD).unwrap_or(at);
-            if !seat.is_held {
-                if !self.told.contains(&id) {
-                    come.push(of_seat(Kind::Used, seat, 0, since));
+            match seat.holding {
+                Holding::Assigned => {
+                    if !self.told.contains(&id) {
+                        changes.come.push(of_seat(Kind::Used, seat, 0, since.unwrap_or(at)));
+                    }
+                    told.insert(id);
+                    continue;
                 }
-                told.insert(id);
-                continue;
+                Holding::Until(until) => {
+                    let until = moment(until, at, zone).unwrap_or(at);
+                    if self.recorded.insert(id, at).is_none() {
+                        self.record(id, seat, (since.unwrap_or(until), until), &mut changes);
+                    }
+                    continue;
+                }
+                Holding::Held => {}
             }
+            // A seat that is held now is held now, however old its session claims to be.
+            let since = since.filter(|since| at - since <= LONGEST_HELD).unwrap_or(at);
             let told_before = self.unknown_since(&seat.daemon, &seat.feature).unwrap_or(before);
+            let told_before = told_before.filter(|_| !answer.records_endings);
             let mut began = told_before.map_or(since, |told| since.max(told));
             match self.open.get_mut(&id) {
                 Some(open) if open.seats == seat.seats => {
@@ -123,7 +153,7 @@ impl Stated {
                 }
                 // The same session holds another number of seats since some moment after the last answer that stated it.
                 Some(open) => {
-                    gone.push(end(open));
+                    changes.gone.push(end(open));
                     self.numbers.remove(&open.number);
                     began = open.stated_at;
                 }
@@ -131,7 +161,7 @@ impl Stated {
             }
             let number = self.free_number(id);
             self.open.insert(id, Open::new(number, seat, at));
-            come.push(of_seat(Kind::InUse, seat, key(number), began));
+            changes.come.push(of_seat(Kind::InUse, seat, key(number), began));
         }
         self.told = told;
         let unknown = answer.unknown.iter().map(|(daemon, feature)| {
@@ -146,23 +176,54 @@ impl Stated {
             }
             open.left_open += 1;
             let is_unknown = among(unknown, &open.daemon, &open.feature).is_some() && open.left_open < PATIENCE;
-            if !is_unknown {
-                gone.push(end(open));
+            let can_go_on = is_unknown || (answer.records_endings && at - open.stated_at < LATEST_RECORD);
+            if !can_go_on {
+                changes.gone.push(end(open));
                 numbers.remove(&open.number);
             }
-            is_unknown
+            can_go_on
         });
+        self.recorded.retain(|_, told| at - *told < REMEMBERED);
         // Stable, so that a session that goes on with other seats ends before it begins.
+        let Changes { mut gone, come, passing } = changes;
+        gone.extend(come);
         gone.sort_by_key(|statement| statement.at);
-        come.sort_by_key(|statement| statement.at);
+        passing.iter().for_each(|number| _ = self.numbers.remove(number));
         let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, NO_LINE_BEFORE));
-        let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).chain(come).collect();
+        let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).collect();
         self.answers = self.answers.saturating_add(1);
         if !self.is_whole && (self.unknown.is_empty() || self.answers == PATIENCE) {
             self.is_whole = true;
             statements.push(Statement::of_all(Kind::AnswerEnd, at, NO_LINE_BEFORE));
         }
         statements
+    }
+
+    /// Takes a session that was recorded from one moment to another.
+    fn record<'a>(
+        &mut self,
+        id: SessionId,
+        seat: &'a Seat<'a>,
+        (from, until): (i64, i64),
+        Changes { come, gone, passing }: &mut Changes<'a>,
+    ) {
+        let ends = |number| Statement { detail: key(number), ..of_seat(Kind::RecordEnd, seat, 0, until) };
+        if let Some(open) = self.open.remove(&id) {
+            self.numbers.remove(&open.number);
+            return gone.push(ends(open.number));
+        }
+        let seconds = u32::try_from(until - from).ok();
+        match seconds.filter(|seconds| *seconds > 0 && i64::from(*seconds) <= LONGEST_HELD) {
+            Some(seconds) => {
+                // No other session of this answer may have it, since their times can overlap.
+                let number = self.free_number(id);
+                passing.push(number);
+                come.push(of_seat(Kind::Recorded, seat, RecordKey { own: number, seconds }.detail(), from));
+                gone.push(ends(number));
+            }
+            // It ended at once, or by a clock that was wrong.
+            None => come.extend([from, until].map(|at| of_seat(Kind::Used, seat, 0, at))),
+        }
     }
 
     /// Returns the number of a new session, which no open one has.

@@ -293,3 +293,40 @@ fn a_seat_that_is_shared_is_taken_once() {
         [(10, 1), (20, 1), (30, 0), (30, 1), (50, 0)]
     );
 }
+
+/// An agent whose state is lost tells again what an earlier run has told.
+#[test]
+fn a_record_that_an_earlier_run_told_counts_once() {
+    let record = |own: u32, at, seconds| {
+        let key = RecordKey { own: NonZero::new(own).unwrap(), seconds };
+        let begin = Event { detail: key.detail(), ..event(Kind::Recorded, at, 0, own, 1) };
+        let end = Event { detail: i64::from(own), ..event(Kind::RecordEnd, at + i64::from(seconds), 0, 0, 1) };
+        [begin, end]
+    };
+    let in_use = |own: u32, at| Event { detail: i64::from(own), ..event(Kind::InUse, at, 0, own, 1) };
+    let answer = |kind, at, detail| Event { detail, ..event(kind, at, 0, 0, 1) };
+    let first = [answer(Kind::AnswerBegin, 100, NO_LINE_BEFORE)];
+    let told = [record(1, 10, 50), record(2, 20, 60)].concat();
+    let open = [in_use(3, 30), in_use(4, 40), answer(Kind::AnswerEnd, 100, NO_LINE_BEFORE)];
+    // 3 has ended since; 4 goes on; 5 came and went meanwhile; 6 became visible late.
+    let second = [answer(Kind::AnswerBegin, 200, 100), in_use(4, 40)];
+    let again =
+        [record(1, 10, 50), record(2, 20, 60), record(3, 30, 120), record(5, 110, 20), record(6, 90, 40)].concat();
+    let events = [&first[..], &told, &open, &second, &again, &[answer(Kind::AnswerEnd, 200, 100)]].concat();
+    let (mut sessions, mut notes) = count(&events);
+    sessions.end_all(200, Ending::StillOpen, &mut notes);
+    let mut held: Vec<_> = notes.held.iter().filter(|(_, _, from, through, _)| from < through).copied().collect();
+    held.sort_unstable();
+    assert_eq!(
+        held,
+        [
+            (0, 1, 10, 60, 1),
+            (0, 2, 20, 80, 1),
+            (0, 3, 30, 150, 1),
+            (0, 4, 40, 200, 1),
+            (0, 5, 110, 130, 1),
+            (0, 6, 100, 130, 1)
+        ]
+    );
+    assert_eq!((notes.lines, notes.levels.last()), (0, Some(&(0, 200, 0))));
+}

@@ -96,7 +96,7 @@ fn seat(session: &Session) -> Seat<'static> {
         user: name(session.user),
         since: Some(Stamp::DateTime { day, time, offset: None }),
         seats: session.seats,
-        is_held: true,
+        holding: Holding::Held,
         ..Seat::default()
     }
 }
@@ -178,6 +178,68 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whatever fails or restarts in between, and however far each answer reaches back: a session that is recorded counts
+    /// once, from its beginning to its end.
+    #[test]
+    fn a_recorded_session_counts_once_with_its_own_times(
+        sessions in sessions(),
+        steps in steps(),
+        overlap in 1i64..3_000,
+    ) {
+        let (mut counted, mut stated) = (Counted::default(), Stated::default());
+        let (mut at, mut answered_at) = (START, START - 1);
+        for (pause, step) in steps.iter().chain([&(1, Step::Answer)]) {
+            at += pause;
+            match step {
+                Step::Failure | Step::Unknown(_) => continue,
+                Step::Restart => {
+                    stated = Stated::default();
+                    counted.begin_run();
+                    continue;
+                }
+                Step::Answer => {}
+            }
+            let mut answer = Answer { records_endings: true, ..Answer::default() };
+            for (key, session) in sessions.iter().enumerate() {
+                let is_told = session.from <= at && session.until > answered_at - overlap;
+                let until = Stamp::DateTime {
+                    day: session.until.div_euclid(86_400) as i32,
+                    time: session.until.rem_euclid(86_400) as u32,
+                    offset: Some(0),
+                };
+                let holding = if session.until <= at { Holding::Until(until) } else { Holding::Held };
+                if is_told {
+                    let key = Name::Owned(key.to_string().into_bytes());
+                    answer.seats.push(Seat { session: key, holding, ..seat(session) });
+                }
+            }
+            counted.take(&stated.take(&answer, at, &TimeZone::UTC), at);
+            answered_at = at;
+        }
+        let begun = sessions.iter().filter(|session| session.from <= at);
+        let mut expected: Vec<Stretch> = begun
+            .map(|session| (session.feature, session.user, session.from, session.until.min(at), session.seats))
+            .collect();
+        expected.sort_unstable();
+        prop_assert_eq!(counted.stretches(), expected);
+    }
+}
+
+#[test]
+fn a_record_that_stays_away_ends_a_session_where_it_was_stated_last() {
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    let session = Session { feature: 1, user: 2, from: START, until: 0, seats: 1 };
+    let mut of = |sessions: &[Session], at: i64| {
+        let answer = Answer { records_endings: true, ..answer(sessions) };
+        counted.take(&stated.take(&answer, at, &TimeZone::UTC), at);
+    };
+    of(&[session], START + 100);
+    (1..=7).for_each(|hour| of(&[], START + 100 + hour * 3600));
+    assert_eq!(counted.sessions.len(), 0);
+    assert_eq!(counted.stretches(), [(1, 2, START, START + 100, 1)]);
+}
+
 fn answer(sessions: &[Session]) -> Answer<'static> {
     Answer { seats: sessions.iter().map(seat).collect(), ..Answer::default() }
 }
@@ -210,7 +272,7 @@ fn what_stays_unknown_is_not_held_for_ever() {
 fn an_assignment_was_used_when_it_says_and_is_told_once() {
     let mut stated = Stated::default();
     let mut assigned = seat(&Session { feature: 1, user: 2, from: START, until: 0, seats: 1 });
-    assigned.is_held = false;
+    assigned.holding = Holding::Assigned;
     let answer = Answer { seats: vec![assigned.clone(), assigned], ..Answer::default() };
     let at = START + 9_000;
     let kinds = |statements: Vec<Statement<'_>>| -> Vec<(Kind, i64)> {
@@ -274,7 +336,7 @@ fn who_holds_a_seat_now_holds_it_now_however_old_the_session_claims_to_be() {
 
 #[test]
 fn a_device_that_holds_a_seat_is_counted_by_its_name() {
-    let device = Seat { feature: b"1"[..].into(), host: b"17"[..].into(), is_held: true, ..Seat::default() };
+    let device = Seat { feature: b"1"[..].into(), host: b"17"[..].into(), holding: Holding::Held, ..Seat::default() };
     let answer = Answer { seats: vec![device], ..Answer::default() };
     let mut stated = Stated::default();
     let statements = stated.take(&answer, START, &TimeZone::UTC);
@@ -287,7 +349,7 @@ fn an_assignment_stays_where_it_was_used() {
     let mut counted = Counted::default();
     for at in [START + 1_000, START + 9_000_000] {
         let mut assigned = seat(&Session { feature: 1, user: 2, from: START, until: 0, seats: 1 });
-        assigned.is_held = false;
+        assigned.holding = Holding::Assigned;
         let answer = Answer { seats: vec![assigned], ..Answer::default() };
         counted.begin_run();
         counted.take(&Stated::default().take(&answer, at, &TimeZone::UTC), at);
