@@ -326,8 +326,8 @@ pub struct Columns {
     /// ended, 14 a line tells its day, 15 the stamps of lines from here on tell another offset from UTC, 16 a line without
     /// usage where the clock steps back, 17 a session ended whose feature and client the line does not name, 18 an answer begins
     /// that states all that is in use, 19 such an answer ends: open sessions with numbers that it has not stated as in use have
-    /// ended, 20 an answer does not state a session any more, 21 a list tells that a client used seats at that moment. 14 to 16 date
-    /// other events, and are no lines of their own.
+    /// ended, 20 an answer does not state a session any more, 21 a list tells that a client used seats at that moment, 22 a record
+    /// tells of a session that has ended, from its beginning on, 23 its end. 14 to 16 date other events, and are no lines of their own.
     #[prost(bytes = "vec", tag = "7")]
     pub kinds: ::prost::alloc::vec::Vec<u8>,
     /// Seconds since the event before.
@@ -347,7 +347,8 @@ pub struct Columns {
     pub seats: ::prost::alloc::vec::Vec<u32>,
     /// A number by kind. For a checkout, a checkin, seats in use or no longer in use and the end of a session: the number that the
     /// license manager gives the session, 1 to 2^32 - 1, and 2^32 times that of the session whose seats it shares (0 for none),
-    /// or 0 where it numbers none. For an upgrade the seats before, for a denial the license manager's error code, for a start or
+    /// or 0 where it numbers none. For a record its session's number, and 2^32 times the seconds that it lasted; for its end the
+    /// number. For an upgrade the seats before, for a denial the license manager's error code, for a start or
     /// an answer's end the seconds on the wall clock since the last line before it (the lowest number if the stream has no such
     /// line), for a line that tells its day the days since 1970, for an offset the seconds east of UTC (the lowest number for
     /// none). Empty where every entry is 0.

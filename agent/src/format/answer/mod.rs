@@ -40,19 +40,22 @@ pub enum AnswerFormat {
     LsDyna,
     /// `olixtool` of OLicense.
     OLicense,
+    /// What an OLicense server answers at `/LicenseStatusXML`.
+    OLicenseXml,
     /// `udadmin -list -times` of Citrix: to whom licenses are assigned, and when they were last checked out.
     Udadmin,
 }
 
 impl AnswerFormat {
     /// All formats, in the order in which content is tried.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Lmstat,
         Self::Rlmstat,
         Self::LmxXml,
         Self::LmxText,
         Self::Dsls,
         Self::LsDyna,
+        Self::OLicenseXml,
         Self::OLicense,
         Self::Udadmin,
     ];
@@ -67,6 +70,7 @@ impl AnswerFormat {
             Self::Dsls => "dsls",
             Self::LsDyna => "lsdyna",
             Self::OLicense => "olicense",
+            Self::OLicenseXml => "olicense-xml",
             Self::Udadmin => "udadmin",
         }
     }
@@ -95,6 +99,7 @@ impl AnswerFormat {
             Self::Dsls => dsls::is_one(answer),
             Self::LsDyna => lsdyna::is_one(answer),
             Self::OLicense => olicense::is_one(answer),
+            Self::OLicenseXml => olicense::is_xml(answer),
             Self::Udadmin => udadmin::is_one(answer),
         }
     }
@@ -109,6 +114,7 @@ impl AnswerFormat {
             Self::Dsls => dsls::read(answer),
             Self::LsDyna => lsdyna::read(answer),
             Self::OLicense => olicense::read(answer),
+            Self::OLicenseXml => olicense::read_xml(answer),
             Self::Udadmin => udadmin::read(answer),
         }
     }

@@ -7,12 +7,115 @@
 //!       ada@pc17 #1
 //! ```
 
+use quick_xml::escape::resolve_xml_entity;
+use quick_xml::events::Event;
+use quick_xml::reader::Reader;
+
 use super::text::{cut, cut_last, lines, number, words};
-use super::{Answer, Holding, NoAnswer, Seat, shown};
+use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 
 pub(super) fn is_one(answer: &[u8]) -> bool {
     let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
     has("olixtool") || has("OLicense") || has("FloatsLockedBy")
+}
+
+pub(super) fn is_xml(answer: &[u8]) -> bool {
+    let has = |mark: &str| memchr::memmem::find(answer, mark.as_bytes()).is_some();
+    text_begins_with(answer, b"<") && has("<license") && has("<floatCount")
+}
+
+fn text_begins_with(answer: &[u8], beginning: &[u8]) -> bool {
+    answer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(answer).trim_ascii_start().starts_with(beginning)
+}
+
+/// How deep the elements of an answer can be nested.
+const DEEPEST: usize = 32;
+
+/// Reads what the server answers at `/LicenseStatusXML`. The names of its elements are those that a public exporter of metrics
+/// reads; who holds the seats of a module is taken as the text tool prints it, and compared with the number of seats.
+pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
+    let mut reader = Reader::from_reader(answer);
+    let mut read = Answer::default();
+    let mut path: Vec<String> = Vec::new();
+    let mut module = Module::default();
+    let (mut tells, mut text) = (false, String::new());
+    loop {
+        let damaged = |position: u64| NoAnswer::Damaged(format!("at byte {position}"));
+        match reader.read_event().map_err(|_| damaged(reader.error_position()))? {
+            Event::Start(element) => {
+                path.push(element.name().as_ref().to_owned());
+                text.clear();
+                if path.len() > DEEPEST {
+                    return Err(damaged(reader.buffer_position()));
+                }
+                match path.last().map(String::as_str) {
+                    Some("license") => module = Module::default(),
+                    Some("module") => {
+                        module = Module { application: module.application.clone(), ..Module::default() };
+                        tells = true;
+                    }
+                    _ => {}
+                }
+                read.ignored();
+            }
+            Event::Text(part) => text.push_str(&part.xml10_content()),
+            Event::CData(part) => text.push_str(&part.xml10_content()),
+            // One of XML's own, or a character by its number; no other is expanded.
+            Event::GeneralRef(name) => match name.resolve_char_ref() {
+                Ok(Some(character)) => text.push(character),
+                _ => text.push_str(resolve_xml_entity(&name).unwrap_or_default()),
+            },
+            Event::End(_) => {
+                match (path.pop().as_deref(), path.last().map(String::as_str)) {
+                    (Some("name"), Some("module")) => module.name = text.trim().as_bytes().to_vec(),
+                    (Some("name"), Some("license")) => module.application = text.trim().as_bytes().to_vec(),
+                    (Some("floatsLocked"), _) => module.locked = number(text.as_bytes()).unwrap_or(0),
+                    (Some("floatsLockedBy"), _) => {
+                        module.clients.extend(text.split(['\n', ',', ';']).map(str::to_owned));
+                    }
+                    (Some("module"), _) => module.settle(&mut read),
+                    _ => {}
+                }
+                text.clear();
+            }
+            Event::Eof if path.is_empty() => break,
+            Event::Eof => return Err(damaged(reader.buffer_position())),
+            _ => {}
+        }
+    }
+    if tells { Ok(read) } else { Err(NoAnswer::NoFeature("ask for /LicenseStatusXML")) }
+}
+
+/// A module of an application, in XML.
+#[derive(Default)]
+struct Module {
+    application: Vec<u8>,
+    name: Vec<u8>,
+    locked: u64,
+    clients: Vec<String>,
+}
+
+impl Module {
+    fn settle(&mut self, read: &mut Answer<'_>) {
+        let mut told = 0;
+        let owned = |name: &[u8]| Name::Owned(name.to_vec());
+        for client in self.clients.drain(..).filter(|client| !client.trim().is_empty()) {
+            let (client, seats) = cut_last(client.as_bytes(), "#").unwrap_or((client.as_bytes(), b"1"));
+            let seats = number(seats).unwrap_or(1);
+            let (user, host) = cut_last(client, "@").unwrap_or((b"", client));
+            told += u64::from(seats);
+            read.seat(Seat {
+                daemon: owned(&self.application),
+                feature: owned(&self.name),
+                user: owned(user.trim_ascii()),
+                host: owned(host.trim_ascii()),
+                seats,
+                holding: Holding::Held,
+                ..Seat::default()
+            });
+        }
+        read.compare(owned(&self.application), owned(&self.name), self.locked, told);
+    }
 }
 
 pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {

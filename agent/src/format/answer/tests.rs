@@ -278,3 +278,28 @@ fn a_shape_that_cannot_be_read_is_refused() {
         assert!(refused.contains(said), "{settings}: {refused}");
     }
 }
+
+#[test]
+fn olicense_answers_in_xml() {
+    let answer = |locked: u32| {
+        format!(
+            "<?xml version=\"1.0\"?>\n<licenseStatus><serverVersion>4.8</serverVersion><license><name>cosin</name>\
+             <licenser>cosin scientific software</licenser><module><name>ftire &amp; co</name><floatCount>3</floatCount>\
+             <floatsLocked>{locked}</floatsLocked><expiration>2022-12-31 23:59:59</expiration>\
+             <floatsLockedBy>ada@pc17 #1\n bob@pc18 #2</floatsLockedBy></module><module><name>idle</name>\
+             <floatCount>1</floatCount><floatsLocked>0</floatsLocked></module></license></licenseStatus>"
+        )
+    };
+    let whole = answer(3);
+    let found = read(whole.as_bytes(), None).unwrap();
+    assert_eq!(names(&held(&found)), [("ada", "pc17", 1), ("bob", "pc18", 2)]);
+    assert!(held(&found).iter().all(|(daemon, feature, ..)| daemon == "cosin" && feature == "ftire & co"));
+    assert_eq!(unknown(&found), vec![]);
+    // What it does not tell is not taken for nobody.
+    let partly = answer(5);
+    assert_eq!(unknown(&read(partly.as_bytes(), None).unwrap()), [("cosin".into(), "ftire & co".into())]);
+    for cut in 0..whole.len() {
+        let _ = read(&whole.as_bytes()[..cut], Some(AnswerFormat::OLicenseXml));
+    }
+    assert!(matches!(read(&whole.as_bytes()[..whole.len() - 5], None), Err(NoAnswer::Damaged(_))));
+}
