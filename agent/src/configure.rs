@@ -31,8 +31,10 @@ pub struct Answers {
     pub state: Option<PathBuf>,
     /// The time zone of the license server's clock; `None` means the machine's time zone.
     pub time_zone: Option<String>,
-    /// Absolute paths of the logs; at least one.
+    /// Absolute paths of the logs.
     pub logs: Vec<PathBuf>,
+    /// The tools that ask license managers, each with its arguments.
+    pub commands: Vec<Vec<String>>,
 }
 
 /// Returns the text of a configuration file in this folder. If the folder contains `agent.pem` and `agent.key`, the
@@ -70,9 +72,15 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
     if let (Some(first), Some(source)) = (first, sources.and_then(|sources| sources.get_mut(0))) {
         source["path"] = value(text(first));
     }
-    let mut body = comments.apply(&document.to_string());
-    for log in more.unwrap_or_default() {
-        body.push_str(&format!("\n[[source]]\n{}", source(log, answers.time_zone.as_deref())));
+    let mut text = document.to_string();
+    if first.is_none() {
+        text = without_the_first_source(&text);
+    }
+    let mut body = comments.apply(&text);
+    let zone = answers.time_zone.as_deref();
+    let logs = more.unwrap_or_default().iter().map(|log| log_source(log, zone));
+    for source in logs.chain(answers.commands.iter().map(|command| command_source(command, zone))) {
+        body.push_str(&format!("\n[[source]]\n{source}"));
     }
     Ok(format!("{MARK}{}\n{body}", checksum(&body)))
 }
@@ -89,10 +97,33 @@ pub fn is_template(text: &str) -> bool {
     text.lines().eq(TEMPLATE.lines())
 }
 
-fn source(log: &Path, time_zone: Option<&str>) -> Table {
+/// Comments out the first source, which nobody has answered.
+fn without_the_first_source(text: &str) -> String {
+    let mut is_within = false;
+    let lines = text.lines().map(|line| {
+        is_within = line == "[[source]]" || (is_within && !line.is_empty());
+        let comment = if is_within && !line.starts_with('#') { "#" } else { "" };
+        format!("{comment}{line}\n")
+    });
+    lines.collect()
+}
+
+/// Returns the settings of a log to follow.
+pub fn log_source(log: &Path, time_zone: Option<&str>) -> Table {
     let mut source = Table::new();
     source["kind"] = value("file");
     source["path"] = value(text(log));
+    if let Some(zone) = time_zone {
+        source["time_zone"] = value(zone);
+    }
+    source
+}
+
+/// Returns the settings of a license manager to ask.
+pub fn command_source(command: &[String], time_zone: Option<&str>) -> Table {
+    let mut source = Table::new();
+    source["kind"] = value("command");
+    source["command"] = value(command.iter().collect::<toml_edit::Array>());
     if let Some(zone) = time_zone {
         source["time_zone"] = value(zone);
     }
@@ -166,6 +197,13 @@ mod tests {
         assert_eq!(config.sources.iter().map(|source| source.path.clone()).collect::<Vec<_>>(), logs);
         assert!(config.sources.iter().all(|source| source.zone.iana_name() == Some("Europe/Berlin")));
         assert_eq!(config.aggregator.url(), "http://127.0.0.1:7470");
+        // A license manager that is asked, and no log.
+        let commands = vec![vec!["/opt/flexlm/lmutil".into(), "lmstat".into(), "-a \"b\"".into()]];
+        let asking = Answers { logs: Vec::new(), commands, ..answers.clone() };
+        std::fs::write(&path, render(&asking, folder.path()).unwrap()).unwrap();
+        let config = Config::load(&path).unwrap();
+        assert!(config.sources.is_empty());
+        assert!(config.polls[0].name.starts_with("/opt/flexlm/lmutil lmstat -a \"b\" (asked by "));
         assert_eq!(Some(config.state), answers.state);
     }
 

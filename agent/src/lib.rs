@@ -11,6 +11,7 @@
 //! | [`configure`] | a first configuration, rendered from a few values |
 //! | [`codes`] | the codes of the health log |
 //! | [`source`] | the sources of input, and how they are recognised again |
+//! | [`mod@detect`] | finds the license managers of this machine |
 //! | [`mod@format`] | the log formats of license managers: pure parsers, dating, line counts |
 //! | [`batcher`] | gathers events into batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
@@ -30,6 +31,7 @@ pub mod checkpoint;
 pub mod codes;
 pub mod config;
 pub mod configure;
+pub mod detect;
 pub mod format;
 pub mod health;
 pub mod run;

@@ -41,8 +41,14 @@ enum Command {
     Inspect(commands::inspect::Arguments),
     /// Write a first configuration: where the aggregator is, and which logs to follow
     ///
-    /// Example: seatmeter-agent configure --aggregator https://aggregator:7470 --log /opt/flexlm/debug.log
+    /// Examples: seatmeter-agent configure --aggregator https://aggregator:7470
+    /// seatmeter-agent configure --aggregator https://aggregator:7470 --log /opt/flexlm/debug.log
     Configure(commands::configure::Arguments),
+    /// Find the license managers of this machine, and show how each is configured; exit code 3 if one cannot be
+    ///
+    /// It looks at running processes (as root, at all of them), at the services that FlexNet's lmtools has registered, and at the
+    /// places of Citrix's license server. A log is proposed where there is one, else the tool that asks.
+    Detect(commands::detect::Arguments),
     /// Install, remove, start or stop the agent as a service of Windows
     #[cfg(windows)]
     #[command(subcommand)]
@@ -80,6 +86,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Configure(arguments) => commands::configure::run(&arguments),
+        Command::Detect(arguments) => commands::detect::run(&arguments),
         #[cfg(windows)]
         Command::Service(action) => commands::service::run(&action),
         Command::Codes => commands::codes::run(),

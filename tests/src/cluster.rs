@@ -4,7 +4,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use seatmeter_proto::v1::GetMonthlyUsageRequest;
+use seatmeter_proto::v1::usage_service_client::UsageServiceClient;
 use tempfile::TempDir;
+use tonic::transport::Endpoint;
 
 use crate::agent::Agent;
 use crate::process::{comes_true, command, end_of, kill_children, terminate, text, wait_until, wrapped};
@@ -251,6 +254,17 @@ impl TestCluster {
         let output = self.seatmeter(&arguments);
         assert!(matches!(output.status.code(), Some(0 | 3)), "{arguments:?}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Returns the seats times the seconds that they were held of a SKU in the current month, which the screens round.
+    pub fn seat_seconds(&self, sku: &str) -> u64 {
+        let request = GetMonthlyUsageRequest { sku: sku.to_owned(), ..GetMonthlyUsageRequest::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(async {
+            let channel = Endpoint::from_shared(self.operators_url()).unwrap().connect().await.unwrap();
+            UsageServiceClient::new(channel).get_monthly_usage(request).await.unwrap().into_inner()
+        });
+        answer.rows.first().map_or(0, |row| row.seat_seconds)
     }
 
     /// Returns the figures of a license server, in the form of a scan.

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::configure::{Answers, is_untouched, render};
+use seatmeter_agent::detect::{Finding, Proposal, detect};
 use seatmeter_agent::source::file::head::read_head;
 use seatmeter_service::answer;
+use seatmeter_service::screen::text::visible;
 
 use crate::Configured;
 
@@ -18,8 +20,8 @@ pub(crate) struct Arguments {
     /// The aggregator: https://host:7470
     #[arg(long, value_name = "URL")]
     pub(crate) aggregator: String,
-    /// A log of this license server; can be given several times
-    #[arg(long = "log", value_name = "FILE", required = true)]
+    /// A log of this license server; can be given several times. If none is given, what `detect` finds is configured
+    #[arg(long = "log", value_name = "FILE")]
     pub(crate) logs: Vec<PathBuf>,
     /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
     #[arg(long, value_name = "PEM")]
@@ -57,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if is_edited(path) && !arguments.force {
         bail!("{} was edited: edit it further, or overwrite it with --force", path.display());
     }
-    let answers = Answers {
+    let mut answers = Answers {
         aggregator: arguments.aggregator.clone(),
         authority: arguments.authority.as_deref().map(absolute).transpose()?,
         name: arguments.name.clone(),
@@ -65,7 +67,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         state: arguments.state.as_deref().map(absolute).transpose()?,
         time_zone: arguments.time_zone.clone(),
         logs: arguments.logs.iter().map(|log| absolute(log)).collect::<Result<_>>()?,
+        commands: Vec::new(),
     };
+    if answers.logs.is_empty() {
+        (answers.logs, answers.commands) = found()?;
+    }
     if !arguments.force {
         for log in &answers.logs {
             read_head(log, None, false).context("--force accepts it all the same")?;
@@ -75,6 +81,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     answer!("{} is written and right.", path.display());
     answer!("Now start the service, then see `seatmeter-agent status`.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the logs and the tools of the license managers of this machine.
+fn found() -> Result<(Vec<PathBuf>, Vec<Vec<String>>)> {
+    let (mut logs, mut commands) = (Vec::new(), Vec::new());
+    for Finding { why, source } in detect() {
+        match source {
+            Proposal::Log(log) => {
+                answer!("{}: {}", log.display(), visible(&why));
+                logs.push(log);
+            }
+            Proposal::Command(command) => {
+                answer!("{}: {}", visible(&command.join(" ")), visible(&why));
+                commands.push(command);
+            }
+            Proposal::Nothing(remedy) => answer!("{}: {}", visible(&why), visible(&remedy)),
+        }
+    }
+    if logs.is_empty() && commands.is_empty() {
+        bail!("no license manager was found that could be read or asked: name its log with --log");
+    }
+    Ok((logs, commands))
 }
 
 /// Checks the new configuration, and writes it if it is right.

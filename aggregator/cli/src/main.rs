@@ -2,11 +2,13 @@
 
 mod activity;
 mod connect;
+mod denials;
 mod explain;
 mod months;
 mod notes;
 mod say;
 mod servers;
+mod sessions;
 mod streams;
 mod trend;
 mod unrecognised;
@@ -55,6 +57,10 @@ enum Command {
     Users(users::Users),
     /// Unique users by SKU, month by month
     Trend(trend::Trend),
+    /// Who holds seats now, as far as is known
+    Sessions(sessions::Sessions),
+    /// What was denied in a month, by license server and feature
+    Denials(denials::Denials),
     /// License servers and their logs: which report, and which do not; exit code 3 if one does not
     Servers(servers::Servers),
     /// Agents and their state; exit code 3 if one is silent
@@ -135,6 +141,10 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Agents(asked) => {
                 watch::repeat(asked.watch, async || servers::agents(&channel, &asked, &view).await).await
             }
+            Command::Sessions(asked) => {
+                watch::repeat(asked.watch, async || sessions::sessions(&channel, &asked, &view).await).await
+            }
+            Command::Denials(asked) => denials::denials(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,

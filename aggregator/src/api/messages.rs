@@ -1,6 +1,6 @@
 //! Converts domain types into messages of the contract.
 
-use seatmeter_proto::v1;
+use seatmeter_proto::{timestamp, v1};
 
 use super::fleet::day_text;
 use crate::fleet::report::{LogReport, ReportState};
@@ -11,6 +11,7 @@ use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
 use crate::usage::activity::Activity;
 use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
+use crate::usage::held_now::HeldNow;
 use crate::usage::monthly::SkuUsage;
 use crate::usage::people::DomainRule;
 use crate::usage::rules::{Basis, PersonRule};
@@ -170,6 +171,24 @@ impl From<Activity> for v1::Activity {
             checkouts: activity.checkouts,
             checkins: activity.checkins,
             denial_lines: activity.denial_lines,
+            denials: activity.denials,
+        }
+    }
+}
+
+impl From<HeldNow> for v1::OpenSession {
+    fn from(held: HeldNow) -> Self {
+        Self {
+            license_server: held.license_server,
+            daemon: held.daemon,
+            feature: held.feature,
+            sku: held.sku,
+            user: held.user,
+            host: held.host,
+            seats: held.seats,
+            since: Some(timestamp(held.since)),
+            known_through: Some(timestamp(held.known_through)),
+            log: held.log,
         }
     }
 }

@@ -11,7 +11,7 @@ use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
     ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
     GetTrendResponse, ListActivityRequest, ListActivityResponse, ListCompletenessRequest, ListCompletenessResponse,
-    ListUsersRequest, ListUsersResponse, UsageTotal, UserUsage,
+    ListSessionsRequest, ListSessionsResponse, ListUsersRequest, ListUsersResponse, UsageTotal, UserUsage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -224,6 +224,46 @@ impl UsageService for UsageApi {
             });
             let (rows, next_page_token) = page.cut(rows);
             Ok::<_, UsageError>(ListActivityResponse { rows, next_page_token, time_zone: usage.basis().time_zone })
+        })
+        .await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let scope = ["sessions", &asked.license_server, &asked.sku];
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
+        let filter = Filter { license_server: asked.license_server, sku: asked.sku };
+        let usage = self.usage.clone();
+        answer(move || {
+            let held = usage.held_now(&filter)?;
+            let total_size = held.len() as i64;
+            let mut alike = 0u32;
+            let mut before: Option<Vec<String>> = None;
+            let rows = held.into_iter().map(|session| {
+                // Sorted as the sessions are; of those that nothing tells apart, by their number.
+                let since = format!("{:020}", session.since.max(0));
+                let names = [
+                    &session.license_server,
+                    &session.daemon,
+                    &session.feature,
+                    &session.user,
+                    &since,
+                    &session.host,
+                    &session.log,
+                ];
+                let mut key: Vec<String> = names.into_iter().cloned().collect();
+                alike = if before.as_ref() == Some(&key) { alike + 1 } else { 0 };
+                before = Some(key.clone());
+                key.push(format!("{alike:010}"));
+                (key, session.into())
+            });
+            let (sessions, next_page_token) = page.cut(rows);
+            let basis = Some(usage.basis().into());
+            Ok::<_, UsageError>(ListSessionsResponse { sessions, next_page_token, total_size, basis })
         })
         .await
     }

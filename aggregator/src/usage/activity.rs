@@ -33,6 +33,8 @@ pub struct Activity {
     pub checkins: u64,
     /// Denial lines.
     pub denial_lines: u64,
+    /// Denials; a retry counts with the one that it repeats.
+    pub denials: u64,
 }
 
 impl UsageQuestions {
@@ -56,6 +58,7 @@ impl UsageQuestions {
                     sum.outs += usage.outs;
                     sum.ins += usage.ins;
                     sum.denial_lines += usage.denial_lines;
+                    sum.denials += usage.denials;
                     unite(&mut sum.held, usage.held);
                     unite(&mut sum.checked_out, usage.checked_out);
                 }
@@ -104,5 +107,6 @@ fn row(license_server: &str, month: Month, feature: &Feature, usage: &Usage) -> 
         checkouts: usage.outs,
         checkins: usage.ins,
         denial_lines: usage.denial_lines,
+        denials: usage.denials,
     }
 }

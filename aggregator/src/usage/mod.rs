@@ -10,6 +10,7 @@
 //! | [`peak`] | the most seats in use at once |
 //! | [`users`] | the people behind a number of unique users |
 //! | [`activity`] | the figures of the logs, without any rule |
+//! | [`held_now`] | who holds seats now |
 //! | [`mod@completeness`] | what is known to be missing |
 //! | [`open_sessions`] | usage that no fact contains yet |
 //! | `sources` | which source's measure counts, where several saw the same seats |
@@ -17,6 +18,7 @@
 pub mod activity;
 pub mod catalogue;
 pub mod completeness;
+pub mod held_now;
 pub mod monthly;
 pub mod open_sessions;
 pub mod peak;

@@ -2831,6 +2831,75 @@ pub struct Activity {
     /// Denial lines.
     #[prost(uint64, tag = "9")]
     pub denial_lines: u64,
+    /// Denials: a line that repeats one of the same user for the same feature within minutes counts with it.
+    #[prost(uint64, tag = "10")]
+    pub denials: u64,
+}
+/// Filters and page.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSessionsRequest {
+    /// Only this SKU. Empty is all.
+    #[prost(string, tag = "1")]
+    pub sku: ::prost::alloc::string::String,
+    /// Only this license server. Empty is all.
+    #[prost(string, tag = "2")]
+    pub license_server: ::prost::alloc::string::String,
+    /// At most this many sessions; 0 is 100, and 1000 is the limit. A page can be shorter.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// The next_page_token of the page before. Empty is the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of open sessions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSessionsResponse {
+    /// By license server, vendor daemon, feature, user, and since when.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<OpenSession>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The sessions on all pages.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// The rules behind the answer.
+    #[prost(message, optional, tag = "4")]
+    pub basis: ::core::option::Option<Basis>,
+}
+/// A session that is not known to have ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenSession {
+    /// The license server.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The vendor daemon.
+    #[prost(string, tag = "2")]
+    pub daemon: ::prost::alloc::string::String,
+    /// The feature.
+    #[prost(string, tag = "3")]
+    pub feature: ::prost::alloc::string::String,
+    /// The SKU of the feature. Empty for features that never count.
+    #[prost(string, tag = "4")]
+    pub sku: ::prost::alloc::string::String,
+    /// The name that the source wrote. A device that holds seats itself is named as one.
+    #[prost(string, tag = "5")]
+    pub user: ::prost::alloc::string::String,
+    /// The host. Empty where no source tells it.
+    #[prost(string, tag = "6")]
+    pub host: ::prost::alloc::string::String,
+    /// The number of seats. 0 where another session holds those that it shares.
+    #[prost(uint32, tag = "7")]
+    pub seats: u32,
+    /// Since when the seats are held.
+    #[prost(message, optional, tag = "8")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Through when that is known: the last line or answer of the source, or the exit of the vendor daemon.
+    #[prost(message, optional, tag = "9")]
+    pub known_through: ::core::option::Option<::prost_types::Timestamp>,
+    /// The log, or the license manager that was asked, that tells it.
+    #[prost(string, tag = "10")]
+    pub log: ::prost::alloc::string::String,
 }
 /// Who counts as a user of a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3213,6 +3282,31 @@ pub mod usage_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.UsageService", "ListActivity"));
             self.inner.unary(req, path, codec).await
         }
+        /// Who holds seats now, as far as is known.
+        pub async fn list_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.UsageService/ListSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.UsageService", "ListSessions"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3281,6 +3375,14 @@ pub mod usage_service_server {
             request: tonic::Request<super::ListActivityRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListActivityResponse>,
+            tonic::Status,
+        >;
+        /// Who holds seats now, as far as is known.
+        async fn list_sessions(
+            &self,
+            request: tonic::Request<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
             tonic::Status,
         >;
     }
@@ -3621,6 +3723,51 @@ pub mod usage_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListActivitySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.UsageService/ListSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSessionsSvc<T: UsageService>(pub Arc<T>);
+                    impl<
+                        T: UsageService,
+                    > tonic::server::UnaryService<super::ListSessionsRequest>
+                    for ListSessionsSvc<T> {
+                        type Response = super::ListSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as UsageService>::list_sessions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSessionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use seatmeter_agent::format::answer::monitor::{Features, Sessions};
 use seatmeter_agent::format::answer::{AnswerFormat, Reading};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,4 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = Reading::ByContent.read(bytes);
+    let mut sessions = Sessions::default();
+    let features = Features { site: "XDT_PLT_UD".into(), ..Features::default() };
+    // The same page twice tells the same sessions.
+    if sessions.add_page(bytes, &features).is_ok() && sessions.add_page(bytes, &features).is_ok() {
+        let answer = sessions.into_answer();
+        assert_eq!(answer.seats.len() as u64, answer.lines.events);
+    }
 });
