@@ -63,9 +63,9 @@ const RULES: &[Rule] = &[
         absent: &["crate::capture", "crate::uplink", "crate::health", "crate::run"],
     },
     Rule {
-        sentence: "Nothing outside `format` names a format.",
+        sentence: "Nothing outside `format` names a format, and nothing but `detect` a license manager.",
         of: &["agent/src"],
-        but: &["agent/src/format"],
+        but: &["agent/src/format", "agent/src/detect"],
         absent: &["FlexNet", "flexnet"],
     },
     Rule {
