@@ -183,7 +183,7 @@ impl Source {
         let url = address("url", self.url.as_deref().ok_or("`url` is missing: where the answer is")?)?;
         let reading = reading(self.format.as_deref(), self.read.take())?;
         let (interval, time_limit) = self.rhythm()?;
-        let web = self.web(config, time_limit)?;
+        let web = self.web(config, &url, time_limit)?;
         let login = self.login(config, &url)?;
         let name = crate::source::poll::web::shown(&url);
         self.poll(name, Asker::Page(Page { url, web, login }, reading), interval)
@@ -194,7 +194,7 @@ impl Source {
         let url = self.url.as_deref().ok_or_else(|| format!("`url` is missing: as {EXAMPLE:?}"))?;
         let url = address("url", url)?;
         let (interval, time_limit) = self.rhythm()?;
-        let web = self.web(config, time_limit)?;
+        let web = self.web(config, &url, time_limit)?;
         let access = match (&self.customer, &self.client_id) {
             (None, None) if self.tokens_url.is_some() => {
                 return Err("`tokens_url` needs `customer` and `client_id`".into());
@@ -251,9 +251,11 @@ impl Source {
         Ok(PollSource { name, asker, zone: config::time_zone(self.time_zone.as_deref())?, interval })
     }
 
-    fn web(&self, config: &Path, time_limit: Duration) -> Result<Web, String> {
+    fn web(&self, config: &Path, url: &Url, time_limit: Duration) -> Result<Web, String> {
         let authority = self.authority.as_deref().map(|path| config::beside(config, path));
-        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit)
+        // Tokens of Citrix Cloud come over TLS, whatever the address is.
+        let is_tls = url.scheme() == "https" || self.customer.is_some();
+        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit, is_tls)
     }
 
     /// Returns as whom to ask. A secret goes to this machine alone, or over TLS.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::redirect::Policy;
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Proxy, RequestBuilder, Response, StatusCode, Url};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use seatmeter_count::name::decode;
 use seatmeter_proto::transport::{TransportError, authority, provider, refuse_open, with_causes};
@@ -153,12 +153,19 @@ impl Login {
 impl Web {
     /// Prepares to ask. With `trusted`, only servers whose certificate that authority has signed are; else, those that this
     /// machine trusts.
-    pub fn new(trusted: Option<&PathBuf>, proxy: Option<&str>, time_limit: Duration) -> Result<Self, String> {
+    /// Without `is_tls`, no certificate is trusted, and none of the machine's authorities need be there.
+    pub fn new(
+        trusted: Option<&PathBuf>,
+        proxy: Option<&str>,
+        time_limit: Duration,
+        is_tls: bool,
+    ) -> Result<Self, String> {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
         let builder = match trusted {
             Some(path) => builder.with_root_certificates(authority(path).map_err(|error| error.to_string())?),
-            None => builder.with_platform_verifier().map_err(|error| error.to_string())?,
+            None if is_tls => builder.with_platform_verifier().map_err(|error| error.to_string())?,
+            None => builder.with_root_certificates(RootCertStore::empty()),
         };
         let tls = Arc::new(builder.with_no_client_auth());
         let proxy = proxy.map(Proxy::all).transpose().map_err(|error| format!("proxy: {error}"))?;
@@ -169,25 +176,31 @@ impl Web {
     pub fn visit<'a>(&'a self, stop: &'a AtomicBool) -> Result<Visit<'a>, WebError> {
         let failed = |reason: String| WebError::Unreachable { url: "the network".into(), reason };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| failed(error.to_string()))?;
+        let client = self.client(Policy::custom(follow)).map_err(|error| failed(with_causes(&error)))?;
+        Ok(Visit { web: self, client, runtime, stop })
+    }
+
+    fn client(&self, redirects: Policy) -> reqwest::Result<Client> {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
             .user_agent(concat!("seatmeter-agent/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::custom(|attempt| {
-                let leaves_tls =
-                    attempt.previous().iter().any(|url| url.scheme() == "https") && attempt.url().scheme() != "https";
-                if leaves_tls {
-                    attempt.error("it redirects from https to http")
-                } else if attempt.previous().len() > MOST_REDIRECTS {
-                    attempt.error("it redirects too often")
-                } else {
-                    attempt.follow()
-                }
-            }));
+            .redirect(redirects);
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
         }
-        let client = runtime.block_on(async { builder.build() }).map_err(|error| failed(with_causes(&error)))?;
-        Ok(Visit { web: self, client, runtime, stop })
+        builder.build()
+    }
+}
+
+/// Follows a redirect. Another server is told no login.
+fn follow(attempt: Attempt<'_>) -> Action {
+    let is_plain = attempt.url().scheme() != "https";
+    if is_plain && attempt.previous().iter().any(|url| url.scheme() == "https") {
+        attempt.error("it redirects from https to http")
+    } else if attempt.previous().len() > MOST_REDIRECTS {
+        attempt.error("it redirects too often")
+    } else {
+        attempt.follow()
     }
 }
 
@@ -217,11 +230,14 @@ impl Visit<'_> {
         self.ask(url, || self.client.get(url.clone()).headers(headers.clone()))
     }
 
-    /// Sends a form whose last value is a secret, and returns what the server answers.
+    /// Sends a form whose last value is a secret, and returns what the server answers. No redirect is followed, which could
+    /// tell the secret to another server.
     pub fn post(&self, url: &Url, form: &[(&str, &str)], secret: (&str, &Secret)) -> Result<Vec<u8>, WebError> {
         let read = secret.1.read()?;
         let form: Vec<(&str, &str)> = form.iter().copied().chain([(secret.0, read.as_str())]).collect();
-        self.ask(url, || self.client.post(url.clone()).form(&form).header(ACCEPT, "application/json"))
+        let client = self.web.client(Policy::none());
+        let client = client.map_err(|error| WebError::Unreachable { url: shown(url), reason: with_causes(&error) })?;
+        self.ask(url, || client.post(url.clone()).form(&form).header(ACCEPT, "application/json"))
     }
 
     /// Asks until the server answers, if it is busy or its answer was torn.
