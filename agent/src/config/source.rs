@@ -186,7 +186,7 @@ impl Source {
         let web = self.web(config, &url, time_limit)?;
         let login = self.login(config, &url)?;
         let name = crate::source::poll::web::shown(&url);
-        self.poll(name, Asker::Page(Page { url, web, login }, reading), interval)
+        self.poll(name, Asker::Page(Box::new(Page { url, web, login }), reading), interval)
     }
 
     fn monitor(self, config: &Path) -> Result<PollSource, String> {

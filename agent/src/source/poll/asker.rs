@@ -15,7 +15,7 @@ pub enum Asker {
     /// A tool prints the answer.
     Tool(Tool, Reading),
     /// A server has the answer at an address.
-    Page(Page, Reading),
+    Page(Box<Page>, Reading),
     /// The Citrix Monitor service of a site.
     Monitor(Box<Site>),
 }
