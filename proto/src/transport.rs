@@ -35,9 +35,7 @@ pub enum TransportError {
         reason: String,
     },
     /// Everybody on the machine can read the key.
-    #[error(
-        "every account of this machine can read the key {path}: run `chmod o= {path}`, and replace it if others may have"
-    )]
+    #[error("every account of this machine can read {path}: run `chmod o= {path}`, and replace it if others may have")]
     OpenKey {
         /// The path of the key.
         path: PathBuf,

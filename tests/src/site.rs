@@ -29,6 +29,10 @@ struct State {
     busy: u32,
     torn: u32,
     expired: u32,
+    /// Whether each page names itself as the next one.
+    is_round: bool,
+    /// How far its clock is ahead, in seconds.
+    ahead: i64,
     /// The tokens that are valid.
     tokens: HashSet<String>,
     issued: u64,
@@ -104,6 +108,21 @@ impl Site {
         (state.busy, state.torn, state.expired) = (busy, torn, expired);
     }
 
+    /// A session is said to have been changed so many seconds from now.
+    pub fn change_ahead(&self, number: usize, seconds: i64) {
+        self.state().sessions[number].modified = now() + seconds;
+    }
+
+    /// From now on, each page names itself as the next one, or not.
+    pub fn go_round(&self, is_round: bool) {
+        self.state().is_round = is_round;
+    }
+
+    /// From now on, the clock that is told with each page is ahead.
+    pub fn set_clock(&self, ahead: i64) {
+        self.state().ahead = ahead;
+    }
+
     /// Returns whether all misbehaviour was met.
     pub fn has_misbehaved(&self) -> bool {
         let state = self.state();
@@ -135,11 +154,16 @@ struct Question {
 fn serve(mut stream: TcpStream, state: &Mutex<State>, own: &str) -> std::io::Result<()> {
     while let Some(question) = read(&mut stream)? {
         let (status, more, body) = answer(&question, &mut state.lock().unwrap(), own);
+        let clock = http_date(now() + state.lock().unwrap().ahead);
         if status == TORN {
             // The answer ends in its middle.
             return write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{{\"value\": [");
         }
-        write!(stream, "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{more}\r\n{body}", body.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 {status} Status\r\nDate: {clock}\r\nContent-Length: {}\r\n{more}\r\n{body}",
+            body.len()
+        )?;
     }
     Ok(())
 }
@@ -238,8 +262,8 @@ fn answer(question: &Question, state: &mut State, own: &str) -> (u16, &'static s
     let wanted: Vec<Value> = all.iter().filter(is_wanted).map(|(number, session)| row(*number, session)).collect();
     let page: Vec<&Value> = wanted.iter().skip(skip).take(state.page_size).collect();
     let mut answer = json!({ "@odata.context": "https://site/$metadata#Sessions", "value": page });
-    if skip + state.page_size < wanted.len() {
-        let next = skip + state.page_size;
+    if state.is_round || skip + state.page_size < wanted.len() {
+        let next = if state.is_round { skip } else { skip + state.page_size };
         let filter = filter.replace(' ', "%20").replace(':', "%3A");
         // As behind a proxy: another name than the one that was asked.
         let next = format!("http://inside.example:8080{}?$filter={filter}&$skip={next}&asked={own}", question.path);
@@ -271,4 +295,15 @@ fn row(number: usize, session: &Session) -> Value {
 fn date(at: i64) -> String {
     let (day, time) = (at.div_euclid(86_400), at.rem_euclid(86_400));
     format!("{}T{:02}:{:02}:{:02}.500Z", date_of(day as i32), time / 3600, time / 60 % 60, time % 60)
+}
+
+/// Returns a moment as HTTP writes it.
+fn http_date(at: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (day, time) = (at.div_euclid(86_400), at.rem_euclid(86_400));
+    let date = date_of(day as i32);
+    let (weekday, month) = (DAYS[day.rem_euclid(7) as usize], MONTHS[date.month() as usize - 1]);
+    let clock = format!("{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60);
+    format!("{weekday}, {:02} {month} {} {clock} GMT", date.day(), date.year())
 }

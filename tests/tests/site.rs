@@ -179,6 +179,36 @@ fn fault_49_a_busy_site_torn_connections_and_expired_tokens_lose_nothing() {
     asked.cluster.assert_verified();
 }
 
+/// A change that is dated ahead of time hides no later one; pages that go round in a circle, and a clock that is wrong, are told.
+#[test]
+fn fault_49_wrong_dates_pages_and_clocks_of_a_site_hide_nobody() {
+    wait_for_the_month_to_settle();
+    let mut asked = Asked::on_premises();
+    let odd = asked.site.begin("odd@acme.example", "Office", 100);
+    let open = asked.site.begin("ada@acme.example", "Office", 100);
+    asked.site.end(odd, 50);
+    asked.site.change_ahead(odd, 5 * 86_400);
+    asked.agent.start();
+    asked.wait_for(2, 1);
+    asked.site.end(open, 0);
+    asked.site.had("bob@acme.example", "Office", 10, 5);
+    asked.wait_for(3, 0);
+    asked.assert_seconds();
+    let said = |asked: &Asked, words: &str| {
+        wait_until("it is told", || asked.row()["status"].as_str().unwrap_or_default().contains(words));
+    };
+    asked.site.go_round(true);
+    said(&asked, "none that tells another session");
+    asked.site.go_round(false);
+    asked.site.set_clock(3 * 3600);
+    said(&asked, "the site's clock is 3 hours ahead");
+    asked.site.set_clock(-3 * 3600);
+    said(&asked, "behind this machine's");
+    asked.site.set_clock(0);
+    wait_until("all is well again", || asked.row()["state"] == "ok");
+    asked.cluster.assert_verified();
+}
+
 /// What is wrong is told with what to do, and never with the secret.
 #[test]
 fn fault_49_a_site_that_refuses_is_told_without_the_secret() {
@@ -234,6 +264,12 @@ fn fault_49_a_license_manager_that_answers_at_an_address() {
         (format!("http://{address}/"), "secret_env = \"SEATMETER_UNSET\"\n", "SEATMETER_UNSET"),
         (format!("http://{address}/"), "command = [\"x\"]\n", "`command` is for `kind = \"command\"`"),
         (format!("http://{address}/"), "history_days = 3\n", "`kind = \"citrix-monitor\"`"),
+        (format!("http://{address}/away"), "", "redirects to another server, localhost"),
+        (
+            format!("http://{address}/"),
+            "secret_env = \"PATH\"\nproxy = \"http://192.0.2.1:1\"\n",
+            "would read the secret",
+        ),
     ] {
         let shown = check(&url, more);
         assert!(shown.contains(said), "{url} {more}: {shown}");
@@ -276,6 +312,7 @@ fn reply(mut stream: impl Read + Write, answer: &str) -> std::io::Result<()> {
         "/status" => ("200 OK", ""),
         "/moved" => ("302 Found", "Location: /status\r\n"),
         "/round" => ("302 Found", "Location: /round\r\n"),
+        "/away" => ("302 Found", "Location: http://localhost:9/\r\n"),
         _ => ("404 Not Found", ""),
     };
     let length = answer.len();

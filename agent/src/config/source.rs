@@ -193,6 +193,9 @@ impl Source {
         const EXAMPLE: &str = "https://director.example/Citrix/Monitor/OData/v4/Data";
         let url = self.url.as_deref().ok_or_else(|| format!("`url` is missing: as {EXAMPLE:?}"))?;
         let url = address("url", url)?;
+        if url.path().trim_end_matches('/').ends_with("/Sessions") {
+            return Err(format!("`url` ends with the entity, which the agent adds: write it as {EXAMPLE:?}"));
+        }
         let (interval, time_limit) = self.rhythm()?;
         let web = self.web(config, &url, time_limit)?;
         let access = match (&self.customer, &self.client_id) {
@@ -255,7 +258,8 @@ impl Source {
         let authority = self.authority.as_deref().map(|path| config::beside(config, path));
         // Tokens of Citrix Cloud come over TLS, whatever the address is.
         let is_tls = url.scheme() == "https" || self.customer.is_some();
-        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit, is_tls)
+        let has_secret = self.secret_file.is_some() || self.secret_env.is_some();
+        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit, is_tls, has_secret)
     }
 
     /// Returns as whom to ask. A secret goes to this machine alone, or over TLS.

@@ -274,15 +274,17 @@ impl Sessions {
         let Event { at, feature, client, seats, .. } = *event;
         let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
         let (answer, ends_at) = (self.answers, at.saturating_add(i64::from(record.seconds)));
-        sink.held(feature, client, at, at, seats, Ending::Moment);
         let known = self.numbered.get_mut(daemon, record.own);
         if let Some(known) = known.filter(|known| (known.feature, known.client) == (feature, client)) {
             known.stated_by = answer;
         } else if self.not_before.is_some_and(|before| ends_at <= before) {
-            // An earlier run has told it.
-            sink.held(feature, client, ends_at, ends_at, seats, Ending::Moment);
+            // An earlier run has told it, or it has become visible late: it was used all the while, by its own seats or none.
+            sink.held(feature, client, at, held_through(at, ends_at), 0, Ending::Checkin);
         } else {
             let from = self.not_before.map_or(at, |before| at.max(before));
+            if from > at {
+                sink.held(feature, client, at, held_through(at, from), 0, Ending::Checkin);
+            }
             let key = SessionKey { own: record.own, shared: record.own };
             self.begin((daemon, key), (feature, client), from, seats, sink);
         }

@@ -154,6 +154,8 @@ pub fn in_utf8(answer: Vec<u8>) -> Vec<u8> {
     let unit: fn([u8; 2]) -> u16 = match answer.as_slice() {
         [0xff, 0xfe, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..] => u16::from_le_bytes,
         [0xfe, 0xff, ..] | [0, 1..=0x7f, 0, 1..=0x7f, ..] => u16::from_be_bytes,
+        // XML of another encoding, which its parser does not take.
+        [b'<', ..] if std::str::from_utf8(&answer).is_err() => return decode(&answer).into_owned().into_bytes(),
         _ => return answer,
     };
     let units = answer.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));

@@ -93,16 +93,38 @@ struct DesktopGroup {
 impl Sessions {
     /// Adds a page. Returns the address of the next one; `None` if it is the last.
     pub fn add_page(&mut self, page: &[u8], features: &Features) -> Result<Option<String>, NoAnswer> {
-        let page: Page = serde_json::from_slice(page.trim_ascii())
-            .map_err(|error| NoAnswer::Damaged(format!("no page of sessions: {error}")))?;
+        let page = page.strip_prefix(b"\xef\xbb\xbf").unwrap_or(page).trim_ascii();
+        let page: Value = match serde_json::from_slice(page) {
+            Ok(page) => page,
+            Err(_) if page.starts_with(b"<") => {
+                return Err(NoAnswer::Damaged(
+                    "it is a web page: does it want a login, or is the address wrong?".into(),
+                ));
+            }
+            Err(error) => return Err(NoAnswer::Damaged(format!("it is no JSON: {error}"))),
+        };
+        let Ok(page) = Page::deserialize(&page) else {
+            let said = page.pointer("/error/message").and_then(Value::as_str).unwrap_or("it lists no sessions");
+            return Err(NoAnswer::Damaged(shown(said.as_bytes())));
+        };
         for row in page.value {
             match Row::deserialize(&row) {
                 Ok(row) => self.add(row, features)?,
                 // The others still count.
-                Err(error) => self.damaged(&format!("{row}: {error}")),
+                Err(error) => self.damaged(&error.to_string()),
             }
         }
         Ok(page.next)
+    }
+
+    /// Returns the number of sessions so far, of whatever kind.
+    pub fn len(&self) -> usize {
+        self.places.len() + usize::try_from(self.ignored + self.without_user + self.damaged.0).unwrap_or(usize::MAX)
+    }
+
+    /// Returns whether there is none so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn damaged(&mut self, what: &str) {
@@ -185,7 +207,8 @@ impl Sessions {
 impl User {
     /// Returns the user's name: with its domain, wherever it is told.
     fn name(&self) -> Option<String> {
-        let told = |name: &Option<String>| name.clone().filter(|name| !name.trim().is_empty());
+        let told =
+            |name: &Option<String>| name.as_deref().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         let with_domain = || match (told(&self.domain), told(&self.user_name)?) {
             (Some(domain), user) => Some(format!("{domain}\\{user}")),
             (None, user) => Some(user),
@@ -254,10 +277,18 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_refused() {
-        for page in ["", "{}", "<html>", r#"{"error":{"code":"1"}}"#] {
-            let refused = Sessions::default().add_page(page.as_bytes(), &features("F", &[]));
-            assert!(matches!(refused, Err(NoAnswer::Damaged(_))), "{page}");
+        for (page, reason) in [
+            ("", "no JSON"),
+            ("{}", "lists no sessions"),
+            ("<html>", "web page"),
+            (r#"{"error":{"code":"1","message":"Not allowed"}}"#, "Not allowed"),
+        ] {
+            match Sessions::default().add_page(page.as_bytes(), &features("F", &[])) {
+                Err(NoAnswer::Damaged(said)) => assert!(said.contains(reason), "{page}: {said}"),
+                other => panic!("{page}: {other:?}"),
+            }
         }
+        assert!(Sessions::default().add_page(b"\xef\xbb\xbf{\"value\":[]}", &features("F", &[])).is_ok());
     }
 
     #[test]

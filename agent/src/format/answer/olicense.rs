@@ -32,7 +32,7 @@ fn text_begins_with(answer: &[u8], beginning: &[u8]) -> bool {
 const DEEPEST: usize = 32;
 
 /// Reads what the server answers at `/LicenseStatusXML`. The names of its elements are those that a public exporter of metrics
-/// reads; who holds the seats of a module is taken as the text tool prints it, and compared with the number of seats.
+/// reads; it does not look at how they are nested, so what follows a module is taken for its own. Who holds its seats is taken as the text tool prints it, and compared with the number of seats.
 pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut reader = Reader::from_reader(answer);
     let mut read = Answer::default();
@@ -49,9 +49,13 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     return Err(damaged(reader.buffer_position()));
                 }
                 match path.last().map(String::as_str) {
-                    Some("license") => module = Module::default(),
+                    Some("license") => {
+                        module.settle(&mut read);
+                        module = Module::default();
+                    }
                     Some("module") => {
-                        module = Module { application: module.application.clone(), ..Module::default() };
+                        module.settle(&mut read);
+                        module = Module { application: std::mem::take(&mut module.application), ..Module::default() };
                         tells = true;
                     }
                     _ => {}
@@ -69,11 +73,13 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 match (path.pop().as_deref(), path.last().map(String::as_str)) {
                     (Some("name"), Some("module")) => module.name = text.trim().as_bytes().to_vec(),
                     (Some("name"), Some("license")) => module.application = text.trim().as_bytes().to_vec(),
-                    (Some("floatsLocked"), _) => module.locked = number(text.as_bytes()).unwrap_or(0),
+                    (Some("floatsLocked"), _) => match number(text.as_bytes()) {
+                        Some(locked) => module.locked = locked,
+                        None => read.is_missing(format!("floatsLocked is {text:?}").as_bytes()),
+                    },
                     (Some("floatsLockedBy"), _) => {
                         module.clients.extend(text.split(['\n', ',', ';']).map(str::to_owned));
                     }
-                    (Some("module"), _) => module.settle(&mut read),
                     _ => {}
                 }
                 text.clear();
@@ -83,6 +89,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             _ => {}
         }
     }
+    module.settle(&mut read);
     if tells { Ok(read) } else { Err(NoAnswer::NoFeature("ask for /LicenseStatusXML")) }
 }
 
@@ -96,6 +103,7 @@ struct Module {
 }
 
 impl Module {
+    /// Takes who holds the module's seats, once.
     fn settle(&mut self, read: &mut Answer<'_>) {
         let mut told = 0;
         let owned = |name: &[u8]| Name::Owned(name.to_vec());
@@ -114,7 +122,7 @@ impl Module {
                 ..Seat::default()
             });
         }
-        read.compare(owned(&self.application), owned(&self.name), self.locked, told);
+        read.compare(owned(&self.application), owned(&self.name), std::mem::take(&mut self.locked), told);
     }
 }
 

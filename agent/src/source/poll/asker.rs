@@ -78,7 +78,7 @@ impl Asker {
             Self::Page(page, reading) => {
                 let visit = page.web.visit(stop)?;
                 let authorization = visit.authorization(&page.login)?;
-                let text = in_utf8(visit.get(&page.url, &headers(authorization))?);
+                let text = in_utf8(visit.get(&page.url, &headers(authorization))?.body);
                 Told::Text { text, by: self.name(), reading: reading.clone() }
             }
             Self::Monitor(site) => Told::Pages(site.ask(known, stop)?),

@@ -10,21 +10,25 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use seatmeter_service::screen::text::duration;
 use serde::Deserialize;
 
-use super::web::{Login, Secret, Visit, Web, WebError, headers, shown};
+use super::web::{Answered, Login, Secret, Visit, Web, WebError, headers, shown};
 use crate::format::answer::monitor::{Features, Sessions};
 use crate::format::answer::{Answer, NoAnswer};
 
 /// How far each question reaches back behind the last change that was seen.
-const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
+const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 
 /// How far the first question of a run reaches back behind the last answer of the run before: that was told by this machine's
 /// clock, which may not be the site's.
 const OVERLAP_OF_RUNS: SignedDuration = SignedDuration::from_hours(24);
 
-/// The most pages of an answer.
-const MOST_PAGES: usize = 100_000;
+/// How many pages in a row may tell no session that is new.
+const MOST_IDLE_PAGES: usize = 100;
+
+/// How far the clock of a site can be from this machine's until that is said.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long a whole answer may take. The first one holds the sessions of weeks.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -85,6 +89,12 @@ pub enum MonitorError {
         /// Why.
         reason: NoAnswer,
     },
+    /// Its pages go round in a circle.
+    #[error("{url} names one page after the other, and none that tells another session")]
+    Circle {
+        /// The address.
+        url: String,
+    },
     /// There is no end of pages.
     #[error("{url} has not told all of its sessions within an hour: set `history_days` lower")]
     Endless {
@@ -110,26 +120,37 @@ struct Token {
 impl Site {
     /// Returns the sessions that are open, and those that have ended since the site was asked before.
     pub fn ask(&self, known: Known, stop: &AtomicBool) -> Result<Answer<'static>, MonitorError> {
-        let moment = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-        let after = match (known.changed_through, known.answered_at) {
-            (Some(changed), _) => moment(changed).saturating_sub(OVERLAP),
-            (None, Some(answered)) => moment(answered).saturating_sub(OVERLAP_OF_RUNS),
-            (None, None) => Timestamp::now().saturating_sub(self.history),
-        };
-        let after = after.unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut pages = Pages {
-            site: self,
-            visit: self.web.visit(stop)?,
-            headers: HeaderMap::new(),
-            left: MOST_PAGES,
-            deadline: Instant::now() + LONGEST,
-        };
+        let (visit, deadline) = (self.web.visit(stop)?, Instant::now() + LONGEST);
+        let mut pages = Pages { site: self, visit, headers: HeaderMap::new(), deadline, clock: None };
         pages.log_in()?;
         let mut sessions = Sessions::default();
         // What ends between the two is told by the second.
         pages.read("EndDate eq null", &mut sessions)?;
+        let now = Timestamp::now();
+        // How far the site's clock is ahead.
+        let ahead = pages.clock.map_or(SignedDuration::ZERO, |clock| clock.duration_since(now));
+        let moment = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+        let after = match (known.changed_through, known.answered_at) {
+            (Some(changed), _) => moment(changed).saturating_sub(OVERLAP),
+            (None, Some(answered)) => {
+                moment(answered).saturating_add(ahead).and_then(|answered| answered.saturating_sub(OVERLAP_OF_RUNS))
+            }
+            (None, None) => Timestamp::now().saturating_sub(self.history),
+        };
+        let after = after.unwrap_or(Timestamp::UNIX_EPOCH);
         pages.read(&format!("EndDate ne null and ModifiedDate gt {after:.3}"), &mut sessions)?;
-        Ok(sessions.into_answer())
+        let mut answer = sessions.into_answer();
+        // A change that is dated ahead of time must hide no later one.
+        let latest = now.saturating_add(ahead).map_or(i64::MAX, Timestamp::as_second);
+        answer.changed_through = answer.changed_through.map(|changed| changed.min(latest));
+        if ahead.abs() > CLOCKS_APART {
+            let apart = duration(ahead.abs().as_secs().unsigned_abs());
+            let side = if ahead.is_positive() { "ahead of" } else { "behind" };
+            answer
+                .troubles
+                .push(format!("the site's clock is {apart} {side} this machine's: set right which is wrong"));
+        }
+        Ok(answer)
     }
 
     /// Returns the address of the first page of the sessions that a filter selects.
@@ -154,8 +175,9 @@ struct Pages<'a> {
     site: &'a Site,
     visit: Visit<'a>,
     headers: HeaderMap,
-    left: usize,
     deadline: Instant,
+    /// The site's clock, as the last page told it.
+    clock: Option<Timestamp>,
 }
 
 impl Pages<'_> {
@@ -166,7 +188,7 @@ impl Pages<'_> {
                 let refused = |reason: String| MonitorError::Token { url: shown(tokens), reason };
                 let form = [("grant_type", "client_credentials"), ("client_id", client.as_str())];
                 let answer = self.visit.post(tokens, &form, ("client_secret", secret))?;
-                let Ok(Token { access_token }) = serde_json::from_slice(&answer) else {
+                let Ok(Token { access_token }) = serde_json::from_slice(&answer.body) else {
                     return Err(refused("its answer has no access_token".into()));
                 };
                 let header = |value: String| HeaderValue::try_from(value).map_err(|error| refused(error.to_string()));
@@ -183,12 +205,16 @@ impl Pages<'_> {
     /// Reads all pages of the sessions that a filter selects.
     fn read(&mut self, filter: &str, sessions: &mut Sessions) -> Result<(), MonitorError> {
         let mut next = Some(self.site.first_page(filter));
+        let (mut told, mut idle) = (sessions.len(), 0);
         while let Some(url) = next {
-            if self.left == 0 || Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline {
                 return Err(MonitorError::Endless { url: shown(&url) });
             }
-            self.left -= 1;
-            let page = self.page(&url)?;
+            if idle > MOST_IDLE_PAGES {
+                return Err(MonitorError::Circle { url: shown(&url) });
+            }
+            let Answered { body: page, at } = self.page(&url)?;
+            self.clock = at.and_then(|at| Timestamp::from_second(at).ok());
             let refused = |reason| MonitorError::Page { url: shown(&url), reason };
             next = match sessions.add_page(&page, &self.site.features).map_err(refused)? {
                 None => None,
@@ -198,12 +224,14 @@ impl Pages<'_> {
                     Some(self.at_the_site(&link))
                 }
             };
+            idle = if sessions.len() == told { idle + 1 } else { 0 };
+            told = sessions.len();
         }
         Ok(())
     }
 
     /// Reads a page. A token that has expired is renewed once.
-    fn page(&mut self, url: &Url) -> Result<Vec<u8>, MonitorError> {
+    fn page(&mut self, url: &Url) -> Result<Answered, MonitorError> {
         match self.visit.get(url, &self.headers) {
             Err(WebError::Refused { .. }) if matches!(self.site.access, Access::Cloud { .. }) => {
                 self.log_in()?;

@@ -120,9 +120,14 @@ impl Stated {
         let mut times_seen: HashMap<SessionId, u32> = HashMap::new();
         let mut told = HashSet::new();
         for seat in &answer.seats {
-            let seen = times_seen.entry(id_of(seat, 0)).or_default();
-            let id = id_of(seat, *seen);
-            *seen += 1;
+            let id = if answer.records_endings {
+                id_of_key(seat)
+            } else {
+                let seen = times_seen.entry(id_of(seat, 0)).or_default();
+                let id = id_of(seat, *seen);
+                *seen += 1;
+                id
+            };
             let since = seat.since.and_then(|stamp| moment(stamp, at, zone));
             match seat.holding {
                 Holding::Assigned => {
@@ -158,6 +163,10 @@ impl Stated {
                     began = open.stated_at;
                 }
                 None => {}
+            }
+            if answer.records_endings && before.is_none() {
+                // It can have become visible only now, and is believed to have been used then.
+                changes.come.push(of_seat(Kind::Used, seat, 0, since));
             }
             let number = self.free_number(id);
             self.open.insert(id, Open::new(number, seat, at));
@@ -221,8 +230,8 @@ impl Stated {
                 come.push(of_seat(Kind::Recorded, seat, RecordKey { own: number, seconds }.detail(), from));
                 gone.push(ends(number));
             }
-            // It ended at once, or by a clock that was wrong.
-            None => come.extend([from, until].map(|at| of_seat(Kind::Used, seat, 0, at))),
+            // It ended at once, or was recorded wrong.
+            None => come.push(of_seat(Kind::Used, seat, 0, from)),
         }
     }
 
@@ -290,6 +299,13 @@ fn end<'a>(open: &Open) -> Statement<'a> {
 
 fn key(number: NonZero<u32>) -> i64 {
     SessionKey { own: number, shared: number }.detail()
+}
+
+/// Returns the hash of the key that a source gives a session, which stays the same whatever else changes.
+fn id_of_key(seat: &Seat<'_>) -> SessionId {
+    let mut id = SessionId::default();
+    blake3::Hasher::new().update(&seat.session).finalize_xof().fill(&mut id);
+    id
 }
 
 /// Returns the hash of what an answer tells of a session. `occurrence` counts those before it in the answer of which it tells

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Proxy, RequestBuilder, Response, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
@@ -62,6 +62,8 @@ pub enum Login {
 pub struct Web {
     tls: Arc<ClientConfig>,
     proxy: Option<Proxy>,
+    /// Whether a proxy may be asked to ask.
+    is_proxied: bool,
     /// How long one answer may take.
     time_limit: Duration,
 }
@@ -136,8 +138,13 @@ impl Secret {
             Self::Variable(name) => (name.clone(), std::env::var(name).map_err(|error| error.to_string())),
         };
         match read {
-            Ok(text) if text.trim().is_empty() => Err(WebError::Secret { place, reason: "it is empty".into() }),
-            Ok(text) => Ok(text.trim().to_owned()),
+            Ok(text) => match text.trim_start_matches('\u{feff}').trim() {
+                "" => Err(WebError::Secret { place, reason: "it is empty".into() }),
+                text if text.contains(char::is_control) => {
+                    Err(WebError::Secret { place, reason: "it has more than one line".into() })
+                }
+                text => Ok(text.to_owned()),
+            },
             Err(reason) => Err(WebError::Secret { place, reason }),
         }
     }
@@ -153,12 +160,14 @@ impl Login {
 impl Web {
     /// Prepares to ask. With `trusted`, only servers whose certificate that authority has signed are; else, those that this
     /// machine trusts.
-    /// Without `is_tls`, no certificate is trusted, and none of the machine's authorities need be there.
+    /// Without `is_tls`, no certificate is trusted, and none of the machine's authorities need be there; a secret then goes
+    /// through no proxy, which could read it.
     pub fn new(
         trusted: Option<&PathBuf>,
         proxy: Option<&str>,
         time_limit: Duration,
         is_tls: bool,
+        has_secret: bool,
     ) -> Result<Self, String> {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
@@ -168,8 +177,12 @@ impl Web {
             None => builder.with_root_certificates(RootCertStore::empty()),
         };
         let tls = Arc::new(builder.with_no_client_auth());
+        let is_proxied = is_tls || !has_secret;
+        if proxy.is_some() && !is_proxied {
+            return Err("`proxy` would read the secret, which goes to it in plain text: leave it out".into());
+        }
         let proxy = proxy.map(Proxy::all).transpose().map_err(|error| format!("proxy: {error}"))?;
-        Ok(Self { tls, proxy, time_limit })
+        Ok(Self { tls, proxy, is_proxied, time_limit })
     }
 
     /// Begins to ask a server, perhaps several times. Ends when `stop` becomes true.
@@ -184,18 +197,26 @@ impl Web {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
             .user_agent(concat!("seatmeter-agent/", env!("CARGO_PKG_VERSION")))
+            // An address can hold a secret.
+            .referer(false)
             .redirect(redirects);
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
+        }
+        if !self.is_proxied {
+            builder = builder.no_proxy();
         }
         builder.build()
     }
 }
 
-/// Follows a redirect. Another server is told no login.
+/// Follows a redirect, but to no other server: what that one says is not what was asked for.
 fn follow(attempt: Attempt<'_>) -> Action {
     let is_plain = attempt.url().scheme() != "https";
-    if is_plain && attempt.previous().iter().any(|url| url.scheme() == "https") {
+    if attempt.previous().iter().any(|url| url.host() != attempt.url().host()) {
+        let elsewhere = attempt.url().host_str().unwrap_or_default().to_owned();
+        attempt.error(format!("it redirects to another server, {elsewhere}: set `url` to where the answer is"))
+    } else if is_plain && attempt.previous().iter().any(|url| url.scheme() == "https") {
         attempt.error("it redirects from https to http")
     } else if attempt.previous().len() > MOST_REDIRECTS {
         attempt.error("it redirects too often")
@@ -226,29 +247,34 @@ impl Visit<'_> {
     }
 
     /// Returns what the server answers.
-    pub fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Vec<u8>, WebError> {
+    pub fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answered, WebError> {
         self.ask(url, || self.client.get(url.clone()).headers(headers.clone()))
     }
 
     /// Sends a form whose last value is a secret, and returns what the server answers. No redirect is followed, which could
     /// tell the secret to another server.
-    pub fn post(&self, url: &Url, form: &[(&str, &str)], secret: (&str, &Secret)) -> Result<Vec<u8>, WebError> {
+    pub fn post(&self, url: &Url, form: &[(&str, &str)], secret: (&str, &Secret)) -> Result<Answered, WebError> {
         let read = secret.1.read()?;
         let form: Vec<(&str, &str)> = form.iter().copied().chain([(secret.0, read.as_str())]).collect();
         let client = self.web.client(Policy::none());
         let client = client.map_err(|error| WebError::Unreachable { url: shown(url), reason: with_causes(&error) })?;
-        self.ask(url, || client.post(url.clone()).form(&form).header(ACCEPT, "application/json"))
+        let outcome = self.ask(url, || client.post(url.clone()).form(&form).header(ACCEPT, "application/json"));
+        outcome.map_err(|error| match error {
+            // It may repeat the secret.
+            WebError::Status { url, status, .. } => WebError::Status { url, status, said: "no token is issued".into() },
+            error => error,
+        })
     }
 
     /// Asks until the server answers, if it is busy or its answer was torn.
-    fn ask(&self, url: &Url, request: impl Fn() -> RequestBuilder) -> Result<Vec<u8>, WebError> {
+    fn ask(&self, url: &Url, request: impl Fn() -> RequestBuilder) -> Result<Answered, WebError> {
         let mut pause = Duration::from_secs(1);
         let mut tries = 1;
         loop {
             let outcome = self.within(url, self.web.time_limit, answer(url, request()));
             let is_last = tries == MOST_TRIES || self.stop.load(Ordering::Relaxed);
             let wanted = match outcome {
-                Ok(Reply::Body(body)) => return Ok(body),
+                Ok(Reply::Answered(answered)) => return Ok(answered),
                 Ok(Reply::Busy { status, pause, said }) if is_last || pause > Some(LONGEST_PAUSE) => {
                     return Err(WebError::Status { url: shown(url), status, said });
                 }
@@ -290,9 +316,18 @@ impl Visit<'_> {
     }
 }
 
-/// What a server answers.
+/// An answer.
+#[derive(Debug)]
+pub struct Answered {
+    /// What it says.
+    pub body: Vec<u8>,
+    /// When it was made, by the server's clock, in seconds since 1970 UTC; `None` if the server does not tell.
+    pub at: Option<i64>,
+}
+
+/// What comes of asking once.
 enum Reply {
-    Body(Vec<u8>),
+    Answered(Answered),
     /// It wants to be asked later.
     Busy {
         status: StatusCode,
@@ -322,9 +357,11 @@ async fn answer(url: &Url, request: RequestBuilder) -> Result<Reply, Failure> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read(url, &mut response).await?;
     if status.is_success() {
-        return Ok(Reply::Body(body));
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let at = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp().as_second());
+        return Ok(Reply::Answered(Answered { body, at }));
     }
-    let said = said(&body);
+    let said = said(&body, url);
     Err(Failure::Other(match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             return Ok(Reply::Busy { status, pause: pause(&headers), said });
@@ -393,10 +430,12 @@ pub fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// Returns what a server says in an error, for people.
-fn said(body: &[u8]) -> String {
+/// Returns what a server says in an error, for people, without the query that it may repeat.
+fn said(body: &[u8], url: &Url) -> String {
     const CHARACTERS: usize = 300;
     let text = decode(body.trim_ascii());
+    let query = url.query().filter(|query| !query.is_empty());
+    let text = query.map_or_else(|| text.to_string(), |query| text.replace(query, "..."));
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(CHARACTERS).collect();
     if text.is_empty() { "it says nothing".into() } else { format!("it says: {text}") }
 }

@@ -315,7 +315,10 @@ fn a_record_that_an_earlier_run_told_counts_once() {
     let events = [&first[..], &told, &open, &second, &again, &[answer(Kind::AnswerEnd, 200, 100)]].concat();
     let (mut sessions, mut notes) = count(&events);
     sessions.end_all(200, Ending::StillOpen, &mut notes);
-    let mut held: Vec<_> = notes.held.iter().filter(|(_, _, from, through, _)| from < through).copied().collect();
+    let mut held: Vec<_> =
+        notes.held.iter().filter(|(_, _, from, through, seats)| from < through && *seats > 0).copied().collect();
+    // Who held seats is told of all the time.
+    assert!(notes.held.contains(&(0, 6, 90, 100, 0)) && notes.held.contains(&(0, 1, 10, 60, 0)));
     held.sort_unstable();
     assert_eq!(
         held,

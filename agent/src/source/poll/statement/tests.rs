@@ -28,6 +28,8 @@ impl UsageSink for Stretches {
     fn held(&mut self, feature: FeatureId, client: ClientId, from: i64, through: i64, seats: u32, ending: Ending) {
         match ending {
             Ending::Moment => self.moments.push((feature, client, from)),
+            // Who held seats that are counted elsewhere.
+            _ if seats == 0 => {}
             _ => self.held.push((feature, client, from, through, seats)),
         }
     }
@@ -224,6 +226,25 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(counted.stretches(), expected);
     }
+}
+
+#[test]
+fn a_recorded_session_is_known_by_its_key_and_shows_its_user_however_late() {
+    let (mut counted, mut stated) = (Counted::default(), Stated::default());
+    let named = |user: u32| Session { feature: 1, user, from: START, until: 0, seats: 1 };
+    let of = |user: u32, holding: Holding| Answer {
+        records_endings: true,
+        seats: vec![Seat { session: b"key"[..].into(), holding, ..seat(&named(user)) }],
+        ..Answer::default()
+    };
+    let time = (START + 300).rem_euclid(86_400) as u32;
+    let until = Holding::Until(Stamp::DateTime { day: (START + 300).div_euclid(86_400) as i32, time, offset: Some(0) });
+    for (at, user, holding) in [(100, 2, Holding::Held), (200, 3, Holding::Held), (400, 3, until)] {
+        counted.take(&stated.take(&of(user, holding), START + at, &TimeZone::UTC), START + at);
+    }
+    // A first answer shows who has used it since when, even if an earlier run could have told it.
+    assert!(counted.sink.moments.contains(&(1, 2, START)));
+    assert_eq!(counted.stretches(), [(1, 2, START, START + 300, 1)]);
 }
 
 #[test]
