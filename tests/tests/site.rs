@@ -201,7 +201,7 @@ fn fault_49_wrong_dates_pages_and_clocks_of_a_site_hide_nobody() {
     said(&asked, "none that tells another session");
     asked.site.go_round(false);
     asked.site.set_clock(3 * 3600);
-    said(&asked, "the site's clock is 3 hours ahead");
+    said(&asked, "the site's clock is 3 h ahead");
     asked.site.set_clock(-3 * 3600);
     said(&asked, "behind this machine's");
     asked.site.set_clock(0);

@@ -144,7 +144,8 @@ impl Site {
         let latest = now.saturating_add(ahead).map_or(i64::MAX, Timestamp::as_second);
         answer.changed_through = answer.changed_through.map(|changed| changed.min(latest));
         if ahead.abs() > CLOCKS_APART {
-            let apart = duration(ahead.abs().as_secs().unsigned_abs());
+            let minutes = (ahead.abs().as_secs().unsigned_abs() + 30) / 60;
+            let apart = duration(minutes * 60);
             let side = if ahead.is_positive() { "ahead of" } else { "behind" };
             answer
                 .troubles
