@@ -28,9 +28,6 @@ use crate::format::interpreter::LineCounts;
 use identify::{BEING_MADE, Identified, Part, concerns_part_alone, is_being_made, is_moved};
 use moved::Moved;
 
-/// How long the parts of a log may be renamed, one after the other, when it is rotated.
-const ROTATING: Duration = Duration::from_secs(1);
-
 /// Follows one log.
 pub struct LogTailer {
     source: LogSource,
@@ -168,7 +165,6 @@ impl LogTailer {
 
     /// Reads new lines of all files except the open one.
     fn scan_files(&mut self) -> Result<(), StreamError> {
-        let listed_at = Instant::now();
         let Listing { files: mut found, problem: unlisted } = candidates(&self.source)?;
         // If the log was rotated since its path was checked, the open file is a part like the others.
         let is_open = |file: &Candidate, open: &OpenStream| file.mark.is_same_file(open.mark());
@@ -186,7 +182,7 @@ impl LogTailer {
         let Identified { parts, problem, is_complete, mut unread } = self.identify_files(found)?;
         let mut problem = problem.or(unlisted.map(StreamError::from));
         if is_complete {
-            self.report_lost(&parts, listed_at, problem.is_some() || !unread.is_empty())?;
+            self.report_lost(&parts, problem.is_some() || !unread.is_empty())?;
         }
         problem = self.read_parts(parts, &mut unread)?.or(problem);
         self.report_unread(&unread);
@@ -304,7 +300,7 @@ impl LogTailer {
     }
 
     /// Reports the bytes of closed files that were not committed, if no file holds a copy of them.
-    fn report_lost(&mut self, parts: &[Part], listed_at: Instant, has_problem: bool) -> Result<(), StreamError> {
+    fn report_lost(&mut self, parts: &[Part], has_problem: bool) -> Result<(), StreamError> {
         let known: Vec<Fingerprint> = self.cuts.keys().copied().collect();
         for fingerprint in known {
             // Another log may have captured a stream under the name that this one had for its own.
@@ -313,8 +309,6 @@ impl LogTailer {
             let checkpoint = checkpoint.filter(|checkpoint| checkpoint.position < *size);
             // The file that cannot be read may be the copy.
             let may_be_copied = has_problem && at.elapsed() < BEING_MADE;
-            // A listing can miss a copy that is renamed meanwhile.
-            let may_be_copied = may_be_copied || listed_at.saturating_duration_since(*at) < ROTATING;
             let is_open = self.open.as_ref().is_some_and(|open| *open.fingerprint() == fingerprint);
             let is_open = is_open || self.moved.iter().any(|moved| *moved.stream.fingerprint() == fingerprint);
             let is_there = is_open || parts.iter().any(|part| part.fingerprint == fingerprint);
