@@ -212,6 +212,10 @@ impl OpenStream {
     }
 
     fn note_size(&mut self) {
+        if self.prove_beginning().is_err() {
+            // What was written over the content has a size that is none of its own.
+            return;
+        }
         let size = self.lines.reader().size().unwrap_or(0);
         self.seen_size = self.seen_size.max(self.read_through()).max(size);
     }
@@ -449,6 +453,7 @@ mod tests {
         let mut stream = OpenStream::open(&candidate, &source, named, Start::New(identity, None), true).unwrap();
         stream.read(&buffer).unwrap();
         std::fs::rename(&path, &moved).unwrap();
+        assert_eq!(stream.seen_size(), 0, "nor is its size that of the content before");
         assert!(matches!(stream.commit(&buffer), Err(StreamError::Replaced(_))));
         assert_eq!(buffer.depth().unwrap().batches, 0);
     }
