@@ -9,9 +9,8 @@
 //! - Where the license manager numbers its sessions, the number pairs them, whatever names the checkin tells; a name that it
 //!   alone tells was used at that moment. A number that is given out anew ends the session that had it.
 //! - Seats reported as in use are those of an open session with that number, or open one, which is no checkout.
-//! - A record tells a whole session, and is believed: it ends the session that is open with its number, or adds one. What
-//!   an answer before it could have told counts once, though: of a session that ended by then, only the moments of its
-//!   beginning and of its end count, which show who used it and never count twice.
+//! - A record tells a whole session, and is believed: it ends the session that is open with its number, or adds one. Of
+//!   the time before the last answer of an earlier run, which could have told it, only who held seats counts, and no seats.
 //! - An answer of a license manager that states all that is in use ends what it does not state. When that ended is known no
 //!   better than by the answer before it, which still stated it: it was held until then.
 //! - Sessions that share one seat take it once: it is the first one's, and goes on to another one at its end.

@@ -150,13 +150,6 @@ impl Secret {
     }
 }
 
-impl Login {
-    /// Whether it sends a secret.
-    pub fn has_secret(&self) -> bool {
-        *self != Self::Nobody
-    }
-}
-
 impl Web {
     /// Prepares to ask. With `trusted`, only servers whose certificate that authority has signed are; else, those that this
     /// machine trusts.
