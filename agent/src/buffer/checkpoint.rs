@@ -8,32 +8,18 @@ use crate::checkpoint::{Checkpoint, FileMark, Fingerprint};
 impl Buffer {
     /// Returns the checkpoint of a stream; `None` if the stream is not known.
     pub fn checkpoint(&self, fingerprint: &Fingerprint) -> Result<Option<Checkpoint>, BufferError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
-                .query_row([fingerprint], |row| {
-                    let state: String = row.get(2)?;
-                    Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, state))
-                })
-                .optional()
-                .map(|found| {
-                    let (log, position, state) = found?;
-                    // A state that cannot be parsed counts as missing: the stream is read again.
-                    let source = serde_json::from_str(&state).ok()?;
-                    Some(Checkpoint { fingerprint: *fingerprint, log, is_last: false, position, source })
-                })
-        })
+        self.read(|connection| one(connection, fingerprint))
     }
 
     /// Returns the checkpoints of the streams with this beginning, the newest first.
     pub fn streams_beginning(&self, head: &Fingerprint) -> Result<Vec<Checkpoint>, BufferError> {
-        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
-            connection
+        self.read(|connection| {
+            let found: Vec<Fingerprint> = connection
                 .prepare_cached("SELECT fingerprint FROM stream WHERE head = ?1 ORDER BY number DESC")?
                 .query_map([head], |row| row.get(0))?
-                .collect()
-        })?;
-        self.checkpoints(&fingerprints)
+                .collect::<rusqlite::Result<_>>()?;
+            many(connection, &found)
+        })
     }
 
     /// Returns the last stream of a log that was captured; `None` if nothing was captured.
@@ -72,19 +58,37 @@ impl Buffer {
 
     /// Returns the checkpoints of all known streams, ordered by log, in the order in which they were first captured.
     pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
-        let fingerprints: Vec<Fingerprint> = self.read(|connection| {
-            connection
-                .prepare("SELECT fingerprint FROM stream ORDER BY log, number")?
-                .query_map([], |row| row.get(0))?
-                .collect()
-        })?;
-        self.checkpoints(&fingerprints)
+        self.read(all)
     }
+}
 
-    fn checkpoints(&self, fingerprints: &[Fingerprint]) -> Result<Vec<Checkpoint>, BufferError> {
-        let found = fingerprints.iter().map(|fingerprint| self.checkpoint(fingerprint));
-        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }
+/// Returns the checkpoint of a stream; `None` if the stream is not known.
+fn one(connection: &Connection, fingerprint: &Fingerprint) -> rusqlite::Result<Option<Checkpoint>> {
+    let found = connection
+        .prepare_cached("SELECT log, position, state FROM stream WHERE fingerprint = ?1")?
+        .query_row([fingerprint], |row| {
+            let state: String = row.get(2)?;
+            Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, state))
+        })
+        .optional()?;
+    Ok(found.and_then(|(log, position, state)| {
+        // A state that cannot be parsed counts as missing: the stream is read again.
+        let source = serde_json::from_str(&state).ok()?;
+        Some(Checkpoint { fingerprint: *fingerprint, log, is_last: false, position, source })
+    }))
+}
+
+fn many(connection: &Connection, fingerprints: &[Fingerprint]) -> rusqlite::Result<Vec<Checkpoint>> {
+    fingerprints.iter().filter_map(|fingerprint| one(connection, fingerprint).transpose()).collect()
+}
+
+/// Returns the checkpoints of all known streams, ordered by log, in the order in which they were first captured.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Checkpoint>> {
+    let found: Vec<Fingerprint> = connection
+        .prepare("SELECT fingerprint FROM stream ORDER BY log, number")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    many(connection, &found)
 }
 
 /// Saves a checkpoint, in the transaction that stores its batch.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use seatmeter_service::state::disk_full;
 
+use super::schema::VERSION;
+
 /// Why an operation on the buffer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
@@ -31,6 +33,19 @@ pub enum BufferError {
         /// Path of the database.
         path: PathBuf,
         /// The schema version of the database.
+        found: i64,
+        /// The newest schema version that this program knows.
+        known: i64,
+    },
+    /// The database is from an older version, and no agent of this version has opened it yet.
+    #[error(
+        "{path} was written by an older version (schema {found}, this version knows {known}): start the agent, or start \
+         it again, which brings it forward"
+    )]
+    Older {
+        /// Path of the database.
+        path: PathBuf,
+        /// The schema version of the database; 0 if it is empty.
         found: i64,
         /// The newest schema version that this program knows.
         known: i64,
@@ -79,6 +94,10 @@ impl BufferError {
     /// Whether trying again cannot help until a person has acted.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Newer { .. } | Self::OldSqlite { .. })
+    }
+
+    pub(super) fn newer(path: &Path, found: i64) -> Self {
+        Self::Newer { path: path.to_owned(), found, known: VERSION }
     }
 
     pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {

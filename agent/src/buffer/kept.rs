@@ -48,6 +48,39 @@ pub(super) fn intact(sequence: u64, body: &[u8], expected: Option<Vec<u8>>) -> O
     decode(sequence, body).ok().filter(|_| is_intact)
 }
 
+/// Returns batches after a sequence, as many as fit into `bytes` but at least one if there is any: those that wait for
+/// delivery, or those that the aggregator refused.
+pub(super) fn after(
+    connection: &Connection,
+    sequence: u64,
+    bytes: usize,
+    is_refused: bool,
+) -> rusqlite::Result<Result<Vec<Batch>, BufferError>> {
+    let sql = match is_refused {
+        true => "SELECT sequence, body, checksum FROM batch WHERE sequence > ?1 AND refused ORDER BY sequence",
+        false => {
+            "SELECT batch.sequence, body, checksum FROM waiting JOIN batch ON batch.sequence = waiting.sequence
+             WHERE waiting.sequence > ?1 ORDER BY waiting.sequence"
+        }
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![sequence as i64])?;
+    let (mut batches, mut size) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let (sequence, body) = (row.get::<_, i64>(0)? as u64, row.get::<_, Vec<u8>>(1)?);
+        size += body.len();
+        if size > bytes && !batches.is_empty() {
+            break;
+        }
+        match intact(sequence, &body, row.get(2)?) {
+            Some(batch) => batches.push(batch),
+            None if batches.is_empty() => return Ok(Err(BufferError::Damaged { sequence })),
+            None => break,
+        }
+    }
+    Ok(Ok(batches))
+}
+
 /// Deletes acknowledged batches that were captured before a moment. Returns the bytes that were freed.
 pub(super) fn forget(connection: &Connection, before: i64) -> rusqlite::Result<u64> {
     let oldest: Option<i64> = connection

@@ -16,6 +16,7 @@
 mod checkpoint;
 mod error;
 mod kept;
+mod onlooker;
 mod open;
 mod rewind;
 mod schema;
@@ -31,6 +32,7 @@ use seatmeter_proto::v1::Batch;
 use tokio::sync::Notify;
 
 pub use error::BufferError;
+pub use onlooker::Onlooker;
 
 use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
@@ -68,6 +70,9 @@ struct Writer {
     is_suspect: bool,
 }
 
+/// The name of the database in the state folder.
+pub const FILE_NAME: &str = "buffer.db";
+
 /// The size of the reserve, in bytes: enough to delete batches, and to copy all of the write-ahead log into the
 /// database.
 const RESERVE: usize = 2 << 20;
@@ -83,7 +88,7 @@ impl Buffer {
     /// Opens the buffer in this folder, which may hold `quota` bytes of batches. Acknowledged batches stay for `keep` seconds
     /// after their capture.
     pub fn open(folder: &Path, quota: u64, keep: u64) -> Result<Self, BufferError> {
-        let path = folder.join("buffer.db");
+        let path = folder.join(FILE_NAME);
         let (connection, epoch) = open::open(&path)?;
         let bytes = used_bytes(&connection).map_err(|source| BufferError::of(&path, source))?;
         let writer = Mutex::new(Writer { connection, epoch, bytes, is_suspect: false });
@@ -149,40 +154,7 @@ impl Buffer {
     /// Returns the batches after a sequence number, in order, as many as fit into `bytes`; at least one if there is
     /// any.
     pub fn batches_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
-        self.kept_after(sequence, bytes, false)
-    }
-
-    /// Like [`Self::batches_after`], but returns the batches that the aggregator refused.
-    pub fn refused_after(&self, sequence: u64, bytes: usize) -> Result<Vec<Batch>, BufferError> {
-        self.kept_after(sequence, bytes, true)
-    }
-
-    fn kept_after(&self, sequence: u64, bytes: usize, is_refused: bool) -> Result<Vec<Batch>, BufferError> {
-        let sql = match is_refused {
-            true => "SELECT sequence, body, checksum FROM batch WHERE sequence > ?1 AND refused ORDER BY sequence",
-            false => {
-                "SELECT batch.sequence, body, checksum FROM waiting JOIN batch ON batch.sequence = waiting.sequence
-                 WHERE waiting.sequence > ?1 ORDER BY waiting.sequence"
-            }
-        };
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![sequence as i64])?;
-            let (mut batches, mut size) = (Vec::new(), 0);
-            while let Some(row) = rows.next()? {
-                let (sequence, body) = (row.get::<_, i64>(0)? as u64, row.get::<_, Vec<u8>>(1)?);
-                size += body.len();
-                if size > bytes && !batches.is_empty() {
-                    break;
-                }
-                match kept::intact(sequence, &body, row.get(2)?) {
-                    Some(batch) => batches.push(batch),
-                    None if batches.is_empty() => return Ok(Err(BufferError::Damaged { sequence })),
-                    None => break,
-                }
-            }
-            Ok(Ok(batches))
-        })?
+        self.read(|connection| kept::after(connection, sequence, bytes, false))?
     }
 
     /// Acknowledges batches. They stay for a time, and wait no longer.

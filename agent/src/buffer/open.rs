@@ -42,14 +42,11 @@ pub(super) fn open(path: &Path) -> Result<(Connection, String), BufferError> {
 fn open_checked(path: &Path) -> Result<(Connection, String), BufferError> {
     let failed = |source| BufferError::of(path, source);
     let mut connection = connect(path)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let version = schema::version(&connection).map_err(failed)?;
     if version > schema::VERSION {
-        return Err(BufferError::Newer { path: path.to_owned(), found: version, known: schema::VERSION });
+        return Err(BufferError::newer(path, version));
     }
-    if version == 0 {
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
-    }
-    schema::migrate(&mut connection, version).map_err(failed)?;
+    schema::migrate(&mut connection).map_err(failed)?;
     let report: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(failed)?;
     if report != "ok" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);

@@ -1,6 +1,6 @@
 //! The tables of the buffer, and their migrations.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
@@ -71,19 +71,28 @@ const MIGRATIONS: [&str; 6] = [
 /// The newest version of the schema that this program knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Migrates the tables from a version to the newest one, with one transaction for each version.
-pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
-    advance(connection, from, &MIGRATIONS)
+/// Migrates the tables to the newest version, with one transaction for each version.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    advance(connection, &MIGRATIONS)
 }
 
-fn advance(connection: &mut Connection, from: i64, migrations: &[&str]) -> rusqlite::Result<()> {
-    for (version, migration) in (1..).zip(migrations).skip(from.max(0) as usize) {
-        let transaction = connection.transaction()?;
+fn advance(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
+    loop {
+        // The version is read under the lock that its change needs: nobody else can have migrated in between.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found = version(&transaction)?;
+        let Some(migration) = usize::try_from(found).ok().and_then(|found| migrations.get(found)) else {
+            return Ok(());
+        };
         transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", version)?;
+        transaction.pragma_update(None, "user_version", found + 1)?;
         transaction.commit()?;
     }
-    Ok(())
+}
+
+/// Returns the version of the tables; 0 if there are none.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -101,9 +110,23 @@ mod tests {
         "begins_at":1728000000,"first_day":20000,"head":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}"#;
 
     #[test]
+    fn two_that_migrate_at_once_migrate_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = folder.path().join(format!("{round}.db"));
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| migrate(&mut super::super::open::connect(&path).unwrap()).unwrap());
+                }
+            });
+            assert_eq!(version(&Connection::open(&path).unwrap()).unwrap(), VERSION);
+        }
+    }
+
+    #[test]
     fn a_buffer_of_the_first_version_is_brought_forward_with_its_data() {
         let mut connection = Connection::open_in_memory().unwrap();
-        advance(&mut connection, 0, &MIGRATIONS[..1]).unwrap();
+        advance(&mut connection, &MIGRATIONS[..1]).unwrap();
         connection
             .execute(
                 "INSERT INTO stream (fingerprint, log, begins_at, position, state, head, first_day)
@@ -114,14 +137,10 @@ mod tests {
         connection
             .execute("INSERT INTO batch (fingerprint, body, created_at) VALUES (?1, x'00', 5)", [[1u8; 32]])
             .unwrap();
-        migrate(&mut connection, 1).unwrap();
-        let (state, version): (String, i64) = connection
-            .query_row("SELECT state, (SELECT user_version FROM pragma_user_version) FROM stream", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .unwrap();
+        migrate(&mut connection).unwrap();
+        let state: String = connection.query_row("SELECT state FROM stream", [], |row| row.get(0)).unwrap();
         let SourceCheckpoint::File(file) = serde_json::from_str(&state).unwrap() else { panic!("no file: {state}") };
-        assert_eq!((file.proof, file.first_day, version), (None, Some(20_000), VERSION));
+        assert_eq!((file.proof, file.first_day, version(&connection).unwrap()), (None, Some(20_000), VERSION));
         assert_eq!((file.tail, file.first_line_time), (None, 1_728_000_000));
         assert_eq!(file.parser_state, ParserState::default());
         let position: i64 = connection.query_row("SELECT position FROM stream", [], |row| row.get(0)).unwrap();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
-use seatmeter_agent::buffer::{Buffer, BufferError};
+use seatmeter_agent::buffer::{self, BufferError, Onlooker};
 use seatmeter_agent::config::Config;
 use seatmeter_agent::source::file::status::LogSource;
 use seatmeter_count::timeline::{self, Timeline, Told};
@@ -104,10 +104,10 @@ struct Waiting<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let config = Config::load(&arguments.configured.config)?;
-    // Opening a buffer makes it where there is none.
-    let path = config.state.join("buffer.db");
+    // SQLite's own errors do not say who may not read the file, or that there is none.
+    let path = config.state.join(buffer::FILE_NAME);
     std::fs::File::open(&path).map_err(|error| super::unreadable(&path, &error, "there is no buffer yet"))?;
-    let buffer = Buffer::open(&config.state, config.quota, config.keep)?;
+    let buffer = Onlooker::open(&config.state)?;
     match arguments.batch {
         Some(sequence) => show_batch(&buffer, sequence, &arguments.view)?,
         None => show_all(&buffer, &config, &arguments.view)?,
@@ -120,7 +120,7 @@ fn zone_of(sources: &[LogSource], log: &str) -> TimeZone {
     sources.iter().find(|source| source.name == log).map_or(TimeZone::UTC, |source| source.zone.clone())
 }
 
-fn show_all(buffer: &Buffer, config: &Config, view: &View) -> Result<()> {
+fn show_all(buffer: &Onlooker, config: &Config, view: &View) -> Result<()> {
     let streams: Vec<StreamRow> = buffer
         .streams()?
         .into_iter()
@@ -163,7 +163,7 @@ fn rows(refused: bool, next: impl Fn(u64) -> Result<Vec<Batch>, BufferError>) ->
     }
 }
 
-fn show_batch(buffer: &Buffer, sequence: u64, view: &View) -> Result<()> {
+fn show_batch(buffer: &Onlooker, sequence: u64, view: &View) -> Result<()> {
     let before = sequence.saturating_sub(1);
     let found = [buffer.batches_after(before, 1)?, buffer.refused_after(before, 1)?].concat();
     let batch = found.iter().find(|batch| batch.sequence == sequence);
