@@ -291,7 +291,7 @@ fn fault_38_a_fleet_in_which_everything_meets_tells_the_truth() {
 }
 
 /// How many fleets live at a time.
-const SIDE_BY_SIDE: u64 = 6;
+const SIDE_BY_SIDE: u64 = 16;
 
 fn tell_the_truth(mut fleet: Fleet) {
     for _ in 0..3 {
