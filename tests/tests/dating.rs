@@ -6,6 +6,7 @@ use std::path::Path;
 
 use seatmeter_tests::process::{scan, text};
 use seatmeter_tests::{TestCluster, wait_until};
+use serde_json::json;
 
 const HEADER: &str = "month,daemon,feature,users_checked_out,users_held,outs,ins,denials\n";
 
@@ -48,6 +49,19 @@ fn fault_34_a_corrected_time_zone_dates_all_lines_anew() {
         let expected = HEADER.to_owned() + &month("2026-03", 2, 2, 2);
         cluster.wait_for_activity(&name, &expected);
         agent.stop();
+        // What that would change can be seen before, and changes nothing.
+        let shown = cluster.ask(&["preview", &name, "--time-zone", "Asia/Tokyo"]);
+        assert_eq!(
+            (&shown["rows"], &shown["logs"][0]["time_zone"]),
+            (
+                &json!([
+                    { "month": "2026-02", "before": 0, "after": 1 },
+                    { "month": "2026-03", "before": 2, "after": 1 }
+                ]),
+                &json!("UTC")
+            )
+        );
+        assert_eq!(cluster.activity(&name), expected);
         agent.configure("time_zone = \"UTC\"", "time_zone = \"Asia/Tokyo\"");
         agent.start();
         if has_new_line {
@@ -57,6 +71,38 @@ fn fault_34_a_corrected_time_zone_dates_all_lines_anew() {
         cluster.wait_for_activity(&name, &(HEADER.to_owned() + &month("2026-02", 1, 1, 1) + &march));
         agent.stop();
     }
+    let nowhere = cluster.seatmeter(&["preview", "tokyotrue", "--time-zone", "Nowhere/Else"]);
+    assert!(text(&nowhere.stderr).contains("must be an IANA name, as in Europe/Berlin"), "{}", text(&nowhere.stderr));
+    let unknown = cluster.seatmeter(&["preview", "tokyotrue", "--time-zone", "UTC", "--log", "other"]);
+    assert!(text(&unknown.stderr).contains("tokyotrue has no log \"other\""), "{}", text(&unknown.stderr));
+    cluster.assert_verified();
+}
+
+/// Two license servers have users of one name. Which realm a server belongs to says whether they are one person: what
+/// another one would change is what it changes once it is configured.
+#[test]
+fn fault_34_a_realm_that_is_set_later_names_all_people_anew() {
+    let cluster = TestCluster::running();
+    let logs = [cluster.path("first.log"), cluster.path("second.log")];
+    append(&logs[0], &(date("2:00:00", "3/1/2026") + &out("3:00:00", "ann") + &out("4:00:00", "bob")));
+    append(&logs[1], &(date("2:00:00", "3/1/2026") + &out("3:00:00", "ANN") + &out("4:00:00", "eve")));
+    let users = || cluster.ask(&["usage", "2026-03"])["total"]["unique_users"].as_u64();
+    let mut agents: Vec<_> =
+        [("LIC01", &logs[0]), ("LIC02", &logs[1])].map(|(name, log)| cluster.agent(name, &[log])).into();
+    for agent in &mut agents {
+        agent.start();
+    }
+    wait_until("both servers' users count", || users() == Some(3));
+    let previewed = |server: &str, realm: &str| cluster.ask(&["preview", server, "--realm", realm])["rows"].clone();
+    let other = json!([{ "month": "2026-03", "before": 3, "after": 4 }]);
+    assert_eq!(previewed("LIC02", "customer-b"), other);
+    assert_eq!(previewed("LIC02", ""), json!([]));
+    agents[1].stop();
+    agents[1].configure("license_server = \"LIC02\"", "license_server = \"LIC02\"\nrealm = \"customer-b\"");
+    agents[1].start();
+    wait_until("the users of the second are others", || users() == Some(4));
+    assert_eq!(previewed("LIC02", ""), json!([{ "month": "2026-03", "before": 4, "after": 3 }]));
+    assert_eq!(previewed("LIC01", "customer-b"), json!([{ "month": "2026-03", "before": 4, "after": 3 }]));
     cluster.assert_verified();
 }
 

@@ -6,6 +6,7 @@ mod denials;
 mod explain;
 mod months;
 mod notes;
+mod preview;
 mod say;
 mod servers;
 mod sessions;
@@ -73,6 +74,7 @@ enum Command {
     /// The files that logs were read from, what dates them, and the day on which one was written
     #[command(subcommand)]
     Streams(streams::Streams),
+    Preview(preview::Preview),
     /// What the words mean
     #[command(long_about = words::GLOSSARY)]
     Words,
@@ -150,6 +152,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,
             Command::Unrecognised(asked) => unrecognised::unrecognised(&channel, asked, &view).await,
             Command::Streams(asked) => streams::streams(&channel, asked, &view).await,
+            Command::Preview(asked) => preview::preview(&channel, asked, &view).await,
             Command::Words | Command::Generate(_) => Ok(true),
         }
     })

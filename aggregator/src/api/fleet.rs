@@ -1,5 +1,6 @@
 //! `seatmeter.v1.FleetService`.
 
+use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::{date_of, day_of};
 use seatmeter_count::name::fold_case;
@@ -7,9 +8,9 @@ use seatmeter_proto::v1::fleet_service_server::FleetService;
 use seatmeter_proto::v1::{
     ExpectLicenseServerRequest, ExpectLicenseServerResponse, ListAgentsRequest, ListAgentsResponse,
     ListLicenseServersRequest, ListLicenseServersResponse, ListStreamsRequest, ListStreamsResponse,
-    ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, Rebuilding, RenameLicenseServerRequest,
-    RenameLicenseServerResponse, RetireLicenseServerRequest, RetireLicenseServerResponse, SetStreamDateRequest,
-    SetStreamDateResponse,
+    ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, PreviewTimeZoneRequest, PreviewTimeZoneResponse,
+    Rebuilding, RenameLicenseServerRequest, RenameLicenseServerResponse, RetireLicenseServerRequest,
+    RetireLicenseServerResponse, SetStreamDateRequest, SetStreamDateResponse,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
@@ -191,6 +192,18 @@ impl FleetService for FleetApi {
             self.say(Word::DateOf(redating.stream.id, day)).await?;
         }
         Ok(Response::new(redating.into()))
+    }
+
+    async fn preview_time_zone(
+        &self,
+        request: Request<PreviewTimeZoneRequest>,
+    ) -> Result<Response<PreviewTimeZoneResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let PreviewTimeZoneRequest { license_server, log, time_zone } = request.into_inner();
+        let zone = TimeZone::get(&time_zone)
+            .map_err(|_| ApiError::invalid("time_zone", "must be an IANA name, as in Europe/Berlin"))?;
+        let fleet = self.fleet.clone();
+        answer(move || fleet.rezoning(&license_server, &log, &zone).map(Into::into)).await
     }
 
     async fn expect_license_server(

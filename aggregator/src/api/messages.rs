@@ -1,11 +1,14 @@
 //! Converts domain types into messages of the contract.
 
+use std::collections::BTreeMap;
+
+use seatmeter_count::Month;
 use seatmeter_proto::{timestamp, v1};
 
 use super::fleet::day_text;
 use crate::fleet::report::{LogReport, ReportState};
 use crate::fleet::snapshot::SharedBeginning;
-use crate::fleet::streams::{DatedBy, Redating, StreamReport};
+use crate::fleet::streams::{DatedBy, Difference, Redating, Rezoning, StreamReport};
 use crate::fleet::{AgentReport, Renaming, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
@@ -14,6 +17,7 @@ use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
 use crate::usage::held_now::HeldNow;
 use crate::usage::monthly::SkuUsage;
 use crate::usage::people::DomainRule;
+use crate::usage::realm_preview::RealmPreview;
 use crate::usage::rules::{Basis, PersonRule};
 use crate::usage::users::UserUsage;
 
@@ -334,18 +338,38 @@ impl From<StreamReport> for v1::StreamReport {
     }
 }
 
+fn month_differences(months: BTreeMap<Month, Difference>) -> Vec<v1::MonthDifference> {
+    let message = |(month, difference): (Month, Difference)| v1::MonthDifference {
+        month: month.to_string(),
+        checkouts_before: difference.before,
+        checkouts_after: difference.after,
+    };
+    months.into_iter().take(MAX_LIST).map(message).collect()
+}
+
+impl From<Rezoning> for v1::PreviewTimeZoneResponse {
+    fn from(rezoning: Rezoning) -> Self {
+        let logs = rezoning.logs.into_iter().map(|(log, time_zone)| v1::LogTimeZone { log, time_zone });
+        Self { logs: logs.take(MAX_LIST).collect(), months: month_differences(rezoning.months) }
+    }
+}
+
+impl From<RealmPreview> for v1::PreviewRealmResponse {
+    fn from(preview: RealmPreview) -> Self {
+        let months = preview.months.into_iter().take(MAX_LIST).map(|(month, users_before, users_after)| {
+            v1::PeopleDifference { month: month.to_string(), users_before, users_after }
+        });
+        Self { realm: preview.realm, months: months.collect() }
+    }
+}
+
 impl From<Redating> for v1::SetStreamDateResponse {
     fn from(redating: Redating) -> Self {
-        let months = redating.months.into_iter().map(|(month, difference)| v1::MonthDifference {
-            month: month.to_string(),
-            checkouts_before: difference.before,
-            checkouts_after: difference.after,
-        });
         Self {
             before: Some(redating.stream.into()),
             first_day: day_text(redating.first_day),
             other_streams: redating.other_streams,
-            months: months.take(MAX_LIST).collect(),
+            months: month_differences(redating.months),
         }
     }
 }

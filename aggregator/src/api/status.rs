@@ -101,6 +101,9 @@ impl From<ApiError> for Status {
             ApiError::Fleet(error @ (FleetError::UnknownStream(_) | FleetError::SeveralStreams { .. })) => {
                 Status::from(ApiError::invalid("stream", error.to_string()))
             }
+            ApiError::Fleet(error @ FleetError::UnknownLog { .. }) => {
+                Status::from(ApiError::invalid("log", error.to_string()))
+            }
             ApiError::Fleet(error @ FleetError::StillReports(_)) => {
                 Status::from(ApiError::invalid("name", error.to_string()))
             }

@@ -11,7 +11,8 @@ use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
     ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
     GetTrendResponse, ListActivityRequest, ListActivityResponse, ListCompletenessRequest, ListCompletenessResponse,
-    ListSessionsRequest, ListSessionsResponse, ListUsersRequest, ListUsersResponse, UsageTotal, UserUsage,
+    ListSessionsRequest, ListSessionsResponse, ListUsersRequest, ListUsersResponse, PreviewRealmRequest,
+    PreviewRealmResponse, UsageTotal, UserUsage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -226,6 +227,16 @@ impl UsageService for UsageApi {
             Ok::<_, UsageError>(ListActivityResponse { rows, next_page_token, time_zone: usage.basis().time_zone })
         })
         .await
+    }
+
+    async fn preview_realm(
+        &self,
+        request: Request<PreviewRealmRequest>,
+    ) -> Result<Response<PreviewRealmResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let PreviewRealmRequest { license_server, realm } = request.into_inner();
+        let usage = self.usage.clone();
+        answer(move || usage.realm_preview(&license_server, &realm).map(Into::into)).await
     }
 
     async fn list_sessions(

@@ -27,6 +27,14 @@ pub enum FleetError {
     /// Agents report under a name that is to be given up.
     #[error("{0} reports for it: change license_server in the agent's configuration, and what it has sent moves along")]
     StillReports(String),
+    /// A license server has no log of this name that is a file; or none at all, if the name is empty.
+    #[error("{server} has no log {log:?} that is read from files: see `seatmeter servers {server}`")]
+    UnknownLog {
+        /// The license server.
+        server: String,
+        /// The name that was asked for.
+        log: String,
+    },
     /// No stream has a name that begins so.
     #[error("there is no stream {0:?}: see `seatmeter streams list`")]
     UnknownStream(String),
@@ -154,7 +162,7 @@ impl Fleet {
     /// Returns what moves if a license server gets another name.
     pub fn renaming(&self, name: &str, new_name: &str) -> Result<Renaming, FleetError> {
         let fleet = self.store.read(FleetSnapshot::read)?;
-        let server = must_be_named(&fleet, name)?;
+        let server = fleet.must_be_named(name)?;
         let other = fleet.named(new_name).ok().flatten();
         let logs: Vec<&received::Log> = fleet.logs_of(server.id).collect();
         let now = Timestamp::now().as_second();
@@ -173,7 +181,7 @@ impl Fleet {
     /// Refuses a name that no license server has.
     pub fn must_know(&self, name: &str) -> Result<(), FleetError> {
         let fleet = self.store.read(FleetSnapshot::read)?;
-        must_be_named(&fleet, name).map(drop)
+        Ok(fleet.must_be_named(name).map(drop)?)
     }
 
     /// Returns the agents, ordered by the name of their license server, then by id; only those of one license server if
@@ -208,14 +216,6 @@ impl Fleet {
             Ok(samples(connection, &fleet, only, after, limit)?)
         })
     }
-}
-
-fn must_be_named<'a>(fleet: &'a FleetSnapshot, name: &str) -> Result<&'a received::LicenseServer, FleetError> {
-    let unknown = || UnknownServer {
-        name: name.to_owned(),
-        known: fleet.servers.iter().map(|server| server.name.clone()).collect(),
-    };
-    fleet.named(name)?.ok_or_else(|| unknown().into())
 }
 
 type Samples = (Vec<UnrecognisedSample>, Option<Place>);

@@ -120,11 +120,17 @@ impl FleetSnapshot {
         let key = fold_case(name);
         match self.servers.binary_search_by(|server| server.key.as_str().cmp(key.as_ref())) {
             Ok(index) => Ok(Some(&self.servers[index])),
-            Err(_) => Err(UnknownServer {
-                name: name.to_owned(),
-                known: self.servers.iter().map(|server| server.name.clone()).collect(),
-            }),
+            Err(_) => Err(self.unknown(name)),
         }
+    }
+
+    fn unknown(&self, name: &str) -> UnknownServer {
+        UnknownServer { name: name.to_owned(), known: self.servers.iter().map(|server| server.name.clone()).collect() }
+    }
+
+    /// Returns the license server of this name, ignoring case.
+    pub fn must_be_named(&self, name: &str) -> Result<&LicenseServer, UnknownServer> {
+        self.named(name)?.ok_or_else(|| self.unknown(name))
     }
 
     /// Returns the license server of a log.

@@ -73,9 +73,21 @@ pub struct Redating {
     /// The day of the first line from then on; `None` if nothing dates the stream then.
     pub first_day: Option<Day>,
     /// The months in which there are other checkouts than before.
-    pub months: BTreeMap<Month, Difference>,
+    pub months: Months,
     /// The number of other streams that are dated otherwise.
     pub other_streams: u32,
+}
+
+/// The months of a change.
+type Months = BTreeMap<Month, Difference>;
+
+/// What changes if logs are written in another time zone.
+#[derive(Clone, Debug, Default)]
+pub struct Rezoning {
+    /// The logs, and the IANA names of their time zones so far.
+    pub logs: Vec<(String, String)>,
+    /// The months in which there are other checkouts than before.
+    pub months: Months,
 }
 
 impl Fleet {
@@ -105,7 +117,7 @@ impl Fleet {
             later.entry(key_of(stream)).and_modify(|stream| stream.given_day = day);
             let of_log = |log: &Log| later.values().filter(|stream| stream.log_id == log.id).collect();
             let mut days = Days::new(&later, logs.iter().map(|log| (*log, of_log(log))));
-            let (mut months, mut others) = (BTreeMap::<Month, Difference>::new(), 0);
+            let (mut months, mut others) = (Months::new(), 0);
             for log in &logs {
                 let Some(zone) = log.configured.zone() else { continue };
                 for before in fleet.streams_of(log.id) {
@@ -113,18 +125,36 @@ impl Fleet {
                     if before.first_day == after.first_day {
                         continue;
                     }
-                    count(connection, before, &zone, &self.calendar, &mut |month| {
-                        months.entry(month).or_default().before += 1;
-                    })?;
-                    count(connection, &after, &zone, &self.calendar, &mut |month| {
-                        months.entry(month).or_default().after += 1;
-                    })?;
+                    compare(connection, (before, &zone), (&after, &zone), &self.calendar, &mut months)?;
                     others += u32::from(before.id != stream.id);
                 }
             }
             months.retain(|_, difference| difference.before != difference.after);
             let first_day = days.of(&key_of(stream));
             Ok(Redating { stream: report(server, log, stream), first_day, months, other_streams: others })
+        })
+    }
+
+    /// Returns what changes if the lines of a license server's logs, or of one of them, were written in another time zone.
+    pub fn rezoning(&self, license_server: &str, log: &str, zone: &TimeZone) -> Result<Rezoning, FleetError> {
+        self.store.read(|connection| {
+            let fleet = FleetSnapshot::read(connection)?;
+            let server = fleet.must_be_named(license_server)?;
+            let mut rezoning = Rezoning::default();
+            for read in fleet.logs_of(server.id).filter(|read| log.is_empty() || read.name == log) {
+                let Some(before) = read.configured.zone().filter(|_| read.configured.poll_interval == 0) else {
+                    continue;
+                };
+                rezoning.logs.push((read.name.clone(), before.iana_name().unwrap_or("UTC").to_owned()));
+                for stream in fleet.streams_of(read.id) {
+                    compare(connection, (stream, &before), (stream, zone), &self.calendar, &mut rezoning.months)?;
+                }
+            }
+            if rezoning.logs.is_empty() {
+                return Err(FleetError::UnknownLog { server: server.name.clone(), log: log.to_owned() });
+            }
+            rezoning.months.retain(|_, difference| difference.before != difference.after);
+            Ok(rezoning)
         })
     }
 }
@@ -175,11 +205,22 @@ fn report(server: &LicenseServer, log: &Log, stream: &Stream) -> StreamReport {
     }
 }
 
-/// Calls `each` with the month of each checkout of a stream.
+/// Adds the checkouts of a stream in each month: as it is dated, and as it would be.
+fn compare(
+    connection: &mut dyn Connection,
+    before: (&Stream, &TimeZone),
+    after: (&Stream, &TimeZone),
+    calendar: &Calendar,
+    months: &mut Months,
+) -> Result<(), StoreError> {
+    count(connection, before, calendar, &mut |month| months.entry(month).or_default().before += 1)?;
+    count(connection, after, calendar, &mut |month| months.entry(month).or_default().after += 1)
+}
+
+/// Calls `each` with the month of each checkout of a stream whose lines are written in a time zone.
 fn count(
     connection: &mut dyn Connection,
-    stream: &Stream,
-    zone: &TimeZone,
+    (stream, zone): (&Stream, &TimeZone),
     calendar: &Calendar,
     each: &mut dyn FnMut(Month),
 ) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@
 //! | [`activity`] | the figures of the logs, without any rule |
 //! | [`held_now`] | who holds seats now |
 //! | [`mod@completeness`] | what is known to be missing |
+//! | [`realm_preview`] | how many people there would be if a license server belonged to another realm |
 //! | [`open_sessions`] | usage that no fact contains yet |
 //! | `sources` | which source's measure counts, where several saw the same seats |
 
@@ -23,6 +24,7 @@ pub mod monthly;
 pub mod open_sessions;
 pub mod peak;
 pub mod people;
+pub mod realm_preview;
 pub mod rules;
 mod sources;
 pub mod users;

@@ -1092,6 +1092,39 @@ pub struct SetStreamDateResponse {
     #[prost(uint32, tag = "4")]
     pub other_streams: u32,
 }
+/// A time zone for the logs of a license server.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewTimeZoneRequest {
+    /// The name, whatever its case.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// Only this log. Empty is all that are files: what a license manager answers is dated by the agent's own clock.
+    #[prost(string, tag = "2")]
+    pub log: ::prost::alloc::string::String,
+    /// The IANA name of the time zone, as in Europe/Berlin.
+    #[prost(string, tag = "3")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// What would change.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreviewTimeZoneResponse {
+    /// The logs, with their time zones so far; at most 100.
+    #[prost(message, repeated, tag = "1")]
+    pub logs: ::prost::alloc::vec::Vec<LogTimeZone>,
+    /// The checkouts of these logs by month, in which there would be others than before; in order, at most 100.
+    #[prost(message, repeated, tag = "2")]
+    pub months: ::prost::alloc::vec::Vec<MonthDifference>,
+}
+/// A log and its time zone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogTimeZone {
+    /// The name of the log.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The IANA name.
+    #[prost(string, tag = "2")]
+    pub time_zone: ::prost::alloc::string::String,
+}
 /// The checkouts in a month.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MonthDifference {
@@ -1753,6 +1786,31 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.FleetService", "SetStreamDate"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says what would change if the logs of a license server were written in another time zone. Agents' configurations tell it.
+        pub async fn preview_time_zone(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreviewTimeZoneRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewTimeZoneResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/PreviewTimeZone",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.FleetService", "PreviewTimeZone"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Says from which day on a license server must report, known or not, or takes that back.
         pub async fn expect_license_server(
             &mut self,
@@ -1887,6 +1945,14 @@ pub mod fleet_service_server {
             request: tonic::Request<super::SetStreamDateRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetStreamDateResponse>,
+            tonic::Status,
+        >;
+        /// Says what would change if the logs of a license server were written in another time zone. Agents' configurations tell it.
+        async fn preview_time_zone(
+            &self,
+            request: tonic::Request<super::PreviewTimeZoneRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewTimeZoneResponse>,
             tonic::Status,
         >;
         /// Says from which day on a license server must report, known or not, or takes that back.
@@ -2206,6 +2272,52 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetStreamDateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/PreviewTimeZone" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewTimeZoneSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::PreviewTimeZoneRequest>
+                    for PreviewTimeZoneSvc<T> {
+                        type Response = super::PreviewTimeZoneResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreviewTimeZoneRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::preview_time_zone(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewTimeZoneSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2901,6 +3013,40 @@ pub struct OpenSession {
     #[prost(string, tag = "10")]
     pub log: ::prost::alloc::string::String,
 }
+/// A realm for a license server.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewRealmRequest {
+    /// The name, whatever its case.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The realm. Empty is the default realm.
+    #[prost(string, tag = "2")]
+    pub realm: ::prost::alloc::string::String,
+}
+/// What would change.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreviewRealmResponse {
+    /// The realm so far.
+    #[prost(string, tag = "1")]
+    pub realm: ::prost::alloc::string::String,
+    /// The people of all license servers together, by month, in which there would be others than before; the latest first, at
+    /// most 100.
+    #[prost(message, repeated, tag = "2")]
+    pub months: ::prost::alloc::vec::Vec<PeopleDifference>,
+}
+/// The people in a month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeopleDifference {
+    /// The month, as YYYY-MM, in the billing time zone.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// People who count, each once, so far.
+    #[prost(uint64, tag = "2")]
+    pub users_before: u64,
+    /// People who would count.
+    #[prost(uint64, tag = "3")]
+    pub users_after: u64,
+}
 /// Who counts as a user of a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3282,6 +3428,31 @@ pub mod usage_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.UsageService", "ListActivity"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says how many people there would be if a license server belonged to another realm. Agents' configurations tell it.
+        pub async fn preview_realm(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreviewRealmRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewRealmResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.UsageService/PreviewRealm",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.UsageService", "PreviewRealm"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Who holds seats now, as far as is known.
         pub async fn list_sessions(
             &mut self,
@@ -3375,6 +3546,14 @@ pub mod usage_service_server {
             request: tonic::Request<super::ListActivityRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListActivityResponse>,
+            tonic::Status,
+        >;
+        /// Says how many people there would be if a license server belonged to another realm. Agents' configurations tell it.
+        async fn preview_realm(
+            &self,
+            request: tonic::Request<super::PreviewRealmRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewRealmResponse>,
             tonic::Status,
         >;
         /// Who holds seats now, as far as is known.
@@ -3723,6 +3902,51 @@ pub mod usage_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListActivitySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.UsageService/PreviewRealm" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewRealmSvc<T: UsageService>(pub Arc<T>);
+                    impl<
+                        T: UsageService,
+                    > tonic::server::UnaryService<super::PreviewRealmRequest>
+                    for PreviewRealmSvc<T> {
+                        type Response = super::PreviewRealmResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreviewRealmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as UsageService>::preview_realm(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewRealmSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
