@@ -98,7 +98,7 @@ fn fault_34_a_realm_that_is_set_later_names_all_people_anew() {
     assert_eq!(previewed("LIC02", "customer-b"), other);
     assert_eq!(previewed("LIC02", ""), json!([]));
     agents[1].stop();
-    agents[1].configure("license_server = \"LIC02\"", "license_server = \"LIC02\"\nrealm = \"customer-b\"");
+    agents[1].configure("name = \"LIC02\"", "name = \"LIC02\"\nrealm = \"customer-b\"");
     agents[1].start();
     wait_until("the users of the second are others", || users() == Some(4));
     assert_eq!(previewed("LIC02", ""), json!([{ "month": "2026-03", "before": 4, "after": 3 }]));

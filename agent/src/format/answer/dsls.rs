@@ -1,8 +1,9 @@
 //! `getLicenseUsage -csv` of the Dassault Systèmes License Server: CSV behind whatever the tool prints first. A line of a
 //! feature that nobody uses ends early.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::pool::{self, Pool};
 use super::text::{iso, lines, number, time, words};
 use super::{Answer, Holding, Name, NoAnswer, Seat};
 
@@ -16,6 +17,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let mut columns: Option<HashMap<String, usize>> = None;
     // The seats in use of each feature, and those of which a line tells who holds them.
+    let mut pools = HashSet::new();
     let mut in_use: BTreeMap<(Name<'_>, Name<'_>), [u64; 2]> = BTreeMap::new();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
@@ -40,6 +42,15 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         let inuse = field("Inuse").and_then(|count| number::<u64>(count)).unwrap_or(0);
         let counted = in_use.entry((editor.clone(), feature.clone())).or_default();
         counted[0] = counted[0].max(inuse);
+        // Each line of a feature tells of its licenses again.
+        let told = ["Max Release Number", "Model", "Customer ID"].map(|name| field(name).cloned().unwrap_or_default());
+        let licenses = field("Count").and_then(|count| pool::licenses(count));
+        if let Some(licenses) = licenses.filter(|_| pools.insert((editor.clone(), feature.clone(), told.clone()))) {
+            let [version, _, serial] = told;
+            let (daemon, feature) = (editor.clone(), feature.clone());
+            let expires = field("Expiration Date").and_then(|end| pool::expiry(end));
+            read.pool(Pool { daemon, feature, version, licenses, expires, serial, starts: None });
+        }
         let (user, host) = (field("User"), field("Host"));
         if user.is_none() && host.is_none() {
             read.ignored();

@@ -12,6 +12,7 @@
 
 use std::collections::HashSet;
 
+use super::pool::{self, Expiry, Pool};
 use super::text::{american, cut, cut_last, lines, number, time, words};
 use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 use crate::format::Format;
@@ -36,6 +37,10 @@ struct Place<'a> {
     /// The number of seats in use that the heading tells, and those of which a line tells who has them.
     in_use: u64,
     told: u64,
+    /// The licenses of the feature, as the heading tells: `None` where it does not, and no number where they are not counted.
+    issued: Option<Option<u32>>,
+    /// The version and the expiry of each of the feature's pools.
+    pools: Vec<(&'a [u8], Option<Expiry>)>,
     is_in_daemons: bool,
     is_in_table: bool,
 }
@@ -45,6 +50,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let (mut read, mut place) = (Answer::default(), Place::default());
     let (mut has_features, mut trouble) = (false, None);
     let mut servers = Servers::default();
+    let mut table = Vec::new();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some(heading) = text.strip_prefix(b"Users of ") {
@@ -73,6 +79,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 servers.missing.push(text);
             }
             read.ignored();
+        } else if let Some(pool) = place.row(text) {
+            table.push(pool);
+            read.ignored();
         } else if place.takes(text, &mut read) {
             read.ignored();
         } else {
@@ -81,6 +90,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     }
     settle(&place, &mut read);
     servers.settle(&mut read);
+    prefer(table, &mut read);
     match (has_features, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
@@ -113,12 +123,40 @@ fn begin<'a>(heading: &'a [u8], place: &mut Place<'a>, read: &mut Answer<'a>) {
     if in_use.is_none() && !is_uncounted {
         read.unknown.push((Name::Borrowed(place.daemon), Name::Borrowed(feature)));
     }
-    *place = Place { daemon: place.daemon, feature, in_use: in_use.unwrap_or(0), ..Place::default() };
+    let first = cut(told, "Total of ").and_then(|(_, rest)| number(words(rest).next()?));
+    let issued = if is_uncounted { Some(None) } else { first.filter(|_| in_use.is_some()).map(Some) };
+    *place = Place { daemon: place.daemon, feature, in_use: in_use.unwrap_or(0), issued, ..Place::default() };
 }
 
 /// Ends a feature. Where more seats are in use than lines tell of, it is not known who holds them.
 fn settle<'a>(place: &Place<'a>, read: &mut Answer<'a>) {
     read.compare(place.daemon.into(), place.feature.into(), place.in_use, place.told);
+    let Some(licenses) = place.issued else { return };
+    // Of several pools, only what all have in common is that of all licenses.
+    let mut pools = place.pools.iter();
+    let first = pools.next().copied().unwrap_or_default();
+    let (version, expires) = pools.fold(first, |(version, expires), pool| {
+        (if version == pool.0 { version } else { b"" }, expires.filter(|expires| Some(*expires) == pool.1))
+    });
+    read.pool(Pool {
+        daemon: place.daemon.into(),
+        feature: place.feature.into(),
+        version: version.into(),
+        licenses,
+        expires,
+        ..Pool::default()
+    });
+}
+
+/// Takes the licenses of features that a table tells (`lmstat -i`) from it: it knows more than the headings.
+fn prefer<'a>(table: Vec<Pool<'a>>, read: &mut Answer<'a>) {
+    if table.is_empty() {
+        // The usual case.
+        return;
+    }
+    let tabled: HashSet<Name<'a>> = table.iter().map(|pool| pool.feature.clone()).collect();
+    read.pools.get_or_insert_default().retain(|pool| !tabled.contains(&pool.feature));
+    table.into_iter().for_each(|pool| read.pool(pool));
 }
 
 impl<'a> Place<'a> {
@@ -154,11 +192,39 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// Reads a row of the table of licenses, whose last two columns come in both orders; `None` if the line is none:
+    ///
+    /// ```text
+    /// Feature      Version     #licenses    Expires      Vendor
+    /// feature1     2018.12      2           31-dec-2018  vendor1
+    /// ```
+    fn row(&self, text: &'a [u8]) -> Option<Pool<'a>> {
+        if !self.is_in_table {
+            return None;
+        }
+        let mut found = words(text);
+        let (feature, version, licenses) = (found.next()?, found.next()?, pool::licenses(found.next()?)?);
+        let (one, other) = (found.next()?, found.next()?);
+        let (expires, daemon) =
+            pool::expiry(one).map(|expires| (expires, other)).or_else(|| Some((pool::expiry(other)?, one)))?;
+        Some(Pool {
+            daemon: daemon.into(),
+            feature: feature.into(),
+            version: version.into(),
+            licenses: licenses.filter(|licenses| *licenses > 0),
+            expires: Some(expires),
+            ..Pool::default()
+        })
+    }
+
     /// Takes a line that tells of no user. Returns whether it is a line of lmstat.
     fn takes(&mut self, text: &'a [u8], read: &mut Answer<'a>) -> bool {
         if text.starts_with(b"\"") {
-            if let Some((_, vendor)) = cut(text, ", vendor: ") {
+            if let Some((head, vendor)) = cut(text, ", vendor: ") {
                 self.daemon = cut(vendor, ",").map_or(vendor, |(vendor, _)| vendor).trim_ascii();
+                let version = cut_last(head, "\" v").map_or(&b""[..], |(_, version)| version);
+                let expires = cut(vendor, "expiry: ").and_then(|(_, expiry)| pool::expiry(expiry));
+                self.pools.push((version, expires));
             }
             return true;
         }

@@ -6,6 +6,7 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
+use super::pool::{self, Pool};
 use super::text::{cut, cut_last, iso, lines, number, time, words};
 use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 use crate::format::Stamp;
@@ -71,6 +72,21 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                     used: used.unwrap_or(0),
                     told: 0,
                 };
+                let licenses = attribute("TOTAL_LICENSES").and_then(|total| pool::licenses(total.as_bytes()));
+                if let Some(licenses) = licenses {
+                    paths.pool(
+                        Pool {
+                            daemon: feature.vendor.clone(),
+                            feature: feature.name.clone(),
+                            version: bytes(attribute("VERSION")),
+                            licenses,
+                            expires: attribute("END").and_then(|end| pool::expiry(end.as_bytes())),
+                            starts: attribute("START").and_then(|start| pool::day(start.as_bytes())),
+                            serial: Name::default(),
+                        },
+                        &mut read,
+                    );
+                }
                 paths.is_up = true;
                 read.ignored();
             }
@@ -105,6 +121,10 @@ struct Paths<'a> {
     number: u32,
     /// Of each session, how often the servers before told of it, at most; the last one that did, and how often it has.
     told: HashMap<Seat<'a>, [u32; 3]>,
+    /// The licenses that the servers before have told.
+    pools: Vec<Pool<'a>>,
+    /// The feature whose number of licenses is still to come.
+    begun: Option<Pool<'a>>,
     /// The last session, where lines that tell more of it can follow.
     last: Option<Seat<'a>>,
     /// The servers that do not answer, and whether one does.
@@ -136,6 +156,14 @@ impl<'a> Paths<'a> {
         }
         self.missing.iter().for_each(|missing| read.is_missing(missing.as_bytes()));
         Ok(read)
+    }
+
+    /// Takes licenses, which redundant servers tell alike.
+    fn pool(&mut self, pool: Pool<'a>, read: &mut Answer<'a>) {
+        if !self.pools.contains(&pool) {
+            self.pools.push(pool.clone());
+            read.pool(pool);
+        }
     }
 
     fn take(&mut self, seat: Seat<'a>, read: &mut Answer<'a>) {
@@ -205,6 +233,9 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             let (name, rest) = cut(rest, " Version: ").unwrap_or((rest, b""));
             let vendor = cut(rest, " Vendor: ").map_or(&b""[..], |(_, vendor)| vendor);
             feature = Feature { vendor: vendor.into(), name: name.into(), used: 0, told: 0 };
+            let version = cut(rest, " ").map_or(rest, |(version, _)| version);
+            let (daemon, name) = (feature.vendor.clone(), feature.name.clone());
+            paths.begun = Some(Pool { daemon, feature: name, version: version.into(), ..Pool::default() });
             paths.is_up = true;
             read.ignored();
         } else if let Some((seats, client)) = cut(text, " license(s) used by ") {
@@ -224,7 +255,17 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 seats,
                 holding: Holding::Held,
             });
+        } else if let Some((start, end)) = cut(text, "Expire date: ") {
+            if let Some(pool) = &mut paths.begun {
+                pool.starts = cut(start, "Start date: ").and_then(|(_, start)| pool::day(start.trim_ascii()));
+                pool.expires = pool::expiry(end);
+            }
+            read.ignored();
         } else if let Some((used, _)) = cut(text, " license(s) used") {
+            let licenses = cut(used, " of ").and_then(|(_, total)| pool::licenses(total.trim_ascii()));
+            if let Some((pool, licenses)) = paths.begun.take().zip(licenses) {
+                paths.pool(Pool { licenses, ..pool }, &mut read);
+            }
             feature.used = words(used).next().and_then(number).unwrap_or(0);
             read.ignored();
         } else if let Some((login, checkout)) = cut(text, "Checkout time: ") {

@@ -11,6 +11,7 @@ use seatmeter_count::name::decode;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::pool::{self, Expiry, Pool};
 use super::text::lines;
 use super::{Answer, Holding, Name, NoAnswer, Seat};
 use crate::format::Stamp;
@@ -28,6 +29,8 @@ pub struct Mapping {
     since_format: Option<String>,
     /// A text that an answer in which nobody holds a seat contains.
     empty_if: Option<String>,
+    /// Whether rows tell which licenses there are, and nothing of who uses them.
+    tells_licenses: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +52,9 @@ struct Fields {
     since: Option<String>,
     session: Option<String>,
     seats: Option<String>,
+    licenses: Option<String>,
+    version: Option<String>,
+    expires: Option<String>,
 }
 
 /// The settings of a mapping, as they stand in the configuration.
@@ -68,6 +74,9 @@ pub struct Settings {
     since_format: Option<String>,
     session: Option<String>,
     seats: Option<String>,
+    licenses: Option<String>,
+    version: Option<String>,
+    expires: Option<String>,
     empty_if: Option<String>,
 }
 
@@ -85,6 +94,9 @@ impl Mapping {
             since: settings.since,
             session: settings.session,
             seats: settings.seats,
+            licenses: settings.licenses,
+            version: settings.version,
+            expires: settings.expires,
         };
         let regex = |name: &str, text: &str| Regex::new(text).map_err(|error| format!("read.{name}: {error}"));
         if !are_lines && (settings.pattern.is_some() || settings.heading.is_some()) {
@@ -126,8 +138,15 @@ impl Mapping {
             Shape::Lines { heading: Some(heading), .. } => heading.capture_names().flatten().any(|group| group == name),
             _ => false,
         };
-        if !(fields.user.is_some() || fields.host.is_some() || has_group("user") || has_group("host")) {
-            return Err("read says neither `user` nor `host`: who holds the seats?".into());
+        let tells_users = fields.user.is_some() || fields.host.is_some() || has_group("user") || has_group("host");
+        let tells_licenses = fields.licenses.is_some() || has_group("licenses");
+        if !tells_users && !tells_licenses {
+            return Err(
+                "read says neither `user` nor `host`: who holds the seats? (Or `licenses`: how many are there?)".into(),
+            );
+        }
+        if tells_users && tells_licenses {
+            return Err("read says who holds seats, and `licenses` too: make two sources of it".into());
         }
         let feature = settings.feature_is.unwrap_or_default();
         if feature.is_empty() && fields.feature.is_none() && !has_group("feature") && !has_heading("feature") {
@@ -147,12 +166,12 @@ impl Mapping {
         }
         let daemon = settings.daemon_is.unwrap_or_default();
         let (since_format, empty_if) = (settings.since_format, settings.empty_if.filter(|text| !text.is_empty()));
-        Ok(Self { shape, fields, daemon, feature, since_format, empty_if })
+        Ok(Self { shape, fields, daemon, feature, since_format, empty_if, tells_licenses })
     }
 
     /// Reads an answer.
     pub fn read<'a>(&self, answer: &'a [u8]) -> Result<Answer<'a>, NoAnswer> {
-        let mut read = Answer::default();
+        let mut read = Answer { knows_nobody: self.tells_licenses, ..Answer::default() };
         let has_table = match &self.shape {
             Shape::Lines { pattern, heading } => {
                 self.read_lines(answer, pattern, heading.as_ref(), &mut read);
@@ -163,7 +182,10 @@ impl Mapping {
         };
         let is_empty =
             self.empty_if.as_ref().is_some_and(|text| memchr::memmem::find(answer, text.as_bytes()).is_some());
-        if read.seats.is_empty() && !has_table && !is_empty {
+        if self.tells_licenses && read.pools.is_none() {
+            return Err(NoAnswer::NoFeature("no row tells licenses, and that does not mean that there are none"));
+        }
+        if !self.tells_licenses && read.seats.is_empty() && !has_table && !is_empty {
             return Err(NoAnswer::NoFeature(
                 "if it means that nobody holds a seat, say by `read.empty_if` how it shows",
             ));
@@ -250,6 +272,9 @@ impl Mapping {
         read: &mut Answer<'a>,
     ) {
         let of = |name: &str, place: &Option<String>| value(name, place.as_deref());
+        if self.tells_licenses {
+            return self.pool(feature, &of, line, read);
+        }
         let (user, host) = (of("user", &self.fields.user), of("host", &self.fields.host));
         let since = of("since", &self.fields.since);
         let stamp = since.as_ref().and_then(|since| self.stamp(since));
@@ -285,6 +310,45 @@ impl Mapping {
         });
     }
 
+    /// Takes a row that tells licenses.
+    fn pool<'a>(
+        &self,
+        feature: String,
+        of: &dyn Fn(&str, &Option<String>) -> Option<String>,
+        line: Name<'a>,
+        read: &mut Answer<'a>,
+    ) {
+        let licenses = of("licenses", &self.fields.licenses);
+        let Some(licenses) = licenses.and_then(|licenses| pool::licenses(licenses.trim().as_bytes())) else {
+            return read.unrecognised(line, "a row without a number of licenses");
+        };
+        if feature.is_empty() {
+            return read.unrecognised(line, "a row without a feature");
+        }
+        let told = of("expires", &self.fields.expires);
+        let expires = told.as_ref().and_then(|told| {
+            let day = |stamp| match stamp {
+                Stamp::DateTime { day, .. } => Some(Expiry::On(day)),
+                Stamp::MonthDay { .. } | Stamp::Time(_) => None,
+            };
+            pool::expiry(told.as_bytes()).or_else(|| self.stamp(told).and_then(day))
+        });
+        if let (Some(told), None) = (&told, expires) {
+            read.trouble(format!("a day cannot be read: {told:?}; when its licenses expire is not known"));
+        }
+        let name = |name: String| -> Name<'a> { Cow::Owned(name.into_bytes()) };
+        read.lines.events += 1;
+        read.pool(Pool {
+            daemon: name(self.daemon.clone()),
+            feature: name(feature),
+            version: name(of("version", &self.fields.version).unwrap_or_default()),
+            licenses,
+            expires,
+            starts: None,
+            serial: name(of("session", &self.fields.session).unwrap_or_default()),
+        });
+    }
+
     fn stamp(&self, since: &str) -> Option<Stamp> {
         let of = |moment: DateTime, offset: Option<i32>| {
             let time = moment.time();
@@ -296,6 +360,11 @@ impl Mapping {
             return of(parsed.to_datetime().ok()?, parsed.offset().map(|offset| offset.seconds()));
         }
         let utc = |moment: jiff::Timestamp| of(jiff::tz::TimeZone::UTC.to_datetime(moment), Some(0));
+        // As PowerShell writes moments in JSON.
+        let milliseconds = since.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/"));
+        if let Some(milliseconds) = milliseconds.and_then(|text| text.parse::<i64>().ok()) {
+            return utc(jiff::Timestamp::from_millisecond(milliseconds).ok()?);
+        }
         if let Ok(seconds) = since.trim().parse::<i64>() {
             return utc(jiff::Timestamp::from_second(seconds).ok()?);
         }
@@ -308,9 +377,10 @@ impl Mapping {
 
 impl Fields {
     fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.user, &self.host, &self.feature, &self.since, &self.session, &self.seats]
-            .into_iter()
-            .filter_map(|field| field.as_deref())
+        let users = [&self.user, &self.host, &self.since, &self.seats];
+        let licenses = [&self.licenses, &self.version, &self.expires];
+        let all = users.into_iter().chain(licenses).chain([&self.feature, &self.session]);
+        all.filter_map(|field| field.as_deref())
     }
 
     fn is_any(&self) -> bool {

@@ -4,12 +4,14 @@
 //! answer that tells nothing at all is an error that says what to do next.
 
 mod dsls;
+mod license_file;
 mod lmstat;
 mod lmx;
 mod lsdyna;
 pub mod mapped;
 pub mod monitor;
 mod olicense;
+pub mod pool;
 mod rlmstat;
 mod text;
 mod udadmin;
@@ -22,6 +24,7 @@ use super::Stamp;
 use super::interpreter::LineCounts;
 use super::looks::looks_like;
 use mapped::Mapping;
+use pool::Pool;
 
 /// The formats of answers that the agent can read. The content determines it, or the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +47,13 @@ pub enum AnswerFormat {
     OLicenseXml,
     /// `udadmin -list -times` of Citrix: to whom licenses are assigned, and when they were last checked out.
     Udadmin,
+    /// License files of FlexNet license managers: which licenses there are, and nothing of who uses them.
+    LicenseFile,
 }
 
 impl AnswerFormat {
     /// All formats, in the order in which content is tried.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lmstat,
         Self::Rlmstat,
         Self::LmxXml,
@@ -58,6 +63,7 @@ impl AnswerFormat {
         Self::OLicenseXml,
         Self::OLicense,
         Self::Udadmin,
+        Self::LicenseFile,
     ];
 
     /// Returns the name of the format in the configuration.
@@ -72,6 +78,7 @@ impl AnswerFormat {
             Self::OLicense => "olicense",
             Self::OLicenseXml => "olicense-xml",
             Self::Udadmin => "udadmin",
+            Self::LicenseFile => "license-file",
         }
     }
 
@@ -101,6 +108,7 @@ impl AnswerFormat {
             Self::OLicense => olicense::is_one(answer),
             Self::OLicenseXml => olicense::is_xml(answer),
             Self::Udadmin => udadmin::is_one(answer),
+            Self::LicenseFile => license_file::is_one(answer),
         }
     }
 
@@ -116,6 +124,7 @@ impl AnswerFormat {
             Self::OLicense => olicense::read(answer),
             Self::OLicenseXml => olicense::read_xml(answer),
             Self::Udadmin => udadmin::read(answer),
+            Self::LicenseFile => license_file::read(answer),
         }
     }
 }
@@ -193,6 +202,10 @@ pub struct Answer<'a> {
     /// The features of which the answer does not tell who holds them: a vendor daemon, and a feature of it. An empty feature
     /// stands for all of a daemon, and an empty daemon for all.
     pub unknown: Vec<(Name<'a>, Name<'a>)>,
+    /// The licenses that there are; `None` if the answer does not tell.
+    pub pools: Option<Vec<Pool<'a>>>,
+    /// Whether it tells licenses alone, and nothing of who uses them.
+    pub knows_nobody: bool,
     /// When the answer was made, on the wall clock of the tool; `None` if it does not tell.
     pub taken_at: Option<Stamp>,
     /// Whether sessions that have ended are recorded with their times ([`Holding::Until`]).
@@ -246,6 +259,9 @@ pub enum Holding {
 /// The most sessions that are taken of an answer.
 const MOST_SEATS: usize = 200_000;
 
+/// The most pools of licenses that are taken of an answer.
+const MOST_POOLS: usize = 10_000;
+
 /// The most unrecognised lines that are kept.
 const SAMPLES: usize = 20;
 
@@ -257,6 +273,20 @@ impl<'a> Answer<'a> {
         }
         self.seats.push(seat);
         self.lines.events += 1;
+    }
+
+    fn pool(&mut self, pool: Pool<'a>) {
+        let pools = self.pools.get_or_insert_default();
+        if pools.len() < MOST_POOLS {
+            pools.push(pool);
+        } else {
+            self.trouble(format!("there are more than {MOST_POOLS} kinds of licenses"));
+        }
+    }
+
+    /// Whether the licenses that the answer tells are all that there are.
+    pub fn tells_all_pools(&self) -> bool {
+        self.unknown.iter().all(|(_, feature)| !feature.is_empty())
     }
 
     fn ignored(&mut self) {
@@ -300,5 +330,7 @@ fn shown(text: &[u8]) -> String {
     decode(text.trim_ascii()).chars().take(MOST).collect()
 }
 
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 mod tests;

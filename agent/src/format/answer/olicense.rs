@@ -11,6 +11,7 @@ use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
+use super::pool::{self, Pool};
 use super::text::{cut, cut_last, lines, number, words};
 use super::{Answer, Holding, Name, NoAnswer, Seat, shown};
 
@@ -77,6 +78,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                         Some(locked) => module.locked = locked,
                         None => read.is_missing(format!("floatsLocked is {text:?}").as_bytes()),
                     },
+                    (Some("floatCount"), _) => module.licenses = pool::licenses(text.trim().as_bytes()),
                     (Some("floatsLockedBy"), _) => {
                         module.clients.extend(text.split(['\n', ',', ';']).map(str::to_owned));
                     }
@@ -99,6 +101,7 @@ struct Module {
     application: Vec<u8>,
     name: Vec<u8>,
     locked: u64,
+    licenses: Option<Option<u32>>,
     clients: Vec<String>,
 }
 
@@ -121,6 +124,10 @@ impl Module {
                 holding: Holding::Held,
                 ..Seat::default()
             });
+        }
+        if let Some(licenses) = self.licenses.take() {
+            let (daemon, feature) = (owned(&self.application), owned(&self.name));
+            read.pool(Pool { daemon, feature, licenses, ..Pool::default() });
         }
         read.compare(owned(&self.application), owned(&self.name), std::mem::take(&mut self.locked), told);
     }
@@ -156,7 +163,17 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             });
         } else if text.split(|byte| *byte == b';').count() >= 4 {
             read.compare(application.into(), module.into(), locked, told);
-            (module, locked, told) = (text.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii(), 0, 0);
+            let mut fields = text.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            (module, locked, told) = (fields.next().unwrap_or_default(), 0, 0);
+            if let Some(licenses) = fields.nth(1).and_then(pool::licenses) {
+                read.pool(Pool {
+                    daemon: application.into(),
+                    feature: module.into(),
+                    licenses,
+                    expires: fields.next().and_then(pool::expiry),
+                    ..Pool::default()
+                });
+            }
             read.ignored();
         } else if is_of_the_frame(text) {
             read.ignored();

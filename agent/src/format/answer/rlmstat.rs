@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pool::{self, Pool};
 use super::text::{american, cut, cut_last, lines, number, time, words};
 use super::{Answer, Holding, NoAnswer, Seat, shown};
 
@@ -21,9 +22,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let mut read = Answer::default();
     let (mut isv, mut tells, mut trouble): (&[u8], bool, Option<&[u8]>) = (b"", false, None);
     // The seats in use that pools tell, by ISV and feature.
-    let (mut pool, mut in_use) = (&b""[..], BTreeMap::<Pool<'_>, u64>::new());
+    let (mut pool, mut version, mut in_use) = (&b""[..], &b""[..], BTreeMap::<Feature<'_>, u64>::new());
     // Those of which lines tell who holds them.
-    let mut told = BTreeMap::<Pool<'_>, u64>::new();
+    let mut told = BTreeMap::<Feature<'_>, u64>::new();
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some((name, _)) =
@@ -46,11 +47,24 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 trouble = trouble.or(Some(text));
                 read.is_missing(text);
             }
-            if let Some((_, count)) = cut(text, ", inuse: ") {
+            if let Some((licenses, count)) = cut(text, ", inuse: ") {
+                let licenses = cut(licenses, "count: ").and_then(|(_, licenses)| {
+                    pool::licenses(licenses.split(|byte| *byte == b',').next()?.trim_ascii())
+                });
+                if let Some(licenses) = licenses {
+                    read.pool(Pool {
+                        daemon: isv.into(),
+                        feature: pool.into(),
+                        version: version.into(),
+                        licenses,
+                        expires: cut(count, "exp: ").and_then(|(_, expiry)| pool::expiry(expiry)),
+                        ..Pool::default()
+                    });
+                }
                 let count = count.split(|byte| *byte == b',').next().and_then(number::<u64>).unwrap_or(0);
                 *in_use.entry((isv, pool)).or_default() += count;
-            } else if let Some((feature, _)) = cut_last(text, " v") {
-                pool = feature;
+            } else if let Some((feature, told)) = cut_last(text, " v") {
+                (pool, version) = (feature, told);
             }
             if cut(text, "(handle: ").is_some() {
                 read.unrecognised(line, "a user's line of rlmstat that cannot be read");
@@ -72,7 +86,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
 }
 
 /// An ISV, and a feature of it.
-type Pool<'a> = (&'a [u8], &'a [u8]);
+type Feature<'a> = (&'a [u8], &'a [u8]);
 
 /// Reads `converge v3.0: ada@pc17 1/0 at 11/03 10:15  (handle: 42)`, with more about the seats before the handle, or none.
 /// Returns its feature, too.
