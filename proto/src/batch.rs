@@ -21,8 +21,17 @@ pub const MAX_COLUMNS: usize = 16 << 20;
 /// The longest name, in bytes.
 pub const MAX_NAME: usize = 1024;
 
+/// The most pools of licenses in a batch, and their largest size, in bytes.
+pub const MAX_POOLS: usize = 10_000;
+const MAX_LICENSES: usize = 4 << 20;
+
+/// The largest size of the names of all pools in bytes, as they were read, so that the licenses stay within their limit:
+/// replacing invalid UTF-8 can triple it, and each pool adds up to 48 bytes.
+pub const MAX_POOL_NAMES: usize = 1 << 20;
+const _: () = assert!(3 * MAX_POOL_NAMES + 48 * MAX_POOLS <= MAX_LICENSES);
+
 /// The largest batch on the wire, in bytes. zstd adds next to nothing to data that it cannot compress.
-pub const MAX_BATCH: usize = MAX_COLUMNS + (64 << 10);
+pub const MAX_BATCH: usize = MAX_COLUMNS + MAX_LICENSES + (64 << 10);
 
 /// The longest range of a stream that a batch covers, in bytes. It lets position deltas fit their 32-bit column.
 pub const MAX_RANGE: u64 = u32::MAX as u64;
@@ -140,6 +149,7 @@ pub fn open(batch: &Batch) -> Result<Columns, InvalidBatch> {
     limit("end", batch.end_position, i64::MAX as u64)?;
     limit("the range", batch.end_position - batch.start_position, MAX_RANGE)?;
     check_blocks(batch)?;
+    check_licenses(batch)?;
     limit("event_count", batch.event_count.into(), MAX_EVENTS as u64)?;
     limit("columns_size", batch.columns_size.into(), MAX_COLUMNS as u64)?;
     let encoded =
@@ -190,6 +200,25 @@ fn check_hashes(batch: &Batch, stream: &Stream) -> Result<(), InvalidBatch> {
     ] {
         if hash.len() != 32 && !(may_be_empty && hash.is_empty()) {
             return Err(InvalidBatch::Length { column, actual: hash.len(), expected: 32 });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the licenses are within their limits, and their days and texts ones that can be stored.
+fn check_licenses(batch: &Batch) -> Result<(), InvalidBatch> {
+    let pools = batch.licenses.as_ref().map(|licenses| licenses.pools.as_slice()).unwrap_or_default();
+    limit("the number of pools", pools.len() as u64, MAX_POOLS as u64)?;
+    limit("the licenses", batch.licenses.as_ref().map_or(0, Message::encoded_len) as u64, MAX_LICENSES as u64)?;
+    for pool in pools {
+        for text in [&pool.daemon, &pool.feature, &pool.version, &pool.serial] {
+            limit("a pool's text", text.len() as u64, MAX_NAME as u64)?;
+            if text.contains('\0') {
+                return Err(InvalidBatch::Nul("a pool's text"));
+            }
+        }
+        if [pool.expires_on, pool.starts_on].into_iter().flatten().any(|day| !is_possible(day)) {
+            return Err(InvalidBatch::Time("a pool's day"));
         }
     }
     Ok(())

@@ -71,6 +71,7 @@ pub fn within(batch: Batch, limits: &Limits) -> Result<Vec<Batch>, SplitError> {
         last.end_position = batch.end_position;
         last.end_check = batch.end_check;
         last.last_line_time = batch.last_line_time;
+        last.licenses = batch.licenses;
     }
     Ok(parts)
 }
@@ -120,6 +121,8 @@ fn divide(
             start_check: Vec::new(),
             end_check: Vec::new(),
             block_checks: Vec::new(),
+            // They are told at the end of the last part.
+            licenses: None,
             ..batch.clone()
         });
         return Ok(());

@@ -65,7 +65,7 @@ fn has(config: &Config, source: &Proposal) -> bool {
         }),
         Proposal::Command(command) => config.polls.iter().any(|known| match &known.asker {
             Asker::Tool(tool, _) => Some(&tool.program) == command.first() && tool.arguments == command[1..],
-            Asker::Page(..) | Asker::Monitor(_) => false,
+            Asker::Page(..) | Asker::Monitor(_) | Asker::Files(_) => false,
         }),
         Proposal::Nothing(_) => false,
     }

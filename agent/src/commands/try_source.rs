@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use seatmeter_agent::config::Config;
 use seatmeter_agent::format::Stamp;
 use seatmeter_agent::format::answer::monitor::Sessions;
-use seatmeter_agent::format::answer::{Answer, Holding, Reading, Seat, in_utf8};
+use seatmeter_agent::format::answer::pool::{Expiry, Pool};
+use seatmeter_agent::format::answer::{Answer, AnswerFormat, Holding, Reading, Seat, in_utf8};
 use seatmeter_agent::source::poll::PollSource;
 use seatmeter_agent::source::poll::asker::{Asker, Told};
 use seatmeter_agent::source::poll::monitor::Known;
@@ -57,9 +58,33 @@ const SEATS: &[Column] = &[
     Column::new("seats", "Seats", Kind::Number, 0),
 ];
 
+/// Licenses that there are. The names of the fields are those of the JSON output, and must not change.
+#[derive(Serialize)]
+struct LicenseRow {
+    daemon: String,
+    feature: String,
+    version: String,
+    licenses: Option<u32>,
+    starts: Option<String>,
+    expires: Option<String>,
+    serial: String,
+}
+
+const LICENSES: &[Column] = &[
+    Column::new("daemon", "Daemon", Kind::Text, 2),
+    Column::new("feature", "Feature", Kind::Text, 0),
+    Column::new("version", "Version", Kind::Text, 0),
+    Column::new("licenses", "Licenses", Kind::Number, 0),
+    Column::new("starts", "Starts", Kind::Text, 4),
+    Column::new("expires", "Expires", Kind::Text, 0),
+    Column::new("serial", "Serial", Kind::Text, 3),
+];
+
 /// The JSON fields beside the rows.
 #[derive(Serialize)]
 struct Beside {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    licenses: Vec<LicenseRow>,
     format: Option<&'static str>,
     unknown: Vec<String>,
     unrecognised: u64,
@@ -85,13 +110,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (_, feature) => feature.into_owned(),
     });
     let beside = Beside {
+        licenses: found.pools.iter().flatten().map(license_row).collect(),
         format,
         unknown: unknown.collect(),
         unrecognised: found.lines.unrecognised,
         samples: found.unrecognised.iter().map(|(line, _)| decode(line).into_owned()).collect(),
     };
-    arguments.view.print(SEATS, &rows, &beside, &TimeZone::UTC)?;
+    if !arguments.view.is_for_people() || !found.knows_nobody {
+        arguments.view.print(SEATS, &rows, &beside, &TimeZone::UTC)?;
+    }
     if arguments.view.is_for_people() {
+        if !beside.licenses.is_empty() {
+            answer!("");
+            arguments.view.print(LICENSES, &beside.licenses, &(), &TimeZone::UTC)?;
+        }
         summary(&found, &beside);
     }
     let is_whole = beside.unknown.is_empty() && found.troubles.is_empty();
@@ -103,6 +135,7 @@ fn as_if_answered(file: &Path, text: Vec<u8>, source: Option<&PollSource>) -> Re
     let reading = match source.map(|source| &source.asker) {
         None => Reading::ByContent,
         Some(Asker::Tool(_, reading) | Asker::Page(_, reading)) => reading.clone(),
+        Some(Asker::Files(_)) => Reading::Known(AnswerFormat::LicenseFile),
         Some(Asker::Monitor(site)) => {
             let mut sessions = Sessions::default();
             sessions.add_page(&text, &site.features)?;
@@ -131,8 +164,9 @@ fn summary(found: &Answer<'_>, beside: &Beside) {
     answer!("");
     answer!("format        {}", beside.format.unwrap_or("as the configuration declares it"));
     answer!(
-        "lines         {} of seats, {} that tell of none, {} not recognised",
+        "lines         {} of {}, {} that tell of none, {} not recognised",
         thousands(found.lines.events),
+        if found.knows_nobody { "licenses" } else { "seats" },
         thousands(found.lines.ignored),
         thousands(found.lines.unrecognised)
     );
@@ -166,6 +200,22 @@ fn row(seat: &Seat<'_>) -> SeatRow {
         until: if let Holding::Until(until) = seat.holding { shown(until) } else { String::new() },
         seats: seat.seats,
         held: seat.holding == Holding::Held,
+    }
+}
+
+fn license_row(pool: &Pool<'_>) -> LicenseRow {
+    let text = |name: &[u8]| decode(name).into_owned();
+    LicenseRow {
+        daemon: text(&pool.daemon),
+        feature: text(&pool.feature),
+        version: text(&pool.version),
+        licenses: pool.licenses,
+        starts: pool.starts.map(|day| date_of(day).to_string()),
+        expires: pool.expires.map(|expires| match expires {
+            Expiry::Never => "never".into(),
+            Expiry::On(day) => date_of(day).to_string(),
+        }),
+        serial: text(&pool.serial),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::source::file::parts::glob;
 use crate::source::file::status::LogSource;
 use crate::source::poll::PollSource;
 use crate::source::poll::asker::{Asker, Page};
+use crate::source::poll::license_files::LicenseFiles;
 use crate::source::poll::monitor::{Access, Site};
 use crate::source::poll::tool::Tool;
 use crate::source::poll::web::{Login, Secret, Web};
@@ -68,6 +69,8 @@ enum Kind {
     Http,
     /// The Citrix Monitor service, which keeps the sessions of a site.
     CitrixMonitor,
+    /// License files, which tell which licenses there are.
+    LicenseFile,
 }
 
 impl Kind {
@@ -77,6 +80,7 @@ impl Kind {
             Self::Command => "command",
             Self::Http => "http",
             Self::CitrixMonitor => "citrix-monitor",
+            Self::LicenseFile => "license-file",
         }
     }
 }
@@ -95,6 +99,9 @@ const MOVED_QUIET: u64 = 60;
 const POLL_EVERY: u64 = 300;
 const POLL_TIMEOUT: u64 = 60;
 
+/// How often license files are read, in seconds.
+const LICENSES_EVERY: u64 = 3600;
+
 /// How far back the first question to a site reaches, in days: a month that is being reported, and the one before it.
 const HISTORY_DAYS: u32 = 45;
 
@@ -110,14 +117,15 @@ impl Source {
             Kind::Command => Checked::Poll(Box::new(self.command()?)),
             Kind::Http => Checked::Poll(Box::new(self.http(config)?)),
             Kind::CitrixMonitor => Checked::Poll(Box::new(self.monitor(config)?)),
+            Kind::LicenseFile => Checked::Poll(Box::new(self.license_files(config)?)),
         })
     }
 
     /// Refuses settings of other kinds.
     fn refuse_others(&self) -> Result<(), String> {
-        use Kind::{CitrixMonitor, Command, File, Http};
+        use Kind::{CitrixMonitor, Command, File, Http, LicenseFile};
         let settings: [(&str, bool, &[Kind]); 22] = [
-            ("path", self.path.is_some(), &[File]),
+            ("path", self.path.is_some(), &[File, LicenseFile]),
             ("archives", self.archives.is_some(), &[File]),
             ("date", self.date.is_some(), &[File]),
             ("moved_quiet_seconds", self.moved_quiet_seconds.is_some(), &[File]),
@@ -125,7 +133,7 @@ impl Source {
             ("time_zone", self.time_zone.is_some(), &[File, Command, Http]),
             ("command", self.command.is_some(), &[Command]),
             ("read", self.read.is_some(), &[Command, Http]),
-            ("every_seconds", self.every_seconds.is_some(), &[Command, Http, CitrixMonitor]),
+            ("every_seconds", self.every_seconds.is_some(), &[Command, Http, CitrixMonitor, LicenseFile]),
             ("timeout_seconds", self.timeout_seconds.is_some(), &[Command, Http, CitrixMonitor]),
             ("url", self.url.is_some(), &[Http, CitrixMonitor]),
             ("user", self.user.is_some(), &[Http, CitrixMonitor]),
@@ -173,7 +181,7 @@ impl Source {
             .filter(|(program, _)| !program.is_empty())
             .ok_or("`command` is missing: the tool and its arguments, as [\"lmutil\", \"lmstat\", \"-a\"]")?;
         let reading = reading(self.format.as_deref(), self.read.take())?;
-        let (interval, time_limit) = self.rhythm()?;
+        let (interval, time_limit) = self.rhythm(POLL_EVERY)?;
         let tool =
             Tool { program: program.clone(), arguments: arguments.to_vec(), time_limit, readers: Arc::default() };
         self.poll(command.join(" "), Asker::Tool(tool, reading), interval)
@@ -182,7 +190,7 @@ impl Source {
     fn http(mut self, config: &Path) -> Result<PollSource, String> {
         let url = address("url", self.url.as_deref().ok_or("`url` is missing: where the answer is")?)?;
         let reading = reading(self.format.as_deref(), self.read.take())?;
-        let (interval, time_limit) = self.rhythm()?;
+        let (interval, time_limit) = self.rhythm(POLL_EVERY)?;
         let web = self.web(config, &url, time_limit)?;
         let login = self.login(config, &url)?;
         let name = crate::source::poll::web::shown(&url);
@@ -196,7 +204,7 @@ impl Source {
         if url.path().trim_end_matches('/').ends_with("/Sessions") {
             return Err(format!("`url` ends with the entity, which the agent adds: write it as {EXAMPLE:?}"));
         }
-        let (interval, time_limit) = self.rhythm()?;
+        let (interval, time_limit) = self.rhythm(POLL_EVERY)?;
         let web = self.web(config, &url, time_limit)?;
         let access = match (&self.customer, &self.client_id) {
             (None, None) if self.tokens_url.is_some() => {
@@ -235,9 +243,17 @@ impl Source {
         self.poll(name, Asker::Monitor(Box::new(Site { url, web, access, features, history })), interval)
     }
 
+    fn license_files(self, config: &Path) -> Result<PollSource, String> {
+        let path = self.path.clone().filter(|path| !path.as_os_str().is_empty());
+        let path =
+            config::beside(config, &path.ok_or("`path` is missing: the license file, or the folder of several")?);
+        let (interval, _) = self.rhythm(LICENSES_EVERY)?;
+        self.poll(path.display().to_string(), Asker::Files(LicenseFiles::new(path)?), interval)
+    }
+
     /// Returns how often to ask, and how long one answer may take.
-    fn rhythm(&self) -> Result<(Duration, Duration), String> {
-        let every = self.every_seconds.unwrap_or(POLL_EVERY);
+    fn rhythm(&self, usually: u64) -> Result<(Duration, Duration), String> {
+        let every = self.every_seconds.unwrap_or(usually);
         let time_limit = self.timeout_seconds.unwrap_or(POLL_TIMEOUT.min(every));
         if !(1..=86_400).contains(&every) {
             return Err(format!("every_seconds is {every}: from 1 second to a day (86400)"));

@@ -3,6 +3,7 @@
 mod activity;
 mod connect;
 mod denials;
+mod entitlements;
 mod explain;
 mod months;
 mod notes;
@@ -62,6 +63,7 @@ enum Command {
     Sessions(sessions::Sessions),
     /// What was denied in a month, by license server and feature
     Denials(denials::Denials),
+    Entitlements(entitlements::Entitlements),
     /// License servers and their logs: which report, and which do not; exit code 3 if one does not
     Servers(servers::Servers),
     /// Agents and their state; exit code 3 if one is silent
@@ -147,6 +149,7 @@ fn run(arguments: Arguments) -> Result<bool> {
                 watch::repeat(asked.watch, async || sessions::sessions(&channel, &asked, &view).await).await
             }
             Command::Denials(asked) => denials::denials(&channel, asked, &view).await,
+            Command::Entitlements(asked) => entitlements::entitlements(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,

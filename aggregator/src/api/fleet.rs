@@ -74,7 +74,7 @@ fn must_be_a_name(field: &'static str, name: &str) -> Result<(), ApiError> {
 }
 
 /// Reads a day; `None` if the text is empty.
-fn day(text: &str) -> Result<Option<Day>, ApiError> {
+pub(super) fn day(text: &str) -> Result<Option<Day>, ApiError> {
     let date = match text {
         "" => return Ok(None),
         text => text.parse::<jiff::civil::Date>(),

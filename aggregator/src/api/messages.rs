@@ -14,6 +14,7 @@ use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
 use crate::usage::activity::Activity;
 use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
+use crate::usage::entitlements::Entitlement;
 use crate::usage::held_now::HeldNow;
 use crate::usage::monthly::SkuUsage;
 use crate::usage::people::DomainRule;
@@ -193,6 +194,29 @@ impl From<HeldNow> for v1::OpenSession {
             since: Some(timestamp(held.since)),
             known_through: Some(timestamp(held.known_through)),
             log: held.log,
+        }
+    }
+}
+
+impl From<Entitlement> for v1::Entitlement {
+    fn from(row: Entitlement) -> Self {
+        Self {
+            license_server: row.license_server,
+            daemon: row.daemon,
+            feature: row.feature,
+            sku: row.sku,
+            version: row.version,
+            licenses: row.licenses,
+            expires_on: day_text(row.expires_on),
+            permanent: row.permanent,
+            expired: row.is_expired,
+            pools: row.pools,
+            log: row.log,
+            told_at: Some(timestamp(row.told_at)),
+            usable_licenses: row.usable,
+            seats_in_use: row.in_use,
+            peak_concurrent: row.peak,
+            unique_users: row.users,
         }
     }
 }

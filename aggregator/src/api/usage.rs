@@ -11,8 +11,8 @@ use seatmeter_proto::v1::usage_service_server::UsageService;
 use seatmeter_proto::v1::{
     ExportUsersRequest, ExportUsersResponse, GetMonthlyUsageRequest, GetMonthlyUsageResponse, GetTrendRequest,
     GetTrendResponse, ListActivityRequest, ListActivityResponse, ListCompletenessRequest, ListCompletenessResponse,
-    ListSessionsRequest, ListSessionsResponse, ListUsersRequest, ListUsersResponse, PreviewRealmRequest,
-    PreviewRealmResponse, UsageTotal, UserUsage,
+    ListEntitlementsRequest, ListEntitlementsResponse, ListSessionsRequest, ListSessionsResponse, ListUsersRequest,
+    ListUsersResponse, PreviewRealmRequest, PreviewRealmResponse, UsageTotal, UserUsage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::fleet::{day, day_text};
 use super::paging::{MAX_BYTES, Page, ROWS, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
@@ -237,6 +238,29 @@ impl UsageService for UsageApi {
         let PreviewRealmRequest { license_server, realm } = request.into_inner();
         let usage = self.usage.clone();
         answer(move || usage.realm_preview(&license_server, &realm).map(Into::into)).await
+    }
+
+    async fn list_entitlements(
+        &self,
+        request: Request<ListEntitlementsRequest>,
+    ) -> Result<Response<ListEntitlementsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let asked = request.into_inner();
+        let day = day(&asked.date)?;
+        let scope = ["entitlements", &asked.license_server, &asked.sku, &asked.date];
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &scope)?;
+        let filter = Filter { license_server: asked.license_server, sku: asked.sku };
+        let usage = self.usage.clone();
+        answer(move || {
+            let found = usage.entitlements(&filter, day)?;
+            let total_size = found.rows.len() as i64;
+            let key = |number: usize| vec![format!("{number:012}")];
+            let rows = found.rows.into_iter().enumerate().map(|(number, row)| (key(number), row.into()));
+            let (entitlements, next_page_token) = page.cut(rows);
+            let (basis, date) = (Some(usage.basis().into()), day_text(Some(found.day)));
+            Ok::<_, UsageError>(ListEntitlementsResponse { entitlements, next_page_token, total_size, basis, date })
+        })
+        .await
     }
 
     async fn list_sessions(

@@ -176,6 +176,11 @@ impl<'a> Voices<'a> {
         all.filter(move |(source, _)| seen.insert(source.log.as_str()))
     }
 
+    /// Whether agents report, and none lists a log any more.
+    pub fn leave_out(&self, log: &str) -> bool {
+        matches!(self.of_log(log), Voice::Unlisted)
+    }
+
     fn of_log(&self, log: &str) -> Voice<'a> {
         match self.sources().find(|(source, _)| source.log == log) {
             Some((_, agent)) if is_silent(agent, self.now) => Voice::Silent(Some(agent.last_report)),

@@ -10,7 +10,7 @@ use crate::store::log_state::{Apart, LogState, StoredSession};
 use crate::store::projections::{self, Projected, Silence};
 use crate::store::received::{self, Gap, LicenseServer, Log};
 use crate::store::streams::{self, CommonBeginning, Stream};
-use crate::store::{StoreError, facts_schema};
+use crate::store::{StoreError, facts_schema, pools};
 
 /// The age of its last line, in seconds, beyond which a log is late.
 pub const LATE_AFTER: i64 = 86_400;
@@ -37,6 +37,8 @@ pub struct FleetSnapshot {
     /// The logs that have a line every six hours.
     ticking: HashSet<i64>,
     silences: HashMap<i64, Vec<Silence>>,
+    /// The logs that tell licenses, and nothing of who uses them.
+    without_use: HashSet<i64>,
     /// The license servers that have files which begin alike, by license server, with the number of files.
     namesakes: HashMap<i64, Vec<(i64, u64)>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
@@ -104,6 +106,7 @@ impl FleetSnapshot {
             apart,
             ticking,
             silences,
+            without_use: pools::logs_without_use(connection)?.into_iter().collect(),
             namesakes: namesakes(&streams),
             servers,
             logs,
@@ -141,6 +144,12 @@ impl FleetSnapshot {
     /// Returns the logs of a license server.
     pub fn logs_of(&self, server_id: i64) -> impl Iterator<Item = &Log> {
         at(&self.logs_of_server, server_id).iter().map(|index| &self.logs[*index])
+    }
+
+    /// Returns the logs of a license server that tell who uses licenses. Those that tell only which there are prove nothing of
+    /// a month.
+    pub fn logs_with_use(&self, server_id: i64) -> impl Iterator<Item = &Log> {
+        self.logs_of(server_id).filter(|log| !self.without_use.contains(&log.id))
     }
 
     /// Returns the streams of a log.

@@ -16,6 +16,7 @@ use super::silence;
 use crate::store::facts::{ESTIMATED, MOMENT};
 use crate::store::log_state::{Apart, LogState, StoredDenial, StoredSession, Ticks};
 use crate::store::names::Client;
+use crate::store::pools::Told;
 use crate::store::projections::GapMoments;
 use crate::store::received::longest_pause;
 use crate::store::streams::Stream;
@@ -248,6 +249,9 @@ impl LogProjection {
         }
         let end = timeline.date(batch.last_line_time);
         self.last = Some((batch.last_line_time, end));
+        if let Some(licenses) = batch.licenses.clone().filter(|_| horizon.reaches(end)) {
+            pending.licenses(log_id, Told { at: end, licenses });
+        }
         // As it was asked then.
         let interval = batch.stream.as_ref().map_or(0, |stream| stream.poll_interval_seconds);
         if let Some(pause) = longest_pause(interval).filter(|_| horizon.reaches(end))

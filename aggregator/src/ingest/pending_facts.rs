@@ -10,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
 use crate::store::names::NO_DEVICE;
+use crate::store::pools::{self, Told};
 use crate::store::projections::{self, GapMoments, Silence};
 use crate::store::usage::{self, HourKey, Usage, UsageKey};
 
@@ -21,6 +22,8 @@ pub struct PendingFacts {
     /// When the lines of gaps were written, by stream and end of the gap.
     gaps: BTreeMap<(i64, u64), GapMoments>,
     silences: Vec<Silence>,
+    /// The licenses that sources told, by log, in the order of the archive.
+    licenses: Vec<(i64, Told)>,
     facts: usize,
     /// The number of uses in all cells that are not added to their facts yet.
     uses: usize,
@@ -95,6 +98,7 @@ impl PendingFacts {
             hours: HashMap::new(),
             gaps: BTreeMap::new(),
             silences: Vec::new(),
+            licenses: Vec::new(),
             facts: 0,
             uses: 0,
         }
@@ -112,6 +116,7 @@ impl PendingFacts {
         self.hours.retain(|(log, _, _), _| *log != log_id);
         self.gaps.retain(|_, moments| moments.log_id != log_id);
         self.silences.retain(|silence| silence.log_id != log_id);
+        self.licenses.retain(|(log, _)| *log != log_id);
     }
 
     /// Sets when the lines of a gap were written.
@@ -122,6 +127,11 @@ impl PendingFacts {
     /// Adds a silence of a log: the moments of the lines around it.
     pub fn silence(&mut self, log_id: i64, (after_at, before_at): (i64, i64)) {
         self.silences.push(Silence { log_id, after_at, before_at });
+    }
+
+    /// Adds the licenses that a source told at a moment.
+    pub fn licenses(&mut self, log_id: i64, told: Told) {
+        self.licenses.push((log_id, told));
     }
 
     /// Adds a checkout line.
@@ -218,6 +228,7 @@ impl PendingFacts {
         hours.sort_unstable();
         usage::raise_peaks(connection, &hours)?;
         self.silences.iter().try_for_each(|silence| projections::add_silence(connection, silence))?;
+        self.licenses.iter().try_for_each(|(log_id, told)| pools::add(connection, *log_id, told))?;
         self.gaps.iter().try_for_each(|(gap, moments)| projections::save_gap_moments(connection, *gap, moments))
     }
 
@@ -227,6 +238,7 @@ impl PendingFacts {
         self.hours.clear();
         self.gaps.clear();
         self.silences.clear();
+        self.licenses.clear();
         (self.facts, self.uses) = (0, 0);
     }
 

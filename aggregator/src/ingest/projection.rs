@@ -17,7 +17,7 @@ use crate::store::log_state::LogState;
 use crate::store::projections::{self, Projected};
 use crate::store::received::{self, Archived, Log};
 use crate::store::streams::{self, Stream};
-use crate::store::{Failure, StoreError, facts, facts_schema, usage};
+use crate::store::{Failure, StoreError, facts, facts_schema, pools, usage};
 
 /// The number of pending facts at which they are written without waiting for more.
 const MANY_FACTS: usize = 1_000_000;
@@ -188,6 +188,7 @@ impl Projection {
         facts::forget(facts, log_id)?;
         usage::forget(facts, log_id)?;
         projections::forget(facts, log_id)?;
+        pools::forget(facts, log_id)?;
         self.logs.remove(&log_id);
         self.projected.remove(&log_id);
         self.unwritten.remove(&log_id);

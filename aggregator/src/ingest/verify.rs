@@ -15,7 +15,7 @@ use crate::store::facts_schema::{self, Origin};
 use crate::store::projections::{self, Projected};
 use crate::store::streams::{self, Stream};
 use crate::store::usage::{self, UsageKey};
-use crate::store::{Failure, Store, StoreError, in_transaction, received};
+use crate::store::{Failure, Store, StoreError, in_transaction, pools, received};
 
 /// The result of a verification.
 #[derive(Debug, Default)]
@@ -115,6 +115,9 @@ fn compare(
     for fact in facts_again.into_values() {
         report.check(false, || format!("missing: {fact:?}"));
     }
+
+    let (stored_licenses, made_licenses) = (pools::all(archive, id)?, pools::all(again, id)?);
+    report.check(stored_licenses == made_licenses, || "the licenses differ".into());
 
     let of_log = |connection: &mut dyn Connection| -> Result<_, StoreError> {
         let mut usages = usage::usage_of_months(connection, i32::MIN, i32::MAX)?;

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The version of the tables, and of what projections make of batches. Raise it whenever either changes.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 /// The statements that create the tables.
 pub(super) const DEFINITIONS: &[&str] = &[
@@ -39,6 +39,14 @@ pub(super) const DEFINITIONS: &[&str] = &[
          after_at  BIGINT NOT NULL,
          before_at BIGINT NOT NULL,
          PRIMARY KEY (log_id, after_at)
+     )",
+    // The licenses that sources tell, whenever they are others than before.
+    "CREATE TABLE licenses (
+         log_id       BIGINT NOT NULL,
+         told_at      BIGINT NOT NULL,
+         knows_nobody BIGINT NOT NULL,              -- 1: the source tells nothing of who uses them
+         pools        {blob} NOT NULL,              -- a seatmeter.v1.Licenses: all that there were
+         PRIMARY KEY (log_id, told_at)
      )",
     // Names, each once.
     "CREATE TABLE identity (

@@ -20,6 +20,7 @@ pub mod facts;
 pub mod facts_schema;
 pub mod log_state;
 pub mod names;
+pub mod pools;
 pub mod projections;
 pub mod received;
 mod schema;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use super::sql::Dialect;
-use super::{agents, facts, facts_schema, names, projections, received, schema, settings, streams, usage};
+use super::{agents, facts, facts_schema, names, pools, projections, received, schema, settings, streams, usage};
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
 /// order, and the tables of the facts.
@@ -25,6 +25,7 @@ pub fn all_statements() -> Vec<&'static str> {
         streams::STATEMENTS,
         projections::STATEMENTS,
         names::STATEMENTS,
+        pools::STATEMENTS,
         facts::STATEMENTS,
         usage::STATEMENTS,
     ];

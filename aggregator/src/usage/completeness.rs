@@ -143,8 +143,11 @@ fn of_server(
     month: Month,
     now: i64,
 ) -> ServerCompleteness {
-    let begins =
-        fleet.logs_of(server.id).flat_map(|log| fleet.dated_streams_of(log.id)).map(|stream| stream.begins_at).min();
+    let begins = fleet
+        .logs_with_use(server.id)
+        .flat_map(|log| fleet.dated_streams_of(log.id))
+        .map(|stream| stream.begins_at)
+        .min();
     // A log that has begun before it was expected is no longer excused.
     let expected = fleet.expected(server, calendar).filter(|expected| begins.is_none_or(|begins| begins >= *expected));
     let retired = fleet.retired(server, calendar);
@@ -154,9 +157,9 @@ fn of_server(
     // Of one that is retired from a day on, any line of the day before is enough.
     let last_needed = if retired == Some(end) { end - DAY } else { end };
     let needed = |log: i64| last_needed.min(now - fleet.late_after(log));
-    let through = fleet.logs_of(server.id).map(|log| fleet.last_line_at(log.id)).max().unwrap_or(0);
-    let undated: u64 = fleet.logs_of(server.id).map(|log| fleet.undated_lines(log.id)).sum();
-    let has_apart = fleet.logs_of(server.id).any(|log| fleet.apart(log.id).is_some());
+    let through = fleet.logs_with_use(server.id).map(|log| fleet.last_line_at(log.id)).max().unwrap_or(0);
+    let undated: u64 = fleet.logs_with_use(server.id).map(|log| fleet.undated_lines(log.id)).sum();
+    let has_apart = fleet.logs_with_use(server.id).any(|log| fleet.apart(log.id).is_some());
     let mut reasons = Vec::new();
     let has_reported = begins.is_some_and(|begins| begins < end) && through >= start;
     if start >= end.min(now) {
@@ -178,19 +181,20 @@ fn of_server(
         Some(begins) if begins > latest_begin => reasons.push(Reason::BeginsLate(begins)),
         Some(_) => {}
     }
-    let all_end_early = fleet.logs_of(server.id).all(|log| fleet.last_line_at(log.id) < needed(log.id));
+    let all_end_early = fleet.logs_with_use(server.id).all(|log| fleet.last_line_at(log.id) < needed(log.id));
     if begins.is_some_and(|begins| begins < end) && all_end_early && through != 0 {
         reasons.push(Reason::EndsEarly { log: String::new(), last_line: through });
     } else {
         reasons.extend(ended_logs(fleet, server, end, &needed, now));
     }
     let is_unprojected = through == 0 && begins.is_some_and(|begins| begins < end);
-    if is_unprojected || fleet.logs_of(server.id).any(|log| fleet.is_behind(log, now)) {
+    if is_unprojected || fleet.logs_with_use(server.id).any(|log| fleet.is_behind(log, now)) {
         reasons.push(Reason::Rebuilding);
     }
-    reasons.extend(fleet.logs_of(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
-    reasons.extend(fleet.logs_of(server.id).filter_map(|log| apart(log, fleet.apart(log.id)?, start, end)));
-    reasons.extend(fleet.logs_of(server.id).filter_map(|log| silences(log, fleet.silences_of(log.id), start, end)));
+    reasons.extend(fleet.logs_with_use(server.id).filter_map(|log| gaps(log, fleet.gaps_of(log.id), start, end)));
+    reasons.extend(fleet.logs_with_use(server.id).filter_map(|log| apart(log, fleet.apart(log.id)?, start, end)));
+    reasons
+        .extend(fleet.logs_with_use(server.id).filter_map(|log| silences(log, fleet.silences_of(log.id), start, end)));
     reasons.extend((undated > 0).then_some(Reason::UndatedLines(undated)));
     reasons.extend(unread_parts(fleet, server, start, now));
     if retired.is_none_or(|retired| now < retired) {
@@ -220,7 +224,7 @@ fn ended_logs(
     let voices = Voices::of(fleet, server, now);
     let begins_before_end = |log: &&Log| fleet.dated_streams_of(log.id).any(|stream| stream.begins_at < end);
     let is_listed = |log: &&Log| voices.sources().any(|(source, _)| source.log == log.name);
-    let ended = fleet.logs_of(server.id).filter(|log| (1..needed(log.id)).contains(&fleet.last_line_at(log.id)));
+    let ended = fleet.logs_with_use(server.id).filter(|log| (1..needed(log.id)).contains(&fleet.last_line_at(log.id)));
     ended
         .filter(begins_before_end)
         .filter(is_listed)
@@ -282,7 +286,11 @@ fn apart(log: &Log, lines: Apart, start: i64, end: i64) -> Option<Reason> {
 fn told_by_agents(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> Vec<Reason> {
     let voices = Voices::of(fleet, server, now);
     let mut reasons = Vec::new();
-    for (source, _) in voices.sources() {
+    let tells_no_use = |name: &str| {
+        let mut with_use = fleet.logs_with_use(server.id);
+        fleet.logs_of(server.id).any(|log| log.name == name) && !with_use.any(|log| log.name == name)
+    };
+    for (source, _) in voices.sources().filter(|(source, _)| !tells_no_use(&source.log)) {
         let state = source.state();
         if !matches!(state, SourceState::Following | SourceState::Unspecified | SourceState::Empty) {
             reasons.push(Reason::Source { log: source.log.clone(), state, detail: source.detail.clone() });

@@ -11,6 +11,7 @@
 //! | [`users`] | the people behind a number of unique users |
 //! | [`activity`] | the figures of the logs, without any rule |
 //! | [`held_now`] | who holds seats now |
+//! | [`entitlements`] | which licenses there are, how many are used, when they expire |
 //! | [`mod@completeness`] | what is known to be missing |
 //! | [`realm_preview`] | how many people there would be if a license server belonged to another realm |
 //! | [`open_sessions`] | usage that no fact contains yet |
@@ -19,6 +20,7 @@
 pub mod activity;
 pub mod catalogue;
 pub mod completeness;
+pub mod entitlements;
 pub mod held_now;
 pub mod monthly;
 pub mod open_sessions;

@@ -101,7 +101,7 @@ impl UsageQuestions {
     }
 
     /// Returns the number of people in any of these sets of identities, each person counted once.
-    fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
+    pub(super) fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
         let all = sets.fold(RoaringBitmap::new(), |all, set| all | set);
         self.people.read().unwrap_or_else(PoisonError::into_inner).people.count(&all)
     }

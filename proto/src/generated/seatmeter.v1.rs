@@ -206,7 +206,7 @@ pub struct Limits {
     pub max_name_bytes: u32,
 }
 /// Consecutive events of one stream, with the range of positions they cover.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Batch {
     /// Numbers the batches of one epoch, from 1. The parts of a batch that was split have the same number.
     #[prost(uint64, tag = "1")]
@@ -262,6 +262,48 @@ pub struct Batch {
     /// The offset from UTC that the last stamp before `start_position` tells, in seconds east of it. Absent if it tells none.
     #[prost(sint32, optional, tag = "16")]
     pub told_offset: ::core::option::Option<i32>,
+    /// All licenses that the license manager has, from the stream time `last_line_time` on. Absent where the source does not tell
+    /// them, or tells the same as before in this stream.
+    #[prost(message, optional, tag = "17")]
+    pub licenses: ::core::option::Option<Licenses>,
+}
+/// The licenses that a license manager has.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Licenses {
+    /// One for each line of a license file, or for each that an answer tells; at most 10,000.
+    #[prost(message, repeated, tag = "1")]
+    pub pools: ::prost::alloc::vec::Vec<LicensePool>,
+    /// Whether the source tells licenses alone, as license files do, and nothing of who uses them.
+    #[prost(bool, tag = "2")]
+    pub knows_nobody: bool,
+}
+/// Licenses of one feature. Each text is at most as long as a name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LicensePool {
+    /// The vendor daemon.
+    #[prost(string, tag = "1")]
+    pub daemon: ::prost::alloc::string::String,
+    /// The feature.
+    #[prost(string, tag = "2")]
+    pub feature: ::prost::alloc::string::String,
+    /// The highest version that they are for; for Citrix, the date through which new versions are. Empty if it is not told.
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// How many there are. Absent if they are not counted.
+    #[prost(uint32, optional, tag = "4")]
+    pub licenses: ::core::option::Option<u32>,
+    /// The last day on which they can be used, in days since 1970. Absent if it is not told, or if there is none.
+    #[prost(sint32, optional, tag = "5")]
+    pub expires_on: ::core::option::Option<i32>,
+    /// Whether they can be used for ever.
+    #[prost(bool, tag = "6")]
+    pub permanent: bool,
+    /// The first day on which they can be used, in days since 1970. Absent if it is not told.
+    #[prost(sint32, optional, tag = "7")]
+    pub starts_on: ::core::option::Option<i32>,
+    /// What tells them from others of the feature: a serial number, or the package that they are a part of.
+    #[prost(string, tag = "8")]
+    pub serial: ::prost::alloc::string::String,
 }
 /// One sequence of input: the content of one file. An agent says what stands in it; when that was is the aggregator's to
 /// say. Times are stream times: the seconds that the license server's wall clock showed since the midnight before the
@@ -3047,6 +3089,99 @@ pub struct PeopleDifference {
     #[prost(uint64, tag = "3")]
     pub users_after: u64,
 }
+/// Filters and page.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListEntitlementsRequest {
+    /// Only this license server. Empty is all.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// Only this SKU. Empty is all.
+    #[prost(string, tag = "2")]
+    pub sku: ::prost::alloc::string::String,
+    /// What was known at the end of this day, as YYYY-MM-DD, in the billing time zone. Empty is now. Of a day to come, which of
+    /// today's licenses can be used then.
+    #[prost(string, tag = "3")]
+    pub date: ::prost::alloc::string::String,
+    /// At most this many rows; 0 is 100, and 1000 is the limit. A page can be shorter.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// The next_page_token of the page before. Empty is the first page.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of licenses.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListEntitlementsResponse {
+    /// By license server, vendor daemon, feature, source, then by expiry and version.
+    #[prost(message, repeated, tag = "1")]
+    pub entitlements: ::prost::alloc::vec::Vec<Entitlement>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The rows on all pages.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// The rules behind the answer.
+    #[prost(message, optional, tag = "4")]
+    pub basis: ::core::option::Option<Basis>,
+    /// The day that the request asks for, as YYYY-MM-DD; today where it names none.
+    #[prost(string, tag = "5")]
+    pub date: ::prost::alloc::string::String,
+}
+/// Licenses of one feature, of one version and one expiry, as one source tells them. Where several sources tell of the same
+/// licenses, each has a row: they are never added.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Entitlement {
+    /// The license server.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The vendor daemon; empty if the source names none.
+    #[prost(string, tag = "2")]
+    pub daemon: ::prost::alloc::string::String,
+    /// The feature.
+    #[prost(string, tag = "3")]
+    pub feature: ::prost::alloc::string::String,
+    /// The SKU of the feature; empty if it never counts.
+    #[prost(string, tag = "4")]
+    pub sku: ::prost::alloc::string::String,
+    /// The highest version that they are for; for Citrix, the date through which new versions are. Empty if it is not told.
+    #[prost(string, tag = "5")]
+    pub version: ::prost::alloc::string::String,
+    /// How many there are. Absent if they are not counted.
+    #[prost(uint64, optional, tag = "6")]
+    pub licenses: ::core::option::Option<u64>,
+    /// The last day on which they can be used, as YYYY-MM-DD. Empty if it is not told, or if there is none.
+    #[prost(string, tag = "7")]
+    pub expires_on: ::prost::alloc::string::String,
+    /// Whether they can be used for ever.
+    #[prost(bool, tag = "8")]
+    pub permanent: bool,
+    /// Whether they cannot be used any more on the day that the answer is about.
+    #[prost(bool, tag = "9")]
+    pub expired: bool,
+    /// The number of pools that make up the row: lines of a license file, or parts of an answer.
+    #[prost(uint32, tag = "10")]
+    pub pools: u32,
+    /// The source that tells them: a log of the license server.
+    #[prost(string, tag = "11")]
+    pub log: ::prost::alloc::string::String,
+    /// When the source last told them anew.
+    #[prost(message, optional, tag = "12")]
+    pub told_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Licenses of the feature, of all versions and expiries, that the source tells and that can be used. Absent if some are not
+    /// counted.
+    #[prost(uint64, optional, tag = "13")]
+    pub usable_licenses: ::core::option::Option<u64>,
+    /// The seats of the feature that are in use now. Absent where the answer is about another day.
+    #[prost(uint64, optional, tag = "14")]
+    pub seats_in_use: ::core::option::Option<u64>,
+    /// The most seats of the feature in use at once, in the month of that day.
+    #[prost(uint64, tag = "15")]
+    pub peak_concurrent: u64,
+    /// People who used the feature in that month.
+    #[prost(uint64, tag = "16")]
+    pub unique_users: u64,
+}
 /// Who counts as a user of a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3453,6 +3588,33 @@ pub mod usage_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.UsageService", "PreviewRealm"));
             self.inner.unary(req, path, codec).await
         }
+        /// The licenses that license managers have, how many of them are used, and when they expire.
+        pub async fn list_entitlements(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListEntitlementsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEntitlementsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.UsageService/ListEntitlements",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.UsageService", "ListEntitlements"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Who holds seats now, as far as is known.
         pub async fn list_sessions(
             &mut self,
@@ -3554,6 +3716,14 @@ pub mod usage_service_server {
             request: tonic::Request<super::PreviewRealmRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PreviewRealmResponse>,
+            tonic::Status,
+        >;
+        /// The licenses that license managers have, how many of them are used, and when they expire.
+        async fn list_entitlements(
+            &self,
+            request: tonic::Request<super::ListEntitlementsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListEntitlementsResponse>,
             tonic::Status,
         >;
         /// Who holds seats now, as far as is known.
@@ -3947,6 +4117,52 @@ pub mod usage_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PreviewRealmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.UsageService/ListEntitlements" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListEntitlementsSvc<T: UsageService>(pub Arc<T>);
+                    impl<
+                        T: UsageService,
+                    > tonic::server::UnaryService<super::ListEntitlementsRequest>
+                    for ListEntitlementsSvc<T> {
+                        type Response = super::ListEntitlementsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListEntitlementsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as UsageService>::list_entitlements(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListEntitlementsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

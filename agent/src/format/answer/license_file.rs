@@ -64,6 +64,9 @@ pub(super) fn read(text: &[u8]) -> Result<Answer<'_>, NoAnswer> {
 #[derive(Default)]
 struct LicenseFile<'a> {
     pools: Vec<Pool<'a>>,
+    /// The signatures of the lines so far, each with its feature: a line that stands there twice, as in a copy of a file, tells
+    /// the same licenses.
+    signatures: HashSet<(&'a [u8], &'a [u8])>,
     /// The features of which a FEATURE line has told.
     told: HashSet<(&'a [u8], &'a [u8])>,
     /// The features that packages hold, each with a version, if one is told, and a number; by vendor daemon and package.
@@ -88,6 +91,10 @@ impl<'a> LicenseFile<'a> {
         };
         let (Some(count), Some(expires)) = (licenses(count), expiry(until)) else { return false };
         let option = |name: &str| options.iter().find(|word| word.is(name)).and_then(|word| word.value);
+        let signature = option("SIGN").filter(|signature| !signature.is_empty());
+        if signature.is_some_and(|signature| !self.signatures.insert((feature, signature))) {
+            return true;
+        }
         let is_set = |name: &str| words.iter().any(|word| word.is(name));
         if is_set("SUPERSEDE") {
             let also = option("SUPERSEDE").unwrap_or_default();

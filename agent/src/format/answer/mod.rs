@@ -19,6 +19,7 @@ mod udadmin;
 use std::borrow::Cow;
 
 use seatmeter_count::name::decode;
+use seatmeter_proto::batch::{MAX_POOL_NAMES, MAX_POOLS};
 
 use super::Stamp;
 use super::interpreter::LineCounts;
@@ -204,6 +205,8 @@ pub struct Answer<'a> {
     pub unknown: Vec<(Name<'a>, Name<'a>)>,
     /// The licenses that there are; `None` if the answer does not tell.
     pub pools: Option<Vec<Pool<'a>>>,
+    /// The size of their names, in bytes.
+    pub pool_names: usize,
     /// Whether it tells licenses alone, and nothing of who uses them.
     pub knows_nobody: bool,
     /// When the answer was made, on the wall clock of the tool; `None` if it does not tell.
@@ -259,9 +262,6 @@ pub enum Holding {
 /// The most sessions that are taken of an answer.
 const MOST_SEATS: usize = 200_000;
 
-/// The most pools of licenses that are taken of an answer.
-const MOST_POOLS: usize = 10_000;
-
 /// The most unrecognised lines that are kept.
 const SAMPLES: usize = 20;
 
@@ -277,11 +277,12 @@ impl<'a> Answer<'a> {
 
     fn pool(&mut self, pool: Pool<'a>) {
         let pools = self.pools.get_or_insert_default();
-        if pools.len() < MOST_POOLS {
-            pools.push(pool);
-        } else {
-            self.trouble(format!("there are more than {MOST_POOLS} kinds of licenses"));
+        let size = pool.daemon.len() + pool.feature.len() + pool.version.len() + pool.serial.len();
+        if pools.len() == MAX_POOLS || self.pool_names + size > MAX_POOL_NAMES {
+            return self.trouble("there are more licenses than an agent can tell".into());
         }
+        self.pool_names += size;
+        pools.push(pool);
     }
 
     /// Whether the licenses that the answer tells are all that there are.

@@ -51,6 +51,8 @@ fn upgrades_lift_licenses_and_packages_hold_features() {
         of_file(package),
         ["d suite 1.0 3 never", "d x 1.0 3 never in suite", "d y 2.0 3 never in suite", "d z 3.0 6 never in suite"]
     );
+    let twice = "INCREMENT a d 1.0 permanent 3 SIGN=\"AB CD\"\nINCREMENT a d 1.0 permanent 3 SIGN=\"AB CD\"\n";
+    assert_eq!(of_file(twice), ["d a 1.0 3 never"], "a copy tells the same licenses");
     let superseded = "FEATURE a d 1.0 permanent 3\nFEATURE a d 2.0 permanent 5 SUPERSEDE SN=new\n";
     assert_eq!(of_file(superseded), ["d a 2.0 5 never new"]);
 }

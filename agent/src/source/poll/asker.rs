@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use reqwest::Url;
 
+use super::license_files::{LicenseFiles, LicenseFilesError};
 use super::monitor::{Known, MonitorError, Site};
 use super::tool::{Tool, ToolError};
 use super::web::{Login, Web, WebError, headers, shown};
@@ -18,6 +19,8 @@ pub enum Asker {
     Page(Box<Page>, Reading),
     /// The Citrix Monitor service of a site.
     Monitor(Box<Site>),
+    /// License files, which tell what there is and nothing of who uses it.
+    Files(LicenseFiles),
 }
 
 /// An answer that a server has at an address.
@@ -58,6 +61,9 @@ pub enum AskError {
     /// The site gave no answer.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
+    /// The license files cannot be read.
+    #[error(transparent)]
+    Files(#[from] LicenseFilesError),
     /// The answer does not tell who holds what.
     #[error("{by}: {reason}")]
     NoAnswer {
@@ -82,6 +88,10 @@ impl Asker {
                 Told::Text { text, by: self.name(), reading: reading.clone() }
             }
             Self::Monitor(site) => Told::Pages(site.ask(known, stop)?),
+            Self::Files(files) => {
+                let reading = Reading::Known(AnswerFormat::LicenseFile);
+                Told::Text { text: files.read()?, by: self.name(), reading }
+            }
         })
     }
 
@@ -96,6 +106,7 @@ impl Asker {
             Self::Tool(tool, _) => tool.program.clone(),
             Self::Page(page, _) => shown(&page.url),
             Self::Monitor(site) => shown(&site.url),
+            Self::Files(files) => files.name(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`tool`]: runs the tool that asks, within limits
 //! - [`web`]: asks over HTTP, within limits
 //! - [`monitor`]: asks the Citrix Monitor service for its sessions
+//! - [`license_files`]: reads license files, as if they were asked
 //! - [`asker`]: whichever of these a source has
 //! - `statement`: what an answer says that the one before did not
 //! - [`poller`]: asks, and hands on what changed
@@ -12,6 +13,7 @@
 //! number what answers state.
 
 pub mod asker;
+pub mod license_files;
 pub mod monitor;
 pub mod poller;
 mod statement;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seatmeter_count::timeline::DAY;
+use seatmeter_proto::v1::{Batch, Licenses};
 use seatmeter_service::screen::text::duration;
 
 use super::PollSource;
@@ -149,7 +150,8 @@ impl Poller {
         self.follow_clock(at);
         let mut stated = self.stated.clone();
         let statements = stated.take(&answer, at, &self.source.zone);
-        if let Err(error) = self.hand_on(&answer, &statements, at) {
+        let licenses = stated.licenses(&answer);
+        if let Err(error) = self.hand_on(&answer, (&statements, licenses), at) {
             // A part of it may be committed.
             self.begin_anew();
             return Err(error);
@@ -191,7 +193,12 @@ impl Poller {
 
     /// Commits what an answer states. A batch is committed even if nothing has changed: that the license manager answered is
     /// worth knowing.
-    fn hand_on(&mut self, answer: &Answer<'_>, statements: &[Statement<'_>], at: i64) -> Result<(), PollError> {
+    fn hand_on(
+        &mut self,
+        answer: &Answer<'_>,
+        (statements, licenses): (&[Statement<'_>], Option<Licenses>),
+        at: i64,
+    ) -> Result<(), PollError> {
         let configured = self.source.configured();
         let mut checkpoint = self.checkpoint.clone().unwrap_or_else(|| self.begin(at));
         let SourceCheckpoint::Poll(mut poll) = checkpoint.source.clone() else { return Ok(()) };
@@ -204,7 +211,7 @@ impl Poller {
         let mut position = checkpoint.position;
         for statement in statements {
             if batcher.is_full(position) {
-                self.commit(&mut batcher, &mut checkpoint, position, std::mem::take(&mut lines))?;
+                self.commit(&mut batcher, &mut checkpoint, position, (std::mem::take(&mut lines), None))?;
             }
             batcher.event(position, &statement.timed(midnight), b"");
             position += 1;
@@ -217,7 +224,7 @@ impl Poller {
             }
         }
         // One position more says that there was an answer.
-        self.commit(&mut batcher, &mut checkpoint, position + 1, lines)
+        self.commit(&mut batcher, &mut checkpoint, position + 1, (lines, licenses))
     }
 
     fn commit(
@@ -225,9 +232,10 @@ impl Poller {
         batcher: &mut Batcher,
         checkpoint: &mut Checkpoint,
         end: u64,
-        lines: LineCounts,
+        (lines, licenses): (LineCounts, Option<Licenses>),
     ) -> Result<(), PollError> {
-        let batch = batcher.seal(end, checkpoint.last_line(), lines).map_err(PollError::Pack)?;
+        let sealed = batcher.seal(end, checkpoint.last_line(), lines).map_err(PollError::Pack)?;
+        let batch = Batch { licenses, ..sealed };
         checkpoint.position = end;
         self.buffer.append(&batch, checkpoint)?;
         self.checkpoint = Some(checkpoint.clone());

@@ -16,12 +16,17 @@ use std::num::NonZero;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use prost::Message;
 use seatmeter_count::calendar::{date_of, day_of};
+use seatmeter_count::name::decode;
 use seatmeter_count::sessions::LONGEST_HELD;
 use seatmeter_count::{Kind, NO_LINE_BEFORE, RecordKey, SessionKey};
+use seatmeter_proto::batch::MAX_NAME;
+use seatmeter_proto::v1::{LicensePool, Licenses};
 
 use crate::format::Stamp;
 use crate::format::Use;
+use crate::format::answer::pool::{Expiry, Pool};
 use crate::format::answer::{Answer, Holding, Name, Seat};
 use crate::format::interpreter::Timed;
 
@@ -52,6 +57,8 @@ pub(super) struct Stated {
     is_whole: bool,
     /// The answers of this run.
     answers: u32,
+    /// A hash of the licenses that were told last.
+    licenses: Option<[u8; 32]>,
 }
 
 /// Vendor daemons with their features of which it is not known who holds them, each with the moment of the last answer that
@@ -208,6 +215,15 @@ impl Stated {
         statements
     }
 
+    /// Returns the licenses that an answer tells; `None` if they are those of the answer before, or not all that there are.
+    pub(super) fn licenses(&mut self, answer: &Answer<'_>) -> Option<Licenses> {
+        let told = answer.pools.as_ref().filter(|_| answer.tells_all_pools())?;
+        let pools = told.iter().map(license_pool).collect();
+        let licenses = Licenses { pools, knows_nobody: answer.knows_nobody };
+        let hash = *blake3::hash(&licenses.encode_to_vec()).as_bytes();
+        (self.licenses.replace(hash) != Some(hash)).then_some(licenses)
+    }
+
     /// Takes a session that was recorded from one moment to another.
     fn record<'a>(
         &mut self,
@@ -247,6 +263,24 @@ impl Stated {
     /// Returns the last answer that told who holds a feature, where the last of all did not; `None` where it did.
     fn unknown_since(&self, daemon: &[u8], feature: &[u8]) -> Option<Option<i64>> {
         among(&self.unknown, daemon, feature)
+    }
+}
+
+fn license_pool(pool: &Pool<'_>) -> LicensePool {
+    // As the batcher cuts names; no database takes a NUL.
+    let text = |name: &[u8]| decode(&name[..name.len().min(MAX_NAME / 3)]).replace('\0', "?");
+    LicensePool {
+        daemon: text(&pool.daemon),
+        feature: text(&pool.feature),
+        version: text(&pool.version),
+        licenses: pool.licenses,
+        expires_on: pool.expires.and_then(|expires| match expires {
+            Expiry::On(day) => Some(day),
+            Expiry::Never => None,
+        }),
+        permanent: pool.expires == Some(Expiry::Never),
+        starts_on: pool.starts,
+        serial: text(&pool.serial),
     }
 }
 

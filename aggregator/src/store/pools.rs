@@ -1,0 +1,74 @@
+//! The licenses that sources tell: what each told, and when.
+
+use prost::Message;
+use seatmeter_proto::v1::Licenses;
+
+use super::engine::{Connection, Value};
+use super::sql::statements;
+use super::{Failure, StoreError};
+
+statements! {
+    INSERT_LICENSES = "INSERT INTO licenses (log_id, told_at, knows_nobody, pools) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (log_id, told_at) DO UPDATE SET knows_nobody = excluded.knows_nobody, pools = excluded.pools";
+    SELECT_LAST_LICENSES = "SELECT told_at, pools FROM licenses WHERE log_id = $1 AND told_at <= $2
+         ORDER BY told_at DESC LIMIT 1";
+    SELECT_LICENSES_OF_LOG = "SELECT told_at, pools FROM licenses WHERE log_id = $1 ORDER BY told_at";
+    SELECT_LOGS_WITHOUT_USE = "SELECT DISTINCT log_id FROM licenses WHERE knows_nobody = 1 ORDER BY log_id";
+    DELETE_LICENSES = "DELETE FROM licenses WHERE log_id = $1";
+}
+
+/// The licenses that a source told at a moment (seconds since 1970 UTC): all that there were.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The moment.
+    pub at: i64,
+    /// The licenses.
+    pub licenses: Licenses,
+}
+
+/// Saves what a source told, if it is not what it told before.
+pub fn add(connection: &mut dyn Connection, log_id: i64, told: &Told) -> Result<(), StoreError> {
+    if last(connection, log_id, told.at)?.is_some_and(|before| before.licenses == told.licenses) {
+        return Ok(());
+    }
+    let pools = told.licenses.encode_to_vec();
+    let knows_nobody = i64::from(told.licenses.knows_nobody);
+    let values = [log_id.into(), told.at.into(), knows_nobody.into(), Value::Blob(&pools)];
+    connection.execute(INSERT_LICENSES, &values).map(drop)
+}
+
+/// Returns what a source told last, at a moment or before it; `None` if it told nothing.
+pub fn last(connection: &mut dyn Connection, log_id: i64, at: i64) -> Result<Option<Told>, StoreError> {
+    Ok(read(connection, SELECT_LAST_LICENSES, &[log_id.into(), at.into()])?.pop())
+}
+
+/// Returns all that a source told, in order.
+pub fn all(connection: &mut dyn Connection, log_id: i64) -> Result<Vec<Told>, StoreError> {
+    read(connection, SELECT_LICENSES_OF_LOG, &[log_id.into()])
+}
+
+fn read(connection: &mut dyn Connection, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Told>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(sql, values, &mut |row| {
+        let licenses = Licenses::decode(row.blob(1)?)
+            .map_err(|error| StoreError::new(Failure::Corrupt, format!("licenses do not decode: {error}")))?;
+        found.push(Told { at: row.int(0)?, licenses });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Returns the logs that tell licenses and nothing of who uses them, by id.
+pub fn logs_without_use(connection: &mut dyn Connection) -> Result<Vec<i64>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(SELECT_LOGS_WITHOUT_USE, &[], &mut |row| {
+        found.push(row.int(0)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Forgets what a source told.
+pub fn forget(connection: &mut dyn Connection, log_id: i64) -> Result<(), StoreError> {
+    connection.execute(DELETE_LICENSES, &[log_id.into()]).map(drop)
+}
