@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use ring::digest::{SHA256, digest};
 use toml_edit::{DocumentMut, Item, Table, value};
 
+use crate::detect::Proposal;
+
 /// The template of the configuration file: every key with its meaning.
 const TEMPLATE: &str = include_str!("../../deploy/agent.toml");
 
@@ -31,10 +33,8 @@ pub struct Answers {
     pub state: Option<PathBuf>,
     /// The time zone of the license server's clock; `None` means the machine's time zone.
     pub time_zone: Option<String>,
-    /// Absolute paths of the logs.
-    pub logs: Vec<PathBuf>,
-    /// The tools that ask license managers, each with its arguments.
-    pub commands: Vec<Vec<String>>,
+    /// The sources: absolute paths of logs, tools that ask license managers, license files.
+    pub sources: Vec<Proposal>,
 }
 
 /// Returns the text of a configuration file in this folder. If the folder contains `agent.pem` and `agent.key`, the
@@ -67,19 +67,22 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
             comments.uncomment(section, key, &answer);
         }
     }
-    let (first, more) = answers.logs.split_first().unzip();
+    // The first log takes the place of the template's.
+    let first = answers.sources.iter().enumerate().find_map(|(index, source)| match source {
+        Proposal::Log(log) => Some((index, log)),
+        _ => None,
+    });
     let sources = document["source"].as_array_of_tables_mut();
-    if let (Some(first), Some(source)) = (first, sources.and_then(|sources| sources.get_mut(0))) {
-        source["path"] = value(text(first));
+    if let (Some((_, log)), Some(source)) = (first, sources.and_then(|sources| sources.get_mut(0))) {
+        source["path"] = value(text(log));
     }
     let mut text = document.to_string();
     if first.is_none() {
         text = without_the_first_source(&text);
     }
     let mut body = comments.apply(&text);
-    let zone = answers.time_zone.as_deref();
-    let logs = more.unwrap_or_default().iter().map(|log| log_source(log, zone));
-    for source in logs.chain(answers.commands.iter().map(|command| command_source(command, zone))) {
+    let more = answers.sources.iter().enumerate().filter(|(index, _)| first.is_none_or(|(first, _)| first != *index));
+    for source in more.filter_map(|(_, source)| settings(source, answers.time_zone.as_deref())) {
         body.push_str(&format!("\n[[source]]\n{source}"));
     }
     Ok(format!("{MARK}{}\n{body}", checksum(&body)))
@@ -108,26 +111,30 @@ fn without_the_first_source(text: &str) -> String {
     lines.collect()
 }
 
-/// Returns the settings of a log to follow.
-pub fn log_source(log: &Path, time_zone: Option<&str>) -> Table {
-    let mut source = Table::new();
-    source["kind"] = value("file");
-    source["path"] = value(text(log));
-    if let Some(zone) = time_zone {
-        source["time_zone"] = value(zone);
+/// Returns the settings of a source; `None` if there is nothing to read or to ask.
+pub fn settings(source: &Proposal, time_zone: Option<&str>) -> Option<Table> {
+    let mut table = Table::new();
+    match source {
+        Proposal::Log(log) => {
+            table["kind"] = value("file");
+            table["path"] = value(text(log));
+        }
+        Proposal::Command(command) => {
+            table["kind"] = value("command");
+            table["command"] = value(command.iter().collect::<toml_edit::Array>());
+        }
+        Proposal::LicenseFiles(path) => {
+            table["kind"] = value("license-file");
+            table["path"] = value(text(path));
+            // No time stands in a license file.
+            return Some(table);
+        }
+        Proposal::Nothing(_) => return None,
     }
-    source
-}
-
-/// Returns the settings of a license manager to ask.
-pub fn command_source(command: &[String], time_zone: Option<&str>) -> Table {
-    let mut source = Table::new();
-    source["kind"] = value("command");
-    source["command"] = value(command.iter().collect::<toml_edit::Array>());
     if let Some(zone) = time_zone {
-        source["time_zone"] = value(zone);
+        table["time_zone"] = value(zone);
     }
-    source
+    Some(table)
 }
 
 fn text(path: &Path) -> String {
@@ -180,30 +187,33 @@ mod tests {
     fn what_is_answered_is_what_is_configured() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.toml");
+        let logs = [PathBuf::from(r"C:\flexlm\new\debug.log"), PathBuf::from("/var/log/second.log")];
         let answers = Answers {
             aggregator: "http://127.0.0.1:7470".into(),
             name: Some("lic'01".into()),
             realm: Some("site".into()),
             state: Some(folder.path().join("state")),
             time_zone: Some("Europe/Berlin".into()),
-            logs: vec![PathBuf::from(r"C:\flexlm\new\debug.log"), PathBuf::from("/var/log/second.log")],
+            sources: logs.iter().cloned().map(Proposal::Log).collect(),
             ..Answers::default()
         };
         std::fs::write(&path, render(&answers, folder.path()).unwrap()).unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!((config.license_server.as_str(), config.realm.as_str()), ("lic'01", "site"));
         // On other systems, a path of Windows is a relative one.
-        let logs: Vec<PathBuf> = answers.logs.iter().map(|log| folder.path().join(log)).collect();
+        let logs: Vec<PathBuf> = logs.iter().map(|log| folder.path().join(log)).collect();
         assert_eq!(config.sources.iter().map(|source| source.path.clone()).collect::<Vec<_>>(), logs);
         assert!(config.sources.iter().all(|source| source.zone.iana_name() == Some("Europe/Berlin")));
         assert_eq!(config.aggregator.url(), "http://127.0.0.1:7470");
-        // A license manager that is asked, and no log.
-        let commands = vec![vec!["/opt/flexlm/lmutil".into(), "lmstat".into(), "-a \"b\"".into()]];
-        let asking = Answers { logs: Vec::new(), commands, ..answers.clone() };
+        // A license manager that is asked, its license files, and no log.
+        let command = vec!["/opt/flexlm/lmutil".into(), "lmstat".into(), "-a \"b\"".into()];
+        let sources = vec![Proposal::Command(command), Proposal::LicenseFiles("/opt/flexlm/a.lic".into())];
+        let asking = Answers { sources, ..answers.clone() };
         std::fs::write(&path, render(&asking, folder.path()).unwrap()).unwrap();
         let config = Config::load(&path).unwrap();
         assert!(config.sources.is_empty());
         assert!(config.polls[0].name.starts_with("/opt/flexlm/lmutil lmstat -a \"b\" (asked by "));
+        assert!(config.polls[1].name.starts_with("/opt/flexlm/a.lic (asked by "));
         assert_eq!(Some(config.state), answers.state);
     }
 
@@ -212,7 +222,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let answers = Answers {
             aggregator: "https://aggregator:7470".into(),
-            logs: vec!["/debug.log".into()],
+            sources: vec![Proposal::Log("/debug.log".into())],
             ..Answers::default()
         };
         let key = folder.path().join("agent.key");

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use seatmeter_tests::TestCluster;
 use seatmeter_tests::process::text;
+use seatmeter_tests::{TestCluster, wait_until};
 
 /// A process that is ended with the test.
 struct Daemon(Child);
@@ -28,6 +28,7 @@ fn a_daemon_that_runs_is_configured_in_one_command_and_counted() {
     fs::write(folder.join("debug.log"), format!("{start}{out}{denied}{denied}")).unwrap();
     fs::write(folder.join("lmgrd"), "#!/bin/sh\nwhile read -r line; do :; done\n").unwrap();
     fs::set_permissions(folder.join("lmgrd"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.join("a.lic"), "SERVER lic ANY\nVENDOR vend\nINCREMENT f vend 1.0 permanent 3\n").unwrap();
     let mut daemon = Command::new("/bin/sh");
     // Its log is named from the folder in which it runs.
     daemon.args(["./lmgrd", "-c", "a.lic", "-l", "+debug.log"]).current_dir(&folder).stdin(Stdio::piped());
@@ -62,6 +63,9 @@ fn a_daemon_that_runs_is_configured_in_one_command_and_counted() {
         (&1.into(), &2.into(), &1.into()),
         "{denied}"
     );
+
+    // Its license file is found with it.
+    wait_until("its licenses are known", || cluster.ask(&["entitlements"])["rows"][0]["licenses"] == 3);
 
     // Without the log in the configuration, it is added to what is there.
     agent.stop();

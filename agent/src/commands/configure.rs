@@ -66,14 +66,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         realm: arguments.realm.clone(),
         state: arguments.state.as_deref().map(absolute).transpose()?,
         time_zone: arguments.time_zone.clone(),
-        logs: arguments.logs.iter().map(|log| absolute(log)).collect::<Result<_>>()?,
-        commands: Vec::new(),
+        sources: arguments.logs.iter().map(|log| Ok(Proposal::Log(absolute(log)?))).collect::<Result<_>>()?,
     };
-    if answers.logs.is_empty() {
-        (answers.logs, answers.commands) = found()?;
+    if answers.sources.is_empty() {
+        answers.sources = found()?;
     }
-    if !arguments.force {
-        for log in &answers.logs {
+    for source in answers.sources.iter().filter(|_| !arguments.force) {
+        if let Proposal::Log(log) = source {
             read_head(log, None, false).context("--force accepts it all the same")?;
         }
     }
@@ -83,26 +82,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the logs and the tools of the license managers of this machine.
-fn found() -> Result<(Vec<PathBuf>, Vec<Vec<String>>)> {
-    let (mut logs, mut commands) = (Vec::new(), Vec::new());
+/// Returns the sources of the license managers of this machine.
+fn found() -> Result<Vec<Proposal>> {
+    let mut sources = Vec::new();
     for Finding { why, source } in detect() {
-        match source {
-            Proposal::Log(log) => {
-                answer!("{}: {}", log.display(), visible(&why));
-                logs.push(log);
-            }
-            Proposal::Command(command) => {
-                answer!("{}: {}", visible(&command.join(" ")), visible(&why));
-                commands.push(command);
-            }
-            Proposal::Nothing(remedy) => answer!("{}: {}", visible(&why), visible(&remedy)),
-        }
+        answer!("{}: {}", visible(&source.to_string()), visible(&why));
+        sources.push(source);
     }
-    if logs.is_empty() && commands.is_empty() {
+    if !sources.iter().any(|source| matches!(source, Proposal::Log(_) | Proposal::Command(_))) {
         bail!("no license manager was found that could be read or asked: name its log with --log");
     }
-    Ok((logs, commands))
+    Ok(sources)
 }
 
 /// Checks the new configuration, and writes it if it is right.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use seatmeter_agent::config::Config;
-use seatmeter_agent::configure::{command_source, is_template, log_source};
+use seatmeter_agent::configure::{is_template, settings};
 use seatmeter_agent::detect::{Finding, Proposal, detect};
 use seatmeter_agent::source::poll::asker::Asker;
 use seatmeter_service::answer;
@@ -29,14 +29,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (mut added, mut is_well) = (String::new(), !findings.is_empty());
     for Finding { why, source } in &findings {
         answer!("# {}", visible(why));
-        let table = match source {
-            Proposal::Log(log) => log_source(log, None),
-            Proposal::Command(command) => command_source(command, None),
-            Proposal::Nothing(remedy) => {
-                answer!("# {}\n", visible(remedy));
-                is_well = false;
-                continue;
-            }
+        let Some(table) = settings(source, None) else {
+            answer!("# {}\n", visible(&source.to_string()));
+            is_well = false;
+            continue;
         };
         let is_known = known.as_ref().is_ok_and(|known| has(known, source));
         let text = format!("[[source]]\n{table}");
@@ -58,14 +54,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Whether a source is configured.
 fn has(config: &Config, source: &Proposal) -> bool {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     match source {
-        Proposal::Log(log) => config.sources.iter().any(|known| {
-            let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            canonical(&known.path) == canonical(log)
-        }),
+        Proposal::Log(log) => config.sources.iter().any(|known| canonical(&known.path) == canonical(log)),
         Proposal::Command(command) => config.polls.iter().any(|known| match &known.asker {
             Asker::Tool(tool, _) => Some(&tool.program) == command.first() && tool.arguments == command[1..],
             Asker::Page(..) | Asker::Monitor(_) | Asker::Files(_) => false,
+        }),
+        Proposal::LicenseFiles(path) => config.polls.iter().any(|known| match &known.asker {
+            Asker::Files(files) => canonical(files.path()) == canonical(path),
+            Asker::Tool(..) | Asker::Page(..) | Asker::Monitor(_) => false,
         }),
         Proposal::Nothing(_) => false,
     }

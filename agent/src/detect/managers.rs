@@ -32,6 +32,8 @@ struct Manager {
     /// The arguments of the tool; the license file, if it is known, follows after `-c`.
     question: &'static [&'static str],
     takes_license: bool,
+    /// Whether its license files can be read.
+    has_known_licenses: bool,
 }
 
 const MANAGERS: [Manager; 4] = [
@@ -43,6 +45,7 @@ const MANAGERS: [Manager; 4] = [
         tool: "lmutil",
         question: &["lmstat", "-a"],
         takes_license: true,
+        has_known_licenses: true,
     },
     Manager {
         name: "RLM",
@@ -52,6 +55,7 @@ const MANAGERS: [Manager; 4] = [
         tool: "rlmutil",
         question: &["rlmstat", "-a"],
         takes_license: true,
+        has_known_licenses: false,
     },
     Manager {
         name: "LM-X",
@@ -61,6 +65,7 @@ const MANAGERS: [Manager; 4] = [
         tool: "lmxendutil",
         question: &["-licstatxml", "-host", "localhost"],
         takes_license: false,
+        has_known_licenses: false,
     },
     Manager {
         name: "LS-Dyna",
@@ -70,6 +75,7 @@ const MANAGERS: [Manager; 4] = [
         tool: "lstc_qrun",
         question: &["-r"],
         takes_license: false,
+        has_known_licenses: false,
     },
 ];
 
@@ -113,10 +119,15 @@ fn found(
     for file in license.iter().flat_map(|license| license.split(LIST)) {
         logs.extend(logs_of_vendors(&absolute(file, folder), by));
     }
+    let named = license.filter(|_| manager.has_known_licenses).into_iter().flat_map(|license| license.split(LIST));
+    // A list can name ports of license servers, too.
+    let files = named.map(|file| absolute(file, folder)).filter(|file| file.exists());
+    let licenses = files
+        .map(|file| Finding { why: format!("{by}, and has these licenses"), source: Proposal::LicenseFiles(file) });
     let findings: Vec<Finding> =
         logs.into_iter().map(|(log, why)| Finding { why, source: Proposal::Log(log) }).collect();
     if !findings.is_empty() {
-        return findings;
+        return findings.into_iter().chain(licenses).collect();
     }
     let beside = program.parent().filter(|parent| !parent.as_os_str().is_empty());
     let tool =
@@ -137,7 +148,7 @@ fn found(
             program.display()
         )),
     };
-    vec![Finding { why: format!("{by}, and tells no log"), source }]
+    std::iter::once(Finding { why: format!("{by}, and tells no log"), source }).chain(licenses).collect()
 }
 
 /// What separates the files of a list of licenses.
@@ -253,7 +264,9 @@ mod tests {
         file("ugslmd.opt", "# none\nREPORTLOG +r.rl\ndebuglog +ugs.log\n");
         file("other.opt", "DEBUGLOG /var/log/adsk.log\n");
         let found = sources(&process("/nowhere/lmgrd -c a.lic", folder.path()));
-        assert_eq!(found, [Proposal::Log(folder.path().join("ugs.log")), Proposal::Log("/var/log/adsk.log".into())]);
+        let licenses = Proposal::LicenseFiles(folder.path().join("a.lic"));
+        let logs = [Proposal::Log(folder.path().join("ugs.log")), Proposal::Log("/var/log/adsk.log".into())];
+        assert_eq!(found, [&logs[..], &[licenses]].concat());
     }
 
     #[test]

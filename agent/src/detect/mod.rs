@@ -12,6 +12,7 @@ pub mod processes;
 #[cfg(windows)]
 mod registry;
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// A source that was found.
@@ -30,8 +31,20 @@ pub enum Proposal {
     Log(PathBuf),
     /// A license manager to ask, by a tool and its arguments.
     Command(Vec<String>),
+    /// License files, which tell what there is: a file, or a folder of several.
+    LicenseFiles(PathBuf),
     /// A license manager that can neither be read nor asked; what to do, for people.
     Nothing(String),
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(path) | Self::LicenseFiles(path) => write!(formatter, "{}", path.display()),
+            Self::Command(command) => formatter.write_str(&command.join(" ")),
+            Self::Nothing(remedy) => formatter.write_str(remedy),
+        }
+    }
 }
 
 /// Looks for license managers. What is found twice is told once.

@@ -8,38 +8,54 @@ use super::{Finding, Proposal};
 pub struct Place {
     /// The license manager.
     name: &'static str,
-    /// The file.
+    /// The file, or the folder.
     path: &'static str,
-    /// The arguments, if it is a tool that asks; `None` if it is a log.
-    question: Option<&'static [&'static str]>,
+    is: Is,
+}
+
+/// What stands at a place.
+enum Is {
+    /// A log.
+    Log,
+    /// A tool that asks, with its arguments.
+    Tool(&'static [&'static str]),
+    /// A folder with license files.
+    Licenses,
 }
 
 /// The places of Citrix's license server, which are published. Its log does not reliably name users, and its tool does.
-pub const PLACES: [Place; 6] = [
+pub const PLACES: [Place; 9] = [
     Place {
         name: "Citrix",
         path: r"C:\Program Files (x86)\Citrix\Licensing\LS\udadmin.exe",
-        question: Some(&["-list", "-times"]),
+        is: Is::Tool(&["-list", "-times"]),
     },
     Place {
         name: "Citrix",
         path: r"C:\Program Files\Citrix\Licensing\LS\udadmin.exe",
-        question: Some(&["-list", "-times"]),
+        is: Is::Tool(&["-list", "-times"]),
     },
-    Place { name: "Citrix", path: r"C:\Program Files (x86)\Citrix\Licensing\LS\lmgrd_debug.log", question: None },
-    Place { name: "Citrix", path: r"C:\Program Files\Citrix\Licensing\LS\lmgrd_debug.log", question: None },
-    Place { name: "Citrix", path: "/opt/citrix/licensing/LS/udadmin", question: Some(&["-list", "-times"]) },
-    Place { name: "Citrix", path: "/opt/citrix/licensing/LS/lmgrd_debug.log", question: None },
+    Place { name: "Citrix", path: r"C:\Program Files (x86)\Citrix\Licensing\LS\lmgrd_debug.log", is: Is::Log },
+    Place { name: "Citrix", path: r"C:\Program Files\Citrix\Licensing\LS\lmgrd_debug.log", is: Is::Log },
+    Place { name: "Citrix", path: "/opt/citrix/licensing/LS/udadmin", is: Is::Tool(&["-list", "-times"]) },
+    Place { name: "Citrix", path: "/opt/citrix/licensing/LS/lmgrd_debug.log", is: Is::Log },
+    Place { name: "Citrix", path: r"C:\Program Files (x86)\Citrix\Licensing\MyFiles", is: Is::Licenses },
+    Place { name: "Citrix", path: r"C:\Program Files\Citrix\Licensing\MyFiles", is: Is::Licenses },
+    Place { name: "Citrix", path: "/opt/citrix/licensing/myfiles", is: Is::Licenses },
 ];
 
 /// Returns what is installed at these places.
 pub fn installed(places: &[Place]) -> impl Iterator<Item = Finding> {
-    let there = places.iter().filter(|place| Path::new(place.path).is_file());
-    there.map(|place| Finding {
+    let is_there = |place: &&Place| match place.is {
+        Is::Log | Is::Tool(_) => Path::new(place.path).is_file(),
+        Is::Licenses => Path::new(place.path).is_dir(),
+    };
+    places.iter().filter(is_there).map(|place| Finding {
         why: format!("{} is installed", place.name),
-        source: match place.question {
-            None => Proposal::Log(PathBuf::from(place.path)),
-            Some(question) => {
+        source: match place.is {
+            Is::Log => Proposal::Log(PathBuf::from(place.path)),
+            Is::Licenses => Proposal::LicenseFiles(PathBuf::from(place.path)),
+            Is::Tool(question) => {
                 let question = question.iter().map(|part| (*part).to_owned());
                 Proposal::Command(std::iter::once(place.path.to_owned()).chain(question).collect())
             }

@@ -91,6 +91,11 @@ impl LicenseFiles {
         Ok(content)
     }
 
+    /// Returns the path that is configured.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns what is read, for people.
     pub fn name(&self) -> String {
         self.path.display().to_string()
