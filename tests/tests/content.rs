@@ -182,6 +182,50 @@ fn fault_32_twins_are_told_apart_after_every_loss() {
     cluster.assert_verified();
 }
 
+/// Two agents have read logs that begin alike, each with the names the other way round, into aggregators that were lost. Into the
+/// next one, both deliver the same log under its two names: the names of the other one are taken, and it is not.
+#[test]
+fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
+    for more in [0, 3] {
+        let mut cluster = TestCluster::running();
+        let (first, second) = (cluster.path("first.log"), cluster.path("second.log"));
+        append(&first, &(banner(false) + &uses(0..5)));
+        append(&second, &(banner(false) + &uses(20..25 + more)));
+        let mut agent = cluster.agent("LIC01", &[&first, &second]);
+        agent.start();
+        cluster.wait_for_activity("LIC01", &expected(10 + more, 10 + more));
+        agent.stop();
+        cluster.stop_aggregator();
+        fs::remove_dir_all(cluster.path("aggregator")).unwrap();
+        cluster.start_aggregator();
+        let mut other = cluster.agent_in("other", "LIC01", &[&second], "");
+        other.start();
+        wait_until("the second log has the plain name", || is_delivered(&other));
+        other.stop();
+        // The first agent knows the second log by another name.
+        let both = fs::read_to_string(&agent.config).unwrap();
+        let source = |path: &Path| format!("[[source]]\nkind = \"file\"\npath = {path:?}\ntime_zone = \"UTC\"\n");
+        agent.configure(&source(&first), "");
+        agent.start();
+        wait_until("and the other one", || {
+            let streams = cluster.ask(&["streams", "list"])["rows"].as_array().map(Vec::len);
+            is_delivered(&agent) && streams == Some(2)
+        });
+        agent.stop();
+        let backup = cluster.path("backup.db");
+        let taken = cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
+        assert!(taken.status.success(), "{taken:?}");
+        cluster.stop_aggregator();
+        let restored = cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+        assert!(restored.status.success(), "{restored:?}");
+        cluster.start_aggregator();
+        fs::write(&agent.config, both).unwrap();
+        agent.start();
+        cluster.wait_for_activity("LIC01", &expected(10 + more, 10 + more));
+        cluster.assert_verified();
+    }
+}
+
 /// The aggregator begins anew, and the log has been set back to a snapshot meanwhile: what is lost of the file before takes
 /// nothing from the one that is there. What the buffer has kept of it is not lost.
 #[test]

@@ -78,6 +78,9 @@ fn buffer(status: &Status) -> String {
 fn show_log(LogReport { log, status }: &LogReport) {
     let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
     answer!("log         {log}: {}{message}", status.state);
+    if !status.manager.is_empty() {
+        answer!("            {}", visible(&status.manager));
+    }
     if let Some(answers) = status.answers {
         answer!("            {}, the last one: {}", count(answers, "answer"), at(status.last_line_at));
     } else {

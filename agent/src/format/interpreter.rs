@@ -107,6 +107,9 @@ pub struct ParserState {
     /// The daemon of lines that name none; empty if nothing tells it.
     #[serde(default)]
     daemon: Vec<u8>,
+    /// The name and the version of the license manager that started last, as it wrote them; empty if none did.
+    #[serde(default)]
+    manager: Vec<u8>,
     /// The month and the day of the last line that told them without their year.
     #[serde(default)]
     month_day: Option<(i8, i8)>,
@@ -159,6 +162,11 @@ impl ParserState {
     /// Returns the stream time of the last line with a time; 0 before it.
     pub fn last_time(&self) -> i64 {
         self.last.map_or(0, |last| last.time)
+    }
+
+    /// Returns the name and the version of the license manager, as it wrote them; empty if no line tells them.
+    pub fn manager(&self) -> &[u8] {
+        &self.manager
     }
 
     /// Whether no line with a time was read yet.
@@ -235,8 +243,8 @@ impl LineInterpreter {
     pub fn next_stream(&mut self, shift: i64) {
         let mut state = std::mem::take(&mut self.state);
         state.shift(shift);
-        let ParserState { lines, daemons, writer, daemon, .. } = state;
-        self.state = ParserState { lines, daemons, writer, daemon, ..ParserState::default() };
+        let ParserState { lines, daemons, writer, daemon, manager, .. } = state;
+        self.state = ParserState { lines, daemons, writer, daemon, manager, ..ParserState::default() };
     }
 
     /// Returns the state after the last line.
@@ -313,7 +321,12 @@ impl LineInterpreter {
         self.state.note(record.daemon, time);
         let outcome = match record.message {
             Message::Use(usage) => Outcome::Event(Timed { time, daemon: record.daemon, usage }),
-            Message::ManagerStart(_) => self.start(Kind::ManagerStart, time, self.state.lines.before, b""),
+            Message::ManagerStart(_, name) => {
+                if !name.is_empty() {
+                    self.state.manager = name.to_vec();
+                }
+                self.start(Kind::ManagerStart, time, self.state.lines.before, b"")
+            }
             Message::DaemonStart(name) => {
                 let daemon = if name.is_empty() { record.daemon } else { name };
                 let known = self.state.daemons.iter().find(|(known, _)| known == daemon).map(|(_, lines)| *lines);

@@ -121,7 +121,7 @@ impl Record<'_> {
     pub fn anchor(&self) -> Option<Anchor> {
         match self.message {
             Message::Anchor(anchor) => Some(anchor),
-            Message::ManagerStart(day) => day.map(Anchor::Day),
+            Message::ManagerStart(day, _) => day.map(Anchor::Day),
             _ => None,
         }
     }
@@ -167,7 +167,7 @@ pub enum Message<'a> {
     /// A user took, returned, requested or waits for seats.
     Use(Use<'a>),
     /// The license manager started on this day; `None` if the line does not tell the day.
-    ManagerStart(Option<Day>),
+    ManagerStart(Option<Day>, &'a [u8]),
     /// The vendor daemon with this name started; empty means the process that wrote the line.
     DaemonStart(&'a [u8]),
     /// The license manager ended.

@@ -202,6 +202,7 @@ pub fn heartbeat(buffer: &Buffer, depth: Depth, capture: &Capture) -> Heartbeat 
             time_zone: log.configured.time_zone.clone(),
             configured_day: log.configured.day,
             poll_interval_seconds: log.configured.poll_interval,
+            license_manager: status.manager,
             unread_parts: status.unread_parts.into_iter().map(unread_part).collect(),
         });
     }

@@ -1,13 +1,15 @@
 //! Finds out what an aggregator lacks whose database is another one than before: it was restored from a backup, or begun
 //! anew. What it lacks is read again from the logs.
 
+use std::cmp::Ordering;
+
 use seatmeter_proto::MAX_OFFER;
-use seatmeter_proto::v1::Offer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
+use seatmeter_proto::v1::{Marks, Offer};
 
 use super::{ANSWER_TIMEOUT, Ended, Session, Uplink, blocking, send};
-use crate::checkpoint::{Fingerprint, Rewind, RewindCause};
+use crate::checkpoint::{CheckValue, Checkpoint, Fingerprint, Rewind, RewindCause};
 use crate::codes;
 
 impl Uplink {
@@ -24,10 +26,17 @@ impl Uplink {
         let mut lacking = 0u64;
         for offered in sent.chunks(MAX_OFFER) {
             let marks = session.marks_of(offered).await?;
-            for ((fingerprint, through), mark) in offered.iter().zip(marks) {
-                if mark < *through {
-                    lacking += 1;
-                    self.capture.rewind(Rewind { fingerprint: *fingerprint, cause: RewindCause::Lacking, mark });
+            let checks = marks.checks.into_iter().chain(std::iter::repeat(Vec::new()));
+            for ((sent, mark), check) in offered.iter().zip(marks.positions).zip(checks) {
+                let fingerprint = sent.fingerprint;
+                let rewind = |cause, mark| self.capture.rewind(Rewind { fingerprint, cause, mark });
+                match sent.compare(mark, &check) {
+                    Found::All => {}
+                    Found::UpTo(mark) => {
+                        lacking += 1;
+                        rewind(RewindCause::Lacking, mark);
+                    }
+                    Found::OtherContent => rewind(RewindCause::OtherContent, 0),
                 }
             }
         }
@@ -41,19 +50,14 @@ impl Uplink {
         self.note_delivered(session).await
     }
 
-    /// Returns the streams of the configured logs, each with the position through which it was acknowledged.
-    async fn acknowledged_streams(&self) -> Result<Vec<(Fingerprint, u64)>, Ended> {
+    /// Returns the streams of the configured logs, as far as they were acknowledged.
+    async fn acknowledged_streams(&self) -> Result<Vec<Acknowledged>, Ended> {
         let (buffer, capture) = (self.buffer.clone(), self.capture.clone());
         blocking(move || {
             let waiting = buffer.waiting_from()?;
             let streams = buffer.streams()?.into_iter();
             let streams = streams.filter(|stream| capture.logs.iter().any(|log| log.name == stream.log));
-            Ok(streams
-                .map(|stream| {
-                    let through = waiting.get(&stream.fingerprint).copied().unwrap_or(stream.position);
-                    (stream.fingerprint, through)
-                })
-                .collect())
+            Ok(streams.map(|stream| Acknowledged::of(&stream, waiting.get(&stream.fingerprint).copied())).collect())
         })
         .await
     }
@@ -71,15 +75,94 @@ impl Uplink {
     }
 }
 
+/// A stream, as far as it was acknowledged.
+struct Acknowledged {
+    fingerprint: Fingerprint,
+    /// The position through which it was.
+    through: u64,
+    /// The check value of that position, if it is known.
+    check: Option<CheckValue>,
+    /// Whether more waits for delivery, which proves by itself what goes before it.
+    has_more: bool,
+    /// Whether other content can have the same name. Each run of a poller has a name of its own.
+    can_have_twins: bool,
+}
+
+/// What an aggregator has of a stream that was acknowledged.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// All of it.
+    All,
+    /// It up to this position. What is sent again from there on shows whether it is the same content.
+    UpTo(u64),
+    /// Other content, under the same name.
+    OtherContent,
+}
+
+impl Acknowledged {
+    fn of(stream: &Checkpoint, waiting_from: Option<u64>) -> Self {
+        let through = waiting_from.unwrap_or(stream.position);
+        Self {
+            fingerprint: stream.fingerprint,
+            through,
+            check: stream.proof().filter(|proof| proof.position == through).map(|proof| proof.check),
+            has_more: waiting_from.is_some(),
+            can_have_twins: stream.file().is_some(),
+        }
+    }
+
+    /// Says what an aggregator has whose mark of a stream of this name is there, with this check value.
+    fn compare(&self, mark: u64, check: &[u8]) -> Found {
+        let is_proven = self.has_more || !self.can_have_twins;
+        match (mark.cmp(&self.through), self.check) {
+            (Ordering::Less, _) => Found::UpTo(mark),
+            (_, _) if is_proven => Found::All,
+            (Ordering::Equal, Some(own)) if !check.is_empty() && own != check => Found::OtherContent,
+            (Ordering::Equal, _) => Found::All,
+            // Another agent has sent more under this name, of this content or another one: only all of it shows which.
+            (Ordering::Greater, _) => Found::UpTo(0),
+        }
+    }
+}
+
 impl Session {
     /// Asks for the marks of streams.
-    async fn marks_of(&mut self, streams: &[(Fingerprint, u64)]) -> Result<Vec<u64>, Ended> {
-        let fingerprints = streams.iter().map(|(fingerprint, _)| fingerprint.to_vec()).collect();
+    async fn marks_of(&mut self, streams: &[Acknowledged]) -> Result<Marks, Ended> {
+        let fingerprints = streams.iter().map(|stream| stream.fingerprint.to_vec()).collect();
         send(&self.requests, Up::Offer(Offer { fingerprints })).await?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.answer()).await.map_err(|_| Ended::Silent)??;
         match answer {
-            Down::Marks(marks) if marks.positions.len() == streams.len() => Ok(marks.positions),
+            Down::Marks(marks) if marks.positions.len() == streams.len() => Ok(marks),
             _ => Err(Ended::Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_is_no_proof() {
+        let (own, other) = ([1; 32], [2; 32]);
+        let sent = |has_more, can_have_twins| Acknowledged {
+            fingerprint: [0; 32],
+            through: 10,
+            check: Some(own),
+            has_more,
+            can_have_twins,
+        };
+        for (mark, check, expected) in [
+            (9, &other[..], Found::UpTo(9)),
+            (10, &own[..], Found::All),
+            (10, &[], Found::All),
+            (10, &other[..], Found::OtherContent),
+            (11, &other[..], Found::UpTo(0)),
+        ] {
+            assert_eq!(sent(false, true).compare(mark, check), expected, "{mark}");
+            let expected = if mark < 10 { Found::UpTo(mark) } else { Found::All };
+            assert_eq!(sent(true, true).compare(mark, check), expected, "{mark}, and more");
+            assert_eq!(sent(false, false).compare(mark, check), expected, "{mark}, of a poller");
         }
     }
 }

@@ -134,8 +134,9 @@ impl Conversation {
         let (answer, marks) = oneshot::channel();
         self.enqueue(Command::Marks(hello.clone(), offer.fingerprints, answer)).await?;
         // Without an answer, the database failed: the agent offers its streams again.
-        let positions = marks.await.map_err(|_| Status::from(ApiError::Stopping))?;
-        let response = IngestResponse { message: Some(Down::Marks(Marks { positions })) };
+        let marks = marks.await.map_err(|_| Status::from(ApiError::Stopping))?;
+        let (positions, checks) = marks.into_iter().unzip();
+        let response = IngestResponse { message: Some(Down::Marks(Marks { positions, checks })) };
         self.control.send(Ok(response)).await.map_err(|_| gone())
     }
 

@@ -1,5 +1,6 @@
 //! Whether license servers report, and if not, since when and why.
 
+use seatmeter_count::Day;
 use seatmeter_proto::v1::{SourceState, SourceStatus, UnreadPart};
 
 use super::snapshot::{FleetSnapshot, LATE_AFTER, SharedBeginning};
@@ -64,6 +65,10 @@ pub struct LogReport {
     pub shared_beginnings: Vec<SharedBeginning>,
     /// The parts that the agent cannot read.
     pub unread_parts: Vec<UnreadPart>,
+    /// The name and the version of the license manager, as it tells them; empty if it does not.
+    pub license_manager: String,
+    /// When licenses expire that the log tells; `None` if it tells none that do.
+    pub expires_on: Option<Day>,
 }
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
@@ -92,6 +97,7 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                 gaps: fleet.gaps_of(log.id).to_vec(),
                 lines,
                 open_sessions: fleet.open(log.id).len() as u64,
+                expires_on: fleet.expires_on(log.id),
                 shared_beginnings: fleet.shared_beginnings_of(log.id).to_vec(),
                 ..report
             }
@@ -233,6 +239,8 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, late_after: i6
         detail: source.map(|source| source.detail.clone()).unwrap_or_default(),
         shared_beginnings: Vec::new(),
         unread_parts: source.map(|source| source.unread_parts.clone()).unwrap_or_default(),
+        license_manager: source.map(|source| source.license_manager.clone()).unwrap_or_default(),
+        expires_on: None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The license servers with their logs, streams, agents and open sessions: one consistent state, read per question.
 
 use hashbrown::{HashMap, HashSet};
-use seatmeter_count::Calendar;
 use seatmeter_count::name::fold_case;
+use seatmeter_count::{Calendar, Day};
 
 use crate::store::agents::{self, Agent};
 use crate::store::engine::Connection;
@@ -39,6 +39,8 @@ pub struct FleetSnapshot {
     silences: HashMap<i64, Vec<Silence>>,
     /// The logs that tell licenses, and nothing of who uses them.
     without_use: HashSet<i64>,
+    /// When licenses expire, of the logs that tell it.
+    expiries: HashMap<i64, Day>,
     /// The license servers that have files which begin alike, by license server, with the number of files.
     namesakes: HashMap<i64, Vec<(i64, u64)>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
@@ -107,6 +109,7 @@ impl FleetSnapshot {
             ticking,
             silences,
             without_use: pools::logs_without_use(connection)?.into_iter().collect(),
+            expiries: pools::expiries(connection)?,
             namesakes: namesakes(&streams),
             servers,
             logs,
@@ -150,6 +153,11 @@ impl FleetSnapshot {
     /// a month.
     pub fn logs_with_use(&self, server_id: i64) -> impl Iterator<Item = &Log> {
         self.logs_of(server_id).filter(|log| !self.without_use.contains(&log.id))
+    }
+
+    /// Returns the first day through which licenses can be used, of those that a log tells last; `None` if none expire.
+    pub fn expires_on(&self, log_id: i64) -> Option<Day> {
+        self.expiries.get(&log_id).copied()
     }
 
     /// Returns the streams of a log.

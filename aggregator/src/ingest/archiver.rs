@@ -35,8 +35,8 @@ pub enum Command {
     Heartbeat(Arc<Hello>, Box<Heartbeat>, i64),
     /// Archive a batch and answer it.
     Batch(Box<Delivery>),
-    /// Answer with the marks of these streams of an agent.
-    Marks(Arc<Hello>, Vec<Vec<u8>>, oneshot::Sender<Vec<u64>>),
+    /// Answer with the marks of these streams of an agent, and the check value of each; empty where it is not known.
+    Marks(Arc<Hello>, Vec<Vec<u8>>, oneshot::Sender<Vec<(u64, Vec<u8>)>>),
     /// Record what an operator says. The answer comes once that is durable.
     Say(Word, oneshot::Sender<()>),
     /// Stop. Streams of agents that are still open do not keep the archiver alive.

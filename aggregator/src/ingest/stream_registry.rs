@@ -120,11 +120,12 @@ impl StreamRegistry {
         Ok(received)
     }
 
-    /// Returns the marks of an agent's streams; 0 for those that are not known.
-    pub(super) fn marks(&self, hello: &Hello, fingerprints: &[Vec<u8>]) -> Vec<u64> {
+    /// Returns the marks of an agent's streams, with their check values; 0 for those that are not known.
+    pub(super) fn marks(&self, hello: &Hello, fingerprints: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
         let server = self.servers.get(fold_case(&hello.license_server).as_ref()).map(|server| server.id);
-        let mark = |fingerprint: &Vec<u8>| self.streams.get(&(server?, fingerprint.clone())).map(|stream| stream.mark);
-        fingerprints.iter().map(|fingerprint| mark(fingerprint).unwrap_or(0)).collect()
+        let known = |fingerprint: &Vec<u8>| self.streams.get(&(server?, fingerprint.clone()));
+        let mark = |fingerprint| known(fingerprint).map(|stream| (stream.mark, stream.check.clone()));
+        fingerprints.iter().map(|fingerprint| mark(fingerprint).unwrap_or_default()).collect()
     }
 
     /// Returns the logs whose facts must be rebuilt since the last call: that of a batch, or another one with which the

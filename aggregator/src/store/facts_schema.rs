@@ -45,6 +45,7 @@ pub(super) const DEFINITIONS: &[&str] = &[
          log_id       BIGINT NOT NULL,
          told_at      BIGINT NOT NULL,
          knows_nobody BIGINT NOT NULL,              -- 1: the source tells nothing of who uses them
+         expires_on   BIGINT,                       -- the first day through which any of them can be used; NULL: none expire
          pools        {blob} NOT NULL,              -- a seatmeter.v1.Licenses: all that there were
          PRIMARY KEY (log_id, told_at)
      )",

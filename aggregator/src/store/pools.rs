@@ -1,19 +1,24 @@
 //! The licenses that sources tell: what each told, and when.
 
+use hashbrown::HashMap;
 use prost::Message;
+use seatmeter_count::Day;
 use seatmeter_proto::v1::Licenses;
 
 use super::engine::{Connection, Value};
 use super::sql::statements;
-use super::{Failure, StoreError};
+use super::{Failure, StoreError, streams};
 
 statements! {
-    INSERT_LICENSES = "INSERT INTO licenses (log_id, told_at, knows_nobody, pools) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (log_id, told_at) DO UPDATE SET knows_nobody = excluded.knows_nobody, pools = excluded.pools";
+    INSERT_LICENSES = "INSERT INTO licenses (log_id, told_at, knows_nobody, expires_on, pools) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (log_id, told_at) DO UPDATE SET knows_nobody = excluded.knows_nobody,
+         expires_on = excluded.expires_on, pools = excluded.pools";
     SELECT_LAST_LICENSES = "SELECT told_at, pools FROM licenses WHERE log_id = $1 AND told_at <= $2
          ORDER BY told_at DESC LIMIT 1";
     SELECT_LICENSES_OF_LOG = "SELECT told_at, pools FROM licenses WHERE log_id = $1 ORDER BY told_at";
     SELECT_LOGS_WITHOUT_USE = "SELECT DISTINCT log_id FROM licenses WHERE knows_nobody = 1 ORDER BY log_id";
+    SELECT_EXPIRIES = "SELECT log_id, expires_on FROM licenses AS told WHERE expires_on IS NOT NULL AND told_at =
+         (SELECT max(told_at) FROM licenses WHERE licenses.log_id = told.log_id)";
     DELETE_LICENSES = "DELETE FROM licenses WHERE log_id = $1";
 }
 
@@ -33,7 +38,8 @@ pub fn add(connection: &mut dyn Connection, log_id: i64, told: &Told) -> Result<
     }
     let pools = told.licenses.encode_to_vec();
     let knows_nobody = i64::from(told.licenses.knows_nobody);
-    let values = [log_id.into(), told.at.into(), knows_nobody.into(), Value::Blob(&pools)];
+    let expires_on = told.licenses.pools.iter().filter_map(|pool| pool.expires_on).min();
+    let values = [log_id.into(), told.at.into(), knows_nobody.into(), expires_on.into(), Value::Blob(&pools)];
     connection.execute(INSERT_LICENSES, &values).map(drop)
 }
 
@@ -63,6 +69,19 @@ pub fn logs_without_use(connection: &mut dyn Connection) -> Result<Vec<i64>, Sto
     let mut found = Vec::new();
     connection.query(SELECT_LOGS_WITHOUT_USE, &[], &mut |row| {
         found.push(row.int(0)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Returns the first day through which any licenses can be used, of those that each source told last; sources whose licenses
+/// never expire have none.
+pub fn expiries(connection: &mut dyn Connection) -> Result<HashMap<i64, Day>, StoreError> {
+    let mut found = HashMap::new();
+    connection.query(SELECT_EXPIRIES, &[], &mut |row| {
+        if let Some(day) = streams::day(row.int_or_null(1)?) {
+            found.insert(row.int(0)?, day);
+        }
         Ok(())
     })?;
     Ok(found)

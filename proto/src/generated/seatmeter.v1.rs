@@ -187,6 +187,10 @@ pub struct Marks {
     /// known.
     #[prost(uint64, repeated, tag = "1")]
     pub positions: ::prost::alloc::vec::Vec<u64>,
+    /// The check value of each of these positions: another agent can have sent other content under the same name. Empty where it
+    /// is not known.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub checks: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// The limits of an aggregator. 0 means that the agent's own limit holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -495,6 +499,9 @@ pub struct SourceStatus {
     /// How often the license manager is asked, in seconds; 0 for a log.
     #[prost(uint32, tag = "10")]
     pub poll_interval_seconds: u32,
+    /// The name and the version of the license manager, as it tells them. Empty if it does not.
+    #[prost(string, tag = "11")]
+    pub license_manager: ::prost::alloc::string::String,
 }
 /// A file that has the name of a rotated part, and that the agent cannot read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1327,6 +1334,13 @@ pub struct Log {
     /// Rotated parts that the agent cannot read; at most 20.
     #[prost(message, repeated, tag = "15")]
     pub unread_parts: ::prost::alloc::vec::Vec<UnreadPart>,
+    /// The name and the version of the license manager, as it tells them. Empty if it does not, or if no agent reports.
+    #[prost(string, tag = "16")]
+    pub license_manager: ::prost::alloc::string::String,
+    /// The first day through which any of the licenses can be used that the source tells, as YYYY-MM-DD: it can have passed. Empty
+    /// if it tells none that expire.
+    #[prost(string, tag = "17")]
+    pub licenses_expire_on: ::prost::alloc::string::String,
 }
 /// Lines that are dated more than two days ahead of now, or before 1990: a clock was wrong. They count nowhere, until their
 /// moment comes or an operator says on which day they were written.

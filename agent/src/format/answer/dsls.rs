@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::pool::{self, Pool};
-use super::text::{iso, lines, number, time, words};
+use super::text::{cut, iso, lines, number, time, words};
 use super::{Answer, Holding, Name, NoAnswer, Seat};
 
 const HEADER: &[u8] = b"Editor,EditorId,Feature,";
@@ -29,6 +29,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             continue;
         }
         let Some(columns) = &columns else {
+            if let Some((_, told)) = cut(text, "Software version:") {
+                read.manager("DSLS", told.trim_ascii());
+            }
             read.ignored();
             continue;
         };

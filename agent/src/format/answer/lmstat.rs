@@ -64,8 +64,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         } else if text.starts_with(b"License server status") {
             servers.settle(&mut read);
             read.ignored();
-        } else if cut(text, "license server UP").is_some() {
+        } else if let Some((_, told)) = cut(text, "license server UP") {
             servers.is_up = true;
+            read.manager("FlexNet", words(told).find(|word| word.starts_with(b"v")).unwrap_or_default());
             read.ignored();
         } else if let Some((_, taken)) = cut(text, "Flexible License Manager status on ") {
             // `Fri 10/20/2017 17:02`

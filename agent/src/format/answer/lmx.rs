@@ -57,6 +57,7 @@ pub(super) fn read_xml(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
                 feature.settle(&mut read);
                 feature = Feature::default();
                 paths.next();
+                read.manager("LM-X", attribute("SERVER_VERSION").unwrap_or_default().as_bytes());
                 match attribute("STATUS").filter(|status| !status.eq_ignore_ascii_case("SUCCESS")) {
                     None => paths.is_up = true,
                     Some(status) => paths.missing.push(format!("{}: {status}", attribute("HOST").unwrap_or_default())),
@@ -280,6 +281,9 @@ pub(super) fn read_text(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             }
             read.ignored();
         } else if is_of_the_frame(text) {
+            if let Some(told) = text.strip_prefix(b"Server version:") {
+                read.manager("LM-X", words(told).next().unwrap_or_default());
+            }
             read.ignored();
         } else if cut(text, "rror").is_some() || cut(text, "annot connect").is_some() {
             paths.missing.push(shown(text));

@@ -209,6 +209,8 @@ pub struct Answer<'a> {
     pub pool_names: usize,
     /// Whether it tells licenses alone, and nothing of who uses them.
     pub knows_nobody: bool,
+    /// The name and the version of the license manager; empty if the answer does not tell.
+    pub manager: Name<'a>,
     /// When the answer was made, on the wall clock of the tool; `None` if it does not tell.
     pub taken_at: Option<Stamp>,
     /// Whether sessions that have ended are recorded with their times ([`Holding::Until`]).
@@ -273,6 +275,13 @@ impl<'a> Answer<'a> {
         }
         self.seats.push(seat);
         self.lines.events += 1;
+    }
+
+    /// Takes note of the license manager, of which a version is told: of several, the first one counts.
+    fn manager(&mut self, name: &str, version: &[u8]) {
+        if self.manager.is_empty() && !version.is_empty() {
+            self.manager = Name::Owned([name.as_bytes(), b" ", version].concat());
+        }
     }
 
     fn pool(&mut self, pool: Pool<'a>) {

@@ -66,6 +66,9 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
             } else if let Some((feature, told)) = cut_last(text, " v") {
                 (pool, version) = (feature, told);
             }
+            if let Some(told) = text.strip_prefix(b"rlm software version ") {
+                read.manager("RLM", words(told).next().unwrap_or_default());
+            }
             if cut(text, "(handle: ").is_some() {
                 read.unrecognised(line, "a user's line of rlmstat that cannot be read");
             } else {

@@ -81,7 +81,7 @@ fn lifecycle<'a>(daemon: &[u8], message: &'a [u8]) -> Option<Message<'a>> {
         if after(EXITING).is_some() {
             return Some(Message::ManagerExit);
         }
-        return is_banner(message).then(|| Message::ManagerStart(last_date(message)));
+        return is_banner(message).then(|| Message::ManagerStart(last_date(message), name_in_banner(message)));
     }
     if after(EXITING).is_some() {
         return Some(Message::DaemonExit(b""));
@@ -111,6 +111,14 @@ fn is_banner(message: &[u8]) -> bool {
         Some([b'v', b'0'..=b'9', ..]) => true,
         _ => false,
     }
+}
+
+/// Returns the name and the version of the license manager, as its first line has them.
+fn name_in_banner(message: &[u8]) -> &[u8] {
+    if message.starts_with(SYSTEM_STARTED) {
+        return b"";
+    }
+    memmem::find(message, b" started on ").map_or(message, |end| &message[..end])
 }
 
 /// Parses a statistics line, `(@adskflex-SLOG@) ...`. Three kinds tell the time at which they were written. The time in

@@ -191,7 +191,7 @@ fn anchors() {
 #[test]
 fn lifecycles() {
     let banner = |line: &str| match message(line.as_bytes()) {
-        Message::ManagerStart(day) => day.map(|day| date_of(day).to_string()),
+        Message::ManagerStart(day, _) => day.map(|day| date_of(day).to_string()),
         other => panic!("{line}: {other:?}"),
     };
     let day = Some("2018-07-27".to_owned());

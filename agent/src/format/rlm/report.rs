@@ -15,7 +15,7 @@ pub(super) fn parse(line: &[u8]) -> Record<'_> {
             return event(verb, rest).unwrap_or_else(|| without_stamp(Message::Unrecognised(CUT)));
         }
         // One ISV server alone writes the log, and does not name itself in all versions: all that is open ends with it.
-        b"START" => stamp_at_end(rest).map(|stamp| (stamp, Message::ManagerStart(None))),
+        b"START" => stamp_at_end(rest).map(|stamp| (stamp, Message::ManagerStart(None, b""))),
         b"SHUTDOWN" => stamp_at_end(rest).map(|stamp| (stamp, Message::ManagerExit)),
         b"END" | b"REREAD" | b"ROAM_EXTEND" | b"METER_DEC" => stamp_at_end(rest).map(|stamp| (stamp, Message::Ignored)),
         // What the ISV's own program writes into the log stands behind its stamp.

@@ -117,7 +117,7 @@ fn stamps() {
     assert_eq!(parse("REREAD automatic midnight 05/12 00:00:38").stamp, md(5, 12, 38));
     assert_eq!(parse("SHUTDOWN webuser win2008 05/11 15:23:15").message, Message::ManagerExit);
     let start = parse("START Win2008 05/11/2013 15:16:49\r");
-    assert_eq!(start.message, Message::ManagerStart(None));
+    assert_eq!(start.message, Message::ManagerStart(None, b""));
     let day = jiff::civil::date(2013, 5, 11);
     let day = seatmeter_count::calendar::day_of(day);
     assert_eq!(start.stamp, Some(Stamp::DateTime { day, time: 55_009, offset: None }));

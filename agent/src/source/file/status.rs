@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
+use seatmeter_count::name::decode;
 use seatmeter_service::screen::text::duration;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,9 @@ pub struct LogStatus {
     pub last_line_at: Option<i64>,
     /// Lines read since the agent started, by outcome.
     pub lines: LineCounts,
+    /// The name and the version of the license manager, as it tells them; empty if it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub manager: String,
     /// Answers of the license manager since the agent started; `None` for a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<u64>,
@@ -120,6 +124,15 @@ impl LogStatus {
             self.state = LogState::Unreadable;
         }
         self
+    }
+
+    /// Sets the name and the version of the license manager, if they are told: a part of a log need not have the line.
+    pub fn set_manager(&mut self, told: &[u8]) {
+        /// The most characters of it.
+        const LONGEST: usize = 100;
+        if !told.is_empty() {
+            self.manager = decode(told).chars().filter(|character| !character.is_control()).take(LONGEST).collect();
+        }
     }
 
     /// Sets the state of a log that can be read.

@@ -396,6 +396,11 @@ impl OpenStream {
     pub fn last_line_at(&self, zone: &TimeZone) -> Option<i64> {
         self.interpreter.state().moment(zone)
     }
+
+    /// Returns the name and the version of the license manager, as it wrote them; empty if no line tells them.
+    pub fn manager(&self) -> &[u8] {
+        self.interpreter.state().manager()
+    }
 }
 
 fn take(format: Format, interpreter: &mut LineInterpreter, batcher: &mut Batcher, position: u64, line: Line<'_>) {

@@ -378,6 +378,7 @@ impl LogTailer {
         status.position = open.position();
         status.last_line_at = open.last_line_at(&self.source.zone);
         status.size = open.seen_size();
+        status.set_manager(open.manager());
         status.set_followed();
         drop(status);
         self.open = Some(open);

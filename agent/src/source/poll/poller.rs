@@ -161,6 +161,7 @@ impl Poller {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.lines += answer.lines;
         status.last_line_at = Some(at);
+        status.set_manager(&answer.manager);
         status.answers = status.answers.map(|answers| answers + 1);
         let missing = answer.troubles.join("; ");
         Ok(if missing.is_empty() { Asked::Wholly } else { Asked::Partly(missing) })
