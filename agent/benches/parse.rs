@@ -1,8 +1,10 @@
-//! Measures the parser alone, on lines in memory. `SEATMETER_BENCH_LOG` names a log to read; without it, a few built-in
-//! lines are repeated.
+//! Measures the parsers alone, on text in memory. `SEATMETER_BENCH_LOG` names a log to read; without it, a few built-in
+//! lines are repeated. `lines` only looks for line feeds: what the parsers of answers are compared with.
 
 use divan::Bencher;
 use divan::counter::BytesCount;
+use seatmeter_agent::format::answer::Reading;
+use seatmeter_agent::format::answer::monitor::{Features, Sessions};
 use seatmeter_agent::format::{Format, Message};
 
 fn main() {
@@ -59,4 +61,61 @@ fn measure(bencher: Bencher, format: Format, log: &[u8]) {
             })
             .count()
     });
+}
+
+/// What lmstat answers when five thousand users hold a seat each of ten features.
+fn lmstat() -> String {
+    let mut answer = "lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.\n".to_owned();
+    for feature in 0..10 {
+        answer += &format!("Users of f{feature}:  (Total of 9000 licenses issued;  Total of 500 licenses in use)\n\n");
+        answer += &format!("  \"f{feature}\" v1.0, vendor: vend, expiry: 31-dec-2026\n  floating license\n\n");
+        for user in 0..500 {
+            let number = feature * 500 + user;
+            answer += &format!(
+                "    user{number} pc{number} pc{number}:0.0 (v1.0) (lic/27000 {user}), start Fri 10/20 14:12\n"
+            );
+        }
+    }
+    answer
+}
+
+#[divan::bench(sample_count = 100)]
+fn lmstat_of_5000_users(bencher: Bencher) {
+    let answer = lmstat();
+    bencher.counter(BytesCount::new(answer.len())).bench_local(|| {
+        let read = Reading::ByContent.read(answer.as_bytes()).map(|read| read.seats.len());
+        assert_eq!(read, Ok(5000));
+    });
+}
+
+/// A page of a hundred sessions of a site.
+fn page(number: usize) -> String {
+    let session = |index: usize| {
+        let key = number * 100 + index;
+        format!(
+            r#"{{"SessionKey":"00000000-0000-4000-8000-{key:012}","StartDate":"2026-11-25T08:00:00Z","EndDate":null,
+            "ModifiedDate":"2026-11-25T08:00:05Z","IsAnonymous":false,"Machine":{{"DesktopGroup":{{"Name":"Office"}}}},
+            "User":{{"Upn":"user{key}@example.org","UserName":"user{key}","Domain":"EXAMPLE"}}}}"#
+        )
+    };
+    format!("{{\"value\":[{}]}}", (0..100).map(session).collect::<Vec<_>>().join(","))
+}
+
+#[divan::bench(sample_count = 5)]
+fn site_of_1000_pages(bencher: Bencher) {
+    let pages: Vec<String> = (0..1000).map(page).collect();
+    let features = Features { site: "XDT_PLT_UD".into(), ..Features::default() };
+    bencher.counter(BytesCount::new(pages.iter().map(String::len).sum::<usize>())).bench_local(|| {
+        let mut sessions = Sessions::default();
+        for page in &pages {
+            assert!(sessions.add_page(page.as_bytes(), &features).is_ok());
+        }
+        assert_eq!(sessions.into_answer().seats.len(), 100_000);
+    });
+}
+
+#[divan::bench(sample_count = 10)]
+fn lines(bencher: Bencher) {
+    let text = repeated(&lmstat());
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| memchr::memchr_iter(b'\n', &text).count());
 }

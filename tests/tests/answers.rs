@@ -343,14 +343,35 @@ fn published_answers_are_recognised_by_content() {
             "{name}: {shown}"
         );
     }
+    // These tell which licenses there are: how many kinds, and how many that are counted.
+    for (name, format, kinds, licenses) in [
+        ("license-file/example.lic", "license-file", 6, 41),
+        ("license-file/packages.lic", "license-file", 5, 64),
+        ("citrix/citrixsource-2009.lic", "license-file", 1, 25),
+        ("citrix/helgeklein-2008.lic", "license-file", 1, 5),
+        ("citrix/thincomputing.lic", "license-file", 1, 5),
+        ("lmstat/lmstat-i-expires-first.txt", "lmstat", 17, 1015),
+        ("lmstat/features.txt", "lmstat", 5, 13),
+        ("others/lmx-licstat-text.txt", "lmx-text", 7, 2_000_006),
+        ("others/olicense.txt", "olicense", 2, 4),
+        ("rlm/rlmstat-in-use.txt", "rlmstat", 5, 1092),
+        ("others/dsls.txt", "dsls", 10, 6397),
+    ] {
+        let shown = tried(&corpus.join(name));
+        let rows = shown["licenses"].as_array().unwrap();
+        let counted: u64 = rows.iter().filter_map(|row| row["licenses"].as_u64()).sum();
+        assert_eq!(
+            (shown["format"].as_str().unwrap(), rows.len(), counted, &shown["unrecognised"]),
+            (format, kinds, licenses, &0.into()),
+            "{name}: {shown}"
+        );
+    }
     // These tell of no seats, and what to do.
     for (name, said) in [
         ("lmstat/not-lmstat.txt", "Cannot connect to license server"),
         ("lmstat/citrix-head.txt", "run lmstat with -a"),
-        ("lmstat/lmstat-i-expires-first.txt", "run lmstat with -a"),
         ("lmstat/version-new.txt", "run lmstat with -a"),
         ("lmstat/version-old.txt", "run lmstat with -a"),
-        ("license-file/example.lic", "a license file"),
     ] {
         let path = corpus.join(name);
         let output = command("seatmeter-agent").arg("try-source").arg(path).output().unwrap();

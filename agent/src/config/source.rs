@@ -272,10 +272,12 @@ impl Source {
 
     fn web(&self, config: &Path, url: &Url, time_limit: Duration) -> Result<Web, String> {
         let authority = self.authority.as_deref().map(|path| config::beside(config, path));
-        // Tokens of Citrix Cloud come over TLS, whatever the address is.
         let is_tls = url.scheme() == "https" || self.customer.is_some();
+        // A client's secret goes to another address than the questions.
+        let are_tokens_tls = self.tokens_url.as_ref().is_none_or(|tokens| tokens.starts_with("https:"));
         let has_secret = self.secret_file.is_some() || self.secret_env.is_some();
-        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit, is_tls, has_secret)
+        let is_proxied = !has_secret || (url.scheme() == "https" && are_tokens_tls);
+        Web::new(authority.as_ref(), self.proxy.as_deref(), time_limit, is_tls, is_proxied)
     }
 
     /// Returns as whom to ask. A secret goes to this machine alone, or over TLS.

@@ -91,8 +91,10 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     }
     settle(&place, &mut read);
     servers.settle(&mut read);
+    // `lmstat -i` alone reads license files, and asks nobody.
+    read.knows_nobody = !has_features && !table.is_empty();
     prefer(table, &mut read);
-    match (has_features, trouble) {
+    match (has_features || read.knows_nobody, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
         (false, None) => Err(NoAnswer::NoFeature("run lmstat with -a")),
@@ -346,7 +348,7 @@ fn is_trouble(text: &[u8]) -> bool {
 
 /// Whether a line stands around the lists of users in each of lmstat's answers.
 fn is_of_the_frame(text: &[u8]) -> bool {
-    const BEGINNINGS: [&str; 17] = [
+    const BEGINNINGS: [&str; 18] = [
         "Copyright",
         "License file",
         "Users are",
@@ -356,6 +358,7 @@ fn is_of_the_frame(text: &[u8]) -> bool {
         "uncounted",
         "vendor_string:",
         "NOTE:",
+        "but only reads the license file",
         "licenses from ",
         "lmstat v",
         "lmstat",

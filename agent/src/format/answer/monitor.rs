@@ -6,7 +6,7 @@
 //!  "@odata.nextLink": "..."}
 //! ```
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -39,6 +39,8 @@ pub struct Sessions {
     seats: Vec<Seat<'static>>,
     /// By the key of a session, its place in `seats`.
     places: HashMap<String, usize>,
+    /// A hash of the key of each session, whether it counts or not.
+    keys: HashSet<[u8; 16]>,
     /// The sessions of nobody: anonymous ones, and those of delivery groups that do not count.
     ignored: u64,
     without_user: u64,
@@ -117,14 +119,9 @@ impl Sessions {
         Ok(page.next)
     }
 
-    /// Returns the number of sessions so far, of whatever kind.
-    pub fn len(&self) -> usize {
-        self.places.len() + usize::try_from(self.ignored + self.without_user + self.damaged.0).unwrap_or(usize::MAX)
-    }
-
-    /// Returns whether there is none so far.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Returns how many sessions the pages have told so far, each once; those that cannot be read by their number.
+    pub fn told(&self) -> usize {
+        self.keys.len() + usize::try_from(self.damaged.0).unwrap_or(usize::MAX)
     }
 
     fn damaged(&mut self, what: &str) {
@@ -133,6 +130,9 @@ impl Sessions {
     }
 
     fn add(&mut self, row: Row, features: &Features) -> Result<(), NoAnswer> {
+        let mut key = [0; 16];
+        blake3::Hasher::new().update(row.session_key.as_bytes()).finalize_xof().fill(&mut key);
+        self.keys.insert(key);
         let modified = row.modified_date.as_deref().and_then(moment);
         self.changed_through = self.changed_through.max(modified);
         let group = row.machine.and_then(|machine| machine.desktop_group).and_then(|group| group.name);

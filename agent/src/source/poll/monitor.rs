@@ -206,7 +206,7 @@ impl Pages<'_> {
     /// Reads all pages of the sessions that a filter selects.
     fn read(&mut self, filter: &str, sessions: &mut Sessions) -> Result<(), MonitorError> {
         let mut next = Some(self.site.first_page(filter));
-        let (mut told, mut idle) = (sessions.len(), 0);
+        let (mut told, mut idle) = (sessions.told(), 0);
         while let Some(url) = next {
             if Instant::now() >= self.deadline {
                 return Err(MonitorError::Endless { url: shown(&url) });
@@ -225,8 +225,8 @@ impl Pages<'_> {
                     Some(self.at_the_site(&link))
                 }
             };
-            idle = if sessions.len() == told { idle + 1 } else { 0 };
-            told = sessions.len();
+            idle = if sessions.told() == told { idle + 1 } else { 0 };
+            told = sessions.told();
         }
         Ok(())
     }

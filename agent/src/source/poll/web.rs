@@ -153,14 +153,14 @@ impl Secret {
 impl Web {
     /// Prepares to ask. With `trusted`, only servers whose certificate that authority has signed are; else, those that this
     /// machine trusts.
-    /// Without `is_tls`, no certificate is trusted, and none of the machine's authorities need be there; a secret then goes
-    /// through no proxy, which could read it.
+    /// Without `is_tls`, no certificate is trusted, and none of the machine's authorities need be there. Without `is_proxied`, no
+    /// proxy is asked, which could read a secret in plain text.
     pub fn new(
         trusted: Option<&PathBuf>,
         proxy: Option<&str>,
         time_limit: Duration,
         is_tls: bool,
-        has_secret: bool,
+        is_proxied: bool,
     ) -> Result<Self, String> {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?;
@@ -170,7 +170,6 @@ impl Web {
             None => builder.with_root_certificates(RootCertStore::empty()),
         };
         let tls = Arc::new(builder.with_no_client_auth());
-        let is_proxied = is_tls || !has_secret;
         if proxy.is_some() && !is_proxied {
             return Err("`proxy` would read the secret, which goes to it in plain text: leave it out".into());
         }
