@@ -192,6 +192,14 @@ fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
         append(&first, &(banner(false) + &uses(0..5)));
         append(&second, &(banner(false) + &uses(20..25 + more)));
         let mut agent = cluster.agent("LIC01", &[&first, &second]);
+        let both = fs::read_to_string(&agent.config).unwrap();
+        let source = |path: &Path| format!("[[source]]\nkind = \"file\"\npath = {path:?}\ntime_zone = \"UTC\"\n");
+        // The log that is read first gets the plain name.
+        agent.configure(&source(&second), "");
+        agent.start();
+        cluster.wait_for_activity("LIC01", &expected(5, 5));
+        agent.stop();
+        fs::write(&agent.config, &both).unwrap();
         agent.start();
         cluster.wait_for_activity("LIC01", &expected(10 + more, 10 + more));
         agent.stop();
@@ -203,8 +211,6 @@ fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
         wait_until("the second log has the plain name", || is_delivered(&other));
         other.stop();
         // The first agent knows the second log by another name.
-        let both = fs::read_to_string(&agent.config).unwrap();
-        let source = |path: &Path| format!("[[source]]\nkind = \"file\"\npath = {path:?}\ntime_zone = \"UTC\"\n");
         agent.configure(&source(&first), "");
         agent.start();
         wait_until("and the other one", || {
@@ -219,7 +225,7 @@ fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
         let restored = cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
         assert!(restored.status.success(), "{restored:?}");
         cluster.start_aggregator();
-        fs::write(&agent.config, both).unwrap();
+        fs::write(&agent.config, &both).unwrap();
         agent.start();
         cluster.wait_for_activity("LIC01", &expected(10 + more, 10 + more));
         cluster.assert_verified();
