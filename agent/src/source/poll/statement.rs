@@ -208,7 +208,9 @@ impl Stated {
         let begin = before.is_none().then(|| Statement::of_all(Kind::AnswerBegin, at, NO_LINE_BEFORE));
         let mut statements: Vec<Statement<'a>> = begin.into_iter().chain(gone).collect();
         self.answers = self.answers.saturating_add(1);
-        if !self.is_whole && (self.unknown.is_empty() || self.answers == PATIENCE) {
+        // One answer of pages can miss a session that goes on, where another one ended between two pages. Two do not.
+        let needed = if answer.records_endings { 2 } else { 1 };
+        if !self.is_whole && ((self.unknown.is_empty() && self.answers >= needed) || self.answers == PATIENCE) {
             self.is_whole = true;
             statements.push(Statement::of_all(Kind::AnswerEnd, at, NO_LINE_BEFORE));
         }

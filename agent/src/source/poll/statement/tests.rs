@@ -181,8 +181,9 @@ proptest! {
 }
 
 proptest! {
-    /// Whatever fails or restarts in between, and however far each answer reaches back: a session that is recorded counts
-    /// once, from its beginning to its end.
+    /// Whatever fails or restarts in between, however far each answer reaches back, and even if an answer misses a session that
+    /// goes on and was told before, as where another one ended between two of its pages: a session that is recorded counts once,
+    /// from its beginning to its end.
     #[test]
     fn a_recorded_session_counts_once_with_its_own_times(
         sessions in sessions(),
@@ -190,18 +191,22 @@ proptest! {
         overlap in 1i64..3_000,
     ) {
         let (mut counted, mut stated) = (Counted::default(), Stated::default());
-        let (mut at, mut answered_at) = (START, START - 1);
+        let (mut at, mut answered_at, mut has_missed) = (START, START - 1, false);
+        let mut was_told = vec![false; sessions.len()];
         for (pause, step) in steps.iter().chain([&(1, Step::Answer)]) {
             at += pause;
-            match step {
-                Step::Failure | Step::Unknown(_) => continue,
+            let missed = match step {
+                Step::Failure => continue,
                 Step::Restart => {
                     stated = Stated::default();
                     counted.begin_run();
                     continue;
                 }
-                Step::Answer => {}
-            }
+                Step::Unknown(number) if !has_missed => Some(*number as usize),
+                Step::Unknown(_) | Step::Answer => None,
+            };
+            has_missed = missed.is_some();
+            let mut held = 0;
             let mut answer = Answer { records_endings: true, ..Answer::default() };
             for (key, session) in sessions.iter().enumerate() {
                 let is_told = session.from <= at && session.until > answered_at - overlap;
@@ -211,7 +216,10 @@ proptest! {
                     offset: Some(0),
                 };
                 let holding = if session.until <= at { Holding::Until(until) } else { Holding::Held };
-                if is_told {
+                let can_be_missed = is_told && was_told[key] && holding == Holding::Held;
+                held += usize::from(can_be_missed);
+                if is_told && !(can_be_missed && missed == Some(held - 1)) {
+                    was_told[key] = true;
                     let key = Name::Owned(key.to_string().into_bytes());
                     answer.seats.push(Seat { session: key, holding, ..seat(session) });
                 }
