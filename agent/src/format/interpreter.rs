@@ -113,6 +113,9 @@ pub struct ParserState {
     /// The month and the day of the last line that told them without their year.
     #[serde(default)]
     month_day: Option<(i8, i8)>,
+    /// The days from the first line to that one: lines between that tell a time of day alone count midnights, too.
+    #[serde(default)]
+    month_day_on: Option<i64>,
     /// The last month and day of which the year was found, and that day: most lines tell the same one.
     #[serde(skip)]
     found_day: Option<((i8, i8), Day)>,
@@ -185,7 +188,7 @@ impl ParserState {
                 (date.month(), date.day()) == month_day
             }
             None => {
-                let days = day - last.div_euclid(DAY);
+                let days = day - last.div_euclid(DAY) + self.days_since_month_day();
                 self.month_day.is_some_and(|before| days_between(before, month_day) == days)
             }
         }
@@ -414,17 +417,30 @@ impl ParserState {
             let read = self.clock.read_days_later(i64::from(day) - today, time);
             return Some((Stamp::DateTime { day, time, offset: None }, read));
         }
-        let days = self.month_day.map_or(0, |before| days_between(before, (month, day)));
+        let Some(before) = self.month_day else {
+            // Only the time of day tells how far the lines before are away.
+            let read = self.clock.read(time);
+            (self.month_day, self.month_day_on) = (Some(month_day), Some(read.div_euclid(DAY)));
+            return Some((Stamp::Time(time), read));
+        };
+        let days = days_between(before, month_day) - self.days_since_month_day();
+        let read = self.clock.read_days_later(days, time);
         if days >= 0 {
-            self.month_day = Some((month, day));
+            (self.month_day, self.month_day_on) = (Some(month_day), Some(self.clock.day()));
         }
-        Some((Stamp::Time(time), self.clock.read_days_later(days, time)))
+        Some((Stamp::Time(time), read))
+    }
+
+    /// Returns the days from the last line that told its month and day without a year to the last line of all.
+    fn days_since_month_day(&self) -> i64 {
+        self.month_day_on.map_or(0, |on| self.clock.day() - on)
     }
 
     /// Reads the clock at the first line that tells its date whole, behind lines that told a month and day.
     fn read_first_year(&mut self, day: Day, time: u32) -> i64 {
+        let since = self.days_since_month_day();
         let before = self.month_day.take().and_then(|(month, day_of_month)| last_day(month, day_of_month, day));
-        self.clock.read_days_later(before.map_or(0, |before| i64::from(day) - i64::from(before)), time)
+        self.clock.read_days_later(before.map_or(0, |before| i64::from(day) - i64::from(before) - since), time)
     }
 
     /// Expresses the times of lines before in stream times that are less by `seconds`.

@@ -144,3 +144,32 @@ proptest! {
         prop_assert_eq!(moments, expected);
     }
 }
+
+proptest! {
+    /// Lines tell a time of day alone, or a month and day too, in any order, and one at last tells its date whole: the first line
+    /// was written on its day, and the stream times are those that passed.
+    #[test]
+    fn times_and_months_and_days_side_by_side_count_the_same_days(
+        start in 0i64..200 * 86_400,
+        lines in prop::collection::vec((0i64..11 * 3600, any::<bool>()), 1..60),
+    ) {
+        // A year without a February 29, of which nobody tells.
+        let midnight = i64::from(seatmeter_count::calendar::day_of(jiff::civil::date(2026, 1, 1))) * DAY;
+        let mut at = midnight + start;
+        let first_day = at.div_euclid(DAY);
+        let mut interpreter = LineInterpreter::default();
+        for (index, (pause, tells_day)) in lines.iter().chain([&(60, false)]).enumerate() {
+            at += if index == 0 { 0 } else { *pause };
+            let day = at.div_euclid(DAY) as Day;
+            let (date, time) = (date_of(day), at.rem_euclid(DAY) as u32);
+            let stamp = match tells_day {
+                _ if index == lines.len() => Stamp::DateTime { day, time, offset: None },
+                true => Stamp::MonthDay { month: date.month(), day: date.day(), time },
+                false => Stamp::Time(time),
+            };
+            interpreter.line(&Record { stamp: Some(stamp), daemon: b"", message: Message::Ignored, rest: b"" });
+            prop_assert_eq!(interpreter.state().last_time(), at - first_day * DAY);
+        }
+        prop_assert_eq!(interpreter.state().told().first_day.map(i64::from), Some(first_day));
+    }
+}
