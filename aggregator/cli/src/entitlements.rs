@@ -10,7 +10,7 @@ use seatmeter_service::screen::text::count;
 use serde::Serialize;
 use tonic::transport::Channel;
 
-use crate::notes::{BasisJson, stamp, yellow, zone};
+use crate::notes::{BasisJson, stamp, zone};
 
 /// The licenses that there are, how many are used, and when they expire; exit code 3 if some have expired or soon will
 ///
@@ -153,7 +153,7 @@ pub(crate) async fn entitlements(channel: &Channel, asked: Entitlements, view: &
         }
         if expiring > 0 {
             let told = format!("{} expired, or will within {} days of {date}.", count(expiring, "row"), asked.within);
-            answer!("{}", yellow(&told));
+            answer!("{told}");
         }
     }
     Ok(expiring == 0)

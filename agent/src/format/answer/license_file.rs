@@ -36,11 +36,11 @@ pub(super) fn read(text: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     for line in Lines::of(text) {
         let Some(first) = line.words.first() else { continue };
         let is = |known: &&str| first.is(known);
-        let is_taken = if LICENSES.iter().any(|known| is(known)) {
+        let is_taken = if LICENSES.iter().any(&is) {
             file.take_licenses(&line.words)
         } else if first.is("PACKAGE") {
             file.take_package(&line.words)
-        } else if OTHERS.iter().any(|known| is(known)) || first.value.is_some() {
+        } else if OTHERS.iter().any(is) || first.value.is_some() {
             read.ignored();
             continue;
         } else {
