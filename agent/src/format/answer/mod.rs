@@ -207,6 +207,8 @@ pub struct Answer<'a> {
     pub pools: Option<Vec<Pool<'a>>>,
     /// The size of their names, in bytes.
     pub pool_names: usize,
+    /// Whether there are more of them than can be told: then none are.
+    pub has_more_pools: bool,
     /// Whether it tells licenses alone, and nothing of who uses them.
     pub knows_nobody: bool,
     /// The name and the version of the license manager; empty if the answer does not tell.
@@ -288,7 +290,9 @@ impl<'a> Answer<'a> {
         let pools = self.pools.get_or_insert_default();
         let size = pool.daemon.len() + pool.feature.len() + pool.version.len() + pool.serial.len();
         if pools.len() == MAX_POOLS || self.pool_names + size > MAX_POOL_NAMES {
-            return self.trouble("there are more licenses than an agent can tell".into());
+            self.has_more_pools = true;
+            return self
+                .trouble("there are more kinds of licenses than the 10,000 that can be told, so none are".into());
         }
         self.pool_names += size;
         pools.push(pool);
@@ -296,7 +300,7 @@ impl<'a> Answer<'a> {
 
     /// Whether the licenses that the answer tells are all that there are.
     pub fn tells_all_pools(&self) -> bool {
-        self.unknown.iter().all(|(_, feature)| !feature.is_empty())
+        !self.has_more_pools && self.unknown.iter().all(|(_, feature)| !feature.is_empty())
     }
 
     fn ignored(&mut self) {

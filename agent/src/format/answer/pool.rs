@@ -42,8 +42,9 @@ pub(super) fn expiry(text: &[u8]) -> Option<Expiry> {
     if ["permanent", "never", "perpetual", "unlimited"].into_iter().any(is) {
         return Some(Expiry::Never);
     }
-    if first.rsplit(|byte| *byte == b'-').next().and_then(number::<u16>) == Some(0) {
-        // The year 0, as FlexNet writes it.
+    // The year 0, as FlexNet writes it; and one that nobody will see, as others do.
+    let year = first.split(|byte| *byte == b'-').filter_map(number::<u16>).find(|part| *part == 0 || *part > 2999);
+    if year.is_some() && first.split(|byte| *byte == b'-').count() == 3 {
         return Some(Expiry::Never);
     }
     day(first).map(Expiry::On)

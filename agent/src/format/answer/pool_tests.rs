@@ -119,6 +119,29 @@ fn lmx_and_others_tell_licenses_too() {
     assert_eq!(licenses(&read), ["DS PAC 8 6 2025-01-01 1"], "each line of a feature tells of its licenses again");
 }
 
+#[test]
+fn a_day_that_nobody_will_see_is_never() {
+    for (text, expected) in [
+        ("1-jan-0", Some(pool::Expiry::Never)),
+        ("01-jan-0000", Some(pool::Expiry::Never)),
+        ("31-dec-9999", Some(pool::Expiry::Never)),
+        ("9999-12-31 00:00", Some(pool::Expiry::Never)),
+        ("permanent(no expiration date)", Some(pool::Expiry::Never)),
+        ("31-feb-2026", None),
+        ("0", None),
+        ("2026.0121", None),
+    ] {
+        assert_eq!(pool::expiry(text.as_bytes()), expected, "{text}");
+    }
+}
+
+#[test]
+fn of_more_licenses_than_can_be_told_none_are() {
+    let file: String = (0..10_001).map(|number| format!("INCREMENT f{number} d 1.0 permanent 1\n")).collect();
+    let read = Reading::ByContent.read(file.as_bytes()).unwrap();
+    assert!(!read.tells_all_pools() && read.troubles.len() == 1);
+}
+
 fn mapping(shape: &str, settings: &str) -> Result<Mapping, String> {
     let settings: Settings = toml::from_str(settings).unwrap();
     Mapping::new(shape, settings)
