@@ -20,5 +20,8 @@ device           a host on which seats were held
 log              what a license server writes to one place, over all rotations
 complete         every license server has reported through the end of the month, and
                  nothing is known to be missing; silence is never zero
+entitlement      the licenses that there are of a feature: how many, for which versions,
+                 and through when; that says nothing of who uses them
+pool             licenses that are told together, as one line of a license file
 peak             the most seats in use at once; where several features or servers add
                  up, an upper bound, which a note below the table says";
