@@ -225,6 +225,18 @@ fn fault_48_a_part_that_is_not_answered_is_told() {
     asked.held_by(&["ada", "bob"]);
     wait_until("all is answered again", || asked.row()["state"] == "ok");
     asked.wait_for_open(2);
+    // The month lacks it for ever, through losses and rebuilds.
+    let lacks = || asked.cluster.ask(&["usage"])["completeness"].to_string().contains("no answer, or not all of it");
+    wait_until("what was missing stays told", lacks);
+    asked.agent.kill();
+    asked.cluster.stop_aggregator();
+    fs::remove_dir_all(asked.cluster.path("aggregator")).unwrap();
+    asked.cluster.start_aggregator();
+    asked.agent.start();
+    asked.wait_for_open(2);
+    wait_until("what was missing is told again", || {
+        asked.cluster.ask(&["usage"])["completeness"].to_string().contains("no answer, or not all of it")
+    });
     asked.cluster.assert_verified();
 }
 

@@ -157,7 +157,7 @@ fn reason_text(reason: &IncompleteReason, zone: &TimeZone) -> String {
             let log = visible(&reason.log);
             let times = if reason.count == 1 { String::new() } else { format!(", {} times", thousands(reason.count)) };
             let between = between(reason.at.as_ref(), reason.through.as_ref(), zone);
-            format!("{log}: no answer {between}{times}: who came and went meanwhile is not known")
+            format!("{log}: no answer, or not all of it, {between}{times}: who came and went meanwhile is not known")
         }
         IncompleteKind::Silence => {
             let log = visible(&reason.log);

@@ -77,6 +77,10 @@ impl FleetSnapshot {
         let (streams, agents) = (streams::streams(connection)?, agents::agents(connection)?);
         let common = streams::common_beginnings(connection)?;
         let (mut open, mut apart, mut ticking) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut silences: HashMap<i64, Vec<Silence>> = HashMap::new();
+        for silence in projections::silences(connection)? {
+            silences.entry(silence.log_id).or_default().push(silence);
+        }
         let projected: HashMap<i64, Projected> = projections::projections(connection)?.into_iter().collect();
         for (log_id, projected) in &projected {
             let state = LogState::read(&projected.state)?;
@@ -86,10 +90,13 @@ impl FleetSnapshot {
             if state.ticks.is_some_and(|ticks| ticks.are_regular()) {
                 ticking.insert(*log_id);
             }
-        }
-        let mut silences: HashMap<i64, Vec<Silence>> = HashMap::new();
-        for silence in projections::silences(connection)? {
-            silences.entry(silence.log_id).or_default().push(silence);
+            // One that has not ended yet.
+            let partial = state.partial_since.map(|after_at| Silence {
+                log_id: *log_id,
+                after_at,
+                before_at: projected.last_line_at,
+            });
+            silences.entry(*log_id).or_default().extend(partial);
         }
         let server_index: HashMap<i64, usize> =
             servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();

@@ -42,6 +42,8 @@ pub struct LogProjection {
     /// The lines of streams that are kept apart as a whole.
     apart_streams: Apart,
     ticks: Ticks,
+    /// While the license manager answers in part, the moment of its last whole answer.
+    partial_since: Option<i64>,
     /// The last vendor daemon that lines have named: a part of a log that names none goes on with it. Empty if none was named.
     daemon: String,
 }
@@ -111,6 +113,7 @@ impl LogProjection {
             apart: saved.apart.unwrap_or_default(),
             apart_streams: saved.apart_streams.unwrap_or_default(),
             ticks: saved.ticks.clone().unwrap_or_default(),
+            partial_since: saved.partial_since,
             daemon: saved.daemon.clone(),
         }
     }
@@ -123,6 +126,7 @@ impl LogProjection {
         saved.apart_streams = (self.apart_streams.lines > 0).then_some(self.apart_streams);
         saved.ticks = (self.ticks.last != 0).then(|| self.ticks.clone());
         saved.daemon.clone_from(&self.daemon);
+        saved.partial_since = self.partial_since;
         saved.not_before = self.sessions.not_before();
         let last_hour = hour_of(self.last_line_at);
         let is_other = |level: &Level| level.hour > last_hour || (level.hour < last_hour && level.seats > 0);
@@ -260,7 +264,19 @@ impl LogProjection {
         {
             pending.silence(log_id, (answered_before, end));
         }
+        if interval > 0 && horizon.reaches(end) {
+            self.follow_parts(batch.answered_in_part, (answered_before, end), log_id, pending);
+        }
         self.settle(if horizon.reaches(end) { end } else { last_line_at }, log_id, pending);
+    }
+
+    /// Takes note of whether a license manager has answered in part. Once it answers wholly again, nobody knows what was missing.
+    fn follow_parts(&mut self, is_partial: bool, (before, at): (i64, i64), log_id: i64, pending: &mut PendingFacts) {
+        if is_partial {
+            self.partial_since.get_or_insert(if before == 0 { at } else { before });
+        } else if let Some(since) = self.partial_since.take() {
+            pending.silence(log_id, (since, at));
+        }
     }
 
     /// Whether facts change when the horizon moves.

@@ -77,6 +77,9 @@ pub struct LogState {
     /// While an answer is not at its end, the moment of the answer before it, in seconds since 1970 UTC; absent if there is none.
     #[prost(sint64, optional, tag = "24")]
     pub not_before: Option<i64>,
+    /// While a license manager answers in part, the moment of its last whole answer, in seconds since 1970 UTC; else absent.
+    #[prost(sint64, optional, tag = "25")]
+    pub partial_since: Option<i64>,
 }
 
 /// The lines with which daemons tell the date every six hours. All moments are seconds since 1970 UTC.

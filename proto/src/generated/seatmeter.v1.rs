@@ -270,6 +270,9 @@ pub struct Batch {
     /// them, or tells the same as before in this stream.
     #[prost(message, optional, tag = "17")]
     pub licenses: ::core::option::Option<Licenses>,
+    /// The batch is of an answer of a license manager that leaves open who holds a part of what is in use.
+    #[prost(bool, tag = "18")]
+    pub answered_in_part: bool,
 }
 /// The licenses that a license manager has.
 #[derive(Clone, PartialEq, ::prost::Message)]

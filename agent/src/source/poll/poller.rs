@@ -207,12 +207,13 @@ impl Poller {
         poll.last_time = at - midnight;
         checkpoint.source = SourceCheckpoint::Poll(poll);
         let mut batcher = Batcher::new(checkpoint.stream(&configured), checkpoint.position, poll.told());
+        let is_partial = !answer.troubles.is_empty() && !answer.knows_nobody;
         // The answer's lines count with its first batch.
         let mut lines = answer.lines;
         let mut position = checkpoint.position;
         for statement in statements {
             if batcher.is_full(position) {
-                self.commit(&mut batcher, &mut checkpoint, position, (std::mem::take(&mut lines), None))?;
+                self.commit(&mut batcher, &mut checkpoint, position, (std::mem::take(&mut lines), None, is_partial))?;
             }
             batcher.event(position, &statement.timed(midnight), b"");
             position += 1;
@@ -225,7 +226,7 @@ impl Poller {
             }
         }
         // One position more says that there was an answer.
-        self.commit(&mut batcher, &mut checkpoint, position + 1, (lines, licenses))
+        self.commit(&mut batcher, &mut checkpoint, position + 1, (lines, licenses, is_partial))
     }
 
     fn commit(
@@ -233,10 +234,10 @@ impl Poller {
         batcher: &mut Batcher,
         checkpoint: &mut Checkpoint,
         end: u64,
-        (lines, licenses): (LineCounts, Option<Licenses>),
+        (lines, licenses, answered_in_part): (LineCounts, Option<Licenses>, bool),
     ) -> Result<(), PollError> {
         let sealed = batcher.seal(end, checkpoint.last_line(), lines).map_err(PollError::Pack)?;
-        let batch = Batch { licenses, ..sealed };
+        let batch = Batch { licenses, answered_in_part, ..sealed };
         checkpoint.position = end;
         self.buffer.append(&batch, checkpoint)?;
         self.checkpoint = Some(checkpoint.clone());
