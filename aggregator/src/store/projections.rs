@@ -16,7 +16,8 @@ statements! {
     DELETE_PROJECTION = "DELETE FROM projection WHERE log_id = $1";
     DELETE_GAP_MOMENTS = "DELETE FROM gap_moment WHERE log_id = $1";
     INSERT_SILENCE = "INSERT INTO silence (log_id, after_at, before_at) VALUES ($1, $2, $3)
-         ON CONFLICT (log_id, after_at) DO NOTHING";
+         ON CONFLICT (log_id, after_at) DO UPDATE SET before_at = CASE WHEN excluded.before_at > silence.before_at
+         THEN excluded.before_at ELSE silence.before_at END";
     SELECT_SILENCES = "SELECT log_id, after_at, before_at FROM silence ORDER BY log_id, after_at";
     DELETE_SILENCES = "DELETE FROM silence WHERE log_id = $1";
 }
@@ -85,7 +86,7 @@ pub struct Silence {
     pub before_at: i64,
 }
 
-/// Saves a silence.
+/// Saves a silence. Of two that begin at the same moment, the longer one stays.
 pub fn add_silence(connection: &mut dyn Connection, silence: &Silence) -> Result<(), StoreError> {
     let values = [silence.log_id.into(), silence.after_at.into(), silence.before_at.into()];
     connection.execute(INSERT_SILENCE, &values).map(drop)
