@@ -233,7 +233,7 @@ fn fault_48_a_part_that_is_not_answered_is_told() {
     fs::remove_dir_all(asked.cluster.path("aggregator")).unwrap();
     asked.cluster.start_aggregator();
     asked.agent.start();
-    asked.wait_for_open(2);
+    asked.wait_for_users(2);
     wait_until("what was missing is told again", || {
         asked.cluster.ask(&["usage"])["completeness"].to_string().contains("no answer, or not all of it")
     });
