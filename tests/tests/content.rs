@@ -183,10 +183,11 @@ fn fault_32_twins_are_told_apart_after_every_loss() {
 }
 
 /// Two agents have read logs that begin alike, each with the names the other way round, into aggregators that were lost. Into the
-/// next one, both deliver the same log under its two names: the names of the other one are taken, and it is not.
+/// next one, both deliver the same log under its two names: the names of the other one are taken, and it is not. It counts, even if
+/// the buffer alone has it.
 #[test]
 fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
-    for more in [0, 3] {
+    for (more, is_gone) in [(0, false), (3, false), (0, true), (3, true)] {
         let mut cluster = TestCluster::running();
         let (first, second) = (cluster.path("first.log"), cluster.path("second.log"));
         append(&first, &(banner(false) + &uses(0..5)));
@@ -226,6 +227,9 @@ fn fault_32_names_that_another_content_has_taken_are_not_taken_for_delivered() {
         assert!(restored.status.success(), "{restored:?}");
         cluster.start_aggregator();
         fs::write(&agent.config, &both).unwrap();
+        if is_gone {
+            fs::remove_file(&first).unwrap();
+        }
         agent.start();
         cluster.wait_for_activity("LIC01", &expected(10 + more, 10 + more));
         cluster.assert_verified();

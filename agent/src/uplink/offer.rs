@@ -28,15 +28,10 @@ impl Uplink {
             let marks = session.marks_of(offered).await?;
             let checks = marks.checks.into_iter().chain(std::iter::repeat(Vec::new()));
             for ((sent, mark), check) in offered.iter().zip(marks.positions).zip(checks) {
-                let fingerprint = sent.fingerprint;
-                let rewind = |cause, mark| self.capture.rewind(Rewind { fingerprint, cause, mark });
-                match sent.compare(mark, &check) {
-                    Found::All => {}
-                    Found::UpTo(mark) => {
-                        lacking += 1;
-                        rewind(RewindCause::Lacking, mark);
-                    }
-                    Found::OtherContent => rewind(RewindCause::OtherContent, 0),
+                if let Some(mark) = sent.lacks_from(mark, &check) {
+                    lacking += 1;
+                    let fingerprint = sent.fingerprint;
+                    self.capture.rewind(Rewind { fingerprint, cause: RewindCause::Lacking, mark });
                 }
             }
         }
@@ -88,17 +83,6 @@ struct Acknowledged {
     can_have_twins: bool,
 }
 
-/// What an aggregator has of a stream that was acknowledged.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    /// All of it.
-    All,
-    /// It up to this position. What is sent again from there on shows whether it is the same content.
-    UpTo(u64),
-    /// Other content, under the same name.
-    OtherContent,
-}
-
 impl Acknowledged {
     fn of(stream: &Checkpoint, waiting_from: Option<u64>) -> Self {
         let through = waiting_from.unwrap_or(stream.position);
@@ -111,16 +95,17 @@ impl Acknowledged {
         }
     }
 
-    /// Says what an aggregator has whose mark of a stream of this name is there, with this check value.
-    fn compare(&self, mark: u64, check: &[u8]) -> Found {
+    /// Returns from where on an aggregator lacks the stream whose mark of this name is there, with this check value; `None` if it
+    /// has all of it. Where it can have other content, all is sent again: that shows it, and gets another name.
+    fn lacks_from(&self, mark: u64, check: &[u8]) -> Option<u64> {
         let is_proven = self.has_more || !self.can_have_twins;
         match (mark.cmp(&self.through), self.check) {
-            (Ordering::Less, _) => Found::UpTo(mark),
-            (_, _) if is_proven => Found::All,
-            (Ordering::Equal, Some(own)) if !check.is_empty() && own != check => Found::OtherContent,
-            (Ordering::Equal, _) => Found::All,
-            // Another agent has sent more under this name, of this content or another one: only all of it shows which.
-            (Ordering::Greater, _) => Found::UpTo(0),
+            (Ordering::Less, _) => Some(mark),
+            (_, _) if is_proven => None,
+            (Ordering::Equal, Some(own)) => (!check.is_empty() && own != check).then_some(0),
+            (Ordering::Equal, None) => None,
+            // Another agent has sent more under this name, of this content or another one.
+            (Ordering::Greater, _) => Some(0),
         }
     }
 }
@@ -153,16 +138,16 @@ mod tests {
             can_have_twins,
         };
         for (mark, check, expected) in [
-            (9, &other[..], Found::UpTo(9)),
-            (10, &own[..], Found::All),
-            (10, &[], Found::All),
-            (10, &other[..], Found::OtherContent),
-            (11, &other[..], Found::UpTo(0)),
+            (9, &other[..], Some(9)),
+            (10, &own[..], None),
+            (10, &[], None),
+            (10, &other[..], Some(0)),
+            (11, &other[..], Some(0)),
         ] {
-            assert_eq!(sent(false, true).compare(mark, check), expected, "{mark}");
-            let expected = if mark < 10 { Found::UpTo(mark) } else { Found::All };
-            assert_eq!(sent(true, true).compare(mark, check), expected, "{mark}, and more");
-            assert_eq!(sent(false, false).compare(mark, check), expected, "{mark}, of a poller");
+            assert_eq!(sent(false, true).lacks_from(mark, check), expected, "{mark}");
+            let expected = (mark < 10).then_some(mark);
+            assert_eq!(sent(true, true).lacks_from(mark, check), expected, "{mark}, and more");
+            assert_eq!(sent(false, false).lacks_from(mark, check), expected, "{mark}, of a poller");
         }
     }
 }
