@@ -14,8 +14,9 @@ use crate::notes::{BasisJson, stamp, zone};
 
 /// The licenses that there are, how many are used, and when they expire; exit code 3 if some have expired or soon will
 ///
-/// License files and license managers that are asked tell them. Where several sources tell of the same licenses, each has a
-/// row: they are never added. Peak and users are those of the month.
+/// License files and license managers that are asked tell them. Where several sources tell
+/// of the same licenses, each has a row: they are never added. Peak and users are those of
+/// the month.
 ///
 /// Examples:
 ///   seatmeter entitlements --expiring              what has expired, or will within 30 days

@@ -13,8 +13,9 @@ use tonic::transport::Channel;
 
 /// What another time zone or realm of a license server would change
 ///
-/// Both stand in the agent's configuration, `time_zone` with each source: once they are changed there and the agent is
-/// started again, all that was ever sent counts by them. Here nothing is changed.
+/// Both stand in the agent's configuration, `time_zone` with each source: once they are changed
+/// there and the agent is started again, all that was ever sent counts by them. Here nothing
+/// is changed.
 ///
 /// Examples:
 ///   seatmeter preview LIC01 --time-zone Asia/Tokyo
