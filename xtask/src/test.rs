@@ -118,7 +118,8 @@ fn tests(root: &Path, tools: &Path, long: bool, tally: &mut Tally) -> Result<()>
     Ok(())
 }
 
-/// Installs the outside clients below the target folder: buf from npm, and Python's gRPC. Returns their folder.
+/// Installs the outside clients below the target folder: buf from npm, and for Python gRPC and a server's
+/// side of Windows logins. Returns their folder.
 fn install_clients(root: &Path) -> Result<PathBuf> {
     let tools = target_folder(root).join("tools");
     std::fs::create_dir_all(&tools)?;
@@ -126,9 +127,12 @@ fn install_clients(root: &Path) -> Result<PathBuf> {
         let quiet = ["install", "--no-fund", "--no-audit", "--loglevel=error"];
         run(Command::new("npm").args(quiet).arg("--prefix").arg(&tools).arg("@bufbuild/buf"))?;
     }
-    if !tools.join("python/bin/python3").exists() {
+    let python = tools.join("python/bin/python3");
+    let has_all = Command::new(&python).args(["-c", "import grpc_tools, spnego"]).stderr(Stdio::null()).status();
+    if !has_all.is_ok_and(|status| status.success()) {
         run(Command::new("python3").args(["-m", "venv"]).arg(tools.join("python")))?;
-        run(Command::new(tools.join("python/bin/pip")).args(["install", "--quiet", "grpcio", "grpcio-tools"]))?;
+        let packages = ["grpcio", "grpcio-tools", "pyspnego"];
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
     }
     Ok(tools)
 }

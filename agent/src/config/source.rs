@@ -285,7 +285,7 @@ impl Source {
         let login = match (self.user.clone(), self.secret(config)?) {
             (None, None) => return Ok(Login::Nobody),
             (Some(user), Some(_)) if user.contains(':') => return Err("`user` holds a colon, which ends it".into()),
-            (Some(user), Some(password)) => Login::Basic { user, password },
+            (Some(user), Some(password)) => Login::User { user, password },
             (None, Some(token)) => Login::Bearer(token),
             (Some(_), None) => return Err("`user` needs `secret_file`: the file with the password".into()),
         };

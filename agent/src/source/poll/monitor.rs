@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use seatmeter_service::screen::text::duration;
 use serde::Deserialize;
 
-use super::web::{Answered, Login, Secret, Visit, Web, WebError, headers, shown};
+use super::web::{Answered, Login, Secret, Visit, Web, WebError, shown};
 use crate::format::answer::monitor::{Features, Sessions};
 use crate::format::answer::{Answer, NoAnswer};
 
@@ -184,7 +184,7 @@ struct Pages<'a> {
 impl Pages<'_> {
     fn log_in(&mut self) -> Result<(), MonitorError> {
         self.headers = match &self.site.access {
-            Access::Login(login) => headers(self.visit.authorization(login)?),
+            Access::Login(_) => HeaderMap::new(),
             Access::Cloud { customer, client, secret, tokens } => {
                 let refused = |reason: String| MonitorError::Token { url: shown(tokens), reason };
                 let form = [("grant_type", "client_credentials"), ("client_id", client.as_str())];
@@ -195,7 +195,7 @@ impl Pages<'_> {
                 let header = |value: String| HeaderValue::try_from(value).map_err(|error| refused(error.to_string()));
                 let mut token = header(format!("CWSAuth bearer={access_token}"))?;
                 token.set_sensitive(true);
-                let mut headers = headers(Some(token));
+                let mut headers = HeaderMap::from_iter([(AUTHORIZATION, token)]);
                 headers.insert(HeaderName::from_static("citrix-customerid"), header(customer.clone())?);
                 headers
             }
@@ -233,10 +233,14 @@ impl Pages<'_> {
 
     /// Reads a page. A token that has expired is renewed once.
     fn page(&mut self, url: &Url) -> Result<Answered, MonitorError> {
-        match self.visit.get(url, &self.headers) {
+        let login = match &self.site.access {
+            Access::Login(login) => login,
+            Access::Cloud { .. } => &Login::Nobody,
+        };
+        match self.visit.get(url, &self.headers, login) {
             Err(WebError::Refused { .. }) if matches!(self.site.access, Access::Cloud { .. }) => {
                 self.log_in()?;
-                Ok(self.visit.get(url, &self.headers)?)
+                Ok(self.visit.get(url, &self.headers, login)?)
             }
             other => Ok(other?),
         }

@@ -1,20 +1,30 @@
 //! Asks over HTTP, within limits of time, of size, of redirects and of tries. Certificates are verified: by the authorities of
 //! this machine, or by a configured one alone.
 
-use std::io;
+mod login;
+#[cfg(feature = "ntlm")]
+mod ntlm;
+mod reply;
+
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::{Action, Attempt, Policy};
-use reqwest::{Client, Proxy, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Proxy, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
-use seatmeter_count::name::decode;
-use seatmeter_proto::transport::{TransportError, authority, provider, refuse_open, with_causes};
+use seatmeter_proto::transport::{authority, provider, with_causes};
 use tokio::runtime::{Builder, Runtime};
+
+pub use login::{Login, Secret};
+#[cfg(feature = "ntlm")]
+use ntlm::Handshake;
+pub use reply::Answered;
+use reply::{Failure, Outcome, Reply};
 
 /// The most bytes of an answer.
 const MOST_BYTES: usize = 16 << 20;
@@ -30,32 +40,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// How often it is looked whether the agent stops.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// A secret that is kept outside of the configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Secret {
-    /// The text of a file, which only the agent's account may read.
-    File(PathBuf),
-    /// An environment variable.
-    Variable(String),
-}
-
-/// As whom the agent asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Login {
-    /// Nobody: the server tells everyone.
-    #[default]
-    Nobody,
-    /// A user with a password.
-    Basic {
-        /// The user's name.
-        user: String,
-        /// The password.
-        password: Secret,
-    },
-    /// A token that somebody has issued.
-    Bearer(Secret),
-}
 
 /// How servers are reached.
 #[derive(Clone, Debug)]
@@ -126,30 +110,6 @@ pub enum WebError {
     Stopped,
 }
 
-impl Secret {
-    /// Reads the secret. It is read each time, so that it can be replaced at any time.
-    fn read(&self) -> Result<String, WebError> {
-        let (place, read) = match self {
-            Self::File(path) => {
-                let read = refuse_open(path).map_err(|error: TransportError| error.to_string());
-                let text = || std::fs::read_to_string(path).map_err(|error: io::Error| error.to_string());
-                (path.display().to_string(), read.and_then(|()| text()))
-            }
-            Self::Variable(name) => (name.clone(), std::env::var(name).map_err(|error| error.to_string())),
-        };
-        match read {
-            Ok(text) => match text.trim_start_matches('\u{feff}').trim() {
-                "" => Err(WebError::Secret { place, reason: "it is empty".into() }),
-                text if text.contains(char::is_control) => {
-                    Err(WebError::Secret { place, reason: "it has more than one line".into() })
-                }
-                text => Ok(text.to_owned()),
-            },
-            Err(reason) => Err(WebError::Secret { place, reason }),
-        }
-    }
-}
-
 impl Web {
     /// Prepares to ask. With `trusted`, only servers whose certificate that authority has signed are; else, those that this
     /// machine trusts.
@@ -182,7 +142,7 @@ impl Web {
         let failed = |reason: String| WebError::Unreachable { url: "the network".into(), reason };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| failed(error.to_string()))?;
         let client = self.client(Policy::custom(follow)).map_err(|error| failed(with_causes(&error)))?;
-        Ok(Visit { web: self, client, runtime, stop })
+        Ok(Visit { web: self, client, runtime, stop, is_windows: Cell::new(false) })
     }
 
     fn client(&self, redirects: Policy) -> reqwest::Result<Client> {
@@ -191,6 +151,9 @@ impl Web {
             .user_agent(concat!("seatmeter-agent/", env!("CARGO_PKG_VERSION")))
             // An address can hold a secret.
             .referer(false)
+            // A Windows login is that of a connection, and can be bound to the certificate.
+            .pool_max_idle_per_host(1)
+            .tls_info(true)
             .redirect(redirects);
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
@@ -223,24 +186,40 @@ pub struct Visit<'a> {
     client: Client,
     runtime: Runtime,
     stop: &'a AtomicBool,
+    /// Whether the server has wanted a Windows login.
+    is_windows: Cell<bool>,
 }
 
 impl Visit<'_> {
-    /// Returns the header by which the server knows who asks; `None` if it does not.
-    pub fn authorization(&self, login: &Login) -> Result<Option<HeaderValue>, WebError> {
-        match login {
-            Login::Nobody => Ok(None),
-            Login::Basic { user, password } => {
-                let pair = format!("{user}:{}", password.read()?);
-                secret_header(format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes()))).map(Some)
-            }
-            Login::Bearer(token) => secret_header(format!("Bearer {}", token.read()?)).map(Some),
-        }
+    /// Returns what the server answers to somebody.
+    pub fn get(&self, url: &Url, headers: &HeaderMap, login: &Login) -> Result<Answered, WebError> {
+        self.ask(url, async || self.question(url, headers, login).await)
     }
 
-    /// Returns what the server answers.
-    pub fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answered, WebError> {
-        self.ask(url, || self.client.get(url.clone()).headers(headers.clone()))
+    /// Asks once. Where the server wants a Windows login, that is three questions.
+    async fn question(&self, url: &Url, headers: &HeaderMap, login: &Login) -> Result<Outcome, Failure> {
+        let reply = async |authorization: Option<HeaderValue>| {
+            let question = self.client.get(url.clone()).headers(headers.clone());
+            let question = match authorization {
+                Some(authorization) => question.header(AUTHORIZATION, authorization),
+                None => question,
+            };
+            Reply::to(url, question).await
+        };
+        // A connection that is the user's already needs no password, and a server that wants NTLM must not get it.
+        let authorization = if self.is_windows.get() { None } else { login.header().map_err(Failure::Other)? };
+        let first = reply(authorization).await?;
+        #[cfg(feature = "ntlm")]
+        if let (Login::User { user, password }, Some(scheme)) = (login, first.windows_scheme()) {
+            self.is_windows.set(true);
+            let mut handshake = Handshake::new(scheme, user, password, first.certificate()).map_err(Failure::Other)?;
+            let challenge = reply(handshake.next("")).await?;
+            return match challenge.offer(scheme).and_then(|message| handshake.next(message)) {
+                Some(proof) => reply(Some(proof)).await?.outcome(url),
+                None => challenge.outcome(url),
+            };
+        }
+        first.outcome(url)
     }
 
     /// Sends a form whose last value is a secret, and returns what the server answers. No redirect is followed, which could
@@ -250,7 +229,10 @@ impl Visit<'_> {
         let form: Vec<(&str, &str)> = form.iter().copied().chain([(secret.0, read.as_str())]).collect();
         let client = self.web.client(Policy::none());
         let client = client.map_err(|error| WebError::Unreachable { url: shown(url), reason: with_causes(&error) })?;
-        let outcome = self.ask(url, || client.post(url.clone()).form(&form).header(ACCEPT, "application/json"));
+        let outcome = self.ask(url, async || {
+            let question = client.post(url.clone()).form(&form).header(ACCEPT, "application/json");
+            Reply::to(url, question).await?.outcome(url)
+        });
         outcome.map_err(|error| match error {
             // It may repeat the secret.
             WebError::Status { url, status, .. } => WebError::Status { url, status, said: "no token is issued".into() },
@@ -259,18 +241,18 @@ impl Visit<'_> {
     }
 
     /// Asks until the server answers, if it is busy or its answer was torn.
-    fn ask(&self, url: &Url, request: impl Fn() -> RequestBuilder) -> Result<Answered, WebError> {
+    fn ask(&self, url: &Url, question: impl AsyncFn() -> Result<Outcome, Failure>) -> Result<Answered, WebError> {
         let mut pause = Duration::from_secs(1);
         let mut tries = 1;
         loop {
-            let outcome = self.within(url, self.web.time_limit, answer(url, request()));
+            let outcome = self.within(url, self.web.time_limit, question());
             let is_last = tries == MOST_TRIES || self.stop.load(Ordering::Relaxed);
             let wanted = match outcome {
-                Ok(Reply::Answered(answered)) => return Ok(answered),
-                Ok(Reply::Busy { status, pause, said }) if is_last || pause > Some(LONGEST_PAUSE) => {
+                Ok(Outcome::Answered(answered)) => return Ok(answered),
+                Ok(Outcome::Busy { status, pause, said }) if is_last || pause > Some(LONGEST_PAUSE) => {
                     return Err(WebError::Status { url: shown(url), status, said });
                 }
-                Ok(Reply::Busy { pause, .. }) => pause,
+                Ok(Outcome::Busy { pause, .. }) => pause,
                 Err(Failure::Torn(reason)) if is_last => {
                     return Err(WebError::Unreachable { url: shown(url), reason });
                 }
@@ -308,126 +290,9 @@ impl Visit<'_> {
     }
 }
 
-/// An answer.
-#[derive(Debug)]
-pub struct Answered {
-    /// What it says.
-    pub body: Vec<u8>,
-    /// When it was made, by the server's clock, in seconds since 1970 UTC; `None` if the server does not tell.
-    pub at: Option<i64>,
-}
-
-/// What comes of asking once.
-enum Reply {
-    Answered(Answered),
-    /// It wants to be asked later.
-    Busy {
-        status: StatusCode,
-        pause: Option<Duration>,
-        said: String,
-    },
-}
-
-/// Why it does not.
-enum Failure {
-    /// The connection was torn.
-    Torn(String),
-    Other(WebError),
-}
-
-async fn answer(url: &Url, request: RequestBuilder) -> Result<Reply, Failure> {
-    let mut response = match request.send().await {
-        Ok(response) => response,
-        Err(error) if error.is_redirect() || error.is_builder() || error.is_connect() => {
-            return Err(Failure::Other(WebError::Unreachable {
-                url: shown(url),
-                reason: with_causes(&error.without_url()),
-            }));
-        }
-        Err(error) => return Err(Failure::Torn(with_causes(&error.without_url()))),
-    };
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = read(url, &mut response).await?;
-    if status.is_success() {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let at = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp().as_second());
-        return Ok(Reply::Answered(Answered { body, at }));
-    }
-    let said = said(&body, url);
-    Err(Failure::Other(match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            return Ok(Reply::Busy { status, pause: pause(&headers), said });
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            WebError::Refused { url: shown(url), status, remedy: remedy(&headers) }
-        }
-        _ => WebError::Status { url: shown(url), status, said },
-    }))
-}
-
-async fn read(url: &Url, response: &mut Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Torn(with_causes(&error.without_url())))? {
-        if body.len() + chunk.len() > MOST_BYTES {
-            return Err(Failure::Other(WebError::TooMuch { url: shown(url) }));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Returns how long a busy server wants to be left alone; `None` if it does not tell in seconds.
-fn pause(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// Returns what to do about a login that is not accepted.
-fn remedy(headers: &HeaderMap) -> &'static str {
-    let offers = |scheme: &str| {
-        let mut schemes = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|offer| offer.to_str().ok());
-        schemes.any(|offer| offer.to_ascii_lowercase().starts_with(scheme))
-    };
-    let wants_windows = offers("ntlm") || offers("negotiate");
-    match (wants_windows, offers("basic")) {
-        (true, false) => {
-            ": it wants NTLM or Negotiate, which the agent does not speak; let the web server offer Basic authentication over https"
-        }
-        (_, true) => ": set `user` and the password in `secret_file`, or correct them",
-        _ => ": is the secret right, and may this account read it all?",
-    }
-}
-
-fn secret_header(value: String) -> Result<HeaderValue, WebError> {
-    let mut header = HeaderValue::try_from(value).map_err(|_| WebError::Secret {
-        place: "for the login".into(),
-        reason: "it holds a character that cannot be sent".into(),
-    })?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
-/// Returns the headers of a question.
-pub fn headers(authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Some(authorization) = authorization {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    headers
-}
-
 /// Returns an address for people: without its query, which can hold secrets.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.to_string()
-}
-
-/// Returns what a server says in an error, for people, without the query that it may repeat.
-fn said(body: &[u8], url: &Url) -> String {
-    const CHARACTERS: usize = 300;
-    let text = decode(body.trim_ascii());
-    let query = url.query().filter(|query| !query.is_empty());
-    let text = query.map_or_else(|| text.to_string(), |query| text.replace(query, "..."));
-    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(CHARACTERS).collect();
-    if text.is_empty() { "it says nothing".into() } else { format!("it says: {text}") }
 }
