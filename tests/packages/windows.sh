@@ -154,4 +154,14 @@ leaves_nothing
 same "what stays is what the administrator put there" "agent.key agent.pem authority.pem" \
   "$(cd "$c" && find . -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
 
+step "without a log, the installer configures what it finds"
+for value in "LMGRD_LOG_FILE found.log" "Lmgrd lmgrd.exe"; do
+  wine reg add 'HKLM\SOFTWARE\FLEXlm License Manager\Found' /v "${value% *}" /d "C:\\flexlm\\${value#* }" /f >/dev/null
+done
+msi /i "$version" AGGREGATOR=https://localhost:17470
+must "the log that the registry names" grep -qF found.log "$data/agent.toml"
+must "the service is registered" registry "$key"
+msi /x "$version" PURGE=1
+leaves_nothing
+
 step "all of it holds"

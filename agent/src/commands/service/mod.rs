@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use seatmeter_agent::config::Config;
 use seatmeter_service::answer;
@@ -48,9 +48,10 @@ pub(crate) struct Install {
     #[command(flatten)]
     configured: Configured,
     /// The aggregator, if there is no configuration yet: https://host:7470
-    #[arg(long, value_name = "URL", requires = "logs")]
+    #[arg(long, value_name = "URL")]
     aggregator: Option<String>,
-    /// A log of this license server, if there is no configuration yet; can be given several times
+    /// A log of this license server, if there is no configuration yet; can be given several times. If none is given, what `detect`
+    /// finds is configured
     #[arg(long = "log", value_name = "FILE", requires = "aggregator")]
     logs: Vec<String>,
     /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
@@ -103,7 +104,6 @@ fn install(arguments: &Install) -> Result<()> {
         && !configure::is_edited(config)
     {
         let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
-        ensure!(!logs.is_empty(), "--aggregator is given without --log: name a log of the license server, too");
         configure::run(&configure::Arguments {
             configured: configured.clone(),
             aggregator,

@@ -55,7 +55,7 @@ pub fn read_head(path: &Path, format: Option<Format>, is_final: bool) -> Result<
         return Err(ContentError::NotALog {
             path: path.to_owned(),
             what: looks_like(&reader.sample),
-            remedy: "name a log that a license manager writes",
+            remedy: "name a log that a license manager writes; `seatmeter-agent try-source FILE` shows what other files tell",
         });
     }
     Ok(FileHead { format: reader.format, head: reader.head, mark })
