@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
-use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use seatmeter_proto::tls::{Identity, TlsError, Trust};
+use seatmeter_proto::transport::{Credentials, Dialer, TransportError};
 use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
 use serde::Deserialize;
 
+use crate::identity::files::Files;
 use crate::source::file::status::{LogSource, OtherSource};
 use crate::source::poll::PollSource;
 use source::{Checked, Source};
@@ -90,6 +92,8 @@ pub struct Config {
     pub realm: String,
     /// The dialer that connects to the aggregator.
     pub aggregator: Dialer,
+    /// The files of the agent's identity, if the aggregator has enrolled it.
+    pub enrolled: Option<Files>,
     /// How long batches stay in the buffer after their capture once they are acknowledged, in seconds.
     pub keep: u64,
     /// The maximum size of the batches in the buffer, in bytes.
@@ -127,7 +131,9 @@ impl Config {
         if file.state.as_ref().is_some_and(|state| state.as_os_str().is_empty()) {
             note("state is empty: name a folder, or leave it out".into());
         }
-        let aggregator = dialer(path, &file.aggregator).map_err(|error| note(format!("aggregator: {error}"))).ok();
+        let state = file.state.map_or_else(|| state_folder("agent", path), |state| config::beside(path, &state));
+        let aggregator = dialer(path, &file.aggregator, &Files::of(&state));
+        let aggregator = aggregator.map_err(|error| note(format!("aggregator: {error}"))).ok();
         let (mut sources, mut polls) = (Vec::new(), Vec::new());
         if file.source.is_empty() {
             note("there is no [[source]]: add one, with the `path` of a log, or the `command` that asks a license manager".into());
@@ -150,11 +156,12 @@ impl Config {
             note("buffer.quota_mib must be at least 1".into());
         }
         match aggregator {
-            Some(aggregator) if problems.is_empty() => Ok(Self {
-                state: file.state.map_or_else(|| state_folder("agent", path), |state| config::beside(path, &state)),
+            Some((aggregator, enrolled)) if problems.is_empty() => Ok(Self {
+                state,
                 license_server,
                 realm: file.license_server.realm,
                 aggregator,
+                enrolled,
                 quota: file.buffer.quota_mib.saturating_mul(1 << 20),
                 keep: file.buffer.keep_days.saturating_mul(86_400),
                 alarm_after: file.buffer.alarm_after_hours.saturating_mul(3600),
@@ -167,22 +174,29 @@ impl Config {
     }
 }
 
-fn dialer(config: &Path, settings: &Aggregator) -> Result<Dialer, TransportError> {
+/// Returns how to connect, and the files of the agent's identity if it is enrolled: it is, unless the configuration names an
+/// authority.
+fn dialer(config: &Path, settings: &Aggregator, files: &Files) -> Result<(Dialer, Option<Files>), TransportError> {
     let beside = |file: &Path| config::beside(config, file);
+    let refused = |reason: &str| TransportError::Tls(TlsError::Mismatch(reason.into()));
     let identity = match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => Some(Identity { certificate: beside(certificate), key: beside(key) }),
         (None, None) => None,
-        (Some(_), None) => {
-            return Err(TransportError::Tls("`certificate` is set and `key` is not: set both or none".into()));
-        }
-        (None, Some(_)) => {
-            return Err(TransportError::Tls("`key` is set and `certificate` is not: set both or none".into()));
-        }
+        (Some(_), None) => return Err(refused("`certificate` is set and `key` is not: set both or none")),
+        (None, Some(_)) => return Err(refused("`key` is set and `certificate` is not: set both or none")),
     };
     Dialer::check(&settings.url)?;
-    let authority = settings.authority.as_deref().map(beside);
-    let tls = authority.map(|authority| client_tls(&authority, identity.as_ref())).transpose()?;
-    Dialer::new(&settings.url, tls)
+    match settings.authority.as_deref().map(beside) {
+        Some(authority) => {
+            let trust = Trust { authority, identity };
+            Ok((Dialer::new(&settings.url, Some(Credentials::Files(trust)))?, None))
+        }
+        None if settings.url.starts_with("https:") && files.exist() => {
+            let dialer = Dialer::new(&settings.url, Some(Credentials::Files(files.trust())))?;
+            Ok((dialer, Some(files.clone())))
+        }
+        None => Ok((Dialer::new(&settings.url, None)?, None)),
+    }
 }
 
 /// Tells each source of the others.

@@ -22,6 +22,8 @@ const MARK: &str = "# Written by `seatmeter-agent configure`, which overwrites i
 pub struct Answers {
     /// The aggregator's URL: `https://host:7470`, or `http://` to a loopback address.
     pub aggregator: String,
+    /// Whether the aggregator has enrolled the agent, whose certificate and authority are then in its state folder.
+    pub is_enrolled: bool,
     /// Path of the certificate of the authority that signed the aggregator's certificate; `None` means `authority.pem`
     /// beside the configuration.
     pub authority: Option<PathBuf>,
@@ -44,7 +46,7 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
     let mut comments = Comments::default();
     let aggregator = &mut document["aggregator"];
     aggregator["url"] = value(&answers.aggregator);
-    if answers.aggregator.starts_with("http://") {
+    if answers.is_enrolled || answers.aggregator.starts_with("http://") {
         if let Some(table) = aggregator.as_table_mut() {
             table.remove("authority");
         }
@@ -52,7 +54,7 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
         let authority = answers.authority.clone().unwrap_or_else(|| folder.join("authority.pem"));
         aggregator["authority"] = value(text(&authority));
     }
-    if IDENTITY.iter().all(|(_, file)| folder.join(file).exists()) {
+    if !answers.is_enrolled && IDENTITY.iter().all(|(_, file)| folder.join(file).exists()) {
         for (key, file) in IDENTITY {
             comments.uncomment("aggregator", key, &text(&folder.join(file)));
         }
@@ -86,6 +88,28 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
         body.push_str(&format!("\n[[source]]\n{source}"));
     }
     Ok(format!("{MARK}{}\n{body}", checksum(&body)))
+}
+
+/// Returns a configuration that somebody has edited, for an aggregator that has enrolled the agent as this license server: all else
+/// stays as it is.
+pub fn fill(edited: &str, aggregator: &str, license_server: &str, realm: &str) -> Result<String, toml_edit::TomlError> {
+    let mut document: DocumentMut = edited.parse()?;
+    document["aggregator"]["url"] = value(aggregator);
+    if let Some(table) = document["aggregator"].as_table_mut() {
+        for key in ["authority", "certificate", "key"] {
+            table.remove(key);
+        }
+    }
+    let server = document.entry("license_server").or_insert_with(|| Item::Table(Table::new()));
+    server["name"] = value(license_server);
+    if realm.is_empty() {
+        if let Some(table) = server.as_table_mut() {
+            table.remove("realm");
+        }
+    } else {
+        server["realm"] = value(realm);
+    }
+    Ok(document.to_string())
 }
 
 /// Whether a configuration file is unchanged since it was delivered or `configure` wrote it, and may be overwritten.

@@ -17,6 +17,7 @@
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
 //! | [`checkpoint`] | how far each stream was read, and the state to resume there |
 //! | [`capture`] | one thread for each log |
+//! | [`identity`] | who the agent is to the aggregator that has enrolled it |
 //! | [`uplink`] | delivery to the aggregator |
 //! | [`health`] | the state of the agent |
 //! | [`run`] | runs capture, delivery and reporting together |
@@ -34,6 +35,7 @@ pub mod configure;
 pub mod detect;
 pub mod format;
 pub mod health;
+pub mod identity;
 pub mod run;
 pub mod scan;
 pub mod source;

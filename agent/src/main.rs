@@ -44,6 +44,14 @@ enum Command {
     /// Examples: seatmeter-agent configure --aggregator https://aggregator:7470
     /// seatmeter-agent configure --aggregator https://aggregator:7470 --log /opt/flexlm/debug.log
     Configure(commands::configure::Arguments),
+    /// Enrol this machine's agent with an aggregator: certificate, configuration, start
+    ///
+    /// The line comes from `seatmeter agents invite`. It names the aggregator and its authority, so no other can take its place. The key
+    /// never leaves this machine. Run as root; it ends when the agent delivers.
+    ///
+    /// Examples: seatmeter-agent enroll seatmeter1.AbC...
+    /// seatmeter-agent enroll --token-file line.txt --log /opt/flexlm/debug.log
+    Enroll(commands::enroll::Arguments),
     /// Find the license managers of this machine, and show how each is configured; exit code 3 if one cannot be
     ///
     /// It looks at running processes (as root, at all of them), at the services that FlexNet's lmtools has registered, and at the
@@ -86,6 +94,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Configure(arguments) => commands::configure::run(&arguments),
+        Command::Enroll(arguments) => commands::enroll::run(&arguments),
         Command::Detect(arguments) => commands::detect::run(&arguments),
         #[cfg(windows)]
         Command::Service(action) => commands::service::run(&action),

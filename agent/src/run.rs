@@ -15,6 +15,7 @@ use crate::codes;
 use crate::config::Config;
 use crate::health;
 use crate::health::report::Reporter;
+use crate::identity::keeper::{Ties, keep};
 use crate::uplink::Uplink;
 
 /// Why the agent cannot run.
@@ -67,7 +68,11 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let reporting = tokio::spawn(reporter.run(stop.clone()));
     let living = tokio::spawn(manager::keep_alive());
     let hello = hello(&config, agent_id);
-    let uplink = Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status };
+    let ties = Ties::default();
+    if let Some(files) = config.enrolled {
+        tokio::spawn(keep(files, config.aggregator.url().to_owned(), ties.clone(), stop.clone()));
+    }
+    let uplink = Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status, ties };
     uplink.run(stop).await;
     manager::stopping();
     // The reporter shares the capture, and ends on the same signal as the uplink.

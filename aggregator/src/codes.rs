@@ -17,6 +17,12 @@ seatmeter_service::codes! {
     127 FACTS_FAILED "facts_failed" error "The figures cannot be written, and stand still. Batches are still acknowledged.", "Free disk space, or check the disk. If the figures are damaged, stop the service and run `seatmeter-aggregator rebuild`.";
     128 FACTS_DISCARDED "facts_discarded" warn "The figures were of no use any more, and are made of the archive again.", "";
     129 SERVER_RENAMED "server_renamed" warn "A license server reports under another name. What it has sent under the first one moves along.", "If it is not, correct `license_server` in the agent's configuration, and let no agent read a copy of the logs.";
+    112 AGENT_REFUSED "agent_refused" warn "An agent was not let in: what it is, the license server that it names, and why.", "The reason says what is wrong. If nobody knows the agent, find out who runs it.";
+    113 AGENT_ENROLLED "agent_enrolled" info "An agent was enrolled: it has its first certificate.", "";
+    114 AGENT_REVOKED "agent_revoked" info "An operator has revoked an agent's enrolment: what it sends is refused.", "";
+    115 AGENT_RECOVERED "agent_recovered" info "An agent has renewed a certificate that had expired.", "";
+    116 TLS_RENEWED "tls_renewed" info "A port has got another certificate.", "";
+    117 TLS_FAILED "tls_failed" error "The files of a port's certificate were replaced, and cannot be used: the certificate before stays in use.", "The reason says what is wrong; correct the files.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
     131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

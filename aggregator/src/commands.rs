@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use seatmeter_aggregator::access::tls::{Files, PortTls};
 use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
@@ -68,10 +69,11 @@ pub(crate) fn check_config(path: &Path) -> Result<ExitCode> {
 }
 
 fn security(endpoint: &Endpoint) -> &'static str {
-    match (&endpoint.tls, endpoint.asks_for_certificate) {
-        (None, _) => "plain text",
-        (Some(_), false) => "TLS 1.3",
-        (Some(_), true) => "TLS 1.3, clients need a certificate",
+    match &endpoint.tls {
+        PortTls::Plain => "plain text",
+        PortTls::Own => "TLS 1.3, agents are enrolled",
+        PortTls::Files(Files { client_authority: None, .. }) => "TLS 1.3",
+        PortTls::Files(Files { client_authority: Some(_), .. }) => "TLS 1.3, clients need a certificate",
     }
 }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use rustls::pki_types::ServerName;
 use seatmeter_count::Calendar;
-use seatmeter_proto::transport::{Identity, server_tls};
+use seatmeter_proto::tls::Identity;
 use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
 use serde::Deserialize;
 
+use crate::access::tls::{Files, PortTls};
 use crate::usage::catalogue::{Catalogue, CatalogueError};
 use crate::usage::people::{DomainRule, IdentityRules, domain_map};
 use crate::usage::rules::{PersonRule, Rules};
@@ -25,6 +27,7 @@ struct File {
     catalogue: Option<PathBuf>,
     agents: Listen,
     operators: Listen,
+    authority: AuthoritySettings,
     people: PeopleSettings,
     health_log: health::Settings,
 }
@@ -38,6 +41,15 @@ struct Listen {
     client_authority: Option<PathBuf>,
     #[serde(default)]
     plaintext: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuthoritySettings {
+    names: Vec<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    agents_hours: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,8 +73,21 @@ pub struct Config {
     pub agents: Endpoint,
     /// The endpoint for operators.
     pub operators: Endpoint,
+    /// The authority that signs certificates of agents, and perhaps the aggregator's own.
+    pub authority: AuthorityConfig,
     /// The rules by which questions are answered.
     pub rules: Rules,
+}
+
+/// The settings of the authority.
+#[derive(Clone)]
+pub struct AuthorityConfig {
+    /// The host names and addresses of the aggregator; the first one is that by which agents reach it.
+    pub names: Vec<String>,
+    /// The certificate and the key of an authority from elsewhere; `None` if the aggregator makes its own.
+    pub files: Option<Identity>,
+    /// How long a certificate of an agent lasts.
+    pub agents_life: Duration,
 }
 
 /// An address to listen on, and its TLS settings.
@@ -70,10 +95,8 @@ pub struct Config {
 pub struct Endpoint {
     /// The IP address and the port.
     pub address: SocketAddr,
-    /// The TLS settings; `None` for plain text.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Whether clients must present a certificate.
-    pub asks_for_certificate: bool,
+    /// Where the certificate is from.
+    pub tls: PortTls,
 }
 
 /// Returns the default path of the configuration file.
@@ -92,11 +115,15 @@ impl Config {
             problems.push(problem);
             TimeZone::UTC
         });
-        let mut endpoint = |name: &str, listen: &Listen, default: &str| {
-            endpoint(listen, default).map_err(|problem| problems.push(format!("{name}: {problem}"))).ok()
+        let authority = authority(path, file.authority).unwrap_or_else(|problem| {
+            problems.push(format!("authority: {problem}"));
+            AuthorityConfig { names: Vec::new(), files: None, agents_life: Duration::ZERO }
+        });
+        let mut endpoint = |name: &str, listen: &Listen, default: &str, is_own: bool| {
+            endpoint(path, listen, default, is_own).map_err(|problem| problems.push(format!("{name}: {problem}"))).ok()
         };
-        let agents = endpoint("agents", &file.agents, "127.0.0.1:7470");
-        let operators = endpoint("operators", &file.operators, "127.0.0.1:7471");
+        let agents = endpoint("agents", &file.agents, "127.0.0.1:7470", true);
+        let operators = endpoint("operators", &file.operators, "127.0.0.1:7471", false);
         if let (Some(agents), Some(operators)) = (&agents, &operators)
             && agents.address == operators.address
             && agents.address.port() != 0
@@ -118,6 +145,7 @@ impl Config {
             agents,
             operators,
             health_log: file.health_log,
+            authority,
             rules: Rules {
                 identity: IdentityRules { domains: settings.domains, map: domain_map(settings.domain_map) },
                 person: settings.counted,
@@ -140,29 +168,65 @@ fn catalogue(config: &Path, named: Option<&Path>) -> Result<(String, Catalogue),
     Ok((text, catalogue))
 }
 
-fn endpoint(listen: &Listen, default: &str) -> Result<Endpoint, String> {
+/// Checks the settings of a port. With `is_own`, the aggregator's own authority gives it a certificate if none is named.
+fn endpoint(config: &Path, listen: &Listen, default: &str, is_own: bool) -> Result<Endpoint, String> {
+    let beside = |path: &PathBuf| config::beside(config, path);
     let text = listen.listen.as_deref().unwrap_or(default);
     let address: SocketAddr = text.parse().map_err(|_| format!("listen {text:?} is not an address: write IP:PORT"))?;
     let tls = match (&listen.certificate, &listen.key) {
         (Some(certificate), Some(key)) => {
-            let identity = Identity { certificate: certificate.clone(), key: key.clone() };
-            Some(server_tls(&identity, listen.client_authority.as_deref()).map_err(|error| error.to_string())?)
+            let identity = Identity { certificate: beside(certificate), key: beside(key) };
+            let files = Files { identity, client_authority: listen.client_authority.as_ref().map(beside) };
+            files.load().map_err(|error| error.to_string())?;
+            PortTls::Files(files)
         }
         (None, None) if listen.client_authority.is_some() => {
             return Err("client_authority needs certificate and key".into());
         }
+        (None, None) if listen.plaintext && address.ip().is_loopback() => PortTls::Plain,
+        (None, None) if listen.plaintext => {
+            return Err(format!("{address} is not a loopback address: leave `plaintext` out"));
+        }
+        (None, None) if is_own => PortTls::Own,
         (None, None) if !address.ip().is_loopback() => {
             return Err(format!("{address} is not a loopback address: give certificate and key"));
         }
-        (None, None) if !listen.plaintext => {
+        (None, None) => {
             return Err(
                 "give certificate and key, or write `plaintext = true` to listen on loopback without TLS".into()
             );
         }
+        _ => return Err("certificate and key belong together: give both or none".into()),
+    };
+    Ok(Endpoint { address, tls })
+}
+
+/// How long a certificate of an agent lasts, in hours: a week.
+const AGENTS_HOURS: u64 = 7 * 24;
+
+fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConfig, String> {
+    let files = match (settings.certificate, settings.key) {
+        (Some(certificate), Some(key)) => {
+            let beside = |path: PathBuf| config::beside(config, &path);
+            Some(Identity { certificate: beside(certificate), key: beside(key) })
+        }
         (None, None) => None,
         _ => return Err("certificate and key belong together: give both or none".into()),
     };
-    Ok(Endpoint { address, tls, asks_for_certificate: listen.client_authority.is_some() })
+    let hours = settings.agents_hours.unwrap_or(AGENTS_HOURS);
+    if !(1..=90 * 24).contains(&hours) {
+        return Err(format!("agents_hours is {hours}: from 1 hour to 90 days (2160)"));
+    }
+    let mut names = settings.names;
+    if names.is_empty() {
+        names.extend(hostname::get().ok().and_then(|name| name.into_string().ok()));
+    }
+    if let Some(wrong) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+        return Err(format!("{wrong:?} is neither a host name nor an address"));
+    }
+    // Whoever is on this machine can do without them.
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    Ok(AuthorityConfig { names, files, agents_life: Duration::from_secs(hours * 3600) })
 }
 
 /// Returns the version of the rules: 12 hexadecimal digits that change with the settings, the catalogue or the program.
@@ -189,8 +253,12 @@ mod tests {
     fn plain_text_must_be_asked_for_and_stays_on_loopback() {
         assert!(load(PLAIN).is_ok());
         assert!(load("").err().unwrap().contains("plaintext = true"));
-        let everywhere = load(&PLAIN.replacen("plaintext = true", "plaintext = true\nlisten = '0.0.0.0:7470'", 1));
-        assert!(everywhere.err().unwrap().contains("not a loopback address"));
+        for port in ["[agents]\nplaintext = true", "[operators]\nplaintext = true"] {
+            let everywhere = load(&PLAIN.replacen(port, &format!("{port}\nlisten = '0.0.0.0:7470'"), 1));
+            assert!(everywhere.err().unwrap().contains("not a loopback address"));
+        }
+        let own = load(&PLAIN.replacen("plaintext = true", "listen = '0.0.0.0:7470'", 1)).unwrap();
+        assert!(matches!(own.agents.tls, PortTls::Own));
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //!
 //! Domain modules depend neither on [`api`] nor on a database engine.
 
+pub mod access;
 pub mod api;
 pub mod codes;
 pub mod config;

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use seatmeter_proto::accept::accept;
 use seatmeter_proto::batch::MAX_BATCH;
 use seatmeter_proto::transport::WINDOW;
 use seatmeter_proto::v1::DESCRIPTOR;
+use seatmeter_proto::v1::access_service_server::AccessServiceServer;
+use seatmeter_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
 use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
@@ -19,7 +23,13 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::server::HealthReporter;
 
+use crate::access::authority::{Authority, AuthorityError};
+use crate::access::door::Door;
+use crate::access::enrolment::Enrolments;
+use crate::access::tls::{Files, PortTls, Source};
 use crate::api::ConcurrencyLimit;
+use crate::api::access::AccessApi;
+use crate::api::enrolment::EnrolmentApi;
 use crate::api::fleet::FleetApi;
 use crate::api::ingest::IngestApi;
 use crate::api::usage::UsageApi;
@@ -37,6 +47,9 @@ const MAX_OPERATORS: usize = 1_000;
 
 /// The most questions that are answered at a time.
 const MAX_REQUESTS: usize = 64;
+
+/// The most calls for certificates that are answered at a time.
+const MAX_ENROLLING: usize = 32;
 
 /// How long a stopping aggregator waits for answers under way. The limit is needed since an agent's stream can last for
 /// ever.
@@ -73,6 +86,9 @@ pub enum ServeError {
     /// The service descriptors are damaged.
     #[error("cannot start the reflection service: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The authority, or a port's certificate, cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The operating system cannot start a worker's thread.
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
@@ -87,17 +103,26 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let operators = listen(&config.operators).await?;
     let listening = Listening::of(&agents, &operators)?;
     let store = Store::open_embedded(&config.state)?;
+    let enrolments = match config.agents.tls {
+        PortTls::Own => Some(enrolments(&config, &store)?),
+        _ => None,
+    };
+    let agents_tls = port_tls(&config, &config.agents, enrolments.as_ref().map(|(authority, _)| authority))?;
+    let operators_tls = port_tls(&config, &config.operators, None)?;
+    let enrolments = enrolments.map(|(_, enrolments)| enrolments);
     let workers = Workers::start(&store, config.calendar.clone())?;
     listening.save(&config.state)?;
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
     report_start(&config, &listening);
-    let for_agents = agents_server(&workers).await;
-    let for_operators = operators_server(&store, &config, &workers).await?;
+    let for_agents = agents_server(&config, &workers, enrolments.clone()).await;
+    let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
+    let access = AccessApi::new(enrolments, url, time_zone(&config).to_owned(), ConcurrencyLimit::new(MAX_REQUESTS));
+    let for_operators = operators_server(&store, &config, &workers, access).await?;
     let for_agents =
-        for_agents.serve_with_incoming_shutdown(accept(agents, config.agents.tls, MAX_AGENTS), stopped(stop.clone()));
+        for_agents.serve_with_incoming_shutdown(accept(agents, agents_tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
-        .serve_with_incoming_shutdown(accept(operators, config.operators.tls, MAX_OPERATORS), stopped(stop.clone()));
+        .serve_with_incoming_shutdown(accept(operators, operators_tls, MAX_OPERATORS), stopped(stop.clone()));
     let both = async { tokio::try_join!(for_agents, for_operators).map(drop) };
     tokio::select! {
         served = both => served?,
@@ -108,6 +133,32 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     workers.stop().await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
+}
+
+/// Opens the authority and the enrolments that it has signed.
+fn enrolments(config: &Config, store: &Store) -> Result<(Arc<Authority>, Enrolments), ServeError> {
+    let authority = Arc::new(match &config.authority.files {
+        Some(files) => Authority::load(&files.certificate, &files.key)?,
+        None => Authority::open(&config.state.join("authority"))?,
+    });
+    let enrolments = Enrolments::new(authority.clone(), store.registrar()?, config.authority.agents_life);
+    Ok((authority, enrolments))
+}
+
+/// Returns the TLS configuration of a port, which is kept up to date; `None` for plain text.
+fn port_tls(
+    config: &Config,
+    endpoint: &Endpoint,
+    authority: Option<&Arc<Authority>>,
+) -> Result<Option<watch::Receiver<Arc<ServerConfig>>>, ServeError> {
+    let source = match (&endpoint.tls, authority) {
+        (PortTls::Files(files), _) => Source::Files(files.clone()),
+        (PortTls::Own, Some(authority)) => {
+            Source::Own { authority: authority.clone(), names: config.authority.names.clone() }
+        }
+        (PortTls::Own | PortTls::Plain, _) => return Ok(None),
+    };
+    Ok(Some(source.keep()?))
 }
 
 fn report_start(config: &Config, listening: &Listening) {
@@ -129,17 +180,31 @@ fn time_zone(config: &Config) -> &str {
 
 /// Builds the services on the agents' port. Each port has its own health service, so that a client that asks about its
 /// service learns whether it has connected to the right port.
-async fn agents_server(workers: &Workers) -> Router {
-    let ingest = IngestServiceServer::new(IngestApi::new(workers.commands(), workers.incarnation()))
+async fn agents_server(config: &Config, workers: &Workers, enrolments: Option<Enrolments>) -> Router {
+    let door = match (&config.agents.tls, enrolments.clone()) {
+        (_, Some(enrolments)) => Door::Enrolled(enrolments),
+        (PortTls::Files(Files { client_authority: Some(_), .. }), None) => Door::Named,
+        _ => Door::Open,
+    };
+    let enrolment = enrolments.map(|enrolments| {
+        EnrolmentServiceServer::new(EnrolmentApi::new(enrolments, ConcurrencyLimit::new(MAX_ENROLLING)))
+            .max_decoding_message_size(64 << 10)
+    });
+    let ingest = IngestServiceServer::new(IngestApi::new(workers.commands(), workers.incarnation(), door))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<IngestServiceServer<IngestApi>>().await;
-    server().add_service(ingest).add_service(health)
+    server().add_service(ingest).add_service(health).add_optional_service(enrolment)
 }
 
 /// Builds the services on the operators' port.
-async fn operators_server(store: &Store, config: &Config, workers: &Workers) -> Result<Router, ServeError> {
+async fn operators_server(
+    store: &Store,
+    config: &Config,
+    workers: &Workers,
+    access: AccessApi,
+) -> Result<Router, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
     let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
@@ -153,7 +218,8 @@ async fn operators_server(store: &Store, config: &Config, workers: &Workers) -> 
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let fleet = FleetServiceServer::new(fleet);
-    Ok(server().add_service(usage).add_service(fleet).add_service(health).add_service(reflection))
+    let access = AccessServiceServer::new(access);
+    Ok(server().add_service(usage).add_service(fleet).add_service(access).add_service(health).add_service(reflection))
 }
 
 /// Says that usage is served once the figures are up to date after a start, and how far they are until then.

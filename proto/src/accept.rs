@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
+use crate::connection::{Connection, HANDSHAKE_TIMEOUT, Peer, within};
 use crate::place::{Counts, Place};
 
 /// How long a peer may take to send its first request. One that asks nothing holds a place for no longer.
@@ -18,10 +19,10 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const PART_OF_AN_ADDRESS: usize = 4;
 
 /// Accepts connections, at most `limit` at a time, and a quarter of them from one address. A slow handshake does not delay
-/// other peers, and a peer that asks nothing is disconnected.
+/// other peers, and a peer that asks nothing is disconnected. Each handshake uses the TLS configuration of its moment.
 pub fn accept(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limit: usize,
 ) -> impl futures_core::Stream<Item = io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(16);
@@ -40,11 +41,12 @@ pub fn accept(
             };
             // Dropping the connection closes it.
             let Some(place) = Place::take(&counts, peer.ip(), most, permit) else { continue };
-            let (tls, ready) = (tls.clone(), ready.clone());
+            let (tls, ready) = (tls.as_ref().map(|tls| tls.borrow().clone()), ready.clone());
             tokio::spawn(async move {
-                if let Ok(connection) = shake_hands(tcp, tls).await {
+                if let Ok((connection, certificate)) = shake_hands(tcp, tls).await {
+                    let peer = Peer { address: Some(peer), certificate };
                     // Sending fails only if the server has stopped; it does not need the connection any more.
-                    let _ = ready.send(Ok(connection.accepted(Some(peer), place, FIRST_REQUEST))).await;
+                    let _ = ready.send(Ok(connection.accepted(peer, place, FIRST_REQUEST))).await;
                 }
             });
         }
@@ -52,13 +54,16 @@ pub fn accept(
     tokio_stream::wrappers::ReceiverStream::new(connections)
 }
 
-async fn shake_hands(tcp: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Connection> {
+/// Returns the connection, and the certificate that the peer has shown.
+async fn shake_hands(
+    tcp: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) -> io::Result<(Connection, Option<CertificateDer<'static>>)> {
     tcp.set_nodelay(true)?;
-    Ok(match tls {
-        None => Connection::new(tcp),
-        Some(tls) => {
-            let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(tcp);
-            Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?)
-        }
-    })
+    let Some(tls) = tls else { return Ok((Connection::new(tcp), None)) };
+    let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(tcp);
+    let connection = within(HANDSHAKE_TIMEOUT, handshake).await?;
+    let shown =
+        connection.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|shown| shown.clone().into_owned());
+    Ok((Connection::new(connection), shown))
 }

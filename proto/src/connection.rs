@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
@@ -22,11 +23,20 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 /// A connection, with TLS or without.
 pub struct Connection {
     io: Pin<Box<dyn Io>>,
-    peer: Option<SocketAddr>,
+    peer: Peer,
     /// The connection's place within the limits, released when the connection ends.
     _place: Option<Place>,
     /// What the peer must do in time; `None` once it has, or if it need not.
     beginning: Option<Beginning>,
+}
+
+/// Who is at the other end of a server's connection.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// The address.
+    pub address: Option<SocketAddr>,
+    /// The certificate that it has shown, which an authority has signed; `None` if it has shown none.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// The beginning of a connection: a peer must send its first request in time. HTTP/2's preface and settings are none.
@@ -71,20 +81,20 @@ impl Beginning {
 
 impl Connection {
     pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        Self { io: Box::pin(io), peer: None, _place: None, beginning: None }
+        Self { io: Box::pin(io), peer: Peer::default(), _place: None, beginning: None }
     }
 
     /// Makes it a server's connection from this peer, which must send its first request in time.
-    pub(crate) fn accepted(self, peer: Option<SocketAddr>, place: Place, patience: Duration) -> Self {
+    pub(crate) fn accepted(self, peer: Peer, place: Place, patience: Duration) -> Self {
         Self { peer, _place: Some(place), beginning: Some(Beginning::new(patience)), ..self }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Option<SocketAddr>;
+    type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.peer
+        self.peer.clone()
     }
 }
 

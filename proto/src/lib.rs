@@ -5,7 +5,9 @@
 //! | [`v1`] | the messages and services, generated from `seatmeter/v1/*.proto` by `cargo xtask codegen` |
 //! | [`batch`] | converts events to columns and back; the only place that validates an incoming batch |
 //! | [`split`] | splits a batch that exceeds the receiver's limits |
-//! | [`transport`] | TLS 1.3, plain text only on loopback, dialling |
+//! | [`tls`] | certificates and keys, TLS 1.3 with them |
+//! | [`transport`] | dialling; plain text only on loopback |
+//! | [`invitation`] | the line with which an agent enrols |
 //! | [`accept`] | a server's connections, within limits |
 //! | `place` | the places of connections, counted for each address |
 //! | [`connection`] | a connection, and the deadlines for its beginning |
@@ -13,8 +15,10 @@
 pub mod accept;
 pub mod batch;
 pub mod connection;
+pub mod invitation;
 mod place;
 pub mod split;
+pub mod tls;
 pub mod transport;
 
 /// The messages and services of package `seatmeter.v1`.

@@ -1,22 +1,18 @@
-//! How agents, the aggregator and operators find and trust each other: TLS 1.3 with certificates from PEM files, plain text
-//! only on loopback. Nothing older is negotiated, though license managers are asked over TLS 1.2 too.
+//! How agents and operators find the aggregator: over TLS, and in plain text only on loopback.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::connection::{Connection, HANDSHAKE_TIMEOUT, within};
+use crate::tls::{TlsError, Trust};
 
-const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,25 +20,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a connection cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// A PEM file cannot be read.
-    #[error("cannot read {what} from {path}: {reason}")]
-    Pem {
-        /// The items expected in the file, for example `certificates`.
-        what: &'static str,
-        /// The path of the file.
-        path: PathBuf,
-        /// Why the file cannot be read.
-        reason: String,
-    },
-    /// Everybody on the machine can read the key.
-    #[error("every account of this machine can read {path}: run `chmod o= {path}`, and replace it if others may have")]
-    OpenKey {
-        /// The path of the key.
-        path: PathBuf,
-    },
-    /// The certificate, the key and the authority do not match.
-    #[error("the TLS files do not match: {0}")]
-    Tls(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The text is not the URL of an aggregator.
     #[error("{url:?} is not an aggregator's URL: write https://HOST:PORT, or http://127.0.0.1:PORT without TLS")]
     Url {
@@ -73,121 +53,31 @@ pub enum TransportError {
     },
 }
 
-/// A certificate chain and its private key, in PEM files.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The PEM file with the certificate, followed by the authorities between it and the root.
-    pub certificate: PathBuf,
-    /// The PEM file with the private key.
-    pub key: PathBuf,
+/// How a client gets the TLS configuration of a connection.
+#[derive(Clone)]
+pub enum Credentials {
+    /// From files, which are read again for each connection: they can be replaced at any time.
+    Files(Trust),
+    /// As it is.
+    Fixed(Arc<ClientConfig>),
 }
 
-impl Identity {
-    fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TransportError> {
-        refuse_open(&self.key)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TransportError::Pem {
-            what: "a private key",
-            path: self.key.clone(),
-            reason: pem_reason(error),
-        })?;
-        Ok((certificates(&self.certificate)?, key))
-    }
-}
-
-/// Refuses a key, or another secret, that every account of the machine can read.
-#[cfg(unix)]
-pub fn refuse_open(key: &Path) -> Result<(), TransportError> {
-    use std::os::unix::fs::PermissionsExt;
-    // A key that is missing is reported when it is read.
-    let is_open = std::fs::metadata(key).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
-    if is_open { Err(TransportError::OpenKey { path: key.to_owned() }) } else { Ok(()) }
-}
-
-/// On Windows, the access list of the folder decides, which the installer sets.
-#[cfg(not(unix))]
-pub fn refuse_open(_key: &Path) -> Result<(), TransportError> {
-    Ok(())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
-    let failed = |reason: String| TransportError::Pem { what: "certificates", path: path.to_owned(), reason };
-    let list: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| failed(pem_reason(error)))?;
-    if list.is_empty() { Err(failed("the file contains none".into())) } else { Ok(list) }
-}
-
-fn pem_reason(error: rustls::pki_types::pem::Error) -> String {
-    use rustls::pki_types::pem::Error;
-    match error {
-        Error::Io(error) => error.to_string(),
-        Error::NoItemsFound => "the file contains none".into(),
-        other => other.to_string(),
-    }
-}
-
-/// Returns the authorities in a PEM file.
-pub fn authority(path: &Path) -> Result<RootCertStore, TransportError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| TransportError::Tls(error.to_string()))?;
-    }
-    Ok(roots)
-}
-
-fn tls_error(error: impl std::fmt::Display) -> TransportError {
-    TransportError::Tls(error.to_string())
-}
-
-/// Returns the cryptography that all TLS of the programs uses.
-pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Returns the TLS configuration of a server. With `client_authority`, clients must present a certificate that it
-/// signed.
-pub fn server_tls(identity: &Identity, client_authority: Option<&Path>) -> Result<Arc<ServerConfig>, TransportError> {
-    let (chain, key) = identity.load()?;
-    let builder =
-        ServerConfig::builder_with_provider(provider()).with_protocol_versions(VERSIONS).map_err(tls_error)?;
-    let builder = match client_authority {
-        Some(path) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority(path)?), provider())
-                .build()
-                .map_err(tls_error)?;
-            builder.with_client_cert_verifier(verifier)
+impl Credentials {
+    fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        match self {
+            Self::Files(trust) => trust.load(),
+            Self::Fixed(config) => Ok(config.clone()),
         }
-        None => builder.with_no_client_auth(),
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(tls_error)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+    }
 }
 
-/// Returns the TLS configuration of a client. The client trusts servers whose certificate `trusted` signed, and
-/// presents `identity` if there is one.
-pub fn client_tls(trusted: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TransportError> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(VERSIONS)
-        .map_err(tls_error)?
-        .with_root_certificates(authority(trusted)?);
-    let mut config = match identity {
-        Some(identity) => {
-            let (chain, key) = identity.load()?;
-            builder.with_client_auth_cert(chain, key).map_err(tls_error)?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// The checked URL of an aggregator, with the TLS configuration to connect to it.
+/// The checked URL of an aggregator, with what it takes to connect to it.
 #[derive(Clone)]
 pub struct Dialer {
     url: String,
     host: String,
     port: u16,
-    tls: Option<Arc<ClientConfig>>,
+    credentials: Option<Credentials>,
 }
 
 /// Returns the host and the port of an aggregator's URL, and whether the URL asks for TLS.
@@ -208,15 +98,17 @@ fn address(url: &str) -> Result<(String, u16, bool), TransportError> {
 }
 
 impl Dialer {
-    /// Checks the URL: `https://` requires `tls`, and `http://` requires a loopback address.
-    pub fn new(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Self, TransportError> {
+    /// Checks the URL: `https://` requires credentials, which are tried, and `http://` requires a loopback address.
+    pub fn new(url: &str, credentials: Option<Credentials>) -> Result<Self, TransportError> {
         let (host, port, is_encrypted) = address(url)?;
-        let tls = if is_encrypted {
-            Some(tls.ok_or_else(|| TransportError::NoAuthority { url: url.to_owned() })?)
+        let credentials = if is_encrypted {
+            let credentials = credentials.ok_or_else(|| TransportError::NoAuthority { url: url.to_owned() })?;
+            credentials.load()?;
+            Some(credentials)
         } else {
             None
         };
-        Ok(Self { url: url.to_owned(), host, port, tls })
+        Ok(Self { url: url.to_owned(), host, port, credentials })
     }
 
     /// Checks the text of a URL, before any file is read for it.
@@ -255,9 +147,10 @@ impl Dialer {
     async fn dial(&self) -> io::Result<Connection> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Connection::new(tcp)) };
+        let Some(credentials) = &self.credentials else { return Ok(Connection::new(tcp)) };
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-        let handshake = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, tcp);
+        let tls = credentials.load().map_err(io::Error::other)?;
+        let handshake = tokio_rustls::TlsConnector::from(tls).connect(name, tcp);
         Ok(Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?))
     }
 }

@@ -278,7 +278,7 @@ fn fault_49_a_license_manager_that_answers_at_an_address() {
     let made = certificates::make(&cluster.path("tls")).unwrap();
     let chain = CertificateDer::pem_file_iter(&made.server.certificate).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(&made.server.key).unwrap();
-    let tls = ServerConfig::builder_with_provider(seatmeter_proto::transport::provider());
+    let tls = ServerConfig::builder_with_provider(seatmeter_proto::tls::provider());
     let tls = tls.with_protocol_versions(&[&rustls::version::TLS12]).unwrap().with_no_client_auth();
     let address = serve(answer, Some(Arc::new(tls.with_single_cert(chain, key).unwrap())));
     let url = format!("https://{address}/status");

@@ -6,8 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
-const FILES: [&str; 4] =
-    ["seatmeter/v1/errors.proto", "seatmeter/v1/fleet.proto", "seatmeter/v1/ingest.proto", "seatmeter/v1/usage.proto"];
+const FILES: [&str; 6] = [
+    "seatmeter/v1/access.proto",
+    "seatmeter/v1/enrolment.proto",
+    "seatmeter/v1/errors.proto",
+    "seatmeter/v1/fleet.proto",
+    "seatmeter/v1/ingest.proto",
+    "seatmeter/v1/usage.proto",
+];
 
 /// The generated files, which are checked in.
 const GENERATED: [&str; 2] = ["seatmeter.v1.rs", "descriptor.bin"];

@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut answers = Answers {
         aggregator: arguments.aggregator.clone(),
+        is_enrolled: false,
         authority: arguments.authority.as_deref().map(absolute).transpose()?,
         name: arguments.name.clone(),
         realm: arguments.realm.clone(),
@@ -76,14 +77,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             read_head(log, None, false).context("--force accepts it all the same")?;
         }
     }
-    write(path, &answers)?;
+    write(path, &render(&answers, path.parent().context("the configuration is a file in a folder")?)?)?;
     answer!("{} is written and right.", path.display());
     answer!("Now start the service, then see `seatmeter-agent status`.");
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the sources of the license managers of this machine.
-fn found() -> Result<Vec<Proposal>> {
+pub(super) fn found() -> Result<Vec<Proposal>> {
     let mut sources = Vec::new();
     for Finding { why, source } in detect() {
         answer!("{}: {}", visible(&source.to_string()), visible(&why));
@@ -96,10 +97,9 @@ fn found() -> Result<Vec<Proposal>> {
 }
 
 /// Checks the new configuration, and writes it if it is right.
-fn write(path: &Path, answers: &Answers) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    Config::parse(path, text).context("nothing is written")?;
     let folder = path.parent().context("the configuration is a file in a folder")?;
-    let text = render(answers, folder)?;
-    Config::parse(path, &text).context("nothing is written")?;
     let failed = || format!("{} cannot be written", path.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
     std::fs::write(path, text).with_context(failed)

@@ -4,6 +4,7 @@ pub(crate) mod check_config;
 pub(crate) mod codes;
 pub(crate) mod configure;
 pub(crate) mod detect;
+pub(crate) mod enroll;
 pub(crate) mod inspect;
 pub(crate) mod run;
 pub(crate) mod scan;

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use seatmeter_proto::transport::{TransportError, with_causes};
 use seatmeter_proto::v1::RefusalReason;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::ANSWER_TIMEOUT;
 use crate::buffer::BufferError;
@@ -38,12 +38,21 @@ pub(super) enum Ended {
     /// The buffer failed.
     #[error(transparent)]
     Buffer(#[from] BufferError),
+    /// The agent has a new certificate, which a new connection shows.
+    #[error("the certificate is renewed")]
+    Renewed,
     /// The agent stops.
     #[error("the agent stops")]
     Stop,
 }
 
 impl Ended {
+    /// Whether the aggregator has not accepted the agent's certificate: by a status, or by an alert of TLS, whose text is rustls'.
+    pub(super) fn is_of_the_certificate(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Code::Unauthenticated)
+            || self.chain().contains("received fatal alert")
+    }
+
     /// Returns the whole chain of causes, including the messages of libraries and of the aggregator; empty if it adds
     /// nothing to the reason.
     pub(super) fn chain(&self) -> String {

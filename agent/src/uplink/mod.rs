@@ -35,6 +35,7 @@ use crate::capture::Capture;
 use crate::checkpoint::{Rewind, RewindCause};
 use crate::codes;
 use crate::health::{self, UplinkState, UplinkStatus};
+use crate::identity::keeper::Ties;
 use backoff::Backoff;
 use ended::{Ended, reason_in_words};
 use flight::{Flight, Part, Sent};
@@ -63,6 +64,8 @@ pub struct Uplink {
     pub capture: Arc<Capture>,
     /// The channel that publishes the state of delivery.
     pub status: watch::Sender<UplinkStatus>,
+    /// What there is to tell, and to hear, of the agent's certificate.
+    pub ties: Ties,
 }
 
 /// An open stream to the aggregator.
@@ -94,13 +97,20 @@ impl Uplink {
             }
             match ended {
                 Ended::Stop => return,
+                Ended::Renewed => continue,
                 Ended::Resend => {
                     tracing::warn!(code = codes::UPLINK_RESEND, reason = %ended, "delivery begins again");
                 }
-                ended => self.report_down(&ended),
+                ended => {
+                    if ended.is_of_the_certificate() {
+                        self.ties.refused.notify_one();
+                    }
+                    self.report_down(&ended);
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
+                () = self.ties.renewed.notified() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
@@ -164,6 +174,7 @@ impl Uplink {
                     self.send_heartbeat(&session).await?;
                 }
                 Ok(()) = changes.changed() => self.send_heartbeat(&session).await?,
+                () = self.ties.renewed.notified() => return Err(Ended::Renewed),
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
         }

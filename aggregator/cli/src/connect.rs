@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use seatmeter_proto::transport::{Dialer, Identity, TransportError, client_tls};
+use seatmeter_proto::tls::{Identity, Trust};
+use seatmeter_proto::transport::{Credentials, Dialer, TransportError};
 use tonic::transport::Channel;
 
 #[derive(clap::Args)]
@@ -38,8 +39,8 @@ impl Connection {
     pub(crate) async fn open(&self) -> Result<Channel> {
         let identity =
             self.certificate.clone().zip(self.key.clone()).map(|(certificate, key)| Identity { certificate, key });
-        let tls = self.authority.as_ref().map(|authority| client_tls(authority, identity.as_ref())).transpose()?;
-        let dialer = Dialer::new(&self.aggregator, tls)?;
+        let trust = self.authority.clone().map(|authority| Credentials::Files(Trust { authority, identity }));
+        let dialer = Dialer::new(&self.aggregator, trust)?;
         Ok(dialer.connect().await.map_err(Unreachable)?)
     }
 }

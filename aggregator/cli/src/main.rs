@@ -3,6 +3,7 @@
 mod activity;
 mod connect;
 mod denials;
+mod enrolments;
 mod entitlements;
 mod explain;
 mod months;
@@ -66,7 +67,7 @@ enum Command {
     Entitlements(entitlements::Entitlements),
     /// License servers and their logs: which report, and which do not; exit code 3 if one does not
     Servers(servers::Servers),
-    /// Agents and their state; exit code 3 if one is silent
+    /// Agents and their state; exit code 3 if one is silent. And which are enrolled
     Agents(servers::Agents),
     /// The figures of `seatmeter-agent scan`, by license server
     Activity(activity::Activity),
@@ -141,6 +142,9 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Servers(servers::Servers { say: Some(said), .. }) => say::say(&channel, said).await,
             Command::Servers(asked) => {
                 watch::repeat(asked.watch, async || servers::servers(&channel, &asked, &view).await).await
+            }
+            Command::Agents(servers::Agents { enrolments: Some(asked), .. }) => {
+                enrolments::enrolments(&channel, asked, &view).await
             }
             Command::Agents(asked) => {
                 watch::repeat(asked.watch, async || servers::agents(&channel, &asked, &view).await).await

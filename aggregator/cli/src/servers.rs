@@ -13,6 +13,7 @@ use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
 use tonic::transport::Channel;
 
+use crate::enrolments::Enrolments;
 use crate::notes::{dated_between, source_text, stamp, tell_zone, written_between, zone};
 use crate::say::Say;
 use crate::watch::Watch;
@@ -32,7 +33,10 @@ pub(crate) struct Servers {
 }
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Agents {
+    #[command(subcommand)]
+    pub(crate) enrolments: Option<Enrolments>,
     /// Only agents of this license server
     #[arg(long, value_name = "NAME")]
     server: Option<String>,

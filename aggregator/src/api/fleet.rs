@@ -66,7 +66,7 @@ impl FleetApi {
 }
 
 /// Refuses a name that no agent could have.
-fn must_be_a_name(field: &'static str, name: &str) -> Result<(), ApiError> {
+pub(super) fn must_be_a_name(field: &'static str, name: &str) -> Result<(), ApiError> {
     if name.trim().is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
         return Err(ApiError::invalid(field, "must be a name of 1 to 255 bytes, without control characters"));
     }

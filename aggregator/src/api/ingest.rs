@@ -1,10 +1,14 @@
 //! `seatmeter.v1.IngestService`: the protocol of one agent's stream. The agent sends a Hello first, then batches and
 //! heartbeats. The aggregator answers each batch once.
 
-use std::pin::Pin;
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use seatmeter_proto::connection::Peer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_server::IngestService;
@@ -14,11 +18,15 @@ use seatmeter_proto::v1::{
 };
 use seatmeter_proto::{MAX_OFFER, batch};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::ApiError;
+use crate::access::door::Door;
+use crate::access::enrolment::{Admitted, EnrolmentError};
 use crate::codes;
 use crate::ingest::archiver::Command;
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
@@ -36,13 +44,14 @@ const MAX_ANSWERS: usize = 256;
 pub struct IngestApi {
     commands: mpsc::Sender<Command>,
     incarnation: String,
+    door: Door,
 }
 
 impl IngestApi {
-    /// Creates the service. It passes the messages of agents to the archiver as commands. `incarnation` is that of the
-    /// database.
-    pub fn new(commands: mpsc::Sender<Command>, incarnation: String) -> Self {
-        Self { commands, incarnation }
+    /// Creates the service. It passes the messages of agents that the door lets in to the archiver as commands. `incarnation` is that
+    /// of the database.
+    pub fn new(commands: mpsc::Sender<Command>, incarnation: String, door: Door) -> Self {
+        Self { commands, incarnation, door }
     }
 }
 
@@ -54,12 +63,14 @@ impl IngestService for IngestApi {
     type IngestStream = Pin<Box<dyn Stream<Item = Result<IngestResponse, Status>> + Send>>;
 
     async fn ingest(&self, request: Request<Streaming<IngestRequest>>) -> Result<Response<Self::IngestStream>, Status> {
+        let shown = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
         let mut requests = request.into_inner();
         let (answers, answered) = mpsc::channel(MAX_ANSWERS);
         let (control, controlled) = mpsc::channel(2);
-        let (commands, incarnation) = (self.commands.clone(), self.incarnation.clone());
+        let (commands, incarnation, door) = (self.commands.clone(), self.incarnation.clone(), self.door.clone());
         tokio::spawn(async move {
-            let mut conversation = Conversation { commands, incarnation, answers, control: control.clone() };
+            let mut conversation =
+                Conversation { commands, incarnation, door, shown, answers, control: control.clone() };
             if let Err(status) = conversation.run(&mut requests).await {
                 // The agent may have disconnected already.
                 let _ = control.send(Err(status)).await;
@@ -73,6 +84,9 @@ impl IngestService for IngestApi {
 struct Conversation {
     commands: mpsc::Sender<Command>,
     incarnation: String,
+    door: Door,
+    /// The certificate that the agent has shown.
+    shown: Option<CertificateDer<'static>>,
     answers: Answers,
     control: Control,
 }
@@ -86,9 +100,16 @@ impl Conversation {
             Some(_) => return Err(ApiError::Protocol("the first message of a stream must be a Hello").into()),
         };
         validate(&hello)?;
+        let admitted = self.admit(&hello).await?;
         let hello = Arc::new(hello);
         self.welcome(&hello).await?;
-        while let Some(request) = requests.next().await.transpose()? {
+        let mut leave = pin!(self.must_leave(admitted));
+        loop {
+            let request = tokio::select! {
+                request = requests.next() => request.transpose()?,
+                status = &mut leave => return Err(status),
+            };
+            let Some(request) = request else { return Ok(()) };
             match request.message {
                 Some(Up::Batch(batch)) => self.deliver(batch, &hello).await?,
                 Some(Up::Heartbeat(mut heartbeat)) => {
@@ -104,7 +125,47 @@ impl Conversation {
                 None => {}
             }
         }
-        Ok(())
+    }
+
+    /// Lets the agent in, or says why not.
+    async fn admit(&self, hello: &Hello) -> Result<Option<Admitted>, Status> {
+        let (door, shown) = (self.door.clone(), self.shown.clone());
+        let (license_server, realm) = (hello.license_server.clone(), hello.realm.clone());
+        let admit = move || door.admit(shown.as_ref(), &license_server, &realm);
+        let admitted = spawn_blocking(admit).await.map_err(|_| Status::from(ApiError::Internal))?;
+        admitted.map_err(|refused| {
+            tracing::warn!(
+                code = codes::AGENT_REFUSED,
+                agent_id = hello.agent_id,
+                license_server = hello.license_server,
+                host = hello.host,
+                reason = %refused,
+                "an agent is not let in"
+            );
+            ApiError::from(refused).into()
+        })
+    }
+
+    /// Waits until the agent must leave: its enrolment is revoked, or its certificate ends. Returns what it is told.
+    fn must_leave(&self, admitted: Option<Admitted>) -> impl Future<Output = Status> + use<> {
+        let door = self.door.clone();
+        async move {
+            let (Door::Enrolled(enrolments), Some(admitted)) = (door, admitted) else { return pending().await };
+            let left = admitted.expires_at.saturating_sub(Timestamp::now().as_second());
+            let mut end = pin!(sleep(Duration::from_secs(left.try_into().unwrap_or(0))));
+            let mut revocations = enrolments.revocations();
+            loop {
+                tokio::select! {
+                    () = &mut end => return ApiError::Enrolment(EnrolmentError::Expired).into(),
+                    _ = revocations.changed() => {}
+                }
+                let (enrolments, asked) = (enrolments.clone(), admitted.clone());
+                // Where the database does not say, the agent stays: it is asked again when it connects.
+                if let Ok(Ok(false)) = spawn_blocking(move || enrolments.may_stay(&asked)).await {
+                    return ApiError::Enrolment(EnrolmentError::Revoked(admitted.license_server)).into();
+                }
+            }
+        }
     }
 
     async fn welcome(&self, hello: &Arc<Hello>) -> Result<(), Status> {

@@ -1,6 +1,8 @@
 //! The gRPC services, one per file. Each method first enters the limit, then validates, then acts. Domain types become
 //! messages here, and domain errors become statuses; no domain module knows about messages or statuses.
 
+pub mod access;
+pub mod enrolment;
 pub mod fleet;
 pub mod ingest;
 mod messages;

@@ -8,6 +8,8 @@ use seatmeter_proto::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::access::door::Refused;
+use crate::access::enrolment::EnrolmentError;
 use crate::codes;
 use crate::fleet::FleetError;
 use crate::fleet::snapshot::UnknownServer;
@@ -56,6 +58,12 @@ pub enum ApiError {
     Usage(UsageError),
     /// A question about the fleet has no answer.
     Fleet(FleetError),
+    /// An agent is not let in.
+    Refused(Refused),
+    /// A call about enrolments fails.
+    Enrolment(EnrolmentError),
+    /// Agents are not enrolled here.
+    NoEnrolments,
     /// A bug: the task that should have answered panicked.
     Internal,
 }
@@ -76,6 +84,21 @@ impl From<UsageError> for ApiError {
 impl From<FleetError> for ApiError {
     fn from(error: FleetError) -> Self {
         Self::Fleet(error)
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(error: Refused) -> Self {
+        match error {
+            Refused::Enrolment(error) => Self::Enrolment(error),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+impl From<EnrolmentError> for ApiError {
+    fn from(error: EnrolmentError) -> Self {
+        Self::Enrolment(error)
     }
 }
 
@@ -120,10 +143,45 @@ impl From<ApiError> for Status {
             ApiError::Usage(UsageError::FutureMonth { month, current }) => {
                 ApiError::FutureMonth { field: "month", month, current }.into()
             }
+            ApiError::Refused(Refused::Enrolment(error)) | ApiError::Enrolment(error) => enrolment(&error),
+            ApiError::Refused(error @ Refused::NoCertificate) => {
+                with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, &error.to_string())
+            }
+            ApiError::Refused(error) => {
+                with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &error.to_string())
+            }
+            ApiError::NoEnrolments => {
+                let text =
+                    "agents are not enrolled here: leave certificate, key and plaintext out of [agents], and restart";
+                with_reason(Code::FailedPrecondition, ErrorReason::UnknownEnrolment, text)
+            }
             ApiError::Internal => {
                 let text = "the request could not be answered; this is a bug: please report it";
                 with_reason(Code::Internal, ErrorReason::Internal, text)
             }
+        }
+    }
+}
+
+fn enrolment(error: &EnrolmentError) -> Status {
+    let text = error.to_string();
+    match error {
+        EnrolmentError::Store(error) => store(error),
+        EnrolmentError::Authority(error) => {
+            tracing::error!(code = codes::QUERY_FAILED, reason = %error, "no certificate can be issued");
+            with_reason(Code::Internal, ErrorReason::Internal, &text)
+        }
+        EnrolmentError::Request(_) => wrong_field(ErrorReason::InvalidField, "signing_request", &text),
+        EnrolmentError::NoServer => wrong_field(ErrorReason::InvalidField, "license_server", &text),
+        EnrolmentError::Invitation => with_reason(Code::PermissionDenied, ErrorReason::InvitationRefused, &text),
+        EnrolmentError::Unknown | EnrolmentError::Expired => {
+            with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, &text)
+        }
+        EnrolmentError::Revoked(_) | EnrolmentError::Superseded(_) | EnrolmentError::TooOften(_) => {
+            with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text)
+        }
+        EnrolmentError::NoEnrolment(_) | EnrolmentError::Several { .. } => {
+            with_reason(Code::NotFound, ErrorReason::UnknownEnrolment, &text)
         }
     }
 }

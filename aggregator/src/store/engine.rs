@@ -110,6 +110,8 @@ pub enum Role {
     Projector,
     /// Reads both.
     Reader,
+    /// Reads and writes who may speak with the aggregator, and sees nothing else. Only one may be in use at a time.
+    Registrar,
 }
 
 /// A kind of database.

@@ -8,6 +8,7 @@
 //! - [`projections`]: how far the facts go, and [`log_state`]: the state of a log's projection: its open sessions
 //! - [`names`]: identities, devices and features, each name once
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
+//! - [`enrolments`]: who may speak for which license server; its tables are in a database of their own
 //! - [`settings`]: settings that the database keeps about itself
 //!
 //! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
@@ -16,6 +17,7 @@
 pub mod agents;
 pub mod backup;
 pub mod engine;
+pub mod enrolments;
 pub mod facts;
 pub mod facts_schema;
 pub mod log_state;
@@ -118,6 +120,14 @@ impl Store {
     /// origin are discarded before, and there are none then. Only one may be in use at a time.
     pub fn projector(&self, origin: &Origin) -> Result<(Box<dyn Connection>, Option<Discarded>), StoreError> {
         facts_schema::open(self.engine.as_ref(), origin)
+    }
+
+    /// Opens a connection to who may speak with the aggregator, and migrates its tables to this version. Only one may be in use at a
+    /// time.
+    pub fn registrar(&self) -> Result<Box<dyn Connection>, StoreError> {
+        let mut connection = self.engine.connect(Role::Registrar)?;
+        schema::apply(&enrolments::MIGRATIONS, self.engine.as_ref(), connection.as_mut())?;
+        Ok(connection)
     }
 
     /// Deletes all facts, in whatever state they are. Questions that are being answered from them are answered.

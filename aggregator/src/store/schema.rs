@@ -1,4 +1,4 @@
-//! The tables, and the migrations that create them.
+//! The tables of the archive, and the migrations that create them.
 
 use super::engine::{Connection, Engine};
 use super::sql::statements;
@@ -238,12 +238,17 @@ pub(super) const MIGRATIONS: [&[&str]; 9] = [&[
     "ALTER TABLE log ADD COLUMN poll_interval BIGINT NOT NULL DEFAULT 0",
 ]];
 
-/// Migrates the tables to this version.
+/// Migrates the archive's tables to this version.
 pub(super) fn migrate(engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
     apply(&MIGRATIONS, engine, connection)
 }
 
-fn apply(migrations: &[&[&str]], engine: &dyn Engine, connection: &mut dyn Connection) -> Result<(), StoreError> {
+/// Migrates the tables of a database to the version that these migrations make.
+pub(super) fn apply(
+    migrations: &[&[&str]],
+    engine: &dyn Engine,
+    connection: &mut dyn Connection,
+) -> Result<(), StoreError> {
     connection.execute(CREATE_VERSION, &[])?;
     while version(connection)? < migrations.len() {
         in_transaction(connection, |connection| advance(migrations, engine, connection))?;

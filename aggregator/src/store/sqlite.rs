@@ -17,10 +17,12 @@ use super::{Failure, StoreError};
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
 const OLDEST: i32 = 3_051_003;
 
-/// A database of two files: the archive, and the facts beside it. Each can be written while the other is.
+/// A database of three files: the archive, and beside it the facts, and who may speak with the aggregator. Each can be written while
+/// the others are.
 pub struct Sqlite {
     archive: PathBuf,
     facts: PathBuf,
+    access: PathBuf,
 }
 
 impl Sqlite {
@@ -31,7 +33,8 @@ impl Sqlite {
                 format!("SQLite {} can corrupt databases: 3.51.3 is the oldest that does not", rusqlite::version());
             return Err(StoreError::new(Failure::Permanent, reason));
         }
-        Ok(Self { archive: archive.to_owned(), facts: archive.with_file_name(FACTS) })
+        let beside = |name| archive.with_file_name(name);
+        Ok(Self { archive: archive.to_owned(), facts: beside(FACTS), access: beside(ACCESS) })
     }
 
     /// Writes one consistent state of the archive into a file that does not exist yet.
@@ -50,9 +53,17 @@ impl Sqlite {
         if found == "ok" { Ok(()) } else { Err(StoreError::new(Failure::Corrupt, found)) }
     }
 
+    /// Returns the file that a role opens first.
+    fn file(&self, role: Role) -> &Path {
+        match role {
+            Role::Archiver | Role::Reader => &self.archive,
+            Role::Projector => &self.facts,
+            Role::Registrar => &self.access,
+        }
+    }
+
     fn open(&self, role: Role) -> rusqlite::Result<rusqlite::Connection> {
-        let is_archive = role != Role::Projector;
-        let connection = rusqlite::Connection::open(if is_archive { &self.archive } else { &self.facts })?;
+        let connection = rusqlite::Connection::open(self.file(role))?;
         // Nobody else writes but by mistake: a stop must not wait for that.
         connection.busy_timeout(Duration::from_secs(if role == Role::Projector { 5 } else { 30 }))?;
         connection.set_prepared_statement_cache_capacity(128);
@@ -66,7 +77,7 @@ impl Sqlite {
             return Ok(connection);
         }
         // Facts that a power cut takes back take back how far they go, too: they are projected again.
-        connection.pragma_update(None, "synchronous", if is_archive { "FULL" } else { "NORMAL" })?;
+        connection.pragma_update(None, "synchronous", if role == Role::Projector { "NORMAL" } else { "FULL" })?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         connection.pragma_update(None, "cache_size", -65_536)?;
         connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
@@ -77,9 +88,12 @@ impl Sqlite {
 /// The file of the facts, beside the archive.
 pub(super) const FACTS: &str = "facts.db";
 
+/// The file of who may speak with the aggregator, beside the archive. A restored archive changes nothing of it: what was revoked stays so.
+const ACCESS: &str = "access.db";
+
 impl Engine for Sqlite {
     fn connect(&self, role: Role) -> Result<Box<dyn Connection>, StoreError> {
-        let path = if role == Role::Projector { &self.facts } else { &self.archive };
+        let path = self.file(role);
         let is_missing = role == Role::Reader && !self.facts.exists();
         if is_missing {
             let reason =
@@ -90,7 +104,7 @@ impl Engine for Sqlite {
             .open(role)
             .map_err(StoreError::from)
             .map_err(|error| StoreError::new(error.failure, format!("{}: {}", path.display(), error.reason)))?;
-        Ok(Box::new(SqliteConnection { connection: opened, path: path.clone(), is_writer: role != Role::Reader }))
+        Ok(Box::new(SqliteConnection { connection: opened, path: path.to_owned(), is_writer: role != Role::Reader }))
     }
 
     fn discard_facts(&self) -> Result<(), StoreError> {

@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use super::sql::Dialect;
-use super::{agents, facts, facts_schema, names, pools, projections, received, schema, settings, streams, usage};
+use super::{
+    agents, enrolments, facts, facts_schema, names, pools, projections, received, schema, settings, streams, usage,
+};
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
-/// order, and the tables of the facts.
+/// order, the tables of the facts, and those of who may speak with the aggregator.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
     let archive = schema::MIGRATIONS.iter().copied().flatten();
-    archive.chain(facts_schema::DEFINITIONS).map(|sql| dialect.definition(sql)).collect()
+    let access = enrolments::MIGRATIONS.iter().copied().flatten();
+    archive.chain(facts_schema::DEFINITIONS).chain(access).map(|sql| dialect.definition(sql)).collect()
 }
 
 /// Returns every statement that the program sends, whatever the engine.
@@ -22,6 +25,7 @@ pub fn all_statements() -> Vec<&'static str> {
         settings::STATEMENTS,
         received::STATEMENTS,
         agents::STATEMENTS,
+        enrolments::STATEMENTS,
         streams::STATEMENTS,
         projections::STATEMENTS,
         names::STATEMENTS,

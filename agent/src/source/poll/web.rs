@@ -17,7 +17,8 @@ use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Proxy, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
-use seatmeter_proto::transport::{authority, provider, with_causes};
+use seatmeter_proto::tls::{authority, provider};
+use seatmeter_proto::transport::with_causes;
 use tokio::runtime::{Builder, Runtime};
 
 pub use login::{Login, Secret};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use reqwest::header::HeaderValue;
-use seatmeter_proto::transport::{TransportError, refuse_open};
+use seatmeter_proto::tls::{TlsError, refuse_open};
 
 use super::WebError;
 
@@ -39,7 +39,7 @@ impl Secret {
     pub(super) fn read(&self) -> Result<String, WebError> {
         let (place, read) = match self {
             Self::File(path) => {
-                let read = refuse_open(path).map_err(|error: TransportError| error.to_string());
+                let read = refuse_open(path).map_err(|error: TlsError| error.to_string());
                 let text = || std::fs::read_to_string(path).map_err(|error: io::Error| error.to_string());
                 (path.display().to_string(), read.and_then(|()| text()))
             }

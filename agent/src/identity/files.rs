@@ -1,0 +1,163 @@
+//! Where key, certificate and authority are kept: `identity` in the state folder, which the agent's account alone may read.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use pem::Pem;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use seatmeter_proto::tls::{Identity, Trust};
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file's path.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// A file does not hold what was written into it.
+    #[error("{path} is damaged ({reason}): enrol the agent again")]
+    Damaged {
+        /// The file's path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The files of an enrolled agent.
+#[derive(Clone, Debug)]
+pub struct Files {
+    folder: PathBuf,
+}
+
+/// A certificate with its key, and when it was got.
+pub struct Held {
+    /// The key.
+    pub key: KeyPair,
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// When the agent got it, by its own clock.
+    pub issued: Timestamp,
+    /// When it ends, by the aggregator's clock.
+    pub expires: Timestamp,
+}
+
+impl Files {
+    /// Returns the files of the agent with this state folder.
+    pub fn of(state: &Path) -> Self {
+        Self { folder: state.join("identity") }
+    }
+
+    /// Whether the agent is enrolled.
+    pub fn exist(&self) -> bool {
+        self.held_file().exists()
+    }
+
+    /// Returns what it takes to connect as this agent.
+    pub fn trust(&self) -> Trust {
+        let file = self.held_file();
+        Trust { identity: Some(Identity { certificate: file.clone(), key: file }), ..self.trust_alone() }
+    }
+
+    /// Returns what it takes to connect as nobody.
+    pub fn trust_alone(&self) -> Trust {
+        Trust { authority: self.folder.join("authority.pem"), identity: None }
+    }
+
+    fn held_file(&self) -> PathBuf {
+        self.folder.join("agent.pem")
+    }
+
+    /// Returns the key for the next certificate. It is kept, so that who asks again for the same certificate is known by it.
+    pub fn next_key(&self) -> Result<KeyPair, FileError> {
+        let path = self.folder.join("next.key");
+        if let Ok(text) = fs::read_to_string(&path)
+            && let Ok(key) = KeyPair::from_pem(&text)
+        {
+            return Ok(key);
+        }
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+            .map_err(|error| FileError::Damaged { path: path.clone(), reason: error.to_string() })?;
+        self.write(&path, &key.serialize_pem())?;
+        Ok(key)
+    }
+
+    /// Keeps the authority that has signed the aggregator's certificate.
+    pub fn save_authority(&self, authority: &CertificateDer<'_>) -> Result<(), FileError> {
+        self.write(&self.trust_alone().authority, &pem::encode(&Pem::new("CERTIFICATE", authority.to_vec())))
+    }
+
+    /// Keeps a certificate with its key, in the place of the one before, whole or not at all.
+    pub fn save(&self, held: &Held) -> Result<(), FileError> {
+        let certificate = pem::encode(&Pem::new("CERTIFICATE", held.certificate.to_vec()));
+        let (issued, expires) = (held.issued, held.expires);
+        // Text before the first block is none of PEM's (RFC 7468, 2).
+        let text = format!("Issued: {issued}\nExpires: {expires}\n{}{certificate}", held.key.serialize_pem());
+        self.write(&self.held_file(), &text)?;
+        let next = self.folder.join("next.key");
+        fs::remove_file(&next).map_err(|source| FileError::File { path: next, source })
+    }
+
+    /// Returns the certificate with its key.
+    pub fn load(&self) -> Result<Held, FileError> {
+        let path = self.held_file();
+        let text = fs::read_to_string(&path).map_err(|source| FileError::File { path: path.clone(), source })?;
+        let damaged = |reason: String| FileError::Damaged { path: path.clone(), reason };
+        let moment = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let moment = line.and_then(|moment| moment.trim().parse::<Timestamp>().ok());
+            moment.ok_or_else(|| damaged(format!("it has no line {name:?} with a moment")))
+        };
+        let certificate =
+            CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| damaged(error.to_string()))?;
+        let key = KeyPair::from_pem(&text).map_err(|error| damaged(error.to_string()))?;
+        Ok(Held {
+            key,
+            certificate: certificate.into_owned(),
+            issued: moment("Issued:")?,
+            expires: moment("Expires:")?,
+        })
+    }
+
+    /// Writes a file that the agent's account alone may read, durably. Made by root, it belongs to whoever the state folder belongs to.
+    fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {
+        let fresh = path.with_extension("new");
+        let written = || -> io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            // What an earlier attempt has left.
+            let _ = fs::remove_file(&fresh);
+            let mut options = fs::File::options();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&fresh)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            #[cfg(unix)]
+            self.give_away(&fresh)?;
+            fs::rename(&fresh, path)
+        };
+        written().map_err(|source| FileError::File { path: path.to_owned(), source })
+    }
+
+    #[cfg(unix)]
+    fn give_away(&self, file: &Path) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let Some(state) = self.folder.parent() else { return Ok(()) };
+        let owner = fs::metadata(state)?;
+        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700))?;
+        if fs::metadata(file)?.uid() != owner.uid() {
+            chown(&self.folder, Some(owner.uid()), Some(owner.gid()))?;
+            chown(file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Renews the certificate in time, for as long as the agent runs: at two thirds of its life, a little earlier or later, so that
+//! a fleet does not come at once. The one before is valid until the new one is used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+
+use super::calls::{CallError, renew};
+use super::files::{FileError, Files};
+use crate::codes;
+
+/// How long to wait before a renewal that failed is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// The longest wait without a look at the clock, which can be set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What keeper and uplink tell each other.
+#[derive(Clone, Default)]
+pub struct Ties {
+    /// The aggregator has not accepted the certificate.
+    pub refused: Arc<Notify>,
+    /// There is a new certificate.
+    pub renewed: Arc<Notify>,
+}
+
+/// Renews the certificate until the agent stops.
+pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiver<bool>) {
+    let (mut pause, mut told) = (FIRST_PAUSE, String::new());
+    // Chosen once: a wait that is interrupted must not be drawn anew.
+    let mut part = part();
+    loop {
+        let is_due = match due(&files, part) {
+            Ok(due) => {
+                let wait = due.duration_since(Timestamp::now());
+                let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+                tokio::select! {
+                    () = tokio::time::sleep(wait.min(LOOK)) => wait <= LOOK,
+                    () = ties.refused.notified() => true,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+            }
+            // What is wrong is told below.
+            Err(_) => true,
+        };
+        if !is_due {
+            continue;
+        }
+        let renewed = tokio::select! {
+            renewed = renew(&url, &files) => renewed,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match renewed {
+            Ok(expires) => {
+                tracing::info!(code = codes::CERTIFICATE_RENEWED, expires = %expires, "the certificate is renewed");
+                (pause, told, part) = (FIRST_PAUSE, String::new(), self::part());
+                ties.renewed.notify_one();
+            }
+            Err(error) => {
+                report(&error, &mut told);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Returns the part of its life after which a certificate is renewed.
+fn part() -> f64 {
+    0.62 + 0.1 * fastrand::f64()
+}
+
+/// Returns when the certificate is to be renewed.
+fn due(files: &Files, part: f64) -> Result<Timestamp, FileError> {
+    let held = files.load()?;
+    let life = held.expires.duration_since(held.issued);
+    Ok(held.issued.saturating_add(life.mul_f64(part)).unwrap_or(held.expires))
+}
+
+/// Reports that a renewal fails, once for each reason.
+fn report(error: &CallError, told: &mut String) {
+    let reason = error.to_string();
+    if *told != reason {
+        tracing::error!(code = codes::CERTIFICATE_NOT_RENEWED, reason, "the certificate is not renewed; trying again");
+        *told = reason;
+    }
+}

@@ -1,0 +1,185 @@
+//! `seatmeter agents invite`, `enrolled`, `revoke` and `accept`: which agents may report, and for which license server.
+
+use anyhow::{Context, Result};
+use jiff::{Span, SpanRelativeTo};
+use seatmeter_proto::v1::access_service_client::AccessServiceClient;
+use seatmeter_proto::v1::{
+    AcceptEnrolmentRequest, Enrolment, InviteAgentRequest, ListEnrolmentsRequest, RevokeEnrolmentRequest,
+};
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
+use seatmeter_service::screen::text::{count, utc, visible};
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use crate::notes::{stamp, tell_zone, zone};
+
+/// What is done about agents' enrolments.
+#[derive(clap::Subcommand)]
+pub(crate) enum Enrolments {
+    /// Invite an agent: print the line with which it enrols
+    ///
+    /// Whoever has the line can enrol in the agent's place until somebody has: send it as you would a password.
+    ///
+    /// Examples: seatmeter agents invite --server LIC01
+    /// seatmeter agents invite --uses 40 --ttl 7d
+    Invite {
+        /// The license server that the agent speaks for, and for no other; by default, the agent says it once
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        /// The realm of the license server's user names; the default realm if none is given
+        #[arg(long, value_name = "NAME")]
+        realm: Option<String>,
+        /// How long the line can be used, up to 30 days: 30m, 2h, 7d
+        #[arg(long, value_name = "TIME", default_value = "30m", value_parser = time)]
+        ttl: prost_types::Duration,
+        /// How many agents can use it
+        #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        uses: u32,
+        /// The aggregator's address as agents reach it, where it is not the first of its `names`
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+    },
+    /// The agents that are enrolled, and until when their certificates last; exit code 3 if one has ended
+    Enrolled {
+        /// Only those of this license server
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+    },
+    /// End an agent's enrolment: nothing that it sends is taken any more, at once; what it has sent stays
+    ///
+    /// Example: seatmeter agents revoke 1c80e7
+    Revoke {
+        /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
+        id: String,
+    },
+    /// Let an agent renew its certificate again that has expired too often
+    ///
+    /// Example: seatmeter agents accept 1c80e7
+    Accept {
+        /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
+        id: String,
+    },
+}
+
+/// Reads a time, as `30m` or `7d`.
+fn time(text: &str) -> Result<prost_types::Duration, String> {
+    let duration = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let duration = duration.map_err(|_| "write a time as 30m, 2h or 7d".to_owned())?;
+    Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: 0 })
+}
+
+/// An enrolment. The field names are those in JSON and CSV, and must not change.
+#[derive(Serialize)]
+struct Row {
+    status: &'static str,
+    enrolment: String,
+    license_server: String,
+    realm: Option<String>,
+    host: String,
+    enrolled_at: Option<String>,
+    last_connected: Option<String>,
+    certificate_ends: Option<String>,
+    recoveries_left: u32,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::new("status", "Status", Kind::State, 0),
+    Column::new("enrolment", "Enrolment", Kind::Id, 0),
+    Column::new("license_server", "Server", Kind::Text, 0),
+    Column::new("realm", "Realm", Kind::Text, WIDE),
+    Column::new("host", "Host", Kind::Text, 1),
+    Column::new("enrolled_at", "Enrolled", Kind::Time, 2),
+    Column::new("last_connected", "Last connected", Kind::Time, 0),
+    Column::new("certificate_ends", "Certificate ends", Kind::Time, 0),
+    Column::new("recoveries_left", "Recoveries left", Kind::Number, WIDE),
+];
+
+impl Row {
+    fn new(enrolment: Enrolment, now: i64) -> Self {
+        let has_ended = enrolment.expires_at.is_none_or(|end| end.seconds <= now);
+        let status = match (enrolment.revoked, has_ended) {
+            (true, _) => "revoked",
+            (false, true) => "expired",
+            (false, false) => "ok",
+        };
+        Self {
+            status,
+            enrolled_at: stamp(enrolment.enrolled_at.as_ref()),
+            last_connected: stamp(enrolment.seen_at.as_ref()),
+            certificate_ends: stamp(enrolment.expires_at.as_ref()),
+            enrolment: enrolment.id,
+            license_server: enrolment.license_server,
+            realm: Some(enrolment.realm).filter(|realm| !realm.is_empty()),
+            host: enrolment.host,
+            recoveries_left: enrolment.recoveries_left,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    total: u64,
+    time_zone: String,
+}
+
+pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View) -> Result<bool> {
+    let mut client = AccessServiceClient::new(channel.clone());
+    match asked {
+        Enrolments::Invite { server, realm, ttl, uses, url } => {
+            let request = InviteAgentRequest {
+                license_server: server.clone().unwrap_or_default(),
+                realm: realm.unwrap_or_default(),
+                valid_for: Some(ttl),
+                uses,
+                url: url.unwrap_or_default(),
+            };
+            let invited = client.invite_agent(request).await?.into_inner();
+            if !view.is_for_people() {
+                answer!("{}", invited.token);
+                return Ok(true);
+            }
+            let expires = invited.expires_at.context("the answer has no end")?;
+            let whom = server.map_or_else(String::new, |server| format!(" for {}", visible(&server)));
+            let uses = count(uses.into(), "agent");
+            answer!("Run this{whom} on the license server, as administrator; {uses} until {}:\n", utc(expires.seconds));
+            answer!("seatmeter-agent enroll {}", invited.token);
+            Ok(true)
+        }
+        Enrolments::Enrolled { server } => list(client, server.unwrap_or_default(), view).await,
+        Enrolments::Revoke { id } => {
+            let revoked = client.revoke_enrolment(RevokeEnrolmentRequest { id }).await?.into_inner();
+            let revoked = revoked.enrolment.unwrap_or_default();
+            answer!("{} for {} is revoked.", visible(&revoked.id), visible(&revoked.license_server));
+            Ok(true)
+        }
+        Enrolments::Accept { id } => {
+            let accepted = client.accept_enrolment(AcceptEnrolmentRequest { id }).await?.into_inner();
+            let Enrolment { id, license_server, recoveries_left, .. } = accepted.enrolment.unwrap_or_default();
+            let times = count(recoveries_left.into(), "time");
+            answer!("{} for {} may renew an expired certificate {times}.", visible(&id), visible(&license_server));
+            Ok(true)
+        }
+    }
+}
+
+async fn list(mut client: AccessServiceClient<Channel>, license_server: String, view: &View) -> Result<bool> {
+    let mut request = ListEnrolmentsRequest { license_server, page_size: 1000, page_token: String::new() };
+    let mut enrolments = Vec::new();
+    let (time_zone, total) = loop {
+        let page = client.list_enrolments(request.clone()).await?.into_inner();
+        enrolments.extend(page.enrolments);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break (page.time_zone, page.total_size as u64);
+        }
+    };
+    let (zone, now) = (zone(&time_zone), jiff::Timestamp::now().as_second());
+    let rows: Vec<Row> = enrolments.into_iter().map(|enrolment| Row::new(enrolment, now)).collect();
+    let is_well = rows.iter().all(|row| row.status != "expired");
+    view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    if view.is_for_people() {
+        tell_zone(&zone);
+    }
+    Ok(is_well)
+}

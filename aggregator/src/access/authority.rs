@@ -1,0 +1,228 @@
+//! The aggregator's own authority: a key that never leaves its folder, with which it signs its own certificate and those of its
+//! agents.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    SerialNumber,
+};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use seatmeter_proto::tls::{TlsError, authority, refuse_open, sha256};
+use time::OffsetDateTime;
+
+/// How long an authority lasts.
+const LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
+
+/// How long a certificate of the aggregator lasts. It is made anew at each start, and each day.
+const SERVER_LIFE: Duration = Duration::from_secs(90 * 86_400);
+
+/// How far the clocks of those who check a certificate may be behind.
+const SLACK: Duration = Duration::from_secs(3600);
+
+/// Why the authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file's path.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// A file can be read by others, or is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// One file of two is missing: nothing is made in its place, since every agent trusts the old one.
+    #[error(
+        "{missing} is missing, and {there} is there: restore it from a backup, or move {there} away to begin anew, and enrol every agent again"
+    )]
+    Half {
+        /// What is missing.
+        missing: PathBuf,
+        /// What is there.
+        there: PathBuf,
+    },
+    /// The certificate or the key cannot be used to sign.
+    #[error("the authority of {path} cannot sign: {reason}")]
+    Unusable {
+        /// The certificate's path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A name cannot stand in a certificate.
+    #[error("cannot issue a certificate: {0}")]
+    Issue(#[from] rcgen::Error),
+}
+
+/// A signing request that cannot be granted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signing request must be PKCS #10, in DER, for an ECDSA key on P-256, and signed by it")]
+pub struct BadRequest;
+
+/// An authority that can sign.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    path: PathBuf,
+}
+
+/// The key of a signing request: the point on P-256, and the request that names it.
+pub struct RequestedKey {
+    request: CertificateSigningRequestParams,
+}
+
+impl RequestedKey {
+    /// Takes the key of a signing request (PKCS #10, DER), and nothing else of it.
+    pub fn of(signing_request: &[u8]) -> Result<Self, BadRequest> {
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(signing_request));
+        let request = request.map_err(|_| BadRequest)?;
+        let is_p256 = request.public_key.algorithm() == &PKCS_ECDSA_P256_SHA256;
+        if is_p256 { Ok(Self { request }) } else { Err(BadRequest) }
+    }
+
+    /// Returns the key, as a point on P-256.
+    pub fn point(&self) -> &[u8] {
+        self.request.public_key.der_bytes()
+    }
+}
+
+impl Authority {
+    /// Opens the authority in a folder. Makes one if the folder has none.
+    pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
+        let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
+        match (certificate.exists(), key.exists()) {
+            (true, true) => {}
+            (false, false) => make(folder, &certificate, &key)?,
+            (true, false) => return Err(AuthorityError::Half { missing: key, there: certificate }),
+            (false, true) => return Err(AuthorityError::Half { missing: certificate, there: key }),
+        }
+        Self::load(&certificate, &key)
+    }
+
+    /// Reads an authority from files.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
+        let unusable = |reason: String| AuthorityError::Unusable { path: certificate.to_owned(), reason };
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|source| AuthorityError::File { path: path.to_owned(), source })
+        };
+        refuse_open(key)?;
+        let pair = KeyPair::from_pem(&read(key)?).map_err(|error| unusable(error.to_string()))?;
+        let der = CertificateDer::from_pem_slice(read(certificate)?.as_bytes());
+        let der = der.map_err(|error| unusable(error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { issuer, certificate: der.into_owned(), path: certificate.to_owned() })
+    }
+
+    /// Returns the file with the authority's certificate.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the hash by which an agent that has seen nothing of it yet knows the authority.
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(&self.certificate)
+    }
+
+    /// Returns the store that trusts this authority alone.
+    pub fn roots(&self) -> Result<RootCertStore, TlsError> {
+        authority(&self.path)
+    }
+
+    /// Issues a certificate for the aggregator itself, with a new key, for these host names and addresses. Returns the chain, through
+    /// the authority itself, and the key.
+    pub fn server(
+        &self,
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut parameters = CertificateParams::new(names)?;
+        leaf(&mut parameters, "Seatmeter aggregator", now, SERVER_LIFE, ExtendedKeyUsagePurpose::ServerAuth);
+        let certificate = parameters.signed_by(&key, &self.issuer)?;
+        let chain = vec![certificate.der().clone(), self.certificate.clone()];
+        Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
+    }
+
+    /// Issues a certificate for an agent's key. It names the enrolment, and opens no other door than the agents'.
+    pub fn agent(
+        &self,
+        key: &RequestedKey,
+        enrolment: &str,
+        now: OffsetDateTime,
+        life: Duration,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let mut parameters = CertificateParams::default();
+        leaf(&mut parameters, enrolment, now, life, ExtendedKeyUsagePurpose::ClientAuth);
+        Ok(parameters.signed_by(&key.request.public_key, &self.issuer)?.der().clone())
+    }
+}
+
+/// Fills in what all certificates have in common.
+fn leaf(
+    parameters: &mut CertificateParams,
+    name: &str,
+    now: OffsetDateTime,
+    life: Duration,
+    usage: ExtendedKeyUsagePurpose,
+) {
+    parameters.distinguished_name = named(name);
+    parameters.not_before = now - SLACK;
+    parameters.not_after = now + life;
+    parameters.serial_number = Some(SerialNumber::from_slice(&uuid::Uuid::new_v4().into_bytes()));
+    parameters.use_authority_key_identifier_extension = true;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![usage];
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
+
+/// Makes an authority: first the key, then the certificate, each in its file whole or not at all.
+fn make(folder: &Path, certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AuthorityError::File { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let now = OffsetDateTime::now_utc();
+    let mut parameters = CertificateParams::default();
+    // The name tells authorities apart that are trusted side by side.
+    let id = uuid::Uuid::new_v4().to_string();
+    parameters.distinguished_name = named(&format!("Seatmeter authority {}", id.split('-').next().unwrap_or(&id)));
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (parameters.not_before, parameters.not_after) = (now - SLACK, now + LIFE);
+    let made = parameters.self_signed(&pair)?;
+    write_new(key, &pair.serialize_pem(), 0o600).map_err(failed(key))?;
+    write_new(certificate, &made.pem(), 0o644).map_err(failed(certificate))
+}
+
+/// Writes a file that is not there yet, durably.
+fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    // What an earlier attempt has left.
+    let _ = fs::remove_file(&fresh);
+    let mut options = fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = options.open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}

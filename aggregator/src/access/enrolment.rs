@@ -1,0 +1,360 @@
+//! Invitations, the agents that were enrolled by them, and their certificates.
+//!
+//! An invitation's secret is known by its hash alone. To use it, to note the agent's key and to keep its certificate is one
+//! transaction, so that a lost answer costs nothing: who asks again with the same key gets the same certificate. A certificate is
+//! valid until the next one is *used*; after that it is refused, so that of two holders of one identity one is noticed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use rustls::pki_types::CertificateDer;
+use seatmeter_count::name::fold_case;
+use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::tls::sha256;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::authority::{Authority, AuthorityError, BadRequest, RequestedKey};
+use crate::store::engine::Connection;
+use crate::store::enrolments::{self as store, Certificate, CertificateState, Enrolment};
+use crate::store::{StoreError, in_transaction};
+
+/// How often an agent may renew a certificate that has expired, until an operator accepts it again.
+const RECOVERIES: u32 = 10;
+
+/// Why a call about enrolments fails.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No certificate can be issued.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The signing request is none.
+    #[error(transparent)]
+    Request(#[from] BadRequest),
+    /// The invitation cannot be used.
+    #[error(
+        "the invitation is not known here, has expired, or has been used: ask for another one (`seatmeter agents invite`)"
+    )]
+    Invitation,
+    /// Neither the invitation nor the agent names a license server.
+    #[error("the invitation names no license server: say which one (--name)")]
+    NoServer,
+    /// The certificate is none that was issued here, or the proof of its key is wrong.
+    #[error("the certificate is not known here: enrol the agent again")]
+    Unknown,
+    /// The certificate has expired.
+    #[error("the certificate has expired")]
+    Expired,
+    /// The enrolment was revoked.
+    #[error("the enrolment for license server {0:?} was revoked: enrol the agent again, if it may report")]
+    Revoked(String),
+    /// Somebody else has renewed the identity.
+    #[error(
+        "the identity for license server {0:?} was renewed by another holder: one of two is a copy; enrol this one again, under a \
+         name of its own if both are to report"
+    )]
+    Superseded(String),
+    /// An expired certificate was renewed too often.
+    #[error(
+        "the certificate for license server {0:?} expired too often: `seatmeter agents accept` lets it renew again"
+    )]
+    TooOften(String),
+    /// No enrolment has the id.
+    #[error("no enrolment has the id {0:?}: `seatmeter agents enrolled` lists them")]
+    NoEnrolment(String),
+    /// Several enrolments begin with the id.
+    #[error("{count} enrolments begin with {id:?}: write more of the id")]
+    Several {
+        /// The beginning.
+        id: String,
+        /// How many begin with it.
+        count: usize,
+    },
+}
+
+/// An agent that is let in.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// Its enrolment's id.
+    pub enrolment: String,
+    /// The license server that it speaks for.
+    pub license_server: String,
+    /// The realm of the license server's user names.
+    pub realm: String,
+    /// When its certificate ends, in seconds since 1970 UTC.
+    pub expires_at: i64,
+}
+
+/// A certificate that was issued.
+pub struct Issued {
+    /// The certificate.
+    pub certificate: Vec<u8>,
+    /// When it ends, in seconds since 1970 UTC.
+    pub expires_at: i64,
+    /// The license server that the agent speaks for.
+    pub license_server: String,
+    /// The realm of the license server's user names.
+    pub realm: String,
+}
+
+/// What an operator asks of an invitation.
+pub struct Wanted {
+    /// The license server; empty if the agent says it.
+    pub license_server: String,
+    /// The realm of its user names.
+    pub realm: String,
+    /// How long it can be used.
+    pub valid_for: Duration,
+    /// How many agents can use it.
+    pub uses: u32,
+    /// The aggregator's address, as agents reach it.
+    pub url: String,
+}
+
+/// All enrolments.
+#[derive(Clone)]
+pub struct Enrolments {
+    authority: Arc<Authority>,
+    connection: Arc<Mutex<Box<dyn Connection>>>,
+    /// How long a certificate of an agent lasts.
+    life: Duration,
+    /// Changes whenever an enrolment is revoked.
+    revoked: Arc<watch::Sender<()>>,
+}
+
+impl Enrolments {
+    /// Keeps enrolments in a database; certificates are signed by an authority, and last for `life`.
+    pub fn new(authority: Arc<Authority>, connection: Box<dyn Connection>, life: Duration) -> Self {
+        let connection = Arc::new(Mutex::new(connection));
+        Self { authority, connection, life, revoked: Arc::new(watch::channel(()).0) }
+    }
+
+    fn write<T>(
+        &self,
+        task: impl FnOnce(&mut dyn Connection) -> Result<T, EnrolmentError>,
+    ) -> Result<T, EnrolmentError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        in_transaction(connection.as_mut(), task)
+    }
+
+    /// Makes an invitation. Returns it with the moment at which it can no longer be used.
+    pub fn invite(&self, wanted: &Wanted) -> Result<(Invitation, i64), EnrolmentError> {
+        let mut secret = [0; 32];
+        if SystemRandom::new().fill(&mut secret).is_err() {
+            let source = std::io::Error::other("the system gives no random numbers");
+            return Err(AuthorityError::File { path: "/dev/urandom".into(), source }.into());
+        }
+        let now = Timestamp::now().as_second();
+        let expires_at = now.saturating_add_unsigned(wanted.valid_for.as_secs());
+        let invitation = store::Invitation {
+            license_server: wanted.license_server.clone(),
+            realm: wanted.realm.clone(),
+            expires_at,
+            uses_left: wanted.uses.into(),
+        };
+        self.write(|connection| Ok(store::add_invitation(connection, &hash(&secret), &invitation, now)?))?;
+        Ok((Invitation { secret, authority: self.authority.sha256(), url: wanted.url.clone() }, expires_at))
+    }
+
+    /// Enrols an agent by an invitation's secret.
+    pub fn enrol(
+        &self,
+        secret: &[u8],
+        signing_request: &[u8],
+        license_server: &str,
+        host: &str,
+    ) -> Result<Issued, EnrolmentError> {
+        let (key, secret_hash) = (RequestedKey::of(signing_request)?, hash(secret));
+        let now = Timestamp::now().as_second();
+        self.write(|connection| {
+            let invitation = store::invitation(connection, &secret_hash)?;
+            let invitation = invitation.filter(|invitation| now < invitation.expires_at);
+            let invitation = invitation.ok_or(EnrolmentError::Invitation)?;
+            if let Some(known) = store::certificate_of_key(connection, key.point())? {
+                // It was enrolled, and has not got the answer.
+                let enrolment = store::enrolment(connection, &known.enrolment)?;
+                let enrolment = enrolment.filter(|enrolment| enrolment.secret_hash == secret_hash);
+                let enrolment = enrolment.ok_or(EnrolmentError::Invitation)?;
+                return issued(known, enrolment);
+            }
+            if invitation.uses_left < 1 {
+                return Err(EnrolmentError::Invitation);
+            }
+            let license_server = match (&*invitation.license_server, license_server) {
+                ("", "") => return Err(EnrolmentError::NoServer),
+                ("", own) => own.to_owned(),
+                (invited, _) => invited.to_owned(),
+            };
+            store::use_invitation(connection, &secret_hash)?;
+            let enrolment = Enrolment {
+                id: uuid::Uuid::new_v4().to_string(),
+                license_server,
+                realm: invitation.realm,
+                host: host.to_owned(),
+                enrolled_at: now,
+                seen_at: None,
+                revoked_at: None,
+                recoveries_left: RECOVERIES,
+                secret_hash: secret_hash.clone(),
+                expires_at: None,
+            };
+            store::add_enrolment(connection, &enrolment, &fold_case(&enrolment.license_server))?;
+            let certificate = self.issue(connection, &key, &enrolment.id, &[], now)?;
+            issued(certificate, enrolment)
+        })
+    }
+
+    /// Gives an agent its next certificate. `signature` proves that it has the key of the one before.
+    pub fn renew(
+        &self,
+        certificate: &[u8],
+        signing_request: &[u8],
+        signature: &[u8],
+    ) -> Result<Issued, EnrolmentError> {
+        let key = RequestedKey::of(signing_request)?;
+        let renewed = sha256(&CertificateDer::from(certificate));
+        let now = Timestamp::now().as_second();
+        self.write(|connection| {
+            let old = store::certificate(connection, &renewed)?.ok_or(EnrolmentError::Unknown)?;
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &old.public_key)
+                .verify(signing_request, signature)
+                .map_err(|_| EnrolmentError::Unknown)?;
+            let enrolment = valid(connection, &old)?;
+            if let Some(known) = store::certificate_of_key(connection, key.point())? {
+                // It was renewed, and the agent has not got the answer.
+                let is_own = known.enrolment == old.enrolment && known.state != CertificateState::Superseded;
+                return if is_own { issued(known, enrolment) } else { Err(EnrolmentError::Unknown) };
+            }
+            if now >= old.expires_at {
+                let left = enrolment.recoveries_left.checked_sub(1);
+                let left = left.ok_or_else(|| EnrolmentError::TooOften(enrolment.license_server.clone()))?;
+                store::set_recoveries(connection, &enrolment.id, left)?;
+            }
+            let certificate = self.issue(connection, &key, &enrolment.id, &renewed, now)?;
+            issued(certificate, enrolment)
+        })
+    }
+
+    fn issue(
+        &self,
+        connection: &mut dyn Connection,
+        key: &RequestedKey,
+        enrolment: &str,
+        renewed: &[u8],
+        now: i64,
+    ) -> Result<Certificate, EnrolmentError> {
+        let moment = OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let der = self.authority.agent(key, enrolment, moment, self.life)?;
+        let certificate = Certificate {
+            enrolment: enrolment.to_owned(),
+            public_key: key.point().to_vec(),
+            der: der.to_vec(),
+            expires_at: now.saturating_add_unsigned(self.life.as_secs()),
+            state: CertificateState::Issued,
+        };
+        store::add_certificate(connection, &sha256(&der), &certificate, renewed, now)?;
+        Ok(certificate)
+    }
+
+    /// Returns whom a certificate lets in. Those of the same enrolment before it are not valid any more.
+    pub fn admit(&self, certificate: &CertificateDer<'_>) -> Result<Admitted, EnrolmentError> {
+        let (hash, now) = (sha256(certificate), Timestamp::now().as_second());
+        self.write(|connection| {
+            let known = store::certificate(connection, &hash)?.ok_or(EnrolmentError::Unknown)?;
+            let enrolment = valid(connection, &known)?;
+            if now >= known.expires_at {
+                return Err(EnrolmentError::Expired);
+            }
+            if known.state == CertificateState::Issued {
+                store::use_certificate(connection, &enrolment.id, &hash)?;
+            }
+            store::set_seen(connection, &enrolment.id, now)?;
+            Ok(Admitted {
+                enrolment: enrolment.id,
+                license_server: enrolment.license_server,
+                realm: enrolment.realm,
+                expires_at: known.expires_at,
+            })
+        })
+    }
+
+    /// Returns whether an agent that was let in may stay.
+    pub fn may_stay(&self, admitted: &Admitted) -> Result<bool, EnrolmentError> {
+        self.write(|connection| {
+            let enrolment = store::enrolment(connection, &admitted.enrolment)?;
+            Ok(enrolment.is_some_and(|enrolment| enrolment.revoked_at.is_none()))
+        })
+    }
+
+    /// Tells whenever an enrolment is revoked.
+    pub fn revocations(&self) -> watch::Receiver<()> {
+        self.revoked.subscribe()
+    }
+
+    /// Returns all enrolments, ordered by license server and age.
+    pub fn list(&self) -> Result<Vec<Enrolment>, EnrolmentError> {
+        self.write(|connection| Ok(store::enrolments(connection)?))
+    }
+
+    /// Revokes an enrolment, known by its id or the beginning of it.
+    pub fn revoke(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
+        let now = Timestamp::now().as_second();
+        let revoked = self.write(|connection| {
+            let enrolment = find(connection, id)?;
+            store::revoke(connection, &enrolment.id, now)?;
+            find(connection, &enrolment.id)
+        })?;
+        self.revoked.send_replace(());
+        Ok(revoked)
+    }
+
+    /// Lets an agent renew expired certificates again.
+    pub fn accept(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
+        self.write(|connection| {
+            let enrolment = find(connection, id)?;
+            store::set_recoveries(connection, &enrolment.id, RECOVERIES)?;
+            find(connection, &enrolment.id)
+        })
+    }
+}
+
+fn hash(secret: &[u8]) -> Vec<u8> {
+    digest(&SHA256, secret).as_ref().to_vec()
+}
+
+fn issued(certificate: Certificate, enrolment: Enrolment) -> Result<Issued, EnrolmentError> {
+    Ok(Issued {
+        certificate: certificate.der,
+        expires_at: certificate.expires_at,
+        license_server: enrolment.license_server,
+        realm: enrolment.realm,
+    })
+}
+
+/// Returns the enrolment of a certificate that is valid but for its end.
+fn valid(connection: &mut dyn Connection, certificate: &Certificate) -> Result<Enrolment, EnrolmentError> {
+    let enrolment = store::enrolment(connection, &certificate.enrolment)?.ok_or(EnrolmentError::Unknown)?;
+    match (enrolment.revoked_at, certificate.state) {
+        (Some(_), _) => Err(EnrolmentError::Revoked(enrolment.license_server)),
+        (None, CertificateState::Superseded) => Err(EnrolmentError::Superseded(enrolment.license_server)),
+        (None, _) => Ok(enrolment),
+    }
+}
+
+/// Returns the enrolment whose id begins so.
+fn find(connection: &mut dyn Connection, id: &str) -> Result<Enrolment, EnrolmentError> {
+    let mut found = store::enrolments(connection)?;
+    found.retain(|enrolment| !id.is_empty() && enrolment.id.starts_with(id));
+    match (found.len(), found.pop()) {
+        (1, Some(only)) => Ok(only),
+        (0, _) => Err(EnrolmentError::NoEnrolment(id.to_owned())),
+        (count, _) => Err(EnrolmentError::Several { id: id.to_owned(), count }),
+    }
+}

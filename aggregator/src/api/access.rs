@@ -1,0 +1,162 @@
+//! `seatmeter.v1.AccessService`: who may speak with the aggregator.
+
+use std::time::Duration;
+
+use seatmeter_count::name::fold_case;
+use seatmeter_proto::timestamp;
+use seatmeter_proto::transport::Dialer;
+use seatmeter_proto::v1::access_service_server::AccessService;
+use seatmeter_proto::v1::{
+    AcceptEnrolmentRequest, AcceptEnrolmentResponse, Enrolment, InviteAgentRequest, InviteAgentResponse,
+    ListEnrolmentsRequest, ListEnrolmentsResponse, RevokeEnrolmentRequest, RevokeEnrolmentResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::fleet::must_be_a_name;
+use super::paging::{Page, THINGS};
+use super::status::ApiError;
+use super::{ConcurrencyLimit, answer};
+use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted};
+use crate::codes;
+use crate::store::enrolments as store;
+
+/// How long an invitation can be used, if nobody says otherwise, and at least, and at most.
+const USUAL: Duration = Duration::from_secs(30 * 60);
+const SHORTEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
+/// The most agents of one invitation.
+const MOST_USES: u32 = 1000;
+
+/// Makes invitations, and tells and ends enrolments.
+pub struct AccessApi {
+    /// `None` if agents are not enrolled here.
+    enrolments: Option<Enrolments>,
+    /// The aggregator's address, as agents reach it.
+    url: String,
+    /// The IANA name of the billing time zone.
+    time_zone: String,
+    limit: ConcurrencyLimit,
+}
+
+impl AccessApi {
+    /// Creates the service over enrolments, if agents are enrolled here, with a limit on requests. Agents reach the aggregator at
+    /// `url`; clients show moments in `time_zone`.
+    pub fn new(enrolments: Option<Enrolments>, url: String, time_zone: String, limit: ConcurrencyLimit) -> Self {
+        Self { enrolments, url, time_zone, limit }
+    }
+
+    fn enrolments(&self) -> Result<Enrolments, ApiError> {
+        self.enrolments.clone().ok_or(ApiError::NoEnrolments)
+    }
+}
+
+/// Checks how long an invitation is to last.
+fn valid_for(asked: Option<prost_types::Duration>) -> Result<Duration, ApiError> {
+    let Some(asked) = asked else { return Ok(USUAL) };
+    let asked = Duration::try_from(asked).ok().filter(|asked| (SHORTEST..=LONGEST).contains(asked));
+    asked.ok_or_else(|| ApiError::invalid("valid_for", "must be from a minute to 30 days"))
+}
+
+#[tonic::async_trait]
+impl AccessService for AccessApi {
+    async fn invite_agent(
+        &self,
+        request: Request<InviteAgentRequest>,
+    ) -> Result<Response<InviteAgentResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (enrolments, asked) = (self.enrolments()?, request.into_inner());
+        for (field, name) in [("license_server", &asked.license_server), ("realm", &asked.realm)] {
+            if !name.is_empty() {
+                must_be_a_name(field, name)?;
+            }
+        }
+        if asked.uses > MOST_USES {
+            return Err(ApiError::invalid("uses", format!("must be at most {MOST_USES}")).into());
+        }
+        let url = if asked.url.is_empty() { self.url.clone() } else { asked.url };
+        Dialer::check(&url).map_err(|error| ApiError::invalid("url", error.to_string()))?;
+        let wanted = Wanted {
+            license_server: asked.license_server,
+            realm: asked.realm,
+            valid_for: valid_for(asked.valid_for)?,
+            uses: asked.uses.max(1),
+            url,
+        };
+        answer(move || {
+            let (invitation, expires_at) = enrolments.invite(&wanted)?;
+            let (token, expires_at) = (invitation.to_string(), Some(timestamp(expires_at)));
+            Ok::<_, EnrolmentError>(InviteAgentResponse { token, expires_at })
+        })
+        .await
+    }
+
+    async fn list_enrolments(
+        &self,
+        request: Request<ListEnrolmentsRequest>,
+    ) -> Result<Response<ListEnrolmentsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (enrolments, asked) = (self.enrolments()?, request.into_inner());
+        let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["enrolments", &asked.license_server])?;
+        let time_zone = self.time_zone.clone();
+        answer(move || {
+            let mut listed = enrolments.list()?;
+            let wanted = fold_case(&asked.license_server);
+            listed.retain(|enrolment| wanted.is_empty() || fold_case(&enrolment.license_server) == wanted);
+            let total_size = listed.len() as i64;
+            let rows = listed.into_iter().map(|enrolment| {
+                let key = vec![
+                    fold_case(&enrolment.license_server).into_owned(),
+                    format!("{:020}", enrolment.enrolled_at),
+                    enrolment.id.clone(),
+                ];
+                (key, message(enrolment))
+            });
+            let (enrolments, next_page_token) = page.cut(rows);
+            Ok::<_, EnrolmentError>(ListEnrolmentsResponse { enrolments, next_page_token, total_size, time_zone })
+        })
+        .await
+    }
+
+    async fn revoke_enrolment(
+        &self,
+        request: Request<RevokeEnrolmentRequest>,
+    ) -> Result<Response<RevokeEnrolmentResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (enrolments, id) = (self.enrolments()?, request.into_inner().id);
+        answer(move || {
+            let revoked = enrolments.revoke(&id)?;
+            let (enrolment, license_server) = (&revoked.id, &revoked.license_server);
+            tracing::info!(code = codes::AGENT_REVOKED, enrolment, license_server, "an agent's enrolment is revoked");
+            Ok::<_, EnrolmentError>(RevokeEnrolmentResponse { enrolment: Some(message(revoked)) })
+        })
+        .await
+    }
+
+    async fn accept_enrolment(
+        &self,
+        request: Request<AcceptEnrolmentRequest>,
+    ) -> Result<Response<AcceptEnrolmentResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (enrolments, id) = (self.enrolments()?, request.into_inner().id);
+        answer(move || {
+            let enrolment = Some(message(enrolments.accept(&id)?));
+            Ok::<_, EnrolmentError>(AcceptEnrolmentResponse { enrolment })
+        })
+        .await
+    }
+}
+
+fn message(enrolment: store::Enrolment) -> Enrolment {
+    Enrolment {
+        id: enrolment.id,
+        license_server: enrolment.license_server,
+        realm: enrolment.realm,
+        host: enrolment.host,
+        enrolled_at: Some(timestamp(enrolment.enrolled_at)),
+        expires_at: enrolment.expires_at.map(timestamp),
+        seen_at: enrolment.seen_at.map(timestamp),
+        revoked: enrolment.revoked_at.is_some(),
+        recoveries_left: enrolment.recoveries_left,
+    }
+}
