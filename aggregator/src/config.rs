@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SpanRelativeTo;
 use jiff::tz::TimeZone;
 use rustls::pki_types::ServerName;
 use seatmeter_count::Calendar;
@@ -49,7 +50,7 @@ struct AuthoritySettings {
     names: Vec<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
-    agents_hours: Option<u64>,
+    agents_valid_for: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -174,6 +175,11 @@ fn endpoint(config: &Path, listen: &Listen, default: &str, is_own: bool) -> Resu
     let text = listen.listen.as_deref().unwrap_or(default);
     let address: SocketAddr = text.parse().map_err(|_| format!("listen {text:?} is not an address: write IP:PORT"))?;
     let tls = match (&listen.certificate, &listen.key) {
+        (Some(_), Some(_)) if is_own && listen.client_authority.is_none() && !address.ip().is_loopback() => {
+            return Err("anybody could speak for any license server: add client_authority; or leave certificate and key out, and \
+                        enrol the agents"
+                .into());
+        }
         (Some(certificate), Some(key)) => {
             let identity = Identity { certificate: beside(certificate), key: beside(key) };
             let files = Files { identity, client_authority: listen.client_authority.as_ref().map(beside) };
@@ -201,8 +207,19 @@ fn endpoint(config: &Path, listen: &Listen, default: &str, is_own: bool) -> Resu
     Ok(Endpoint { address, tls })
 }
 
-/// How long a certificate of an agent lasts, in hours: a week.
-const AGENTS_HOURS: u64 = 7 * 24;
+/// How long a certificate of an agent lasts: a week; and at least, and at most.
+const AGENTS_LIFE: Duration = Duration::from_secs(7 * 86_400);
+const SHORTEST_LIFE: Duration = Duration::from_secs(10);
+const LONGEST_LIFE: Duration = Duration::from_secs(90 * 86_400);
+
+/// Reads how long a certificate of an agent lasts.
+fn life(text: Option<&str>) -> Result<Duration, String> {
+    let Some(text) = text else { return Ok(AGENTS_LIFE) };
+    let span = text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let life = span.ok().and_then(|life| Duration::try_from(life).ok());
+    let life = life.filter(|life| (SHORTEST_LIFE..=LONGEST_LIFE).contains(life));
+    life.ok_or_else(|| format!("agents_valid_for is {text:?}: write a time as 12h or 7d, from 10 seconds to 90 days"))
+}
 
 fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConfig, String> {
     let files = match (settings.certificate, settings.key) {
@@ -213,10 +230,7 @@ fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConf
         (None, None) => None,
         _ => return Err("certificate and key belong together: give both or none".into()),
     };
-    let hours = settings.agents_hours.unwrap_or(AGENTS_HOURS);
-    if !(1..=90 * 24).contains(&hours) {
-        return Err(format!("agents_hours is {hours}: from 1 hour to 90 days (2160)"));
-    }
+    let agents_life = life(settings.agents_valid_for.as_deref())?;
     let mut names = settings.names;
     if names.is_empty() {
         names.extend(hostname::get().ok().and_then(|name| name.into_string().ok()));
@@ -226,7 +240,7 @@ fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConf
     }
     // Whoever is on this machine can do without them.
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-    Ok(AuthorityConfig { names, files, agents_life: Duration::from_secs(hours * 3600) })
+    Ok(AuthorityConfig { names, files, agents_life })
 }
 
 /// Returns the version of the rules: 12 hexadecimal digits that change with the settings, the catalogue or the program.

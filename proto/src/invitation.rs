@@ -7,7 +7,7 @@ use std::str::FromStr;
 use data_encoding::BASE64URL_NOPAD;
 
 /// The beginning of every line, with the version of what follows.
-const MARK: &str = "seatmeter1.";
+pub const MARK: &str = "seatmeter1.";
 
 /// The most bytes of an aggregator's address.
 const MOST_URL: usize = 300;

@@ -2,7 +2,7 @@
 # deb and rpm, tried under a real systemd in a throw-away container: `cargo xtask test --packages` runs this there, with
 # the files beside it that are named below. A simulated license server writes and rotates all the while; at the end, the
 # aggregator's figures must be the truth.
-#   linux.sh helpers.sh linux.md certificates.md xtask version.txt next-version.txt DEB... RPM...
+#   linux.sh helpers.sh linux.md xtask version.txt next-version.txt DEB... RPM...
 set -euo pipefail
 cd /payload
 # shellcheck source=helpers.sh
@@ -25,7 +25,7 @@ traces() {
 }
 
 echo "127.0.0.1 localhost aggregator.example.com" >/etc/hosts
-./xtask guide certificates.md
+hostname aggregator.example.com
 mkdir /opt/flexlm
 # Its clock is less than a day behind, so that the log counts as reporting.
 ./xtask sim --start "$(date -u -d '19 hours ago' +%FT%TZ)" --lines 120000 --users 300 --features 4 --days 0.7 --pace 1000 \
@@ -105,9 +105,7 @@ must "the figures are the sum of what was received" runuser -u seatmeter-aggrega
 
 step "a purge leaves nothing"
 apt-get purge -yqq "${services[@]}" >/dev/null 2>&1
-same "what stays is what the administrator put there" \
-  "agent.key agent.pem aggregator.key aggregator.pem authority.pem" "$(find /etc/seatmeter -type f -printf '%f\n' | sort | paste -sd ' ')"
-rm -rf /etc/seatmeter
+mustnt "no configuration" test -e /etc/seatmeter
 same "other traces" "" "$(traces)"
 for service in "${services[@]}"; do
   mustnt "the account $service is gone" getent passwd "$service"
@@ -116,11 +114,10 @@ done
 step "the same with rpm"
 rpm="rpm --dbpath /var/lib/rpm"
 $rpm --nodeps -i "seatmeter-aggregator-$version.x86_64.rpm" "seatmeter-agent-$version.x86_64.rpm"
-cp authority.pem aggregator.pem agent.pem /etc/seatmeter/
-install -m 640 -g seatmeter-aggregator aggregator.key /etc/seatmeter/
-install -m 640 -g seatmeter-agent agent.key /etc/seatmeter/
-seatmeter-agent configure --aggregator https://aggregator.example.com:7470 --log "$log" --name lic01
-systemctl enable --now "${services[@]}" 2>/dev/null
+systemctl enable --now seatmeter-aggregator 2>/dev/null
+seatmeter agents invite --server lic01 >lic01.txt
+seatmeter-agent enroll --token-file lic01.txt --log "$log"
+mustnt "an invitation is used once" seatmeter-agent enroll --token-file lic01.txt --no-start --config other.toml --log "$log"
 wait_for "the figures are the truth" is_counted truth.csv
 identity=$(</var/lib/seatmeter-agent/agent-id)
 before=$(main_pid)

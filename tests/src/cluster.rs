@@ -54,6 +54,8 @@ pub struct TestCluster {
     pub settings: String,
     /// The certificates and keys; `None` if the cluster uses plain text.
     tls: Option<Tls>,
+    /// Whether the aggregator enrols its agents, with an authority of its own.
+    pub enrols: bool,
 }
 
 struct Tls {
@@ -74,7 +76,7 @@ impl TestCluster {
         let folder = TempDir::new().unwrap();
         let listening = folder.path().join("aggregator/listening.json");
         let relay = Proxy::to_current(move || Some(Listening::read(&listening)?.agents));
-        Self { folder, aggregator: None, relay, settings: String::new(), tls: None }
+        Self { folder, aggregator: None, relay, settings: String::new(), tls: None, enrols: false }
     }
 
     /// Creates a cluster with a running aggregator.
@@ -98,7 +100,8 @@ impl TestCluster {
 
     /// Returns the URL that agents connect to.
     pub fn agents_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.relay.port)
+        let scheme = if self.enrols { "https" } else { self.scheme() };
+        format!("{scheme}://127.0.0.1:{}", self.relay.port)
     }
 
     /// Returns the URL that operators connect to.
@@ -131,8 +134,9 @@ impl TestCluster {
                 format!("certificate = {certificate:?}\nkey = {key:?}\nclient_authority = {authority:?}")
             }
         };
+        let of_agents = if self.enrols { "" } else { &security };
         let text = format!(
-            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:0\"\n{security}\n\
+            "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:0\"\n{of_agents}\n\
              [operators]\nlisten = \"127.0.0.1:0\"\n{security}\n",
             self.path("aggregator"),
             self.settings,

@@ -47,7 +47,8 @@ pub fn make(folder: &Path) -> Result<Certificates> {
         Ok(identity)
     };
     let server = identity("server", vec!["localhost".into(), "127.0.0.1".into()])?;
-    let client = identity("client", vec!["client".into()])?;
+    // An agent's certificate has the name of its license server.
+    let client = identity("client", vec!["client".into(), "LIC01".into()])?;
     Ok(Certificates { authority, server, client })
 }
 

@@ -117,6 +117,10 @@ fn ask(source: &PollSource) -> Result<String, String> {
         0 => String::new(),
         features => format!("; who holds {} is not told", count(features, "feature")),
     };
+    let pools = answer.pools.as_ref().map_or(0, Vec::len) as u64;
+    if answer.knows_nobody {
+        return Ok(format!("tells {}", count(pools, "license pool")));
+    }
     Ok(format!("answers: {}{unknown}", count(held, "session")))
 }
 

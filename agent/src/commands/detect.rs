@@ -43,13 +43,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if findings.is_empty() {
-        answer!("No license manager was found. As root, more is seen: run this with sudo. Else name a log:");
+        let more = if is_root() { "" } else { " As root, more is seen: run this with sudo." };
+        answer!("No license manager was found.{more} Else name a log:");
         answer!("seatmeter-agent configure --aggregator URL --log FILE");
     }
     if arguments.write {
         add(path, &added)?;
     }
     Ok(super::exit(is_well))
+}
+
+/// Whether this account sees all processes.
+fn is_root() -> bool {
+    #[cfg(unix)]
+    return std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    #[cfg(not(unix))]
+    return true;
 }
 
 /// Whether a source is configured.
@@ -71,7 +80,8 @@ fn has(config: &Config, source: &Proposal) -> bool {
 
 /// Adds sources to the configuration, if it is right then.
 fn add(path: &Path, sources: &str) -> Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let missing = "`seatmeter-agent configure --aggregator URL` writes a configuration, with what is found";
+    let text = std::fs::read_to_string(path).map_err(|error| super::unreadable(path, &error, missing))?;
     if is_template(&text) {
         bail!(
             "{} names no aggregator yet: `seatmeter-agent configure --aggregator URL` writes it, with what is found",

@@ -6,12 +6,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use seatmeter_agent::configure::{Answers, fill, is_untouched, render};
+use seatmeter_agent::configure::{Answers, fill, is_template, is_untouched, render};
 use seatmeter_agent::detect::Proposal;
 use seatmeter_agent::health::{Status, UplinkState, status_file};
 use seatmeter_agent::identity::calls::enrol;
 use seatmeter_agent::identity::files::Files;
-use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::invitation::{Invitation, MARK};
 use seatmeter_service::answer;
 use seatmeter_service::config::state_folder;
 use seatmeter_service::screen::text::{utc, visible};
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// The line that `seatmeter agents invite` has shown
     #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
     token: Option<String>,
-    /// A file with that line, which other accounts need not see; - reads it from the standard input
+    /// A file with what it has shown, which other accounts need not see; - reads it from the standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -48,7 +48,10 @@ pub(crate) struct Arguments {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let invitation: Invitation = token(arguments)?.parse()?;
+    let text = token(arguments)?;
+    // All that `seatmeter agents invite` has printed can be given.
+    let token = text.split_whitespace().find(|word| word.starts_with(MARK)).unwrap_or(&text);
+    let invitation: Invitation = token.parse()?;
     let path = absolute(&arguments.configured.config)?;
     let known = Known::read(&path, arguments)?;
     let sources = sources(arguments, &known)?;
@@ -100,7 +103,7 @@ fn token(arguments: &Arguments) -> Result<String> {
 
 /// What the configuration says already.
 struct Known {
-    /// Its text, if somebody has edited it.
+    /// Its text, if its sources are to stay.
     text: Option<String>,
     state: PathBuf,
     name: Option<String>,
@@ -108,7 +111,9 @@ struct Known {
 
 impl Known {
     fn read(path: &Path, arguments: &Arguments) -> Result<Self> {
-        let text = std::fs::read_to_string(path).ok().filter(|text| !is_untouched(text));
+        let text = std::fs::read_to_string(path).ok().filter(|text| !is_template(text));
+        // One that was written for other logs, and not edited since, is written anew for these.
+        let text = text.filter(|text| arguments.logs.is_empty() || !is_untouched(text));
         let document: toml_edit::DocumentMut =
             text.as_deref().unwrap_or_default().parse().with_context(|| format!("{}", path.display()))?;
         let own = document.get("state").and_then(|state| state.as_str()).map(PathBuf::from);
@@ -122,7 +127,7 @@ impl Known {
     }
 }
 
-/// Returns the sources to configure. Those of a configuration that somebody has edited stay.
+/// Returns the sources to configure, where those of the configuration do not stay.
 fn sources(arguments: &Arguments, known: &Known) -> Result<Vec<Proposal>> {
     if known.text.is_some() {
         if !arguments.logs.is_empty() {

@@ -2,7 +2,7 @@
 //! a fleet does not come at once. The one before is valid until the new one is used.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -29,7 +29,7 @@ pub struct Ties {
 
 /// Renews the certificate until the agent stops.
 pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiver<bool>) {
-    let (mut pause, mut told) = (FIRST_PAUSE, String::new());
+    let (mut pause, mut told, mut renewed_at) = (FIRST_PAUSE, String::new(), None::<Instant>);
     // Chosen once: a wait that is interrupted must not be drawn anew.
     let mut part = part();
     loop {
@@ -39,7 +39,8 @@ pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiv
                 let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
                 tokio::select! {
                     () = tokio::time::sleep(wait.min(LOOK)) => wait <= LOOK,
-                    () = ties.refused.notified() => true,
+                    // Said of the one before it, perhaps; if it was not, it is said again.
+                    () = ties.refused.notified() => renewed_at.is_none_or(|at| at.elapsed() > FIRST_PAUSE),
                     _ = stop.wait_for(|stop| *stop) => return,
                 }
             }
@@ -56,7 +57,7 @@ pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiv
         match renewed {
             Ok(expires) => {
                 tracing::info!(code = codes::CERTIFICATE_RENEWED, expires = %expires, "the certificate is renewed");
-                (pause, told, part) = (FIRST_PAUSE, String::new(), self::part());
+                (pause, told, part, renewed_at) = (FIRST_PAUSE, String::new(), self::part(), Some(Instant::now()));
                 ties.renewed.notify_one();
             }
             Err(error) => {

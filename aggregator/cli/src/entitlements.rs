@@ -12,7 +12,8 @@ use tonic::transport::Channel;
 
 use crate::notes::{BasisJson, stamp, zone};
 
-/// The licenses that there are, how many are used, and when they expire; exit code 3 if some have expired or soon will
+/// The licenses that there are, how many are used, and when they expire; exit code 3 if some have expired or soon will,
+/// or if a source is silent that told them
 ///
 /// License files and license managers that are asked tell them. Where several sources tell
 /// of the same licenses, each has a row: they are never added. Peak and users are those of
@@ -33,7 +34,7 @@ pub(crate) struct Entitlements {
     /// On this day, as YYYY-MM-DD, in place of now
     #[arg(long, value_name = "DATE", default_value = "", hide_default_value = true)]
     on: String,
-    /// Only those that have expired, or will within the days of --within
+    /// Only those that have expired, or will within the days of --within, and those that may be others by now
     #[arg(long)]
     expiring: bool,
     /// How many days before licenses expire to say so
@@ -52,14 +53,15 @@ struct LicenseRow {
     licenses: Option<u64>,
     usable_licenses: Option<u64>,
     seats_in_use: Option<u64>,
-    peak_concurrent: u64,
-    unique_users: u64,
+    peak_concurrent: Option<u64>,
+    unique_users: Option<u64>,
     expires: Option<String>,
     days_left: Option<i64>,
     version: Option<String>,
     pools: u32,
     log: String,
     told_at: Option<String>,
+    last_told_at: Option<String>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -79,6 +81,7 @@ const COLUMNS: &[Column] = &[
     Column::new("pools", "Pools", Kind::Number, 6),
     Column::new("log", "Told by", Kind::Text, 3),
     Column::new("told_at", "Since", Kind::Time, 5),
+    Column::new("last_told_at", "Last told", Kind::Time, WIDE),
 ];
 
 #[derive(Serialize)]
@@ -96,6 +99,7 @@ impl LicenseRow {
         let state = match days_left {
             _ if row.expired => "expired",
             Some(left) if left <= i64::from(within) => "soon",
+            _ if row.stale => "stale",
             _ => "ok",
         };
         Self {
@@ -107,14 +111,15 @@ impl LicenseRow {
             licenses: row.licenses,
             usable_licenses: row.usable_licenses,
             seats_in_use: row.seats_in_use,
-            peak_concurrent: row.peak_concurrent,
-            unique_users: row.unique_users,
+            peak_concurrent: (!row.use_unknown).then_some(row.peak_concurrent),
+            unique_users: (!row.use_unknown).then_some(row.unique_users),
             expires: if row.permanent { Some("never".into()) } else { told(row.expires_on) },
             days_left,
             version: told(row.version),
             pools: row.pools,
             log: row.log,
             told_at: stamp(row.told_at.as_ref()),
+            last_told_at: stamp(row.last_told_at.as_ref()),
         }
     }
 }
@@ -140,13 +145,17 @@ pub(crate) async fn entitlements(channel: &Channel, asked: Entitlements, view: &
         }
     };
     let is_empty = rows.is_empty();
-    let expiring = rows.iter().filter(|row| row.state != "ok").count() as u64;
+    let is_stale = |row: &LicenseRow| row.state == "stale";
+    let stale = rows.iter().filter(|row| is_stale(row)).count() as u64;
+    let expiring = rows.iter().filter(|row| row.state != "ok" && !is_stale(row)).count() as u64;
     rows.retain(|row| !asked.expiring || row.state != "ok");
     let zone = zone(&basis.time_zone);
     let envelope = Envelope { total: rows.len() as u64, date: date.clone(), basis: Some(basis.into()) };
     view.print(COLUMNS, &rows, &envelope, &zone)?;
     if view.is_for_people() {
-        if is_empty {
+        if is_empty && !request.date.is_empty() {
+            answer!("No source had told licenses by {date}.");
+        } else if is_empty {
             answer!(
                 "No source has told licenses: name license files in the agent's configuration (`kind = \"license-file\"`),"
             );
@@ -156,6 +165,10 @@ pub(crate) async fn entitlements(channel: &Channel, asked: Entitlements, view: &
             let told = format!("{} expired, or will within {} days of {date}.", count(expiring, "row"), asked.within);
             answer!("{told}");
         }
+        if stale > 0 {
+            let rows = count(stale, "row");
+            answer!("{rows} as last told, and can be others by now: `seatmeter servers` says which source is silent.");
+        }
     }
-    Ok(expiring == 0)
+    Ok(expiring == 0 && stale == 0)
 }

@@ -135,7 +135,7 @@ impl LogRow {
                 unrecognised_lines: lines.unrecognised,
                 undated_lines: log.map_or(0, |log| log.undated_lines),
                 lines_apart: log.and_then(|log| log.apart.as_ref()).map_or(0, |apart| apart.lines),
-                warnings: server.warnings.iter().map(warning).collect(),
+                warnings: server.warnings.iter().filter_map(|told| warning_of(told, log)).collect(),
                 shared_beginnings: log
                     .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
                     .unwrap_or_default(),
@@ -220,6 +220,13 @@ fn excuse(server: &LicenseServer) -> Option<String> {
 
 /// Stands in the warning that two license servers have files in common.
 const IN_COMMON: &str = " in common with ";
+
+/// Returns a warning in the row of a log: lines that were not recognised are those of the log itself.
+fn warning_of(told: &Warning, log: Option<&Log>) -> Option<String> {
+    let Some(log) = log.filter(|_| told.kind() == WarningKind::UnrecognisedLines) else { return Some(warning(told)) };
+    let lines = log.lines.as_ref().map_or(0, |lines| lines.unrecognised);
+    (lines > 0).then(|| warning(&Warning { count: lines, ..told.clone() }))
+}
 
 fn warning(warning: &Warning) -> String {
     match warning.kind() {

@@ -102,6 +102,8 @@ pub struct Issued {
     pub license_server: String,
     /// The realm of the license server's user names.
     pub realm: String,
+    /// Whether it is for one that had expired.
+    pub is_recovery: bool,
 }
 
 /// What an operator asks of an invitation.
@@ -182,7 +184,7 @@ impl Enrolments {
                 let enrolment = store::enrolment(connection, &known.enrolment)?;
                 let enrolment = enrolment.filter(|enrolment| enrolment.secret_hash == secret_hash);
                 let enrolment = enrolment.ok_or(EnrolmentError::Invitation)?;
-                return issued(known, enrolment);
+                return Ok(issued(known, enrolment, false));
             }
             if invitation.uses_left < 1 {
                 return Err(EnrolmentError::Invitation);
@@ -207,7 +209,7 @@ impl Enrolments {
             };
             store::add_enrolment(connection, &enrolment, &fold_case(&enrolment.license_server))?;
             let certificate = self.issue(connection, &key, &enrolment.id, &[], now)?;
-            issued(certificate, enrolment)
+            Ok(issued(certificate, enrolment, false))
         })
     }
 
@@ -230,15 +232,16 @@ impl Enrolments {
             if let Some(known) = store::certificate_of_key(connection, key.point())? {
                 // It was renewed, and the agent has not got the answer.
                 let is_own = known.enrolment == old.enrolment && known.state != CertificateState::Superseded;
-                return if is_own { issued(known, enrolment) } else { Err(EnrolmentError::Unknown) };
+                return if is_own { Ok(issued(known, enrolment, false)) } else { Err(EnrolmentError::Unknown) };
             }
-            if now >= old.expires_at {
+            let is_recovery = now >= old.expires_at;
+            if is_recovery {
                 let left = enrolment.recoveries_left.checked_sub(1);
                 let left = left.ok_or_else(|| EnrolmentError::TooOften(enrolment.license_server.clone()))?;
                 store::set_recoveries(connection, &enrolment.id, left)?;
             }
             let certificate = self.issue(connection, &key, &enrolment.id, &renewed, now)?;
-            issued(certificate, enrolment)
+            Ok(issued(certificate, enrolment, is_recovery))
         })
     }
 
@@ -329,13 +332,14 @@ fn hash(secret: &[u8]) -> Vec<u8> {
     digest(&SHA256, secret).as_ref().to_vec()
 }
 
-fn issued(certificate: Certificate, enrolment: Enrolment) -> Result<Issued, EnrolmentError> {
-    Ok(Issued {
+fn issued(certificate: Certificate, enrolment: Enrolment, is_recovery: bool) -> Issued {
+    Issued {
+        is_recovery,
         certificate: certificate.der,
         expires_at: certificate.expires_at,
         license_server: enrolment.license_server,
         realm: enrolment.realm,
-    })
+    }
 }
 
 /// Returns the enrolment of a certificate that is valid but for its end.
@@ -356,5 +360,90 @@ fn find(connection: &mut dyn Connection, id: &str) -> Result<Enrolment, Enrolmen
         (1, Some(only)) => Ok(only),
         (0, _) => Err(EnrolmentError::NoEnrolment(id.to_owned())),
         (count, _) => Err(EnrolmentError::Several { id: id.to_owned(), count }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+
+    use super::*;
+    use crate::store::Store;
+
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+    fn enrolments(folder: &std::path::Path) -> Enrolments {
+        let authority = Arc::new(Authority::open(&folder.join("authority")).unwrap());
+        Enrolments::new(authority, Store::open_embedded(folder).unwrap().registrar().unwrap(), WEEK)
+    }
+
+    fn key() -> KeyPair {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+    }
+
+    fn request(key: &KeyPair) -> Vec<u8> {
+        CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+    }
+
+    fn renew(enrolments: &Enrolments, old: (&KeyPair, &[u8]), new: &KeyPair) -> Result<Vec<u8>, EnrolmentError> {
+        let random = SystemRandom::new();
+        let signer =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &old.0.serialize_der(), &random).unwrap();
+        let asked = request(new);
+        let signature = signer.sign(&random, &asked).unwrap();
+        enrolments.renew(old.1, &asked, signature.as_ref()).map(|issued| issued.certificate)
+    }
+
+    fn admit(enrolments: &Enrolments, certificate: &[u8]) -> Result<Admitted, EnrolmentError> {
+        enrolments.admit(&CertificateDer::from(certificate))
+    }
+
+    fn first(enrolments: &Enrolments, key: &KeyPair) -> Vec<u8> {
+        let wanted = Wanted {
+            license_server: "LIC01".into(),
+            realm: String::new(),
+            valid_for: Duration::from_secs(60),
+            uses: 1,
+            url: "https://aggregator:7470".into(),
+        };
+        let (invitation, _) = enrolments.invite(&wanted).unwrap();
+        enrolments.enrol(&invitation.secret, &request(key), "", "host").unwrap().certificate
+    }
+
+    #[test]
+    fn a_certificate_is_valid_until_a_later_one_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let enrolments = enrolments(folder.path());
+        let keys = [(); 4].map(|()| key());
+        let a = first(&enrolments, &keys[0]);
+        let b = renew(&enrolments, (&keys[0], &a), &keys[1]).unwrap();
+        // The answer was lost.
+        assert_eq!(renew(&enrolments, (&keys[0], &a), &keys[1]).unwrap(), b);
+        let c = renew(&enrolments, (&keys[1], &b), &keys[2]).unwrap();
+        // A connection that was under way shows an earlier one: the later one stays valid.
+        for certificate in [&a, &b, &b, &c] {
+            assert_eq!(admit(&enrolments, certificate).unwrap().license_server, "LIC01");
+        }
+        for certificate in [&a, &b] {
+            assert!(matches!(admit(&enrolments, certificate), Err(EnrolmentError::Superseded(_))));
+        }
+        assert!(matches!(renew(&enrolments, (&keys[1], &b), &keys[3]), Err(EnrolmentError::Superseded(_))));
+        // Whoever has the certificate has not the key.
+        assert!(matches!(renew(&enrolments, (&keys[0], &c), &keys[3]), Err(EnrolmentError::Unknown)));
+        let id = enrolments.list().unwrap().remove(0).id;
+        enrolments.revoke(&id[..6]).unwrap();
+        assert!(matches!(admit(&enrolments, &c), Err(EnrolmentError::Revoked(_))));
+        assert!(matches!(renew(&enrolments, (&keys[2], &c), &keys[3]), Err(EnrolmentError::Revoked(_))));
+    }
+
+    #[test]
+    fn an_authority_is_made_once_and_never_by_halves() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Authority::open(folder.path()).unwrap().sha256();
+        assert_eq!(Authority::open(folder.path()).unwrap().sha256(), made);
+        std::fs::remove_file(folder.path().join("authority.key")).unwrap();
+        assert!(matches!(Authority::open(folder.path()), Err(AuthorityError::Half { .. })));
     }
 }

@@ -9,6 +9,7 @@ use super::ingest::MAX_TEXT;
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
 use crate::access::enrolment::{EnrolmentError, Enrolments};
+use crate::codes;
 
 /// The most bytes of a signing request, of a certificate or of a signature.
 const MAX_DER: usize = 16 << 10;
@@ -49,6 +50,8 @@ impl EnrolmentService for EnrolmentApi {
         answer(move || {
             let issued =
                 enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host)?;
+            let license_server = &issued.license_server;
+            tracing::info!(code = codes::AGENT_ENROLLED, license_server, host = asked.host, "an agent is enrolled");
             Ok::<_, EnrolmentError>(EnrolResponse {
                 certificate: issued.certificate,
                 license_server: issued.license_server,
@@ -68,6 +71,10 @@ impl EnrolmentService for EnrolmentApi {
         let enrolments = self.enrolments.clone();
         answer(move || {
             let issued = enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature)?;
+            if issued.is_recovery {
+                let license_server = &issued.license_server;
+                tracing::info!(code = codes::AGENT_RECOVERED, license_server, "an expired certificate is renewed");
+            }
             Ok::<_, EnrolmentError>(RenewResponse {
                 certificate: issued.certificate,
                 expires_at: Some(timestamp(issued.expires_at)),

@@ -217,6 +217,9 @@ impl From<Entitlement> for v1::Entitlement {
             seats_in_use: row.in_use,
             peak_concurrent: row.peak,
             unique_users: row.users,
+            last_told_at: Some(timestamp(row.last_told_at)),
+            stale: row.is_stale,
+            use_unknown: row.is_use_unknown,
         }
     }
 }

@@ -28,7 +28,10 @@ pub enum FleetError {
     #[error("{0} reports for it: change license_server in the agent's configuration, and what it has sent moves along")]
     StillReports(String),
     /// A license server has no log of this name that is a file; or none at all, if the name is empty.
-    #[error("{server} has no log {log:?} that is read from files: see `seatmeter servers {server}`")]
+    #[error(
+        "{server} has no log {log:?} that is read from files: see `seatmeter servers {server}`. What a license manager is asked is \
+         dated when it answers: there, another time zone holds from then on"
+    )]
     UnknownLog {
         /// The license server.
         server: String,

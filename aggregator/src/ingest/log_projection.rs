@@ -88,8 +88,8 @@ impl LogProjection {
             })
             .collect();
         let mut levels: HashMap<FeatureId, Level> = HashMap::new();
-        // A session that shares the seats of another one holds none.
-        for session in open.iter().filter(|session| session.seats > 0) {
+        // A session that shares the seats of another one holds none, nor does one that is in doubt.
+        for session in open.iter().filter(|session| session.seats > 0 && !session.is_in_doubt) {
             let level = levels.entry(session.feature).or_default();
             level.seats += u64::from(session.seats);
             // The hour's peak so far is in the database.

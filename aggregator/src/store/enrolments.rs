@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE TABLE certificate (
          sha256       {blob} PRIMARY KEY,
          enrolment_id TEXT NOT NULL,
+         number       BIGINT NOT NULL,              -- later ones of an enrolment have higher ones
          public_key   {blob} NOT NULL UNIQUE,
          der          {blob} NOT NULL,
          expires_at   BIGINT NOT NULL,
@@ -53,13 +54,15 @@ statements! {
     SET_SEEN = "UPDATE enrolment SET seen_at = $1 WHERE id = $2";
     SET_REVOKED = "UPDATE enrolment SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
     SET_RECOVERIES = "UPDATE enrolment SET recoveries_left = $1 WHERE id = $2";
-    INSERT_CERTIFICATE = "INSERT INTO certificate (sha256, enrolment_id, public_key, der, expires_at, state)
-         VALUES ($1, $2, $3, $4, $5, 0)";
+    INSERT_CERTIFICATE = "INSERT INTO certificate (sha256, enrolment_id, number, public_key, der, expires_at, state)
+         VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM certificate WHERE enrolment_id = $2), $3, $4, $5, 0)";
     SELECT_BY_HASH = "SELECT enrolment_id, public_key, der, expires_at, state FROM certificate WHERE sha256 = $1";
     SELECT_BY_KEY = "SELECT enrolment_id, public_key, der, expires_at, state FROM certificate WHERE public_key = $1";
     USE_CERTIFICATE = "UPDATE certificate SET state = 1 WHERE sha256 = $1";
-    SUPERSEDE = "UPDATE certificate SET state = 2 WHERE enrolment_id = $1 AND sha256 <> $2";
-    DELETE_UNUSED = "DELETE FROM certificate WHERE enrolment_id = $1 AND state = 0 AND sha256 <> $2";
+    SUPERSEDE = "UPDATE certificate SET state = 2 WHERE enrolment_id = $1
+         AND number < (SELECT number FROM certificate WHERE sha256 = $2)";
+    DELETE_UNUSED = "DELETE FROM certificate WHERE enrolment_id = $1 AND state = 0
+         AND number > (SELECT number FROM certificate WHERE sha256 = $2)";
     DELETE_ENDED = "DELETE FROM certificate WHERE enrolment_id = $1 AND state = 2 AND expires_at < $2";
 }
 
@@ -228,8 +231,8 @@ pub fn set_recoveries(connection: &mut dyn Connection, id: &str, left: u32) -> R
     connection.execute(SET_RECOVERIES, &[left.into(), id.into()]).map(drop)
 }
 
-/// Keeps a certificate that was issued at `now`, in place of the one with the hash `renewed` if there is one. Of the same enrolment,
-/// others that were never used are forgotten, and those that are of no use any more.
+/// Keeps a certificate that was issued at `now`, to follow the one with the hash `renewed` if there is one. Of the same enrolment,
+/// others that were to follow it and were never used are forgotten, and those that are of no use any more.
 pub fn add_certificate(
     connection: &mut dyn Connection,
     sha256: &[u8],
@@ -282,7 +285,7 @@ fn one_certificate(
     Ok(found)
 }
 
-/// Notes that a certificate is used: the others of its enrolment are not valid any more.
+/// Notes that a certificate is used: those of its enrolment before it are not valid any more.
 pub fn use_certificate(connection: &mut dyn Connection, enrolment: &str, sha256: &[u8]) -> Result<(), StoreError> {
     connection.execute(USE_CERTIFICATE, &[sha256.into()])?;
     connection.execute(SUPERSEDE, &[enrolment.into(), sha256.into()]).map(drop)

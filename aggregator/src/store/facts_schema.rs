@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The version of the tables, and of what projections make of batches. Raise it whenever either changes.
-const VERSION: &str = "4";
+const VERSION: &str = "5";
 
 /// The statements that create the tables.
 pub(super) const DEFINITIONS: &[&str] = &[

@@ -47,6 +47,12 @@ pub struct Entitlement {
     pub pools: u32,
     /// When the source last told other licenses than before, in seconds since 1970 UTC.
     pub told_at: i64,
+    /// When the source last told anything, in seconds since 1970 UTC.
+    pub last_told_at: i64,
+    /// Whether that is so long ago that the licenses can be others by now.
+    pub is_stale: bool,
+    /// Whether nothing tells who uses licenses of the license server.
+    pub is_use_unknown: bool,
     /// The licenses of the feature that the source tells and that can be used; `None` if some are not counted.
     pub usable: Option<u64>,
     /// The seats of the feature in use now; `None` for another day.
@@ -131,9 +137,11 @@ impl UsageQuestions {
             let mut rows = Vec::new();
             for server in &fleet.servers {
                 let voices = Voices::of(&fleet, server, now);
+                let is_use_unknown = fleet.logs_with_use(server.id).next().is_none();
                 for log in fleet.logs_of(server.id) {
                     // What a source has told holds for as long as it is read.
-                    let is_told = fleet.last_line_at(log.id) >= at - fleet.late_after(log.id);
+                    let last_told_at = fleet.last_line_at(log.id);
+                    let is_told = last_told_at >= at - fleet.late_after(log.id);
                     let told = pools::last(connection, log.id, at)?;
                     let Some(told) = told.filter(|_| is_told || !voices.leave_out(&log.name)) else { continue };
                     for ((daemon, feature), kinds) in by_feature(&told.licenses.pools, today) {
@@ -152,6 +160,9 @@ impl UsageQuestions {
                                 is_expired: expires_on.is_some_and(|last| last < today),
                                 pools: sum.pools,
                                 told_at: told.at,
+                                last_told_at: last_told_at.min(at),
+                                is_stale: !is_told,
+                                is_use_unknown,
                                 usable,
                                 in_use: None,
                                 peak: 0,
@@ -175,7 +186,7 @@ impl UsageQuestions {
             for row in &mut rows {
                 let Some(server) = servers.get(&*row.license_server) else { continue };
                 let name = (*server, fold_case(&row.feature).into_owned());
-                row.in_use = day.is_none().then(|| in_use.get(&name).copied().unwrap_or(0));
+                row.in_use = (day.is_none() && !row.is_use_unknown).then(|| in_use.get(&name).copied().unwrap_or(0));
                 if let Some(of_feature) = used.get(&name) {
                     (row.peak, row.users) = self.figures(connection, of_feature, month)?;
                 }

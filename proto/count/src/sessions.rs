@@ -12,7 +12,8 @@
 //! - A record tells a whole session, and is believed: it ends the session that is open with its number, or adds one. Of
 //!   the time before the last answer of an earlier run, which could have told it, only who held seats counts, and no seats.
 //! - An answer of a license manager that states all that is in use ends what it does not state. When that ended is known no
-//!   better than by the answer before it, which still stated it: it was held until then.
+//!   better than by the answer before it, which still stated it: it was held until then. While the answer is not at its end, the seats
+//!   in use are those that it has stated.
 //! - Sessions that share one seat take it once: it is the first one's, and goes on to another one at its end.
 //! - The start of the license manager ends all open sessions; the start of a vendor daemon ends those of that daemon.
 //!   They end at the time of the last line before the start, since nothing later is known.
@@ -22,6 +23,7 @@
 //!   when it was opened, and when it was checked in.
 //! - No session ends before it begins: if the clock was set back, the session ends at the moment it began.
 
+mod answers;
 mod numbered;
 
 use std::collections::VecDeque;
@@ -209,8 +211,7 @@ impl Sessions {
             }
             Kind::Queued | Kind::Dequeued | Kind::InUse | Kind::Unsupported | Kind::Unrecognised => {}
             Kind::AnswerBegin => {
-                // What it does not state again has another answer's number, and is in doubt.
-                (self.answers, self.is_answering) = (self.answers.wrapping_add(1), true);
+                self.doubt_all(last_line_before(at, detail).min(at), sink);
                 self.not_before = (detail != NO_LINE_BEFORE).then(|| last_line_before(at, detail).min(at));
             }
             Kind::AnswerEnd => {
@@ -236,15 +237,14 @@ impl Sessions {
                 self.begin((daemon, key), (feature, client), at, seats, sink);
             }
             Kind::InUse => {
-                let answer = self.answers;
                 let known = self.numbered.get_mut(daemon, key.own);
                 let is_same = |known: &&mut NumberedSession| {
                     // One that shares another one's seats holds none.
                     let has_seats = known.key.shared != known.key.own || known.held.seats == seats;
                     (known.feature, known.client) == (feature, client) && has_seats
                 };
-                if let Some(known) = known.filter(is_same) {
-                    known.stated_by = answer;
+                if known.filter(is_same).is_some() {
+                    self.state_again((daemon, key.own), at, sink);
                 } else {
                     let at = self.not_before.map_or(at, |before| at.max(before));
                     sink.held(feature, client, at, at, seats, Ending::Moment);
@@ -272,10 +272,10 @@ impl Sessions {
     fn record(&mut self, event: &Event, record: RecordKey, daemon_of: &[u32], sink: &mut impl UsageSink) {
         let Event { at, feature, client, seats, .. } = *event;
         let daemon = daemon_of.get(feature as usize).copied().unwrap_or(u32::MAX);
-        let (answer, ends_at) = (self.answers, at.saturating_add(i64::from(record.seconds)));
+        let ends_at = at.saturating_add(i64::from(record.seconds));
         let known = self.numbered.get_mut(daemon, record.own);
-        if let Some(known) = known.filter(|known| (known.feature, known.client) == (feature, client)) {
-            known.stated_by = answer;
+        if known.is_some_and(|known| (known.feature, known.client) == (feature, client)) {
+            self.state_again((daemon, record.own), at, sink);
         } else if self.not_before.is_some_and(|before| ends_at <= before) {
             // An earlier run has told it, or it has become visible late: it was used all the while, by its own seats or none.
             sink.held(feature, client, at, held_through(at, ends_at), 0, Ending::Checkin);
@@ -316,7 +316,10 @@ impl Sessions {
         ending: Ending,
         sink: &mut impl UsageSink,
     ) -> Option<(FeatureId, ClientId)> {
-        let (NumberedSession { feature, client, held, .. }, heir) = self.numbered.remove(daemon, own)?;
+        let answer = self.is_answering.then_some(self.answers);
+        let (ended, heir) = self.numbered.remove(daemon, own)?;
+        let counts = ended.counts(answer);
+        let NumberedSession { feature, client, held, .. } = ended;
         let through = held_through(held.from, at);
         sink.held(feature, client, held.from, through, held.seats, ending);
         if through < at {
@@ -326,21 +329,15 @@ impl Sessions {
             let from = heir.held.from;
             heir.held.hand_over(at, held.seats);
             sink.held(heir.feature, heir.client, from, held_through(from, at), 0, ending);
-            heir.feature
+            heir.counts(answer).then_some(heir.feature)
         });
-        self.change_in_use(feature, at, -i64::from(held.seats), sink);
-        if let Some(heir_feature) = heir_feature {
+        if counts {
+            self.change_in_use(feature, at, -i64::from(held.seats), sink);
+        }
+        if let Some(Some(heir_feature)) = heir_feature {
             self.change_in_use(heir_feature, at, i64::from(held.seats), sink);
         }
         Some((feature, client))
-    }
-
-    /// Ends the sessions that an answer has not stated at the moment `through`.
-    fn end_doubtful(&mut self, through: i64, sink: &mut impl UsageSink) {
-        for (daemon, own) in self.numbered.not_stated_by(self.answers) {
-            let from = self.numbered.get_mut(daemon, own).map_or(through, |session| session.held.from);
-            self.finish((daemon, own), through.max(from), Ending::Implicit, sink);
-        }
     }
 
     /// Ends all open sessions at the moment `through`.
@@ -397,7 +394,9 @@ impl Sessions {
                     sessions.numbered.insert(daemon, NumberedSession { feature, client, key, held, stated_by });
                 }
             }
-            *sessions.in_use_of(feature) += u64::from(seats);
+            if !is_in_doubt {
+                *sessions.in_use_of(feature) += u64::from(seats);
+            }
         }
         sessions
     }

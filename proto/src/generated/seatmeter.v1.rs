@@ -4280,6 +4280,15 @@ pub struct Entitlement {
     /// People who used the feature in that month.
     #[prost(uint64, tag = "16")]
     pub unique_users: u64,
+    /// When the source last told anything.
+    #[prost(message, optional, tag = "17")]
+    pub last_told_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether that is so long before the end of the day that the licenses can be others by now.
+    #[prost(bool, tag = "18")]
+    pub stale: bool,
+    /// Whether nothing tells who uses licenses of the license server: seats in use, peak and people are unknown, and not 0.
+    #[prost(bool, tag = "19")]
+    pub use_unknown: bool,
 }
 /// Who counts as a user of a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -7,10 +7,13 @@
 //!
 //! A line goes on in the next one behind a backslash, within quotes too. The grammar is that of Flexera's License Administration
 //! Guide: `INCREMENT` adds licenses to those of the same feature, of several `FEATURE` lines of a feature the first one counts,
-//! `UPGRADE` lifts licenses to a newer version, `PACKAGE` names the features that a feature of its name holds.
+//! `UPGRADE` lifts licenses to a newer version, `PACKAGE` names the features that a feature of its name and version holds, and `SUPERSEDE`
+//! takes away what was issued before the day of its line.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+
+use seatmeter_count::Day;
 
 use super::pool::{Pool, day, expiry, licenses};
 use super::text::number;
@@ -60,17 +63,34 @@ pub(super) fn read(text: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     Ok(read)
 }
 
+/// The option by which a package is a suite; SUITE_RESERVED is one, too.
+const SUITE: &[u8] = b"SUITE";
+
+/// The shortest license key of old: 12 hexadecimal digits.
+const OLD_KEY: usize = 12;
+
 /// What the lines of license files tell together.
 #[derive(Default)]
 struct LicenseFile<'a> {
-    pools: Vec<Pool<'a>>,
+    /// The licenses of each line, with the day on which they were issued.
+    pools: Vec<(Pool<'a>, Option<Day>)>,
+    /// What SUPERSEDE takes away: of a vendor daemon, a feature that was issued before a day.
+    superseded: Vec<(&'a [u8], &'a [u8], Day)>,
     /// The signatures of the lines so far, each with its feature: a line that stands there twice, as in a copy of a file, tells
     /// the same licenses.
     signatures: HashSet<(&'a [u8], &'a [u8])>,
     /// The features of which a FEATURE line has told.
     told: HashSet<(&'a [u8], &'a [u8])>,
-    /// The features that packages hold, each with a version, if one is told, and a number; by vendor daemon and package.
-    packages: HashMap<(&'a [u8], &'a [u8]), Vec<Component<'a>>>,
+    /// Packages, by vendor daemon, name and version.
+    packages: HashMap<(&'a [u8], &'a [u8], &'a [u8]), Package<'a>>,
+}
+
+/// What a package holds.
+struct Package<'a> {
+    components: Vec<Component<'a>>,
+    /// Whether it is a suite, of which the package's own feature is checked out, too. Else that feature is not there once its licenses
+    /// have enabled the package.
+    is_suite: bool,
 }
 
 /// A feature of a package: its name, its version if one is told, and how many of it each license of the package holds.
@@ -91,16 +111,23 @@ impl<'a> LicenseFile<'a> {
         };
         let (Some(count), Some(expires)) = (licenses(count), expiry(until)) else { return false };
         let option = |name: &str| options.iter().find(|word| word.is(name)).and_then(|word| word.value);
-        let signature = option("SIGN").filter(|signature| !signature.is_empty());
+        // The key of old stands behind the number.
+        let old_key = || word(version + 3).filter(|key| key.len() >= OLD_KEY && key.iter().all(u8::is_ascii_hexdigit));
+        let signature = option("SIGN").filter(|signature| !signature.is_empty()).or_else(old_key);
         if signature.is_some_and(|signature| !self.signatures.insert((feature, signature))) {
             return true;
         }
         let is_set = |name: &str| words.iter().any(|word| word.is(name));
+        let issued = option("ISSUED").and_then(day);
         if is_set("SUPERSEDE") {
             let also = option("SUPERSEDE").unwrap_or_default();
-            let is_superseded =
-                |name: &[u8]| name == feature || also.split(u8::is_ascii_whitespace).any(|other| other == name);
-            self.pools.retain(|pool| *pool.daemon != *daemon || !is_superseded(&pool.feature));
+            let also = also.split(u8::is_ascii_whitespace).filter(|other| !other.is_empty() && *other != feature);
+            let features: Vec<&[u8]> = also.chain([feature]).collect();
+            match issued {
+                // Wherever they stand: those that were issued before, and those of which nobody knows.
+                Some(day) => self.superseded.extend(features.iter().map(|name| (daemon, *name, day))),
+                None => self.pools.retain(|(pool, _)| *pool.daemon != *daemon || !features.contains(&&*pool.feature)),
+            }
             self.told.remove(&(daemon, feature));
         }
         if words[0].is("FEATURE") && !self.told.insert((daemon, feature)) {
@@ -111,7 +138,7 @@ impl<'a> LicenseFile<'a> {
             let from = named[3].key;
             self.lift(daemon, feature, (from, to), count.unwrap_or(0));
         }
-        self.pools.push(Pool {
+        let pool = Pool {
             daemon: daemon.into(),
             feature: feature.into(),
             version: to.into(),
@@ -120,7 +147,8 @@ impl<'a> LicenseFile<'a> {
             expires: Some(expires),
             starts: option("START").and_then(day),
             serial: option("SN").unwrap_or_default().into(),
-        });
+        };
+        self.pools.push((pool, issued));
         true
     }
 
@@ -128,20 +156,23 @@ impl<'a> LicenseFile<'a> {
     fn lift(&mut self, daemon: &[u8], feature: &[u8], (from, to): (&[u8], &[u8]), mut count: u32) {
         let can_be =
             |version: &[u8]| compare(version, from) != Ordering::Less && compare(version, to) == Ordering::Less;
-        let older = self.pools.iter_mut().filter(|pool| *pool.daemon == *daemon && *pool.feature == *feature);
+        let older = self.pools.iter_mut().map(|(pool, _)| pool);
+        let older = older.filter(|pool| *pool.daemon == *daemon && *pool.feature == *feature);
         for pool in older.filter(|pool| can_be(&pool.version)) {
             let Some(licenses) = &mut pool.licenses else { continue };
             let lifted = count.min(*licenses);
             *licenses -= lifted;
             count -= lifted;
         }
-        self.pools.retain(|pool| pool.licenses != Some(0));
+        self.pools.retain(|(pool, _)| pool.licenses != Some(0));
     }
 
     /// Takes `PACKAGE name vendor version COMPONENTS="feature:version:number ..."`. Returns whether the line is one.
     fn take_package(&mut self, words: &[Word<'a>]) -> bool {
         let mut named = words.iter().filter(|word| word.value.is_none()).skip(1);
-        let (Some(package), Some(daemon)) = (named.next(), named.next()) else { return false };
+        let (Some(package), Some(daemon), Some(version)) = (named.next(), named.next(), named.next()) else {
+            return false;
+        };
         let components =
             words.iter().find(|word| word.is("COMPONENTS")).and_then(|word| word.value).unwrap_or_default();
         let components = components.split(|byte| byte.is_ascii_whitespace() || *byte == b'\\');
@@ -150,16 +181,33 @@ impl<'a> LicenseFile<'a> {
             let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             (name, version, parts.next().and_then(number).unwrap_or(1))
         });
-        self.packages.insert((daemon.key, package.key), components.collect());
+        let components = components.collect();
+        let options = words.iter().find(|word| word.is("OPTIONS")).and_then(|word| word.value).unwrap_or_default();
+        let is_suite = options.len() >= SUITE.len() && options[..SUITE.len()].eq_ignore_ascii_case(SUITE);
+        self.packages.insert((daemon.key, package.key, version.key), Package { components, is_suite });
         true
     }
 
     /// Returns all licenses, with those of the features that packages hold.
     fn pools(self) -> Vec<Pool<'a>> {
+        let is_superseded = |pool: &Pool<'a>, issued: Option<Day>| {
+            let by = |(daemon, feature, day): &(&[u8], &[u8], Day)| {
+                *daemon == &*pool.daemon && *feature == &*pool.feature && issued.is_none_or(|issued| issued < *day)
+            };
+            self.superseded.iter().any(by)
+        };
         let mut all = Vec::new();
-        for pool in self.pools {
-            let components = self.packages.get(&(&*pool.daemon, &*pool.feature)).map(Vec::as_slice).unwrap_or_default();
-            let held = components.iter().map(|(name, version, number)| Pool {
+        for (pool, issued) in self.pools {
+            if is_superseded(&pool, issued) {
+                continue;
+            }
+            // Licenses of another version do not enable the package.
+            let package = self.packages.get(&(&*pool.daemon, &*pool.feature, &*pool.version));
+            let Some(package) = package.filter(|package| !package.components.is_empty()) else {
+                all.push(pool);
+                continue;
+            };
+            let held = package.components.iter().map(|(name, version, number)| Pool {
                 feature: (*name).into(),
                 version: if version.is_empty() { pool.version.clone() } else { (*version).into() },
                 licenses: pool.licenses.map(|licenses| licenses.saturating_mul(*number)),
@@ -167,7 +215,7 @@ impl<'a> LicenseFile<'a> {
                 ..pool.clone()
             });
             let held: Vec<Pool<'a>> = held.collect();
-            all.push(pool);
+            all.extend(package.is_suite.then_some(pool));
             all.extend(held);
         }
         all

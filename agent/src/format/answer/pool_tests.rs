@@ -55,6 +55,16 @@ fn upgrades_lift_licenses_and_packages_hold_features() {
     assert_eq!(of_file(twice), ["d a 1.0 3 never"], "a copy tells the same licenses");
     let superseded = "FEATURE a d 1.0 permanent 3\nFEATURE a d 2.0 permanent 5 SUPERSEDE SN=new\n";
     assert_eq!(of_file(superseded), ["d a 2.0 5 never new"]);
+    // Flexera's own example: what was issued before the day is superseded, wherever it stands, and what was issued on it adds up.
+    let pooled = "INCREMENT f1 d 1.0 permanent 4 SUPERSEDE ISSUED=1-jan-2009 SIGN=2\n\
+        INCREMENT f1 d 1.0 permanent 3 SUPERSEDE ISSUED=1-jan-2009 SIGN=3\n\
+        INCREMENT f1 d 1.0 permanent 2 ISSUED=1-jan-2009 SIGN=4\nINCREMENT f1 d 1.0 permanent 1 ISSUED=1-jan-2008 SIGN=1\n";
+    assert_eq!(of_file(pooled), ["d f1 1.0 4 never", "d f1 1.0 3 never", "d f1 1.0 2 never"]);
+    let old_key = "INCREMENT a d 1.0 permanent 5 8BE4FB0C9B1A2F3D\n".repeat(2);
+    assert_eq!(of_file(&old_key), ["d a 1.0 5 never"], "a copy whose key stands in the old place");
+    let plain = "PACKAGE p d 1.0 COMPONENTS=\"a:1.0:2 b\" SIGN=1\nINCREMENT p d 1.0 permanent 3 SIGN=2\n\
+        PACKAGE q d 2.0 COMPONENTS=qa\nINCREMENT q d 1.0 permanent 4\n";
+    assert_eq!(of_file(plain), ["d a 1.0 6 never in p", "d b 1.0 3 never in p", "d q 1.0 4 never"]);
 }
 
 /// As articles print them: typographic quotes, one of them never closed, and lines that go on without a blank before them.

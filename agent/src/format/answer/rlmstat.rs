@@ -7,7 +7,7 @@
 //!
 //! A line of a user stands below `ISV license usage status`, with a month and a day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pool::{self, Pool};
 use super::text::{american, cut, cut_last, lines, number, time, words};
@@ -25,12 +25,18 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
     let (mut pool, mut version, mut in_use) = (&b""[..], &b""[..], BTreeMap::<Feature<'_>, u64>::new());
     // Those of which lines tell who holds them.
     let mut told = BTreeMap::<Feature<'_>, u64>::new();
+    // The ISV servers of the table, and those whose sections follow.
+    let (mut listed, mut answering) = (Vec::new(), BTreeSet::new());
     for line in lines(answer) {
         let text = line.trim_ascii_start();
         if let Some((name, _)) =
             cut(text, " license pool status on ").or_else(|| cut(text, " license usage status on "))
         {
             (isv, tells) = (name, true);
+            answering.insert(name);
+            read.ignored();
+        } else if let Some(name) = isv_server(text) {
+            listed.push((name, text));
             read.ignored();
         } else if let Some((name, _)) = cut(text, " ISV server status on ") {
             isv = name;
@@ -81,11 +87,26 @@ pub(super) fn read(answer: &[u8]) -> Result<Answer<'_>, NoAnswer> {
         let told = told.get(&(isv, pool)).copied().unwrap_or(0);
         read.compare(isv.into(), pool.into(), count, told);
     }
+    for (name, row) in listed.iter().filter(|(name, _)| !answering.contains(name)) {
+        read.unknown.push(((*name).into(), Default::default()));
+        read.trouble(format!("ISV server {} tells nothing: {}", shown(name), shown(row)));
+        trouble = trouble.or(Some(row));
+    }
     match (tells, trouble) {
         (true, _) => Ok(read),
         (false, Some(trouble)) => Err(NoAnswer::Down(shown(trouble))),
         (false, None) => Err(NoAnswer::NoFeature("run rlmstat with -a")),
     }
+}
+
+/// Returns the ISV of a row of the table of ISV servers: `csci 63133 Yes 0`, name, port, whether it runs, restarts.
+fn isv_server(text: &[u8]) -> Option<&[u8]> {
+    let mut row = words(text);
+    let name = row.next()?;
+    let _port: u16 = number(row.next()?)?;
+    let runs = row.next()?;
+    let _restarts: u32 = number(row.next()?)?;
+    (row.next().is_none() && [&b"Yes"[..], b"No"].iter().any(|word| runs.eq_ignore_ascii_case(word))).then_some(name)
 }
 
 /// An ISV, and a feature of it.

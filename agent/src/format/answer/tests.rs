@@ -303,3 +303,20 @@ fn olicense_answers_in_xml() {
     }
     assert!(matches!(read(&whole.as_bytes()[..whole.len() - 5], None), Err(NoAnswer::Damaged(_))));
 }
+
+/// An ISV server that is down, or whose sections a torn answer lacks, is not taken for one whose licenses nobody uses.
+#[test]
+fn an_isv_server_that_tells_nothing_is_unknown() {
+    let table = "rlm status on h (port 1), up 9d\n--------- ISV servers ----------\nName Port Running Restarts\n";
+    let sections = "one license pool status on h (port 2)\none license usage status on h (port 2)\n";
+    for row in ["two 63134 No 3", "two 63134 Yes 0"] {
+        let answer = format!("{table}one 63133 Yes 0\n{row}\n{sections}");
+        let read = Reading::ByContent.read(answer.as_bytes()).unwrap();
+        assert_eq!(read.unknown, [(Name::Borrowed(&b"two"[..]), Name::default())]);
+        assert_eq!(read.troubles, [format!("ISV server two tells nothing: {row}")]);
+    }
+    let all_down = format!("{table}two 63134 No 3\n");
+    assert!(matches!(Reading::ByContent.read(all_down.as_bytes()), Err(NoAnswer::Down(_))));
+    let well = format!("{table}one 63133 Yes 0\n{sections}");
+    assert_eq!(Reading::ByContent.read(well.as_bytes()).unwrap().troubles, Vec::<String>::new());
+}

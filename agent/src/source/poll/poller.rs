@@ -79,6 +79,8 @@ pub struct Poller {
     checkpoint: Option<Checkpoint>,
     /// The unrecognised lines that were told.
     unrecognised: HashSet<Vec<u8>>,
+    /// How many lines of the last answer were not recognised, and the first of them.
+    unrecognised_before: (u64, Vec<Vec<u8>>),
     /// The last change that answers of this run told, by the license manager's clock.
     changed_through: Option<i64>,
     /// Whether the aggregator lacks answers that nobody has any more: a license manager that keeps a history tells it again.
@@ -108,6 +110,7 @@ impl Poller {
             stated,
             checkpoint: None,
             unrecognised,
+            unrecognised_before: Default::default(),
             changed_through: None,
             is_history_lost: false,
             answered: None,
@@ -151,7 +154,8 @@ impl Poller {
         let mut stated = self.stated.clone();
         let statements = stated.take(&answer, at, &self.source.zone);
         let licenses = stated.licenses(&answer);
-        if let Err(error) = self.hand_on(&answer, (&statements, licenses), at) {
+        let lines = self.count(&answer);
+        if let Err(error) = self.hand_on(&answer, (&statements, licenses, lines), at) {
             // A part of it may be committed.
             self.begin_anew();
             return Err(error);
@@ -159,7 +163,7 @@ impl Poller {
         (self.stated, self.is_history_lost) = (stated, false);
         self.changed_through = self.changed_through.max(answer.changed_through);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.lines += answer.lines;
+        status.lines += lines;
         status.last_line_at = Some(at);
         status.set_manager(&answer.manager);
         status.answers = status.answers.map(|answers| answers + 1);
@@ -190,6 +194,20 @@ impl Poller {
     fn begin_anew(&mut self) {
         (self.checkpoint, self.stated, self.changed_through) = (None, Stated::default(), None);
         self.unrecognised.clear();
+        self.unrecognised_before = Default::default();
+    }
+
+    /// Counts the lines of an answer. Lines that were not recognised are news once: a file that stands there unchanged, or a tool that
+    /// always says so, must not make thousands of them.
+    fn count(&mut self, answer: &Answer<'_>) -> LineCounts {
+        let mut lines = answer.lines;
+        let unrecognised = answer.unrecognised.iter().map(|(line, _)| line.to_vec()).collect();
+        let now = (lines.unrecognised, unrecognised);
+        if now == self.unrecognised_before {
+            (lines.ignored, lines.unrecognised) = (lines.ignored + lines.unrecognised, 0);
+        }
+        self.unrecognised_before = now;
+        lines
     }
 
     /// Commits what an answer states. A batch is committed even if nothing has changed: that the license manager answered is
@@ -197,7 +215,7 @@ impl Poller {
     fn hand_on(
         &mut self,
         answer: &Answer<'_>,
-        (statements, licenses): (&[Statement<'_>], Option<Licenses>),
+        (statements, licenses, mut lines): (&[Statement<'_>], Option<Licenses>, LineCounts),
         at: i64,
     ) -> Result<(), PollError> {
         let configured = self.source.configured();
@@ -209,7 +227,6 @@ impl Poller {
         let mut batcher = Batcher::new(checkpoint.stream(&configured), checkpoint.position, poll.told());
         let is_partial = !answer.troubles.is_empty() && !answer.knows_nobody;
         // The answer's lines count with its first batch.
-        let mut lines = answer.lines;
         let mut position = checkpoint.position;
         for statement in statements {
             if batcher.is_full(position) {

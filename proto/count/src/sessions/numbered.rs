@@ -24,6 +24,13 @@ pub(super) struct NumberedSession {
     pub(super) stated_by: u32,
 }
 
+impl NumberedSession {
+    /// Whether its seats count as in use, while this answer is not at its end: it has stated the session.
+    pub(super) fn counts(&self, answer: Option<u32>) -> bool {
+        answer.is_none_or(|answer| self.stated_by == answer)
+    }
+}
+
 /// The open sessions of each daemon, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Numbered {

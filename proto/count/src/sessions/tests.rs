@@ -333,3 +333,53 @@ fn a_record_that_an_earlier_run_told_counts_once() {
     );
     assert_eq!((notes.lines, notes.levels.last()), (0, Some(&(0, 200, 0))));
 }
+
+/// An answer of a run: everything that is in use at a moment, the eldest first, each with the moment since when.
+fn whole_answer(at: i64, before: Option<i64>, open: &[(u32, i64)]) -> Vec<Event> {
+    let answer =
+        |kind| Event { detail: before.map_or(NO_LINE_BEFORE, |before| at - before), ..event(kind, at, 0, 0, 1) };
+    let mut open = open.to_vec();
+    open.sort_by_key(|(own, since)| (*since, *own));
+    let stated =
+        open.iter().map(|(own, since)| Event { detail: i64::from(*own), ..event(Kind::InUse, *since, 0, *own, 1) });
+    [answer(Kind::AnswerBegin)].into_iter().chain(stated).chain([answer(Kind::AnswerEnd)]).collect()
+}
+
+#[test]
+fn who_comes_after_a_restart_holds_no_seat_beside_who_went_before_it() {
+    let events = [whole_answer(100, None, &[(1, 10)]), whole_answer(900, Some(100), &[(2, 50), (3, 700)])].concat();
+    let (sessions, notes) = count(&events);
+    assert_eq!(sessions.len(), 2);
+    assert_eq!(notes.levels, [(0, 10, 1), (0, 100, 0), (0, 100, 1), (0, 700, 2)]);
+}
+
+proptest! {
+    /// No more seats are ever in use than an answer has stated, whatever runs begin, and wherever the state is saved and restored.
+    #[test]
+    fn no_more_seats_are_in_use_than_an_answer_states(
+        runs in prop::collection::vec(prop::collection::btree_map(1_u32..6, 0_i64..100, 0..5), 1..6),
+        saved_after in any::<prop::sample::Index>(),
+    ) {
+        let mut events = Vec::new();
+        for (number, open) in runs.iter().enumerate() {
+            let at = 100 * (number as i64 + 1);
+            // Who was there before says since when again; others can say anything.
+            let open: Vec<(u32, i64)> = open.iter().map(|(own, since)| (*own, *since)).collect();
+            events.extend(whole_answer(at, (number > 0).then_some(at - 100), &open));
+        }
+        let most = runs.iter().map(|open| open.len() as u64).max().unwrap_or(0);
+        let (mut sessions, mut notes) = (Sessions::default(), Notes::default());
+        let saved_after = saved_after.index(events.len());
+        for (index, event) in events.iter().enumerate() {
+            sessions.apply(event, &[0], &mut notes);
+            if index == saved_after {
+                sessions = Sessions::restore(sessions.open(), &[0], sessions.not_before());
+            }
+        }
+        prop_assert!(notes.levels.iter().all(|(_, _, seats)| *seats <= most), "{:?}", notes.levels);
+        let last = runs.last().map_or(0, |open| open.len() as u64);
+        prop_assert_eq!(sessions.len() as u64, last);
+        sessions.end_all(10_000, Ending::StillOpen, &mut notes);
+        prop_assert!(notes.levels.last().is_none_or(|(_, _, seats)| *seats == 0));
+    }
+}

@@ -1,0 +1,274 @@
+//! Fault 53: agents that are enrolled: with invitations that are lost, used twice or meant for another aggregator; with certificates
+//! that are renewed, expire, are revoked or copied; and for no other license server than their own.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::tls::PinnedAuthority;
+use seatmeter_proto::transport::{Credentials, Dialer};
+use seatmeter_proto::v1::EnrolRequest;
+use seatmeter_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+use seatmeter_tests::process::text;
+use seatmeter_tests::{Agent, TestCluster, wait_until};
+use tonic::Code;
+use xtask::sim::{Plan, Server, truth};
+
+const SERVER: &str = "LIC01";
+
+/// An aggregator that enrols its agents, with certificates that last so long.
+fn enrolling(valid_for: &str) -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.enrols = true;
+    cluster.settings = format!("[authority]\nnames = [\"aggregator.test\"]\nagents_valid_for = \"{valid_for}\"\n");
+    cluster.start_aggregator();
+    cluster
+}
+
+/// Returns an invitation's line.
+fn invite(cluster: &TestCluster, arguments: &[&str]) -> String {
+    let url = cluster.agents_url();
+    let invited = cluster.seatmeter(&[&["agents", "invite", "--output", "csv", "--url", &url], arguments].concat());
+    assert!(invited.status.success(), "{}", text(&invited.stderr));
+    text(&invited.stdout).trim().to_owned()
+}
+
+/// A license server's log, and its true figures.
+fn log(cluster: &TestCluster) -> (std::path::PathBuf, String) {
+    let path = cluster.path("debug.log");
+    let mut server = Server::new(Plan { users: 20, features: 2, seconds_a_line: 60.0, ..Plan::default() });
+    let mut log = Vec::new();
+    server.start(&mut log);
+    while server.lines() < 500 {
+        server.step(&mut log);
+    }
+    fs::write(&path, log).unwrap();
+    (path, truth::as_csv(&server.figures()))
+}
+
+/// Enrols an agent with a log; it does not run yet.
+fn enrol(cluster: &TestCluster, folder: &str, token: &str, log: &Path, more: &[&str]) -> (Agent, std::process::Output) {
+    let agent = cluster.agent_in(folder, SERVER, &[], "");
+    fs::remove_file(&agent.config).unwrap();
+    let state = agent.state();
+    let arguments = ["enroll", token, "--state", state.to_str().unwrap(), "--log", log.to_str().unwrap()];
+    let enrolled = agent.command(&[&arguments, more].concat());
+    (agent, enrolled)
+}
+
+fn enrolled(cluster: &TestCluster, folder: &str, log: &Path) -> Agent {
+    let (agent, output) = enrol(cluster, folder, &invite(cluster, &["--server", SERVER]), log, &[]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    agent
+}
+
+/// Returns the only enrolment, or that of the newest certificate.
+fn enrolments(cluster: &TestCluster) -> Vec<serde_json::Value> {
+    cluster.ask(&["agents", "enrolled"])["rows"].as_array().unwrap().clone()
+}
+
+fn is_connected(agent: &Agent) -> bool {
+    agent.command(&["status"]).status.success()
+}
+
+fn append(log: &Path, line: &str) {
+    let text = fs::read_to_string(log).unwrap();
+    fs::write(log, text + line).unwrap();
+}
+
+#[test]
+fn fault_53_an_enrolled_agent_delivers_and_renews_its_certificate_by_itself() {
+    let mut cluster = enrolling("10s");
+    let (log, truth) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+    let ends = || enrolments(&cluster)[0]["certificate_ends"].clone();
+    let first = ends();
+    wait_until("the certificate is renewed", || ends() != first && agent.has_said("certificate_renewed"));
+    let second = ends();
+    wait_until("and again, over a stream that goes on", || ends() != second);
+    wait_until("it is connected", || is_connected(&agent));
+    // Killed at any moment, and an aggregator that begins anew: the identity stays.
+    agent.kill();
+    cluster.kill_aggregator();
+    cluster.start_aggregator();
+    agent.start();
+    wait_until("it is connected again", || is_connected(&agent));
+    let rows = enrolments(&cluster);
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["status"], &rows[0]["license_server"]), (&"ok".into(), &SERVER.into()));
+    cluster.wait_for_activity(SERVER, &truth);
+    assert!(!agent.errors().contains("PRIVATE KEY"));
+}
+
+/// An agent that was off until its certificate had ended recovers by itself, so often as it may; then an operator accepts it.
+#[test]
+fn fault_53_an_agent_that_was_off_too_long_recovers_a_limited_number_of_times() {
+    let cluster = enrolling("10s");
+    let (log, truth) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    let status = || enrolments(&cluster)[0]["status"].clone();
+    wait_until("the certificate has ended", || status() == "expired");
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+    let row = enrolments(&cluster).remove(0);
+    assert_eq!((&row["status"], &row["recoveries_left"]), (&"ok".into(), &9.into()));
+    let accepted = cluster.seatmeter(&["agents", "accept", &row["enrolment"].as_str().unwrap()[..8]]);
+    assert!(text(&accepted.stdout).contains("10 times"), "{}", text(&accepted.stdout));
+}
+
+/// What is revoked is refused on the stream that is open, and after it.
+#[test]
+fn fault_53_a_revoked_agent_is_cut_off_at_once() {
+    let cluster = enrolling("7d");
+    let (log, truth) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+    let id = enrolments(&cluster)[0]["enrolment"].as_str().unwrap().to_owned();
+    let revoked = cluster.seatmeter(&["agents", "revoke", &id]);
+    assert!(revoked.status.success());
+    wait_until("it is told why", || text(&agent.command(&["status"]).stdout).contains("was revoked"));
+    append(&log, "23:59:59 (vend) OUT: \"feature0\" late@pc\n");
+    wait_until("the line waits", || agent.inspect()["batches"].as_array().is_some_and(|waiting| !waiting.is_empty()));
+    assert_eq!(cluster.activity(SERVER), truth);
+    assert_eq!(enrolments(&cluster)[0]["status"], "revoked");
+    // Enrolled again, it goes on where it was, and nothing is lost.
+    let token = invite(&cluster, &["--server", SERVER]);
+    let again = agent.command(&["enroll", &token]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    agent.kill();
+    agent.start();
+    wait_until("the line is counted", || cluster.activity(SERVER) != truth);
+}
+
+/// An agent speaks for its own license server, whatever its configuration says.
+#[test]
+fn fault_53_an_agent_speaks_for_no_other_license_server() {
+    let cluster = enrolling("7d");
+    let (log, _) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    agent.configure(&format!("name = \"{SERVER}\""), "name = \"LIC02\"");
+    agent.start();
+    let status = |agent: &Agent| text(&agent.command(&["status"]).stdout);
+    wait_until("it is told why", || {
+        status(&agent).contains("enrolled for license server") && status(&agent).contains("LIC02")
+    });
+    assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
+    assert!(cluster.read("aggregator.err").contains("\"code\":\"agent_refused\""));
+    agent.stop();
+    agent.configure("name = \"LIC02\"", "name = \"LIC01\"\nrealm = \"elsewhere\"");
+    agent.start();
+    wait_until("nor in another realm", || status(&agent).contains("enrolled for realm"));
+    // Somebody without a certificate is let in nowhere.
+    agent.stop();
+    agent.configure("realm = \"elsewhere\"", "");
+    let authority = agent.state().join("identity/authority.pem");
+    let url = cluster.agents_url();
+    agent.configure(&format!("url = \"{url}\""), &format!("url = \"{url}\"\nauthority = {authority:?}"));
+    agent.start();
+    wait_until("it is told to enrol", || status(&agent).contains("an agent needs a certificate"));
+    assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
+}
+
+/// Of two holders of one identity, the one that is not renewed is refused, and told why.
+#[test]
+fn fault_53_a_copy_of_an_agent_is_noticed() {
+    let cluster = enrolling("10s");
+    let (log, truth) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    let mut copy = cluster.agent_in("copy", SERVER, &[], "");
+    let identity = |agent: &Agent| agent.state().join("identity");
+    fs::create_dir_all(identity(&copy)).unwrap();
+    for file in ["agent.pem", "authority.pem"] {
+        fs::copy(identity(&agent).join(file), identity(&copy).join(file)).unwrap();
+    }
+    let text_of = fs::read_to_string(&agent.config).unwrap();
+    fs::write(&copy.config, text_of.replace(agent.state().to_str().unwrap(), copy.state().to_str().unwrap())).unwrap();
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+    wait_until("it is renewed", || agent.has_said("certificate_renewed"));
+    wait_until("and connected", || is_connected(&agent));
+    copy.start();
+    wait_until("the copy is told", || copy.errors().contains("renewed by another holder"));
+    assert_eq!(cluster.activity(SERVER), truth);
+}
+
+/// An invitation is used once, whatever is lost; and for the aggregator that has made it.
+#[test]
+fn fault_53_an_invitation_is_used_once_and_for_one_aggregator() {
+    let cluster = enrolling("7d");
+    let token = invite(&cluster, &["--server", SERVER]);
+    let invitation: Invitation = token.parse().unwrap();
+    let request = |key: &KeyPair| EnrolRequest {
+        secret: invitation.secret.to_vec(),
+        signing_request: CertificateParams::default().serialize_request(key).unwrap().der().to_vec(),
+        ..EnrolRequest::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let call = |request: EnrolRequest| {
+        runtime.block_on(async {
+            let tls = PinnedAuthority::new(invitation.authority).tls().unwrap();
+            let channel = Dialer::new(&invitation.url, Some(Credentials::Fixed(tls))).unwrap().connect().await.unwrap();
+            EnrolmentServiceClient::new(channel).enrol(request).await
+        })
+    };
+    let keys = [(); 2].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
+    let first = call(request(&keys[0])).unwrap().into_inner();
+    // The answer was lost: it is asked again, and gets the same.
+    assert_eq!(call(request(&keys[0])).unwrap().into_inner(), first);
+    let second = call(request(&keys[1])).unwrap_err();
+    assert_eq!(second.code(), Code::PermissionDenied, "{second:?}");
+    let garbage = EnrolRequest { signing_request: vec![48; 99], ..request(&keys[1]) };
+    assert_eq!(call(garbage).unwrap_err().code(), Code::InvalidArgument);
+    let other_secret = EnrolRequest { secret: vec![7; 32], ..request(&keys[1]) };
+    assert_eq!(call(other_secret).unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(enrolments(&cluster).len(), 1);
+
+    // Another aggregator at the address has another authority: it is told nothing.
+    let impostor = enrolling("7d");
+    let meant = Invitation { url: impostor.agents_url(), ..invitation };
+    let (log, _) = log(&cluster);
+    let (_, refused) = enrol(&cluster, "agent", &meant.to_string(), &log, &[]);
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("UnknownIssuer"), "{}", text(&refused.stderr));
+    assert_eq!(enrolments(&impostor).len(), 0);
+    let (_, refused) = enrol(&cluster, "agent", &token[..token.len() - 3], &log, &[]);
+    assert!(text(&refused.stderr).contains("copy the whole line"), "{}", text(&refused.stderr));
+    assert!(!text(&refused.stderr).contains(&token[20..40]));
+}
+
+/// An agent's certificate opens no door of the operators, and theirs none of the agents.
+#[test]
+fn fault_53_certificates_of_one_port_open_no_other() {
+    let mut cluster = TestCluster::new();
+    let made = xtask::certificates::make(&cluster.path("pki")).unwrap();
+    cluster.use_tls(&made);
+    cluster.enrols = true;
+    cluster.start_aggregator();
+    let (log, _) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    let own = agent.state().join("identity/agent.pem");
+    let asked = seatmeter_tests::process::command("seatmeter")
+        .args(["servers", "--aggregator", &cluster.operators_url(), "--authority"])
+        .arg(&made.authority)
+        .arg("--certificate")
+        .arg(&own)
+        .arg("--key")
+        .arg(&own)
+        .output()
+        .unwrap();
+    assert!(!matches!(asked.status.code(), Some(0 | 3)), "{}", text(&asked.stdout));
+    let url = cluster.agents_url();
+    let authority = agent.state().join("identity/authority.pem");
+    let (certificate, key) = (&made.client.certificate, &made.client.key);
+    agent.configure(
+        &format!("url = \"{url}\""),
+        &format!("url = \"{url}\"\nauthority = {authority:?}\ncertificate = {certificate:?}\nkey = {key:?}"),
+    );
+    agent.start();
+    wait_until("it is refused", || agent.has_said("uplink_down"));
+    assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
+}
