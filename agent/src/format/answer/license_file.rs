@@ -81,9 +81,11 @@ struct LicenseFile<'a> {
     signatures: HashSet<(&'a [u8], &'a [u8])>,
     /// The features of which a FEATURE line has told.
     told: HashSet<(&'a [u8], &'a [u8])>,
-    /// Packages, by vendor daemon, name and version.
-    packages: HashMap<(&'a [u8], &'a [u8], &'a [u8]), Package<'a>>,
+    packages: HashMap<PackageName<'a>, Package<'a>>,
 }
+
+/// The vendor daemon, the name and the version of a package.
+type PackageName<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
 /// What a package holds.
 struct Package<'a> {
