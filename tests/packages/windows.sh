@@ -45,16 +45,13 @@ leaves_nothing() {
     <(registry 'HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment' /v PATH)
 }
 
-mkdir certificates
-(cd certificates && ../xtask guide ../certificates.md --replace aggregator.example.com=localhost)
 cat >aggregator.toml <<END
 state = "$PWD/aggregator-state"
 time_zone = "UTC"
 [agents]
 listen = "127.0.0.1:17470"
-certificate = "$PWD/certificates/aggregator.pem"
-key = "$PWD/certificates/aggregator.key"
-client_authority = "$PWD/certificates/authority.pem"
+[authority]
+names = ["localhost"]
 [operators]
 listen = "127.0.0.1:17471"
 plaintext = true
@@ -85,8 +82,10 @@ must "what it left can be opened" wine seatmeter-aggregator.exe verify --config 
 
 step "the guide, as it stands"
 began=${EPOCHREALTIME/[.,]/}
-(cd certificates && cp "../seatmeter-agent-$version-x86_64.msi" . &&
-  ../xtask guide ../windows.md --replace aggregator.example.com:7470=localhost:17470 -- wine cmd /c)
+seatmeter() { ./seatmeter --aggregator http://127.0.0.1:17471 "$@"; }
+wait_for "the aggregator answers" seatmeter agents invite --server lic01
+seatmeter agents invite --server lic01 >lic01.txt
+./xtask guide windows.md --replace aggregator.example.com:7470=localhost:17470 -- wine cmd /c
 echo "   from the installer to a batch acknowledged: $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms of 60,000"
 
 step "what the service control manager was told"
@@ -151,13 +150,13 @@ must "the figures are the sum of what was received" ./seatmeter-aggregator verif
 step "a purge leaves nothing"
 msi /x "$next" PURGE=1
 leaves_nothing
-same "what stays is what the administrator put there" "agent.key agent.pem authority.pem" \
-  "$(cd "$c" && find . -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
+same "no file stays" "" "$(cd "$c" && find . -ipath '*seatmeter*' -type f -printf '%f\n' | sort | paste -sd ' ')"
 
 step "without a log, the installer configures what it finds"
 for value in "LMGRD_LOG_FILE found.log" "Lmgrd lmgrd.exe"; do
   wine reg add 'HKLM\SOFTWARE\FLEXlm License Manager\Found' /v "${value% *}" /d "C:\\flexlm\\${value#* }" /f >/dev/null
 done
+mkdir -p "$data" && cp aggregator-state/authority/authority.pem "$data"
 msi /i "$version" AGGREGATOR=https://localhost:17470
 must "the log that the registry names" grep -qF found.log "$data/agent.toml"
 must "the service is registered" registry "$key"

@@ -23,25 +23,25 @@ use crate::Configured;
 pub(crate) struct Arguments {
     /// The line that `seatmeter agents invite` has shown
     #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
-    token: Option<String>,
+    pub(super) token: Option<String>,
     /// A file with what it has shown, which other accounts need not see; - reads it from the standard input
     #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
     #[command(flatten)]
-    configured: Configured,
+    pub(super) configured: Configured,
     /// A log of this license server; can be given several times. If none is given and none is configured, what `detect` finds is
     /// configured
     #[arg(long = "log", value_name = "FILE")]
-    logs: Vec<PathBuf>,
+    pub(super) logs: Vec<PathBuf>,
     /// The license server's name, where the invitation leaves it open; this machine's if none is given
     #[arg(long)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// The folder for the buffer and the agent's identity
     #[arg(long, value_name = "FOLDER")]
-    state: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
     /// Enrol and configure, and leave the service as it is
     #[arg(long)]
-    no_start: bool,
+    pub(super) no_start: bool,
 }
 
 /// How long the service may take until it delivers.
@@ -56,6 +56,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let known = Known::read(&path, arguments)?;
     let sources = sources(arguments, &known)?;
     let files = Files::of(&known.state);
+    let starts = !arguments.no_start && path == seatmeter_agent::config::default_path();
+    if starts && cfg!(windows) {
+        // It closes the folders to other accounts, before the key is in them.
+        run_each("seatmeter-agent", &[&["service", "install", "--no-start"]])?;
+    }
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = arguments.name.clone().or_else(|| known.name.clone()).unwrap_or_else(|| host.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -80,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     super::configure::write(&path, &text)?;
     answer!("configured  {}", path.display());
-    if arguments.no_start || path != seatmeter_agent::config::default_path() {
+    if !starts {
         answer!("Now start the agent, then see `seatmeter-agent status`.");
         return Ok(ExitCode::SUCCESS);
     }
@@ -143,13 +148,22 @@ fn sources(arguments: &Arguments, known: &Known) -> Result<Vec<Proposal>> {
 
 /// Starts the service, or starts it anew.
 fn start() -> Result<()> {
-    let (program, arguments): (&str, &[&[&str]]) = if cfg!(windows) {
-        ("seatmeter-agent", &[&["service", "install"]])
+    if cfg!(windows) {
+        run_each("seatmeter-agent", &[&["service", "stop"], &["service", "start"]])
     } else {
-        ("systemctl", &[&["enable", "seatmeter-agent"], &["restart", "seatmeter-agent"]])
+        run_each("systemctl", &[&["enable", "seatmeter-agent"], &["restart", "seatmeter-agent"]])
+    }
+}
+
+/// Runs a program with these arguments, one after the other. On Windows, it is this program itself.
+fn run_each(program: &str, all: &[&[&str]]) -> Result<()> {
+    let path = if cfg!(windows) {
+        std::env::current_exe().context("the program cannot find its own path")?
+    } else {
+        program.into()
     };
-    for arguments in arguments {
-        let ran = Command::new(program).args(*arguments).stdin(Stdio::null()).output();
+    for arguments in all {
+        let ran = Command::new(&path).args(*arguments).stdin(Stdio::null()).output();
         let ran =
             ran.with_context(|| format!("{program} cannot be run: start the agent by hand, or add --no-start"))?;
         if !ran.status.success() {

@@ -4,7 +4,7 @@ mod installation;
 mod running;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use seatmeter_service::answer;
 use windows_service::service::{Service, ServiceAccess, ServiceState};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
-use super::configure;
+use super::{configure, enroll};
 use crate::Configured;
 
 /// The service's name, as `sc query` and `NT SERVICE\` know it.
@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Action {
     /// Register the service, or renew its registration, and start it
     ///
-    /// Example: seatmeter-agent service install --aggregator https://aggregator:7470 --log C:\flexlm\debug.log
+    /// Examples: seatmeter-agent service install --token-file lic01.txt
+    /// seatmeter-agent service install --aggregator https://aggregator:7470 --log C:\flexlm\debug.log
     Install(Install),
     /// Stop the service and remove its registration
     Uninstall(Uninstall),
@@ -47,12 +48,15 @@ pub(crate) enum Action {
 pub(crate) struct Install {
     #[command(flatten)]
     configured: Configured,
-    /// The aggregator, if there is no configuration yet: https://host:7470
+    /// A file with what `seatmeter agents invite` has shown: the agent is enrolled
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// The aggregator, if there is no configuration yet, and the agent is not enrolled: https://host:7470
     #[arg(long, value_name = "URL")]
     aggregator: Option<String>,
     /// A log of this license server, if there is no configuration yet; can be given several times. If none is given, what `detect`
     /// finds is configured
-    #[arg(long = "log", value_name = "FILE", requires = "aggregator")]
+    #[arg(long = "log", value_name = "FILE")]
     logs: Vec<String>,
     /// The authority that signed the aggregator's certificate; authority.pem beside the configuration if none is named
     #[arg(long, value_name = "PEM")]
@@ -100,25 +104,43 @@ fn install(arguments: &Install) -> Result<()> {
     let config = &configured.config;
     // The installer passes every argument, and passes an empty one if it was not given a value.
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
-        && !configure::is_edited(config)
-    {
-        let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
-        configure::run(&configure::Arguments {
+    let logs: Vec<PathBuf> = arguments.logs.iter().filter_map(given).map(Into::into).collect();
+    let name = arguments.name.as_ref().and_then(given);
+    if let Some(file) = arguments.token_file.as_ref().and_then(given) {
+        // The registration closes the folders to other accounts, before the key is in them.
+        let was_there = open(ServiceAccess::QUERY_STATUS).is_ok();
+        register(config)?;
+        let enrolled = enroll::run(&enroll::Arguments {
+            token: None,
+            token_file: Some(file.into()),
             configured: configured.clone(),
-            aggregator,
             logs,
-            authority: arguments.authority.as_ref().and_then(given).map(Into::into),
-            name: arguments.name.as_ref().and_then(given),
-            realm: None,
+            name,
             state: None,
-            time_zone: None,
-            // The license server may be installed later, and its log with it.
-            force: true,
-        })?;
-    }
-    for warning in installation::install(config)? {
-        eprintln!("warning: {warning}");
+            no_start: true,
+        });
+        if enrolled.is_err() && !was_there {
+            open(ServiceAccess::DELETE)?.delete().context("the service cannot be removed")?;
+        }
+        enrolled?;
+    } else {
+        if let Some(aggregator) = arguments.aggregator.as_ref().and_then(given)
+            && !configure::is_edited(config)
+        {
+            configure::run(&configure::Arguments {
+                configured: configured.clone(),
+                aggregator,
+                logs,
+                authority: arguments.authority.as_ref().and_then(given).map(Into::into),
+                name,
+                realm: None,
+                state: None,
+                time_zone: None,
+                // The license server may be installed later, and its log with it.
+                force: true,
+            })?;
+        }
+        register(config)?;
     }
     answer!("{NAME} is registered");
     if !configure::is_filled_in(config) {
@@ -126,6 +148,14 @@ fn install(arguments: &Install) -> Result<()> {
     } else if !arguments.no_start {
         start()?;
         answer!("{NAME} is running");
+    }
+    Ok(())
+}
+
+/// Registers the service, or renews its registration.
+fn register(config: &Path) -> Result<()> {
+    for warning in installation::install(config)? {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }
