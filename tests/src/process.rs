@@ -72,6 +72,25 @@ pub fn scan(arguments: &[&str]) -> Output {
     Command::new(program("seatmeter-agent")).arg("scan").args(arguments).output().unwrap()
 }
 
+/// Runs a task for each seed, so many at a time: systems wait most of the time. Each seed is printed.
+pub fn side_by_side(seeds: std::ops::Range<u64>, at_a_time: u64, task: impl Fn(u64) + Sync) {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    std::thread::scope(|scope| {
+        for _ in 0..at_a_time.min(seeds.end - seeds.start) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    println!("seed {seed}");
+                    task(seed);
+                }
+            });
+        }
+    });
+}
+
 /// Converts output to text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -4,11 +4,10 @@
 //! and its agent. Every figure equals the truth. One more loses a part of its log for good: that is the only gap there is.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use seatmeter_tests::process::{sleep, text};
+use seatmeter_tests::process::{side_by_side, sleep, text};
 use seatmeter_tests::{Agent, TestCluster, wait_until};
 use xtask::sim::{Log, Plan, Rotation, Server, truth};
 
@@ -272,22 +271,7 @@ fn fault_38_a_fleet_in_which_everything_meets_tells_the_truth() {
     // Another seed, for a search: SEATMETER_SEED=7.
     let first = std::env::var("SEATMETER_SEED").ok().and_then(|seed| seed.parse().ok());
     let (from, count) = first.map_or((20_261_126, seeds), |seed| (seed, 1));
-    let next = AtomicU64::new(from);
-    // Fleets wait most of the time, so some live side by side.
-    std::thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + count {
-                        break;
-                    }
-                    println!("seed {seed}");
-                    tell_the_truth(Fleet::new(seed, size));
-                }
-            });
-        }
-    });
+    side_by_side(from..from + count, SIDE_BY_SIDE, |seed| tell_the_truth(Fleet::new(seed, size)));
 }
 
 /// How many fleets live at a time.

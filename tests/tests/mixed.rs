@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use fastrand::Rng;
 use seatmeter_count::calendar::date_of;
-use seatmeter_tests::process::text;
+use seatmeter_tests::process::{side_by_side, text};
 use seatmeter_tests::site::{SECRET, Site, now};
 use seatmeter_tests::{Agent, TestCluster, wait_until};
 use serde_json::Value;
@@ -271,30 +271,35 @@ impl Mixed {
 fn fault_50_a_log_a_tool_and_a_site_of_one_license_server_tell_the_truth() {
     // Another seed, for a search: SEATMETER_SEED=7.
     let first = std::env::var("SEATMETER_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in (0..rounds()).map(|round| first.unwrap_or(20_261_127) + round) {
-        println!("seed {seed}");
-        let mut rng = Rng::with_seed(seed);
-        let minute = |at: i64| at / 60;
-        // lmstat tells minutes, and no session may reach into another month.
-        wait_until("the month is a minute old", || {
-            date_of((now() / 86_400) as i32) == date_of(((minute(now()) - 1) / 1440) as i32)
-        });
-        let (may_forget, mut has_backup) = (rng.bool(), false);
-        let mut mixed = Mixed::new();
-        mixed.live(&mut rng);
-        mixed.agent.start();
-        mixed.compare("the start");
-        for step in 0..STEPS {
-            let what = mixed.step(&mut rng, may_forget, &mut has_backup);
-            println!("  {what}");
-            mixed.compare(&format!("step {step} of seed {seed}, {what}"));
-        }
-        std::mem::take(&mut mixed.open).into_iter().for_each(|session| mixed.site.end(session, 0));
-        mixed.compare("the end");
-        let seconds = mixed.site.seconds("Office", now());
-        assert_eq!(mixed.cluster.seat_seconds("ROYSPLACXDPREM"), seconds as u64, "seed {seed}");
-        let gaps = mixed.cluster.ask(&["servers", SERVER])["rows"].to_string();
-        assert!(!gaps.contains("\"gaps\":1"), "seed {seed}: {gaps}");
-        mixed.cluster.assert_verified();
+    let from = first.unwrap_or(20_261_127);
+    side_by_side(from..from + rounds(), SIDE_BY_SIDE, tell_the_truth);
+}
+
+/// How many license servers live at a time.
+const SIDE_BY_SIDE: u64 = 4;
+
+fn tell_the_truth(seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    let minute = |at: i64| at / 60;
+    // lmstat tells minutes, and no session may reach into another month.
+    wait_until("the month is a minute old", || {
+        date_of((now() / 86_400) as i32) == date_of(((minute(now()) - 1) / 1440) as i32)
+    });
+    let (may_forget, mut has_backup) = (rng.bool(), false);
+    let mut mixed = Mixed::new();
+    mixed.live(&mut rng);
+    mixed.agent.start();
+    mixed.compare("the start");
+    for step in 0..STEPS {
+        let what = mixed.step(&mut rng, may_forget, &mut has_backup);
+        println!("  {what}");
+        mixed.compare(&format!("step {step} of seed {seed}, {what}"));
     }
+    std::mem::take(&mut mixed.open).into_iter().for_each(|session| mixed.site.end(session, 0));
+    mixed.compare("the end");
+    let seconds = mixed.site.seconds("Office", now());
+    assert_eq!(mixed.cluster.seat_seconds("ROYSPLACXDPREM"), seconds as u64, "seed {seed}");
+    let gaps = mixed.cluster.ask(&["servers", SERVER])["rows"].to_string();
+    assert!(!gaps.contains("\"gaps\":1"), "seed {seed}: {gaps}");
+    mixed.cluster.assert_verified();
 }
