@@ -232,11 +232,13 @@ fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConf
     };
     let agents_life = life(settings.agents_valid_for.as_deref())?;
     let mut names = settings.names;
-    if names.is_empty() {
-        names.extend(hostname::get().ok().and_then(|name| name.into_string().ok()));
-    }
-    if let Some(wrong) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+    let is_name = |name: &String| ServerName::try_from(name.as_str()).is_ok();
+    if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
         return Err(format!("{wrong:?} is neither a host name nor an address"));
+    }
+    if names.is_empty() {
+        // Some machines have names that no network knows.
+        names.extend(hostname::get().ok().and_then(|name| name.into_string().ok()).filter(is_name));
     }
     // Whoever is on this machine can do without them.
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
