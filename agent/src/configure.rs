@@ -94,22 +94,38 @@ pub fn render(answers: &Answers, folder: &Path) -> Result<String, toml_edit::Tom
 /// stays as it is.
 pub fn fill(edited: &str, aggregator: &str, license_server: &str, realm: &str) -> Result<String, toml_edit::TomlError> {
     let mut document: DocumentMut = edited.parse()?;
-    document["aggregator"]["url"] = value(aggregator);
-    if let Some(table) = document["aggregator"].as_table_mut() {
-        for key in ["authority", "certificate", "key"] {
-            table.remove(key);
-        }
+    let of_aggregator = document.entry("aggregator").or_insert_with(|| Item::Table(Table::new()));
+    set(of_aggregator, "url", aggregator);
+    for key in ["authority", "certificate", "key"] {
+        unset(of_aggregator, key);
     }
     let server = document.entry("license_server").or_insert_with(|| Item::Table(Table::new()));
-    server["name"] = value(license_server);
+    set(server, "name", license_server);
     if realm.is_empty() {
-        if let Some(table) = server.as_table_mut() {
-            table.remove("realm");
-        }
+        unset(server, "realm");
     } else {
-        server["realm"] = value(realm);
+        set(server, "realm", realm);
     }
     Ok(document.to_string())
+}
+
+/// Sets a key, and leaves what stands beside it as it is.
+fn set(table: &mut Item, key: &str, text: &str) {
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(known) if known.as_str() == Some(text) => {}
+        Some(known) => {
+            let around = known.decor().clone();
+            *known = text.into();
+            *known.decor_mut() = around;
+        }
+        None => table[key] = value(text),
+    }
+}
+
+fn unset(table: &mut Item, key: &str) {
+    if let Some(table) = table.as_table_like_mut() {
+        table.remove(key);
+    }
 }
 
 /// Whether a configuration file is unchanged since it was delivered or `configure` wrote it, and may be overwritten.
@@ -239,6 +255,17 @@ mod tests {
         assert!(config.polls[0].name.starts_with("/opt/flexlm/lmutil lmstat -a \"b\" (asked by "));
         assert!(config.polls[1].name.starts_with("/opt/flexlm/a.lic (asked by "));
         assert_eq!(Some(config.state), answers.state);
+    }
+
+    #[test]
+    fn what_somebody_has_edited_stays_but_for_what_enrolment_says() {
+        let edited = "state = '/s' # here\n[license_server]\nname = 'old' # mine\nrealm = 'r'\n[aggregator]\nurl = 'https://x:1'\n\
+                      key = 'k' # ours\n# more\n[[source]]\npath = '/d' # log\n";
+        let filled = fill(edited, "https://y:2", "new", "").unwrap();
+        let expected = "state = '/s' # here\n[license_server]\nname = \"new\" # mine\n[aggregator]\nurl = \"https://y:2\"\n\
+                        # more\n[[source]]\npath = '/d' # log\n";
+        assert_eq!(filled, expected);
+        assert_eq!(fill(&filled, "https://y:2", "new", "").unwrap(), filled);
     }
 
     #[test]

@@ -23,6 +23,7 @@ seatmeter_service::codes! {
     115 AGENT_RECOVERED "agent_recovered" info "An agent has renewed a certificate that had expired.", "";
     116 TLS_RENEWED "tls_renewed" info "A port has got another certificate.", "";
     117 TLS_FAILED "tls_failed" error "The files of a port's certificate were replaced, and cannot be used: the certificate before stays in use.", "The reason says what is wrong; correct the files.";
+    118 NOBODY_ENROLLED "nobody_enrolled" warn "The aggregator has an authority, and no agent is enrolled.", "If agents were, `access.db` is another one: restore it from a backup (`seatmeter-aggregator restore`), or enrol them again.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
     131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

@@ -26,6 +26,7 @@ use tonic_health::server::HealthReporter;
 use crate::access::authority::{Authority, AuthorityError};
 use crate::access::door::Door;
 use crate::access::enrolment::Enrolments;
+use crate::access::refusals::Refusals;
 use crate::access::tls::{Files, PortTls, Source};
 use crate::api::ConcurrencyLimit;
 use crate::api::access::AccessApi;
@@ -37,7 +38,7 @@ use crate::codes;
 use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::ingest::projector::Steps;
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::usage::UsageQuestions;
 use crate::workers::Workers;
 
@@ -137,11 +138,18 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
 
 /// Opens the authority and the enrolments that it has signed.
 fn enrolments(config: &Config, store: &Store) -> Result<(Arc<Authority>, Enrolments), ServeError> {
+    let folder = config.state.join("authority");
+    let was_there = folder.exists();
+    let mut registrar = store.registrar()?;
+    let agents = store::enrolments::enrolments(registrar.as_mut())?.len();
+    if was_there && agents == 0 {
+        tracing::warn!(code = codes::NOBODY_ENROLLED, "no agent is enrolled");
+    }
     let authority = Arc::new(match &config.authority.files {
         Some(files) => Authority::load(&files.certificate, &files.key)?,
-        None => Authority::open(&config.state.join("authority"))?,
+        None => Authority::open(&folder, agents)?,
     });
-    let enrolments = Enrolments::new(authority.clone(), store.registrar()?, config.authority.agents_life);
+    let enrolments = Enrolments::new(authority.clone(), registrar, config.authority.agents_life);
     Ok((authority, enrolments))
 }
 
@@ -186,11 +194,13 @@ async fn agents_server(config: &Config, workers: &Workers, enrolments: Option<En
         (PortTls::Files(Files { client_authority: Some(_), .. }), None) => Door::Named,
         _ => Door::Open,
     };
+    let refusals = Arc::<Refusals>::default();
     let enrolment = enrolments.map(|enrolments| {
-        EnrolmentServiceServer::new(EnrolmentApi::new(enrolments, ConcurrencyLimit::new(MAX_ENROLLING)))
+        let limit = ConcurrencyLimit::new(MAX_ENROLLING);
+        EnrolmentServiceServer::new(EnrolmentApi::new(enrolments, limit, refusals.clone()))
             .max_decoding_message_size(64 << 10)
     });
-    let ingest = IngestServiceServer::new(IngestApi::new(workers.commands(), workers.incarnation(), door))
+    let ingest = IngestServiceServer::new(IngestApi::new(workers.commands(), workers.incarnation(), door, refusals))
         .max_decoding_message_size(MAX_BATCH + (64 << 10))
         .max_encoding_message_size(1 << 20);
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 pub const MARK: &str = "seatmeter1.";
 
 /// The most bytes of an aggregator's address.
-const MOST_URL: usize = 300;
+pub const MOST_URL: usize = 300;
 
 /// An invitation to enrol. It is shown as one word of letters, digits, dots, dashes and underscores.
 #[derive(Clone, PartialEq, Eq)]

@@ -135,6 +135,8 @@ fn fault_53_a_revoked_agent_is_cut_off_at_once() {
     wait_until("the line waits", || agent.inspect()["batches"].as_array().is_some_and(|waiting| !waiting.is_empty()));
     assert_eq!(cluster.activity(SERVER), truth);
     assert_eq!(enrolments(&cluster)[0]["status"], "revoked");
+    let accepted = cluster.seatmeter(&["agents", "accept", &id]);
+    assert!(!accepted.status.success() && text(&accepted.stderr).contains("was revoked"));
     // Enrolled again, it goes on where it was, and nothing is lost.
     let token = invite(&cluster, &["--server", SERVER]);
     let again = agent.command(&["enroll", &token]);
@@ -193,6 +195,8 @@ fn fault_53_a_copy_of_an_agent_is_noticed() {
     wait_until("and connected", || is_connected(&agent));
     copy.start();
     wait_until("the copy is told", || copy.errors().contains("renewed by another holder"));
+    let told = |line: &str| line.contains("\"code\":\"agent_refused\"") && line.contains("renewed by another holder");
+    wait_until("and so is the aggregator's health log", || cluster.read("aggregator.err").lines().any(told));
     assert_eq!(cluster.activity(SERVER), truth);
 }
 
@@ -238,6 +242,48 @@ fn fault_53_an_invitation_is_used_once_and_for_one_aggregator() {
     let (_, refused) = enrol(&cluster, "agent", &token[..token.len() - 3], &log, &[]);
     assert!(text(&refused.stderr).contains("copy the whole line"), "{}", text(&refused.stderr));
     assert!(!text(&refused.stderr).contains(&token[20..40]));
+}
+
+/// What stops an enrolment costs no invitation; an authority that is lost, or another one's, is not replaced in silence; a backup has
+/// the agents.
+#[test]
+fn fault_53_what_is_missing_is_told_and_costs_nothing() {
+    let mut cluster = enrolling("7d");
+    let (log, truth) = log(&cluster);
+    let token = invite(&cluster, &["--server", SERVER]);
+    fs::write(cluster.path("file"), "").unwrap();
+    let agent = cluster.agent_in("agent", SERVER, &[], "");
+    let config = cluster.path("file/agent.toml");
+    let arguments = ["enroll", &token, "--log", log.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let state = agent.state();
+    let refused = agent.program(&[&arguments[..], &["--state", state.to_str().unwrap()]].concat());
+    assert!(text(&refused.stderr).contains("cannot be written"), "{}", text(&refused.stderr));
+    let (mut agent, enrolled) = enrol(&cluster, "agent", &token, &log, &[]);
+    assert!(enrolled.status.success(), "{}", text(&enrolled.stderr));
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+
+    let backup = cluster.path("backup");
+    let taken = cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+    cluster.stop_aggregator();
+    let (authority, away) = (cluster.path("aggregator/authority"), cluster.path("away"));
+    fs::rename(&authority, &away).unwrap();
+    let config = cluster.aggregator_config();
+    let refused = cluster.aggregator_with(&config);
+    assert!(text(&refused.stderr).contains("(1) trust it"), "{}", text(&refused.stderr));
+    fs::rename(&away, &authority).unwrap();
+    // Another machine's, or a disk that was lost: all comes back from the backup, and from the copy of the authority.
+    for file in fs::read_dir(cluster.path("aggregator")).unwrap().map(|file| file.unwrap().path()) {
+        if file.is_file() {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let restored = cluster.aggregator_command_with(&["restore", backup.to_str().unwrap()]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    cluster.start_aggregator();
+    wait_until("the agent goes on", || enrolments(&cluster).len() == 1 && is_connected(&agent));
+    cluster.wait_for_activity(SERVER, &truth);
 }
 
 /// An agent's certificate opens no door of the operators, and theirs none of the agents.

@@ -105,6 +105,19 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(failed)
 }
 
+/// Checks that a configuration can be written, and writes nothing.
+pub(super) fn can_write(path: &Path) -> Result<()> {
+    let failed = || format!("{} cannot be written", path.display());
+    let folder = path.parent().context("the configuration is a file in a folder")?;
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let is_new = !path.exists();
+    std::fs::File::options().append(true).create(true).open(path).with_context(failed)?;
+    if is_new {
+        std::fs::remove_file(path).with_context(failed)?;
+    }
+    Ok(())
+}
+
 /// Makes a path absolute, because a service runs in another folder than the person who configures it.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} is not a valid path", path.display()))

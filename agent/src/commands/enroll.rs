@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use seatmeter_agent::configure::{Answers, fill, is_template, is_untouched, render};
 use seatmeter_agent::detect::Proposal;
 use seatmeter_agent::health::{Status, UplinkState, status_file};
-use seatmeter_agent::identity::calls::enrol;
+use seatmeter_agent::identity::calls::{CallError, enrol};
 use seatmeter_agent::identity::files::Files;
 use seatmeter_proto::invitation::{Invitation, MARK};
 use seatmeter_service::answer;
@@ -64,7 +64,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = arguments.name.clone().or_else(|| known.name.clone()).unwrap_or_else(|| host.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let enrolled = runtime.block_on(enrol(&invitation, &files, &name, &host))?;
+    // Before the invitation is used.
+    super::configure::can_write(&path)?;
+    let enrolled =
+        runtime.block_on(enrol(&invitation, &files, &name, &host)).map_err(|error| explained(error, &invitation))?;
     let server = &enrolled.license_server;
     answer!("enrolled    for license server {}, with {}", visible(server), visible(&invitation.url));
     answer!("certificate until {}, and is renewed by itself", utc(enrolled.expires.as_second()));
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     };
     super::configure::write(&path, &text)?;
+    files.forget_next_key()?;
     answer!("configured  {}", path.display());
     if !starts {
         answer!("Now start the agent, then see `seatmeter-agent status`.");
@@ -91,6 +95,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     start()?;
     wait_until_delivered(&known.state)
+}
+
+/// Says what the words of TLS mean here.
+fn explained(error: CallError, invitation: &Invitation) -> anyhow::Error {
+    let text = error.to_string();
+    let means = if text.contains("UnknownIssuer") || text.contains("BadSignature") {
+        format!(
+            "the aggregator at {} has another authority than the one that has made the invitation: ask for a new one there, or \
+             find out who answers",
+            visible(&invitation.url)
+        )
+    } else if text.contains("not valid before") || text.contains("expired") {
+        "is this machine's clock right?".to_owned()
+    } else {
+        return error.into();
+    };
+    anyhow::Error::from(error).context(means)
 }
 
 fn token(arguments: &Arguments) -> Result<String> {

@@ -13,7 +13,7 @@ use seatmeter_proto::transport::{Credentials, Dialer, TransportError};
 use seatmeter_proto::v1::enrolment_service_client::EnrolmentServiceClient;
 use seatmeter_proto::v1::{EnrolRequest, RenewRequest};
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::files::{FileError, Files, Held};
 
@@ -56,7 +56,8 @@ pub struct Enrolled {
     pub expires: Timestamp,
 }
 
-/// Enrols the agent, and keeps what it gets. `license_server` is what it wants to speak for, where the invitation leaves that open.
+/// Enrols the agent, and keeps what it gets, with the key for the next time: until that is forgotten, the same invitation gives
+/// the same certificate. `license_server` is what it wants to speak for, where the invitation leaves that open.
 pub async fn enrol(
     invitation: &Invitation,
     files: &Files,
@@ -65,16 +66,27 @@ pub async fn enrol(
 ) -> Result<Enrolled, CallError> {
     let pinned = PinnedAuthority::new(invitation.authority);
     let dialer = Dialer::new(&invitation.url, Some(Credentials::Fixed(pinned.clone().tls()?)))?;
-    let key = files.next_key()?;
-    let request = EnrolRequest {
-        secret: invitation.secret.to_vec(),
-        signing_request: signing_request(&key)?,
-        license_server: license_server.to_owned(),
-        host: host.to_owned(),
-    };
     let mut client = EnrolmentServiceClient::new(dialer.connect().await?);
-    let answer = timeout(PATIENCE, client.enrol(request)).await.map_err(|_| CallError::Silent)?;
-    let answer = answer.map_err(|status| CallError::Refused(Box::new(status)))?.into_inner();
+    let mut key = files.next_key()?;
+    let mut is_first = true;
+    let answer = loop {
+        let request = EnrolRequest {
+            secret: invitation.secret.to_vec(),
+            signing_request: signing_request(&key)?,
+            license_server: license_server.to_owned(),
+            host: host.to_owned(),
+        };
+        let answer = timeout(PATIENCE, client.enrol(request)).await.map_err(|_| CallError::Silent)?;
+        match answer {
+            Ok(answer) => break answer.into_inner(),
+            // The key can be one that was left by an attempt with another invitation.
+            Err(status) if is_first && status.code() == Code::PermissionDenied => {
+                files.forget_next_key()?;
+                (key, is_first) = (files.next_key()?, false);
+            }
+            Err(status) => return Err(CallError::Refused(Box::new(status))),
+        }
+    };
     let authority = pinned.shown().ok_or(CallError::Answer("authority"))?;
     let expires = moment(answer.expires_at)?;
     files.save_authority(&authority)?;
@@ -97,6 +109,7 @@ pub async fn renew(url: &str, files: &Files) -> Result<Timestamp, CallError> {
     let expires = moment(answer.expires_at)?;
     let certificate = CertificateDer::from(answer.certificate);
     files.save(&Held { key: next, certificate, issued: Timestamp::now(), expires })?;
+    files.forget_next_key()?;
     Ok(expires)
 }
 

@@ -10,6 +10,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use seatmeter_proto::tls::{Identity, Trust};
+use seatmeter_service::state::make;
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +102,16 @@ impl Files {
         let (issued, expires) = (held.issued, held.expires);
         // Text before the first block is none of PEM's (RFC 7468, 2).
         let text = format!("Issued: {issued}\nExpires: {expires}\n{}{certificate}", held.key.serialize_pem());
-        self.write(&self.held_file(), &text)?;
-        let next = self.folder.join("next.key");
-        fs::remove_file(&next).map_err(|source| FileError::File { path: next, source })
+        self.write(&self.held_file(), &text)
+    }
+
+    /// Forgets the key for the next certificate: all that was to be done with it is done.
+    pub fn forget_next_key(&self) -> Result<(), FileError> {
+        let path = self.folder.join("next.key");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::File { path, source }),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the certificate with its key.
@@ -131,7 +139,9 @@ impl Files {
     fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {
         let fresh = path.with_extension("new");
         let written = || -> io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
+            for folder in self.folder.parent().into_iter().chain([&*self.folder]) {
+                make(folder).map_err(io::Error::other)?;
+            }
             // What an earlier attempt has left.
             let _ = fs::remove_file(&fresh);
             let mut options = fs::File::options();
@@ -150,10 +160,9 @@ impl Files {
 
     #[cfg(unix)]
     fn give_away(&self, file: &Path) -> io::Result<()> {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        use std::os::unix::fs::{MetadataExt, chown};
         let Some(state) = self.folder.parent() else { return Ok(()) };
         let owner = fs::metadata(state)?;
-        fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700))?;
         if fs::metadata(file)?.uid() != owner.uid() {
             chown(&self.folder, Some(owner.uid()), Some(owner.gid()))?;
             chown(file, Some(owner.uid()), Some(owner.gid()))?;

@@ -1,13 +1,13 @@
 //! Renews the certificate in time, for as long as the agent runs: at two thirds of its life, a little earlier or later, so that
 //! a fleet does not come at once. The one before is valid until the new one is used.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use super::calls::{CallError, renew};
+use super::calls::renew;
 use super::files::{FileError, Files};
 use crate::codes;
 
@@ -25,6 +25,20 @@ pub struct Ties {
     pub refused: Arc<Notify>,
     /// There is a new certificate.
     pub renewed: Arc<Notify>,
+    /// Why there is none, for people; empty if nothing is wrong.
+    pub trouble: Arc<Mutex<String>>,
+}
+
+impl Ties {
+    /// Returns why there is no new certificate; `None` if nothing is wrong.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(trouble.clone()).filter(|trouble| !trouble.is_empty())
+    }
+
+    fn set_trouble(&self, trouble: &str) {
+        trouble.clone_into(&mut self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// Renews the certificate until the agent stops.
@@ -58,10 +72,24 @@ pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiv
             Ok(expires) => {
                 tracing::info!(code = codes::CERTIFICATE_RENEWED, expires = %expires, "the certificate is renewed");
                 (pause, told, part, renewed_at) = (FIRST_PAUSE, String::new(), self::part(), Some(Instant::now()));
+                ties.set_trouble("");
                 ties.renewed.notify_one();
+                if expires <= Timestamp::now() {
+                    // It would be renewed for ever.
+                    report(
+                        "this machine's clock is ahead of the end of a certificate that is new: set it right",
+                        &mut told,
+                    );
+                    tokio::select! {
+                        () = tokio::time::sleep(LONGEST_PAUSE) => {}
+                        _ = stop.wait_for(|stop| *stop) => return,
+                    }
+                }
             }
             Err(error) => {
-                report(&error, &mut told);
+                let reason = error.to_string();
+                ties.set_trouble(&reason);
+                report(&reason, &mut told);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = stop.wait_for(|stop| *stop) => return,
@@ -84,11 +112,10 @@ fn due(files: &Files, part: f64) -> Result<Timestamp, FileError> {
     Ok(held.issued.saturating_add(life.mul_f64(part)).unwrap_or(held.expires))
 }
 
-/// Reports that a renewal fails, once for each reason.
-fn report(error: &CallError, told: &mut String) {
-    let reason = error.to_string();
-    if *told != reason {
+/// Reports that something is wrong, once for each reason.
+fn report(reason: &str, told: &mut String) {
+    if told != reason {
         tracing::error!(code = codes::CERTIFICATE_NOT_RENEWED, reason, "the certificate is not renewed; trying again");
-        *told = reason;
+        reason.clone_into(told);
     }
 }

@@ -47,10 +47,11 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Whether the aggregator has not accepted the agent's certificate: by a status, or by an alert of TLS, whose text is rustls'.
+    /// Whether the aggregator has not accepted the agent's certificate: by a status, by an alert of TLS, whose text is rustls', or by
+    /// the end of a connection of which the alert came too late.
     pub(super) fn is_of_the_certificate(&self) -> bool {
         matches!(self, Self::Status(status) if status.code() == Code::Unauthenticated)
-            || self.chain().contains("received fatal alert")
+            || ["received fatal alert", "broken pipe"].iter().any(|text| self.chain().contains(text))
     }
 
     /// Returns the whole chain of causes, including the messages of libraries and of the aggregator; empty if it adds

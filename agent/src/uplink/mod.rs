@@ -122,7 +122,9 @@ impl Uplink {
 
     /// Reports that delivery fails, once for each reason, and records since when.
     fn report_down(&self, ended: &Ended) {
-        let reason = ended.to_string();
+        // Of a certificate that is refused, the keeper knows more.
+        let trouble = self.ties.trouble().filter(|_| ended.is_of_the_certificate());
+        let reason = trouble.unwrap_or_else(|| ended.to_string());
         let since = match &self.status.borrow().state {
             UplinkState::Down { reason: told, .. } if *told == reason => return,
             UplinkState::Down { since, .. } => *since,

@@ -1,6 +1,9 @@
 //! `seatmeter agents invite`, `enrolled`, `revoke` and `accept`: which agents may report, and for which license server.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result};
+use clap::builder::NonEmptyStringValueParser;
 use jiff::{Span, SpanRelativeTo};
 use seatmeter_proto::v1::access_service_client::AccessServiceClient;
 use seatmeter_proto::v1::{
@@ -25,7 +28,7 @@ pub(crate) enum Enrolments {
     /// seatmeter agents invite --uses 40 --ttl 7d
     Invite {
         /// The license server that the agent speaks for, and for no other; by default, the agent says it once
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         server: Option<String>,
         /// The realm of the license server's user names; the default realm if none is given
         #[arg(long, value_name = "NAME")]
@@ -175,7 +178,18 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
         }
     };
     let (zone, now) = (zone(&time_zone), jiff::Timestamp::now().as_second());
-    let rows: Vec<Row> = enrolments.into_iter().map(|enrolment| Row::new(enrolment, now)).collect();
+    let mut rows: Vec<Row> = enrolments.into_iter().map(|enrolment| Row::new(enrolment, now)).collect();
+    // Enrolled again, an agent is a new one: the one before it is no trouble.
+    let replaced: HashSet<(String, String)> = rows
+        .iter()
+        .filter(|row| row.status == "ok")
+        .map(|row| (row.license_server.clone(), row.host.clone()))
+        .collect();
+    for row in rows.iter_mut().filter(|row| row.status == "expired") {
+        if replaced.contains(&(row.license_server.clone(), row.host.clone())) {
+            row.status = "replaced";
+        }
+    }
     let is_well = rows.iter().all(|row| row.status != "expired");
     view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
     if view.is_for_people() {

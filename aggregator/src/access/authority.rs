@@ -15,7 +15,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use seatmeter_proto::tls::{TlsError, authority, refuse_open, sha256};
+use seatmeter_service::state;
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 /// How long an authority lasts.
 const LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
@@ -50,10 +53,21 @@ pub enum AuthorityError {
         /// What is there.
         there: PathBuf,
     },
+    /// There is no authority, and agents that trust one.
+    #[error(
+        "{missing} is missing, and the agents that are enrolled ({agents}) trust it: restore it from a backup; or move `access.db` away to begin anew, and enrol \
+         every agent again"
+    )]
+    Lost {
+        /// What is missing.
+        missing: PathBuf,
+        /// How many agents are enrolled.
+        agents: usize,
+    },
     /// The certificate or the key cannot be used to sign.
-    #[error("the authority of {path} cannot sign: {reason}")]
+    #[error("{path} cannot be used to sign: {reason}: restore it from a backup")]
     Unusable {
-        /// The certificate's path.
+        /// The file's path.
         path: PathBuf,
         /// Why.
         reason: String,
@@ -73,6 +87,16 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     path: PathBuf,
+}
+
+/// What stands in a certificate that the authority has issued to an agent.
+pub struct OwnCertificate {
+    /// The enrolment that it is for.
+    pub enrolment: String,
+    /// The key, as a point on P-256.
+    pub public_key: Vec<u8>,
+    /// When it ends, in seconds since 1970 UTC.
+    pub expires_at: i64,
 }
 
 /// The key of a signing request: the point on P-256, and the request that names it.
@@ -96,11 +120,12 @@ impl RequestedKey {
 }
 
 impl Authority {
-    /// Opens the authority in a folder. Makes one if the folder has none.
-    pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
+    /// Opens the authority in a folder. Makes one if the folder has none, unless agents trust one already.
+    pub fn open(folder: &Path, agents: usize) -> Result<Self, AuthorityError> {
         let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
+            (false, false) if agents > 0 => return Err(AuthorityError::Lost { missing: certificate, agents }),
             (false, false) => make(folder, &certificate, &key)?,
             (true, false) => return Err(AuthorityError::Half { missing: key, there: certificate }),
             (false, true) => return Err(AuthorityError::Half { missing: certificate, there: key }),
@@ -110,14 +135,20 @@ impl Authority {
 
     /// Reads an authority from files.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
-        let unusable = |reason: String| AuthorityError::Unusable { path: certificate.to_owned(), reason };
+        let wrong = |path: &Path, reason: String| AuthorityError::Unusable { path: path.to_owned(), reason };
+        let unusable = |reason: String| wrong(certificate, reason);
         let read = |path: &Path| {
             fs::read_to_string(path).map_err(|source| AuthorityError::File { path: path.to_owned(), source })
         };
         refuse_open(key)?;
-        let pair = KeyPair::from_pem(&read(key)?).map_err(|error| unusable(error.to_string()))?;
+        let pair = KeyPair::from_pem(&read(key)?).map_err(|error| wrong(key, error.to_string()))?;
         let der = CertificateDer::from_pem_slice(read(certificate)?.as_bytes());
         let der = der.map_err(|error| unusable(error.to_string()))?;
+        let is_of_the_key = X509Certificate::from_der(&der)
+            .is_ok_and(|(_, parsed)| *parsed.public_key().subject_public_key.data == *pair.public_key_raw());
+        if !is_of_the_key {
+            return Err(unusable(format!("{} is not its key", key.display())));
+        }
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { issuer, certificate: der.into_owned(), path: certificate.to_owned() })
     }
@@ -135,6 +166,16 @@ impl Authority {
     /// Returns the store that trusts this authority alone.
     pub fn roots(&self) -> Result<RootCertStore, TlsError> {
         authority(&self.path)
+    }
+
+    /// Reads a certificate that this authority has issued to an agent; `None` if it has not.
+    pub fn read_own(&self, certificate: &[u8]) -> Option<OwnCertificate> {
+        let (_, own) = X509Certificate::from_der(&self.certificate).ok()?;
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        parsed.verify_signature(Some(own.public_key())).ok()?;
+        let enrolment = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let public_key = parsed.public_key().subject_public_key.data.to_vec();
+        Some(OwnCertificate { enrolment, public_key, expires_at: parsed.validity().not_after.timestamp() })
     }
 
     /// Issues a certificate for the aggregator itself, with a new key, for these host names and addresses. Returns the chain, through
@@ -195,7 +236,7 @@ fn make(folder: &Path, certificate: &Path, key: &Path) -> Result<(), AuthorityEr
         let path = path.to_owned();
         move |source| AuthorityError::File { path, source }
     };
-    fs::create_dir_all(folder).map_err(failed(folder))?;
+    state::make(folder).map_err(io::Error::other).map_err(failed(folder))?;
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let now = OffsetDateTime::now_utc();
     let mut parameters = CertificateParams::default();

@@ -184,6 +184,9 @@ impl Enrolments {
                 let enrolment = store::enrolment(connection, &known.enrolment)?;
                 let enrolment = enrolment.filter(|enrolment| enrolment.secret_hash == secret_hash);
                 let enrolment = enrolment.ok_or(EnrolmentError::Invitation)?;
+                if enrolment.revoked_at.is_some() {
+                    return Err(EnrolmentError::Revoked(enrolment.license_server));
+                }
                 return Ok(issued(known, enrolment, false));
             }
             if invitation.uses_left < 1 {
@@ -224,7 +227,10 @@ impl Enrolments {
         let renewed = sha256(&CertificateDer::from(certificate));
         let now = Timestamp::now().as_second();
         self.write(|connection| {
-            let old = store::certificate(connection, &renewed)?.ok_or(EnrolmentError::Unknown)?;
+            let old = match store::certificate(connection, &renewed)? {
+                Some(known) => known,
+                None => self.newer_than_known(connection, certificate, now)?,
+            };
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &old.public_key)
                 .verify(signing_request, signature)
                 .map_err(|_| EnrolmentError::Unknown)?;
@@ -243,6 +249,31 @@ impl Enrolments {
             let certificate = self.issue(connection, &key, &enrolment.id, &renewed, now)?;
             Ok(issued(certificate, enrolment, is_recovery))
         })
+    }
+
+    /// Takes up a certificate of an enrolment that is later than all that are known of it: it was issued after the backup that this
+    /// database was restored from.
+    fn newer_than_known(
+        &self,
+        connection: &mut dyn Connection,
+        certificate: &[u8],
+        now: i64,
+    ) -> Result<Certificate, EnrolmentError> {
+        let own = self.authority.read_own(certificate).ok_or(EnrolmentError::Unknown)?;
+        let enrolment = store::enrolment(connection, &own.enrolment)?.ok_or(EnrolmentError::Unknown)?;
+        if enrolment.expires_at.is_some_and(|known| own.expires_at <= known) {
+            // Forgotten, since a later one was used.
+            return Err(EnrolmentError::Superseded(enrolment.license_server));
+        }
+        let taken_up = Certificate {
+            enrolment: own.enrolment,
+            public_key: own.public_key,
+            der: certificate.to_vec(),
+            expires_at: own.expires_at,
+            state: CertificateState::Issued,
+        };
+        store::add_certificate(connection, &sha256(&CertificateDer::from(certificate)), &taken_up, &[], now)?;
+        Ok(taken_up)
     }
 
     fn issue(
@@ -322,6 +353,9 @@ impl Enrolments {
     pub fn accept(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
         self.write(|connection| {
             let enrolment = find(connection, id)?;
+            if enrolment.revoked_at.is_some() {
+                return Err(EnrolmentError::Revoked(enrolment.license_server));
+            }
             store::set_recoveries(connection, &enrolment.id, RECOVERIES)?;
             find(connection, &enrolment.id)
         })
@@ -364,86 +398,4 @@ fn find(connection: &mut dyn Connection, id: &str) -> Result<Enrolment, Enrolmen
 }
 
 #[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-    use ring::rand::SystemRandom;
-    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-
-    use super::*;
-    use crate::store::Store;
-
-    const WEEK: Duration = Duration::from_secs(7 * 86_400);
-
-    fn enrolments(folder: &std::path::Path) -> Enrolments {
-        let authority = Arc::new(Authority::open(&folder.join("authority")).unwrap());
-        Enrolments::new(authority, Store::open_embedded(folder).unwrap().registrar().unwrap(), WEEK)
-    }
-
-    fn key() -> KeyPair {
-        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
-    }
-
-    fn request(key: &KeyPair) -> Vec<u8> {
-        CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
-    }
-
-    fn renew(enrolments: &Enrolments, old: (&KeyPair, &[u8]), new: &KeyPair) -> Result<Vec<u8>, EnrolmentError> {
-        let random = SystemRandom::new();
-        let signer =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &old.0.serialize_der(), &random).unwrap();
-        let asked = request(new);
-        let signature = signer.sign(&random, &asked).unwrap();
-        enrolments.renew(old.1, &asked, signature.as_ref()).map(|issued| issued.certificate)
-    }
-
-    fn admit(enrolments: &Enrolments, certificate: &[u8]) -> Result<Admitted, EnrolmentError> {
-        enrolments.admit(&CertificateDer::from(certificate))
-    }
-
-    fn first(enrolments: &Enrolments, key: &KeyPair) -> Vec<u8> {
-        let wanted = Wanted {
-            license_server: "LIC01".into(),
-            realm: String::new(),
-            valid_for: Duration::from_secs(60),
-            uses: 1,
-            url: "https://aggregator:7470".into(),
-        };
-        let (invitation, _) = enrolments.invite(&wanted).unwrap();
-        enrolments.enrol(&invitation.secret, &request(key), "", "host").unwrap().certificate
-    }
-
-    #[test]
-    fn a_certificate_is_valid_until_a_later_one_is_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let enrolments = enrolments(folder.path());
-        let keys = [(); 4].map(|()| key());
-        let a = first(&enrolments, &keys[0]);
-        let b = renew(&enrolments, (&keys[0], &a), &keys[1]).unwrap();
-        // The answer was lost.
-        assert_eq!(renew(&enrolments, (&keys[0], &a), &keys[1]).unwrap(), b);
-        let c = renew(&enrolments, (&keys[1], &b), &keys[2]).unwrap();
-        // A connection that was under way shows an earlier one: the later one stays valid.
-        for certificate in [&a, &b, &b, &c] {
-            assert_eq!(admit(&enrolments, certificate).unwrap().license_server, "LIC01");
-        }
-        for certificate in [&a, &b] {
-            assert!(matches!(admit(&enrolments, certificate), Err(EnrolmentError::Superseded(_))));
-        }
-        assert!(matches!(renew(&enrolments, (&keys[1], &b), &keys[3]), Err(EnrolmentError::Superseded(_))));
-        // Whoever has the certificate has not the key.
-        assert!(matches!(renew(&enrolments, (&keys[0], &c), &keys[3]), Err(EnrolmentError::Unknown)));
-        let id = enrolments.list().unwrap().remove(0).id;
-        enrolments.revoke(&id[..6]).unwrap();
-        assert!(matches!(admit(&enrolments, &c), Err(EnrolmentError::Revoked(_))));
-        assert!(matches!(renew(&enrolments, (&keys[2], &c), &keys[3]), Err(EnrolmentError::Revoked(_))));
-    }
-
-    #[test]
-    fn an_authority_is_made_once_and_never_by_halves() {
-        let folder = tempfile::tempdir().unwrap();
-        let made = Authority::open(folder.path()).unwrap().sha256();
-        assert_eq!(Authority::open(folder.path()).unwrap().sha256(), made);
-        std::fs::remove_file(folder.path().join("authority.key")).unwrap();
-        assert!(matches!(Authority::open(folder.path()), Err(AuthorityError::Half { .. })));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use seatmeter_count::name::fold_case;
+use seatmeter_proto::invitation::MOST_URL;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::transport::Dialer;
 use seatmeter_proto::v1::access_service_server::AccessService;
@@ -76,6 +77,9 @@ impl AccessService for AccessApi {
         }
         let url = if asked.url.is_empty() { self.url.clone() } else { asked.url };
         Dialer::check(&url).map_err(|error| ApiError::invalid("url", error.to_string()))?;
+        if url.len() > MOST_URL || url.contains('@') {
+            return Err(ApiError::invalid("url", format!("must have at most {MOST_URL} bytes, and no user")).into());
+        }
         let wanted = Wanted {
             license_server: asked.license_server,
             realm: asked.realm,

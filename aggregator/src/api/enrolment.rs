@@ -1,5 +1,9 @@
 //! `seatmeter.v1.EnrolmentService`: how agents get certificates.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use seatmeter_proto::connection::Peer;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::enrolment_service_server::EnrolmentService;
 use seatmeter_proto::v1::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
@@ -9,22 +13,41 @@ use super::ingest::MAX_TEXT;
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
 use crate::access::enrolment::{EnrolmentError, Enrolments};
+use crate::access::refusals::Refusals;
 use crate::codes;
 
 /// The most bytes of a signing request, of a certificate or of a signature.
 const MAX_DER: usize = 16 << 10;
 
 /// Issues certificates to agents.
+#[derive(Clone)]
 pub struct EnrolmentApi {
     enrolments: Enrolments,
     limit: ConcurrencyLimit,
+    refusals: Arc<Refusals>,
 }
 
 impl EnrolmentApi {
     /// Creates the service over enrolments, with a limit on requests.
-    pub fn new(enrolments: Enrolments, limit: ConcurrencyLimit) -> Self {
-        Self { enrolments, limit }
+    pub fn new(enrolments: Enrolments, limit: ConcurrencyLimit, refusals: Arc<Refusals>) -> Self {
+        Self { enrolments, limit, refusals }
     }
+
+    /// Tells that a call was refused. What the database fails is told elsewhere.
+    fn tell<T>(&self, address: Option<IpAddr>, outcome: &Result<T, EnrolmentError>) {
+        let Err(error) = outcome else { return };
+        if matches!(error, EnrolmentError::Store(_) | EnrolmentError::Authority(_)) {
+            return;
+        }
+        if let Some(untold) = self.refusals.note(address) {
+            let address = address.map(|address| address.to_string());
+            tracing::warn!(code = codes::AGENT_REFUSED, address, untold, reason = %error, "an agent gets no certificate");
+        }
+    }
+}
+
+fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<Peer>()?.address.map(|address| address.ip())
 }
 
 fn must_fit(field: &'static str, bytes: &[u8], most: usize) -> Result<(), ApiError> {
@@ -38,7 +61,7 @@ fn must_fit(field: &'static str, bytes: &[u8], most: usize) -> Result<(), ApiErr
 impl EnrolmentService for EnrolmentApi {
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
         let _permit = self.limit.enter()?;
-        let asked = request.into_inner();
+        let (address, asked) = (address(&request), request.into_inner());
         must_fit("signing_request", &asked.signing_request, MAX_DER)?;
         for (field, text) in [("license_server", &asked.license_server), ("host", &asked.host)] {
             must_fit(field, text.as_bytes(), MAX_TEXT)?;
@@ -46,10 +69,12 @@ impl EnrolmentService for EnrolmentApi {
                 return Err(ApiError::invalid(field, "has control characters").into());
             }
         }
-        let enrolments = self.enrolments.clone();
+        let (enrolments, api) = (self.enrolments.clone(), self.clone());
         answer(move || {
             let issued =
-                enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host)?;
+                enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host);
+            api.tell(address, &issued);
+            let issued = issued?;
             let license_server = &issued.license_server;
             tracing::info!(code = codes::AGENT_ENROLLED, license_server, host = asked.host, "an agent is enrolled");
             Ok::<_, EnrolmentError>(EnrolResponse {
@@ -64,13 +89,15 @@ impl EnrolmentService for EnrolmentApi {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let _permit = self.limit.enter()?;
-        let asked = request.into_inner();
+        let (address, asked) = (address(&request), request.into_inner());
         must_fit("certificate", &asked.certificate, MAX_DER)?;
         must_fit("signing_request", &asked.signing_request, MAX_DER)?;
         must_fit("signature", &asked.signature, MAX_DER)?;
-        let enrolments = self.enrolments.clone();
+        let (enrolments, api) = (self.enrolments.clone(), self.clone());
         answer(move || {
-            let issued = enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature)?;
+            let issued = enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature);
+            api.tell(address, &issued);
+            let issued = issued?;
             if issued.is_recovery {
                 let license_server = &issued.license_server;
                 tracing::info!(code = codes::AGENT_RECOVERED, license_server, "an expired certificate is renewed");

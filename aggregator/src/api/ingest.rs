@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::CertificateDer;
 use seatmeter_proto::connection::Peer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
@@ -27,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::status::ApiError;
 use crate::access::door::Door;
 use crate::access::enrolment::{Admitted, EnrolmentError};
+use crate::access::refusals::Refusals;
 use crate::codes;
 use crate::ingest::archiver::Command;
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
@@ -45,13 +45,14 @@ pub struct IngestApi {
     commands: mpsc::Sender<Command>,
     incarnation: String,
     door: Door,
+    refusals: Arc<Refusals>,
 }
 
 impl IngestApi {
     /// Creates the service. It passes the messages of agents that the door lets in to the archiver as commands. `incarnation` is that
     /// of the database.
-    pub fn new(commands: mpsc::Sender<Command>, incarnation: String, door: Door) -> Self {
-        Self { commands, incarnation, door }
+    pub fn new(commands: mpsc::Sender<Command>, incarnation: String, door: Door, refusals: Arc<Refusals>) -> Self {
+        Self { commands, incarnation, door, refusals }
     }
 }
 
@@ -63,14 +64,15 @@ impl IngestService for IngestApi {
     type IngestStream = Pin<Box<dyn Stream<Item = Result<IngestResponse, Status>> + Send>>;
 
     async fn ingest(&self, request: Request<Streaming<IngestRequest>>) -> Result<Response<Self::IngestStream>, Status> {
-        let shown = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let mut requests = request.into_inner();
         let (answers, answered) = mpsc::channel(MAX_ANSWERS);
         let (control, controlled) = mpsc::channel(2);
         let (commands, incarnation, door) = (self.commands.clone(), self.incarnation.clone(), self.door.clone());
+        let refusals = self.refusals.clone();
         tokio::spawn(async move {
             let mut conversation =
-                Conversation { commands, incarnation, door, shown, answers, control: control.clone() };
+                Conversation { commands, incarnation, door, refusals, peer, answers, control: control.clone() };
             if let Err(status) = conversation.run(&mut requests).await {
                 // The agent may have disconnected already.
                 let _ = control.send(Err(status)).await;
@@ -85,8 +87,8 @@ struct Conversation {
     commands: mpsc::Sender<Command>,
     incarnation: String,
     door: Door,
-    /// The certificate that the agent has shown.
-    shown: Option<CertificateDer<'static>>,
+    refusals: Arc<Refusals>,
+    peer: Peer,
     answers: Answers,
     control: Control,
 }
@@ -129,19 +131,24 @@ impl Conversation {
 
     /// Lets the agent in, or says why not.
     async fn admit(&self, hello: &Hello) -> Result<Option<Admitted>, Status> {
-        let (door, shown) = (self.door.clone(), self.shown.clone());
+        let (door, shown) = (self.door.clone(), self.peer.certificate.clone());
         let (license_server, realm) = (hello.license_server.clone(), hello.realm.clone());
         let admit = move || door.admit(shown.as_ref(), &license_server, &realm);
         let admitted = spawn_blocking(admit).await.map_err(|_| Status::from(ApiError::Internal))?;
         admitted.map_err(|refused| {
-            tracing::warn!(
-                code = codes::AGENT_REFUSED,
-                agent_id = hello.agent_id,
-                license_server = hello.license_server,
-                host = hello.host,
-                reason = %refused,
-                "an agent is not let in"
-            );
+            let address = self.peer.address.map(|address| address.ip());
+            if let Some(untold) = self.refusals.note(address) {
+                tracing::warn!(
+                    code = codes::AGENT_REFUSED,
+                    agent_id = hello.agent_id,
+                    license_server = hello.license_server,
+                    host = hello.host,
+                    address = address.map(|address| address.to_string()),
+                    untold,
+                    reason = %refused,
+                    "an agent is not let in"
+                );
+            }
             ApiError::from(refused).into()
         })
     }

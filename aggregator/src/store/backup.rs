@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::engine::{Engine, Role};
-use super::sqlite::{FACTS, Sqlite};
+use super::sqlite::{ACCESS, FACTS, Sqlite};
 use super::{Failure, Store, StoreError, schema, settings};
 
 /// Returns the path of the facts in a state folder.
@@ -24,17 +24,32 @@ pub fn database(folder: &Path) -> PathBuf {
     folder.join("aggregator.db")
 }
 
-/// Copies the database in a state folder to a file that does not exist yet. Returns the file's size in bytes.
+/// Returns the path of who may speak with the aggregator: in a state folder, or beside a backup.
+fn access(folder: &Path) -> PathBuf {
+    folder.join(ACCESS)
+}
+
+/// The ending of the file beside a backup that holds who may speak with the aggregator.
+const OF_ACCESS: &str = ".access";
+
+/// Copies the database in a state folder to a file that does not exist yet, and who may speak with the aggregator to one beside it.
+/// Returns the first file's size in bytes.
 pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
-    if to.exists() {
-        return Err(refused(format!("{} already exists: name another file", to.display())));
+    let of_access = beside(to, OF_ACCESS);
+    if let Some(there) = [to, &of_access].into_iter().find(|path| path.exists()) {
+        return Err(refused(format!("{} already exists: name another file", there.display())));
     }
     if !database(folder).exists() {
         return Err(refused(format!("there is no database in {}", folder.display())));
     }
     let partial = beside(to, ".partial");
     remove(&partial)?;
-    Sqlite::new(&database(folder))?.copy_to(&partial)?;
+    let databases = Sqlite::new(&database(folder))?;
+    if access(folder).exists() {
+        databases.copy_to(Role::Registrar, &of_access)?;
+        restrict(&of_access)?;
+    }
+    databases.copy_to(Role::Archiver, &partial)?;
     let checked = Sqlite::new(&partial)?.check().and_then(|()| {
         let file = File::options().append(true).open(&partial).map_err(|error| failed("open", &partial, &error))?;
         file.sync_all().map_err(|error| failed("write", &partial, &error))?;
@@ -78,7 +93,22 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
         }
     }
     fs::rename(&fresh, &current).map_err(|error| failed("replace", &current, &error))?;
+    // What was revoked since stays so.
+    let (of_access, own) = (beside(from, OF_ACCESS), access(folder));
+    if of_access.exists() && !own.exists() {
+        remove(&own)?;
+        fs::copy(&of_access, &own).map_err(|error| failed("copy", &of_access, &error))?;
+    }
     Ok(kept)
+}
+
+/// Lets nobody but its owner read a file.
+fn restrict(path: &Path) -> Result<(), StoreError> {
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(|error| failed("restrict", path, &error))?;
+    let _ = path;
+    Ok(())
 }
 
 /// Returns the path under which the current database is kept, which no earlier one has.
@@ -147,6 +177,8 @@ mod tests {
         writer.commit().unwrap();
         drop((writer, open));
         assert!(backup(folder.path(), &copy).unwrap_err().reason.contains("already"));
+        // Nobody was enrolled.
+        assert!(!beside(&copy, OF_ACCESS).exists());
         set(folder.path(), "after");
         let kept = restore(folder.path(), &copy).unwrap().unwrap();
         // Within the same second, too, each database that was there is kept.

@@ -37,10 +37,10 @@ impl Sqlite {
         Ok(Self { archive: archive.to_owned(), facts: beside(FACTS), access: beside(ACCESS) })
     }
 
-    /// Writes one consistent state of the archive into a file that does not exist yet.
-    pub(super) fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+    /// Writes one consistent state of a role's database into a file that does not exist yet.
+    pub(super) fn copy_to(&self, role: Role, file: &Path) -> Result<(), StoreError> {
         let to = file.to_string_lossy();
-        self.connect(Role::Archiver)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
+        self.connect(role)?.execute("VACUUM INTO $1", &[to.as_ref().into()]).map(drop)
     }
 
     /// Checks that the archive is an intact database.
@@ -89,7 +89,7 @@ impl Sqlite {
 pub(super) const FACTS: &str = "facts.db";
 
 /// The file of who may speak with the aggregator, beside the archive. A restored archive changes nothing of it: what was revoked stays so.
-const ACCESS: &str = "access.db";
+pub(super) const ACCESS: &str = "access.db";
 
 impl Engine for Sqlite {
     fn connect(&self, role: Role) -> Result<Box<dyn Connection>, StoreError> {

@@ -1,0 +1,51 @@
+//! Tells who is not let in, and not so often that it drowns everything else.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the refusals of one address are told.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The most addresses that are remembered.
+const MOST_ADDRESSES: usize = 10_000;
+
+/// The refusals of late, by address.
+#[derive(Default)]
+pub struct Refusals {
+    told: Mutex<HashMap<Option<IpAddr>, (Instant, u64)>>,
+}
+
+impl Refusals {
+    /// Takes note of a refusal. Returns how many of the same address were not told before it, if this one is to be told.
+    pub fn note(&self, address: Option<IpAddr>) -> Option<u64> {
+        let (mut told, now) = (self.told.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        if told.len() >= MOST_ADDRESSES {
+            told.clear();
+        }
+        match told.get_mut(&address) {
+            Some((last, untold)) if now.duration_since(*last) < EVERY => {
+                *untold += 1;
+                None
+            }
+            known => {
+                let untold = known.map_or(0, |(_, untold)| *untold);
+                told.insert(address, (now, 0));
+                Some(untold)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_of_once_in_a_while() {
+        let refusals = Refusals::default();
+        let [one, other] = ["127.0.0.1", "::1"].map(|address| address.parse().ok());
+        assert_eq!([one, one, other, one].map(|address| refusals.note(address)), [Some(0), None, Some(0), None]);
+    }
+}
