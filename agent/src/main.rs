@@ -46,11 +46,14 @@ enum Command {
     Configure(commands::configure::Arguments),
     /// Enrol this machine's agent with an aggregator: certificate, configuration, start
     ///
-    /// The line comes from `seatmeter agents invite`. It names the aggregator and its authority, so no other can take its place. The key
-    /// never leaves this machine. Run as root; it ends when the agent delivers.
+    /// The line comes from `seatmeter agents invite`. It names the aggregator and its authority,
+    /// so no other can take its place. The key never leaves this machine. Run it as root; it ends
+    /// when the agent delivers.
     ///
-    /// Examples: seatmeter-agent enroll seatmeter1.AbC...
-    /// seatmeter-agent enroll --token-file line.txt --log /opt/flexlm/debug.log
+    /// Examples:
+    ///   seatmeter-agent enroll seatmeter1.AbC...
+    ///   seatmeter-agent enroll --token-file line.txt --log /opt/flexlm/debug.log
+    #[command(verbatim_doc_comment)]
     Enroll(commands::enroll::Arguments),
     /// Find the license managers of this machine, and show how each is configured; exit code 3 if one cannot be
     ///

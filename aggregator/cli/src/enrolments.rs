@@ -22,10 +22,13 @@ use crate::notes::{stamp, tell_zone, zone};
 pub(crate) enum Enrolments {
     /// Invite an agent: print the line with which it enrols
     ///
-    /// Whoever has the line can enrol in the agent's place until somebody has: send it as you would a password.
+    /// Whoever has the line can enrol in the agent's place until somebody has: send it as you
+    /// would a password.
     ///
-    /// Examples: seatmeter agents invite --server LIC01
-    /// seatmeter agents invite --uses 40 --ttl 7d
+    /// Examples:
+    ///   seatmeter agents invite --server LIC01
+    ///   seatmeter agents invite --uses 40 --ttl 7d
+    #[command(verbatim_doc_comment)]
     Invite {
         /// The license server that the agent speaks for, and for no other; by default, the agent says it once
         #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -145,7 +148,10 @@ pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View
             let expires = invited.expires_at.context("the answer has no end")?;
             let whom = server.map_or_else(String::new, |server| format!(" for {}", visible(&server)));
             let uses = count(uses.into(), "agent");
-            answer!("Run this{whom} on the license server, as administrator; {uses} until {}:\n", utc(expires.seconds));
+            answer!(
+                "Run this{whom} on the license server, as administrator. It is for {uses}, until {}:\n",
+                utc(expires.seconds)
+            );
             answer!("seatmeter-agent enroll {}", invited.token);
             Ok(true)
         }
