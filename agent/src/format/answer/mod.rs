@@ -152,7 +152,10 @@ impl Reading {
                 Some(format) => format.read(answer),
                 None => Err(NoAnswer::NotAnAnswer(looks_like(answer))),
             },
-            Self::Known(format) => format.read(answer),
+            Self::Known(format) => format.read(answer).map_err(|error| match AnswerFormat::of(answer) {
+                Some(other) if other != *format => NoAnswer::Another { configured: format.name(), found: other.name() },
+                _ => error,
+            }),
             Self::Mapped(mapping) => mapping.read(answer),
         }
     }
@@ -187,6 +190,14 @@ pub enum NoAnswer {
     /// It names no feature.
     #[error("it names no feature, so it does not tell who holds what: {0}")]
     NoFeature(&'static str),
+    /// It is an answer of another format than the configured one.
+    #[error("it is an answer of {found}, and not of {configured}: correct `format`, or leave it out")]
+    Another {
+        /// The format that is configured.
+        configured: &'static str,
+        /// That of the answer.
+        found: &'static str,
+    },
     /// It is no answer of a license manager that is known; what it looks like instead.
     #[error("it is {0}, and no answer that is known: set `format`, or run the tool by hand and look")]
     NotAnAnswer(&'static str),

@@ -320,3 +320,10 @@ fn an_isv_server_that_tells_nothing_is_unknown() {
     let well = format!("{table}one 63133 Yes 0\n{sections}");
     assert_eq!(Reading::ByContent.read(well.as_bytes()).unwrap().troubles, Vec::<String>::new());
 }
+
+#[test]
+fn an_answer_of_another_format_is_named() {
+    let lmstat = b"License server status: 1@h\n  h: license server UP (MASTER) v11.16\n";
+    let told = Reading::Known(AnswerFormat::Rlmstat).read(lmstat).unwrap_err().to_string();
+    assert!(told.contains("an answer of lmstat, and not of rlmstat"), "{told}");
+}
