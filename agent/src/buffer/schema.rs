@@ -114,9 +114,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for round in 0..20 {
             let path = folder.path().join(format!("{round}.db"));
+            // One after the other: to open is for whoever holds the folder's lock, and SQLite waits for nobody while it makes the
+            // first write-ahead log.
+            let connections = [(); 3].map(|()| super::super::open::connect(&path).unwrap());
             std::thread::scope(|scope| {
-                for _ in 0..3 {
-                    scope.spawn(|| migrate(&mut super::super::open::connect(&path).unwrap()).unwrap());
+                for mut connection in connections {
+                    scope.spawn(move || migrate(&mut connection).unwrap());
                 }
             });
             assert_eq!(version(&Connection::open(&path).unwrap()).unwrap(), VERSION);
