@@ -1,22 +1,14 @@
 //! Clients that are not ours, over TLS and through reflection, get the answers that `seatmeter` gives.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use seatmeter_tests::TestCluster;
 use seatmeter_tests::process::text;
-use seatmeter_tests::{TestCluster, skip};
+use seatmeter_tests::skip::tools;
 use xtask::certificates;
 use xtask::sim::{Plan, Server, truth};
-
-/// The folder in which `cargo xtask test` installs them.
-fn tools() -> Option<PathBuf> {
-    let folder = std::env::var_os("SEATMETER_TOOLS").map(PathBuf::from).filter(|folder| folder.exists());
-    if folder.is_none() {
-        skip("SEATMETER_TOOLS does not name the folder of outside clients; `cargo xtask test` installs them");
-    }
-    folder
-}
 
 const PYTHON: &str = r#"
 import sys

@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+use seatmeter_tests::TestCluster;
 use seatmeter_tests::process::text;
-use seatmeter_tests::{TestCluster, skip};
+use seatmeter_tests::skip::tools;
 
 const PASSWORD: &str = "pass;wörd+/=";
 
@@ -120,15 +121,6 @@ impl Site {
     fn seen(&self) -> Vec<String> {
         self.seen.try_iter().collect()
     }
-}
-
-/// The folder of Python, with `spnego`.
-fn tools() -> Option<PathBuf> {
-    let folder = std::env::var_os("SEATMETER_TOOLS").map(PathBuf::from).filter(|folder| folder.exists());
-    if folder.is_none() {
-        skip("SEATMETER_TOOLS does not name the folder of outside clients; `cargo xtask test` installs them");
-    }
-    folder
 }
 
 /// Asks once, as `user`; returns what `check-config` shows.

@@ -72,6 +72,9 @@ pub enum AuthorityError {
         /// Why.
         reason: String,
     },
+    /// The operating system has no random numbers.
+    #[error("the operating system gives no random numbers: a secret cannot be made")]
+    Random,
     /// A name cannot stand in a certificate.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),

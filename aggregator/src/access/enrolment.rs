@@ -149,10 +149,7 @@ impl Enrolments {
     /// Makes an invitation. Returns it with the moment at which it can no longer be used.
     pub fn invite(&self, wanted: &Wanted) -> Result<(Invitation, i64), EnrolmentError> {
         let mut secret = [0; 32];
-        if SystemRandom::new().fill(&mut secret).is_err() {
-            let source = std::io::Error::other("the system gives no random numbers");
-            return Err(AuthorityError::File { path: "/dev/urandom".into(), source }.into());
-        }
+        SystemRandom::new().fill(&mut secret).map_err(|_| AuthorityError::Random)?;
         let now = Timestamp::now().as_second();
         let expires_at = now.saturating_add_unsigned(wanted.valid_for.as_secs());
         let invitation = store::Invitation {

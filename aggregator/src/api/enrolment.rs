@@ -69,10 +69,10 @@ impl EnrolmentService for EnrolmentApi {
                 return Err(ApiError::invalid(field, "has control characters").into());
             }
         }
-        let (enrolments, api) = (self.enrolments.clone(), self.clone());
+        let api = self.clone();
         answer(move || {
             let issued =
-                enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host);
+                api.enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host);
             api.tell(address, &issued);
             let issued = issued?;
             let license_server = &issued.license_server;
@@ -93,9 +93,9 @@ impl EnrolmentService for EnrolmentApi {
         must_fit("certificate", &asked.certificate, MAX_DER)?;
         must_fit("signing_request", &asked.signing_request, MAX_DER)?;
         must_fit("signature", &asked.signature, MAX_DER)?;
-        let (enrolments, api) = (self.enrolments.clone(), self.clone());
+        let api = self.clone();
         answer(move || {
-            let issued = enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature);
+            let issued = api.enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature);
             api.tell(address, &issued);
             let issued = issued?;
             if issued.is_recovery {
