@@ -1,10 +1,16 @@
 //! The commands: each loads the configuration, calls the library, and prints the result.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use seatmeter_aggregator::access::authority::Authority;
+use seatmeter_aggregator::access::operators::Operators;
+use seatmeter_aggregator::access::registrar::Registrar;
 use seatmeter_aggregator::access::tls::{Files, PortTls};
+use seatmeter_aggregator::access::trail::{Entry, OK, Trail};
 use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
@@ -13,11 +19,13 @@ use seatmeter_aggregator::serve::{self, Listening};
 use seatmeter_aggregator::store::Store;
 use seatmeter_aggregator::store::backup::{self, database, facts};
 use seatmeter_aggregator::workers::{self, WORKERS};
+use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::transport::Dialer;
 use seatmeter_service::answer;
 use seatmeter_service::health::code::as_markdown;
 use seatmeter_service::health::{self, Service};
 use seatmeter_service::screen::stdout;
-use seatmeter_service::screen::text::{count, size, thousands};
+use seatmeter_service::screen::text::{count, size, thousands, utc};
 use seatmeter_service::state::{self, asked_to_stop};
 use tokio::sync::watch;
 
@@ -61,17 +69,18 @@ pub(crate) fn check_config(path: &Path) -> Result<ExitCode> {
     answer!("state folder    {}", config.state.display());
     answer!("time zone       {}", config.calendar.zone().iana_name().unwrap_or("UTC"));
     for (name, endpoint) in [("agents", &config.agents), ("operators", &config.operators)] {
-        answer!("{name:<15} {}, {}", endpoint.address, security(endpoint));
+        answer!("{name:<15} {}, {}", endpoint.address, security(name, endpoint));
     }
     answer!("catalogue       {}", count(config.rules.catalogue.ids().count() as u64, "feature"));
     answer!("rules           {}", config.rules.version);
     Ok(ExitCode::SUCCESS)
 }
 
-fn security(endpoint: &Endpoint) -> &'static str {
+fn security(name: &str, endpoint: &Endpoint) -> &'static str {
     match &endpoint.tls {
         PortTls::Plain => "plain text",
-        PortTls::Own => "TLS 1.3, agents are enrolled",
+        PortTls::Own if name == "agents" => "TLS 1.3, agents are enrolled",
+        PortTls::Own => "TLS 1.3",
         PortTls::Files(Files { client_authority: None, .. }) => "TLS 1.3",
         PortTls::Files(Files { client_authority: Some(_), .. }) => "TLS 1.3, clients need a certificate",
     }
@@ -94,10 +103,7 @@ struct Status {
 pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
     let config = Config::load(config)?;
     let running = state::is_locked(&config.state);
-    let listening: Option<Listening> = std::fs::read(Listening::file(&config.state))
-        .ok()
-        .filter(|_| running)
-        .and_then(|text| serde_json::from_slice(&text).ok());
+    let listening = listening(&config);
     let file = database(&config.state);
     let bytes_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let (database_bytes, facts_bytes) = (bytes_of(&file), bytes_of(&facts(&config.state)));
@@ -191,6 +197,46 @@ pub(crate) fn rebuild(config: &Path) -> Result<ExitCode> {
     })?;
     answer!("All figures were rebuilt.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long an administrator's invitation can be used.
+const INVITATION: Duration = Duration::from_secs(60 * 60);
+
+pub(crate) fn administrator(config: &Path, name: &str, url: Option<String>) -> Result<ExitCode> {
+    let config = Config::load(config)?;
+    let store = Store::open_current(&config.state)?;
+    let url = match (url, listening(&config)) {
+        (Some(url), _) => url,
+        (None, Some(listening)) => config.operators_url(listening.operators.port()),
+        (None, None) => config.operators_url(config.operators.address.port()),
+    };
+    Dialer::check(&url)?;
+    let authority = match (&config.operators.tls, &config.authority.files) {
+        (PortTls::Own, Some(files)) => Some(Authority::load(&files.certificate, &files.key)?.sha256()),
+        (PortTls::Own, None) => Some(Authority::of(&config.state)?.sha256()),
+        (PortTls::Plain | PortTls::Files(_), _) => None,
+    };
+    let registrar = Registrar::open(&store)?;
+    // Before it is done, as all that the trail tells.
+    let detail = format!("name: {name:?}");
+    let entry = Entry { action: "Administrator".into(), detail, result: OK.into(), ..Entry::default() };
+    Trail::new(registrar.clone()).write(entry)?;
+    let invited = Operators::open(registrar)?.administrator(name, INVITATION)?;
+    let invitation = Invitation { secret: invited.secret, authority, url };
+    if std::io::stdout().is_terminal() {
+        eprintln!(
+            "Log in with this line, until {}. It is for one login, and whoever has it can:\n",
+            utc(invited.expires_at)
+        );
+    }
+    answer!("seatmeter login {invitation}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns where the aggregator listens, if it runs.
+fn listening(config: &Config) -> Option<Listening> {
+    let text = std::fs::read(Listening::file(&config.state)).ok().filter(|_| state::is_locked(&config.state))?;
+    serde_json::from_slice(&text).ok()
 }
 
 pub(crate) fn codes() -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! The aggregator's configuration file: the keys it may contain, and the settings that result.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,8 +120,10 @@ impl Config {
             problems.push(format!("authority: {problem}"));
             AuthorityConfig { names: Vec::new(), files: None, agents_life: Duration::ZERO }
         });
-        let mut endpoint = |name: &str, listen: &Listen, default: &str, is_own: bool| {
-            endpoint(path, listen, default, is_own).map_err(|problem| problems.push(format!("{name}: {problem}"))).ok()
+        let mut endpoint = |name: &str, listen: &Listen, default: &str, by_certificate: bool| {
+            endpoint(path, listen, default, by_certificate)
+                .map_err(|problem| problems.push(format!("{name}: {problem}")))
+                .ok()
         };
         let agents = endpoint("agents", &file.agents, "127.0.0.1:7470", true);
         let operators = endpoint("operators", &file.operators, "127.0.0.1:7471", false);
@@ -157,6 +159,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns the URL at which operators reach the aggregator, which listens for them on a port.
+    pub fn operators_url(&self, port: u16) -> String {
+        let scheme = if matches!(self.operators.tls, PortTls::Plain) { "http" } else { "https" };
+        let ip = self.operators.address.ip();
+        let is_local = ip.is_loopback() && !matches!(self.operators.tls, PortTls::Files(_));
+        let address = match (is_local, ip) {
+            (true, IpAddr::V6(ip)) => format!("[{ip}]"),
+            (true, IpAddr::V4(ip)) => ip.to_string(),
+            (false, _) => self.authority.names[0].clone(),
+        };
+        format!("{scheme}://{address}:{port}")
+    }
+}
+
 /// Reads the catalogue that a configuration file names. Returns its text, and what it says.
 fn catalogue(config: &Path, named: Option<&Path>) -> Result<(String, Catalogue), ConfigError> {
     let path = named.map(|named| config::beside(config, named));
@@ -169,13 +186,14 @@ fn catalogue(config: &Path, named: Option<&Path>) -> Result<(String, Catalogue),
     Ok((text, catalogue))
 }
 
-/// Checks the settings of a port. With `is_own`, the aggregator's own authority gives it a certificate if none is named.
-fn endpoint(config: &Path, listen: &Listen, default: &str, is_own: bool) -> Result<Endpoint, String> {
+/// Checks the settings of a port. The aggregator's own authority gives it a certificate if none is named. What comes `by_certificate`
+/// alone must not come from another machine without one.
+fn endpoint(config: &Path, listen: &Listen, default: &str, by_certificate: bool) -> Result<Endpoint, String> {
     let beside = |path: &PathBuf| config::beside(config, path);
     let text = listen.listen.as_deref().unwrap_or(default);
     let address: SocketAddr = text.parse().map_err(|_| format!("listen {text:?} is not an address: write IP:PORT"))?;
     let tls = match (&listen.certificate, &listen.key) {
-        (Some(_), Some(_)) if is_own && listen.client_authority.is_none() && !address.ip().is_loopback() => {
+        (Some(_), Some(_)) if by_certificate && listen.client_authority.is_none() && !address.ip().is_loopback() => {
             return Err("anybody could speak for any license server: add client_authority; or leave certificate and key out, and \
                         enrol the agents"
                 .into());
@@ -193,15 +211,7 @@ fn endpoint(config: &Path, listen: &Listen, default: &str, is_own: bool) -> Resu
         (None, None) if listen.plaintext => {
             return Err(format!("{address} is not a loopback address: leave `plaintext` out"));
         }
-        (None, None) if is_own => PortTls::Own,
-        (None, None) if !address.ip().is_loopback() => {
-            return Err(format!("{address} is not a loopback address: give certificate and key"));
-        }
-        (None, None) => {
-            return Err(
-                "give certificate and key, or write `plaintext = true` to listen on loopback without TLS".into()
-            );
-        }
+        (None, None) => PortTls::Own,
         _ => return Err("certificate and key belong together: give both or none".into()),
     };
     Ok(Endpoint { address, tls })
@@ -268,7 +278,8 @@ mod tests {
     #[test]
     fn plain_text_must_be_asked_for_and_stays_on_loopback() {
         assert!(load(PLAIN).is_ok());
-        assert!(load("").err().unwrap().contains("plaintext = true"));
+        let none = load("").unwrap();
+        assert!(matches!((&none.agents.tls, &none.operators.tls), (PortTls::Own, PortTls::Own)));
         for port in ["[agents]\nplaintext = true", "[operators]\nplaintext = true"] {
             let everywhere = load(&PLAIN.replacen(port, &format!("{port}\nlisten = '0.0.0.0:7470'"), 1));
             assert!(everywhere.err().unwrap().contains("not a loopback address"));

@@ -17,6 +17,7 @@ use seatmeter_service::VERSION;
     about = "Receives from all agents and computes unique users per SKU per month",
     after_help = "Examples:\n  seatmeter-aggregator check-config        is the configuration right?\n  \
                   seatmeter-aggregator serve               receive and answer, until told to stop\n  \
+                  seatmeter-aggregator administrator anna  let anna administer it: prints the line to log in with\n  \
                   seatmeter-aggregator status              is the aggregator running, and do license servers report?\n  \
                   seatmeter-aggregator verify              prove that the figures are the sum of what was received\n\n\
                   Exit codes: 0 all is well, 1 failed, 2 wrong arguments, 3 something needs attention"
@@ -44,6 +45,14 @@ enum Command {
     Restore(Copying),
     /// Rebuild all figures from the batches received, and store them; `serve` must not be running
     Rebuild(Configured),
+    /// Make an administrator, whoever they were before, and print the line with which they log in; `serve` must have run
+    ///
+    /// Whoever may write the state folder may do this: it is the first administrator's way in, and the
+    /// way back for one who has lost their token. The audit trail tells it.
+    ///
+    /// Example: seatmeter-aggregator administrator anna
+    #[command(verbatim_doc_comment)]
+    Administrator(Administrator),
     /// List every code of the health log, its meaning and what to do
     Codes,
     /// Print a completion script for a shell, or the manual page
@@ -69,6 +78,18 @@ struct Status {
 }
 
 #[derive(clap::Args)]
+struct Administrator {
+    #[command(flatten)]
+    configured: Configured,
+    /// The operator's name
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    name: String,
+    /// The aggregator's address as the operator reaches it, where it is not the one that the configuration tells
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+#[derive(clap::Args)]
 struct Copying {
     #[command(flatten)]
     configured: Configured,
@@ -85,6 +106,7 @@ fn main() -> ExitCode {
         Command::Backup(copying) => commands::backup(&copying.configured.config, &copying.file),
         Command::Restore(copying) => commands::restore(&copying.configured.config, &copying.file),
         Command::Rebuild(configured) => commands::rebuild(&configured.config),
+        Command::Administrator(asked) => commands::administrator(&asked.configured.config, &asked.name, asked.url),
         Command::Codes => commands::codes(),
         Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };

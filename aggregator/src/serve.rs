@@ -11,9 +11,11 @@ use seatmeter_proto::batch::MAX_BATCH;
 use seatmeter_proto::transport::WINDOW;
 use seatmeter_proto::v1::DESCRIPTOR;
 use seatmeter_proto::v1::access_service_server::AccessServiceServer;
+use seatmeter_proto::v1::audit_service_server::AuditServiceServer;
 use seatmeter_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
+use seatmeter_proto::v1::operator_service_server::OperatorServiceServer;
 use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
 use seatmeter_service::manager;
 use seatmeter_service::state::{self, StateError};
@@ -22,17 +24,24 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity, Stack};
 
-use crate::access::authority::{Authority, AuthorityError};
+use crate::access::authority::{self, Authority, AuthorityError};
 use crate::access::door::Door;
 use crate::access::enrolment::Enrolments;
+use crate::access::operators::Operators;
 use crate::access::refusals::Refusals;
-use crate::access::tls::{Files, PortTls, Source};
+use crate::access::registrar::Registrar;
+use crate::access::tls::{Clients, Files, PortTls, Source};
+use crate::access::trail::Trail;
 use crate::api::ConcurrencyLimit;
 use crate::api::access::AccessApi;
+use crate::api::audit::AuditApi;
 use crate::api::enrolment::EnrolmentApi;
 use crate::api::fleet::FleetApi;
+use crate::api::gate::{Gate, GateLayer};
 use crate::api::ingest::IngestApi;
+use crate::api::operators::{Address, OperatorsApi};
 use crate::api::usage::UsageApi;
 use crate::codes;
 use crate::config::{Config, Endpoint};
@@ -104,22 +113,16 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let operators = listen(&config.operators).await?;
     let listening = Listening::of(&agents, &operators)?;
     let store = Store::open_embedded(&config.state)?;
-    let enrolments = match config.agents.tls {
-        PortTls::Own => Some(enrolments(&config, &store)?),
-        _ => None,
-    };
-    let agents_tls = port_tls(&config, &config.agents, enrolments.as_ref().map(|(authority, _)| authority))?;
-    let operators_tls = port_tls(&config, &config.operators, None)?;
-    let enrolments = enrolments.map(|(_, enrolments)| enrolments);
+    let access = Access::open(&config, &store)?;
+    let agents_tls = port_tls(&config, &config.agents, access.authority.as_ref(), Clients::Agents)?;
+    let operators_tls = port_tls(&config, &config.operators, access.authority.as_ref(), Clients::None)?;
     let workers = Workers::start(&store, config.calendar.clone())?;
     listening.save(&config.state)?;
     manager::ready("serving");
     let living = tokio::spawn(manager::keep_alive());
     report_start(&config, &listening);
-    let for_agents = agents_server(&config, &workers, enrolments.clone()).await;
-    let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
-    let access = AccessApi::new(enrolments, url, time_zone(&config).to_owned(), ConcurrencyLimit::new(MAX_REQUESTS));
-    let for_operators = operators_server(&store, &config, &workers, access).await?;
+    let for_agents = agents_server(&config, &workers, &access).await;
+    let for_operators = operators_server(&store, &config, &workers, access, &listening).await?;
     let for_agents =
         for_agents.serve_with_incoming_shutdown(accept(agents, agents_tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
@@ -136,21 +139,68 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     Ok(())
 }
 
-/// Opens the authority and the enrolments that it has signed.
-fn enrolments(config: &Config, store: &Store) -> Result<(Arc<Authority>, Enrolments), ServeError> {
-    let folder = config.state.join("authority");
-    let was_there = folder.exists();
-    let mut registrar = store.registrar()?;
-    let agents = store::enrolments::enrolments(registrar.as_mut())?.len();
-    if was_there && agents == 0 {
+/// Who may speak with the aggregator.
+struct Access {
+    /// The aggregator's own authority; `None` if both ports have certificates from elsewhere, or none.
+    authority: Option<Arc<Authority>>,
+    /// `None` if agents are not enrolled here.
+    enrolments: Option<Enrolments>,
+    operators: Operators,
+    trail: Trail,
+}
+
+impl Access {
+    fn open(config: &Config, store: &Store) -> Result<Self, ServeError> {
+        let registrar = Registrar::open(store)?;
+        let is_own = |endpoint: &Endpoint| matches!(endpoint.tls, PortTls::Own);
+        let authority = match is_own(&config.agents) || is_own(&config.operators) {
+            true => Some(own_authority(config, &registrar)?),
+            false => None,
+        };
+        let enrolling = authority.clone().filter(|_| is_own(&config.agents));
+        let life = config.authority.agents_life;
+        let enrolments = enrolling.map(|authority| Enrolments::new(authority, registrar.clone(), life));
+        let operators = Operators::open(registrar.clone())?;
+        if !operators.has_admin() {
+            tracing::warn!(code = codes::NO_ADMINISTRATOR, "run `seatmeter-aggregator administrator NAME`");
+        }
+        let trail = Trail::new(registrar);
+        tell_head(&trail)?;
+        tokio::spawn(tell_head_daily(trail.clone()));
+        Ok(Self { authority, enrolments, operators, trail })
+    }
+}
+
+/// Opens the authority that signs the aggregator's own certificate, and those of its agents.
+fn own_authority(config: &Config, registrar: &Registrar) -> Result<Arc<Authority>, ServeError> {
+    let was_there = config.state.join(authority::FOLDER).exists();
+    let agents = registrar.write(store::enrolments::enrolments)?.len();
+    if was_there && agents == 0 && matches!(config.agents.tls, PortTls::Own) {
         tracing::warn!(code = codes::NOBODY_ENROLLED, "no agent is enrolled");
     }
-    let authority = Arc::new(match &config.authority.files {
+    Ok(Arc::new(match &config.authority.files {
         Some(files) => Authority::load(&files.certificate, &files.key)?,
-        None => Authority::open(&folder, agents)?,
-    });
-    let enrolments = Enrolments::new(authority.clone(), registrar, config.authority.agents_life);
-    Ok((authority, enrolments))
+        None => Authority::open(&config.state, agents)?,
+    }))
+}
+
+/// Tells the last record of the audit trail, so that it stands elsewhere, too.
+fn tell_head(trail: &Trail) -> Result<(), StoreError> {
+    if let Some(head) = trail.head()? {
+        let hash = data_encoding::HEXLOWER.encode(&head.hash);
+        tracing::info!(code = codes::AUDIT_HEAD, number = head.number, hash, "the last record of the audit trail");
+    }
+    Ok(())
+}
+
+async fn tell_head_daily(trail: Trail) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
+        let trail = trail.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tell_head(&trail)).await {
+            tracing::error!(code = codes::AUDIT_FAILED, reason = %error, "the audit trail cannot be read");
+        }
+    }
 }
 
 /// Returns the TLS configuration of a port, which is kept up to date; `None` for plain text.
@@ -158,11 +208,12 @@ fn port_tls(
     config: &Config,
     endpoint: &Endpoint,
     authority: Option<&Arc<Authority>>,
+    clients: Clients,
 ) -> Result<Option<watch::Receiver<Arc<ServerConfig>>>, ServeError> {
     let source = match (&endpoint.tls, authority) {
         (PortTls::Files(files), _) => Source::Files(files.clone()),
         (PortTls::Own, Some(authority)) => {
-            Source::Own { authority: authority.clone(), names: config.authority.names.clone() }
+            Source::Own { authority: authority.clone(), names: config.authority.names.clone(), clients }
         }
         (PortTls::Own | PortTls::Plain, _) => return Ok(None),
     };
@@ -188,13 +239,14 @@ fn time_zone(config: &Config) -> &str {
 
 /// Builds the services on the agents' port. Each port has its own health service, so that a client that asks about its
 /// service learns whether it has connected to the right port.
-async fn agents_server(config: &Config, workers: &Workers, enrolments: Option<Enrolments>) -> Router {
+async fn agents_server(config: &Config, workers: &Workers, access: &Access) -> Router {
+    let enrolments = access.enrolments.clone();
     let door = match (&config.agents.tls, enrolments.clone()) {
         (_, Some(enrolments)) => Door::Enrolled(enrolments),
         (PortTls::Files(Files { client_authority: Some(_), .. }), None) => Door::Named,
         _ => Door::Open,
     };
-    let refusals = Arc::<Refusals>::default();
+    let refusals = Arc::new(Refusals::new(access.trail.clone()));
     let enrolment = enrolments.map(|enrolments| {
         let limit = ConcurrencyLimit::new(MAX_ENROLLING);
         EnrolmentServiceServer::new(EnrolmentApi::new(enrolments, limit, refusals.clone()))
@@ -213,13 +265,15 @@ async fn operators_server(
     store: &Store,
     config: &Config,
     workers: &Workers,
-    access: AccessApi,
-) -> Result<Router, ServeError> {
+    access: Access,
+    listening: &Listening,
+) -> Result<Router<Stack<GateLayer, Identity>>, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
     let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
     let fleet = Fleet::new(store.clone(), config.calendar.clone());
-    let fleet = FleetApi::new(fleet, time_zone(config).to_owned(), limit, workers.commands(), workers.progress());
+    let zone = time_zone(config).to_owned();
+    let fleet = FleetApi::new(fleet, zone.clone(), limit.clone(), workers.commands(), workers.progress());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<FleetServiceServer<FleetApi>>().await;
     tokio::spawn(report_progress(workers.progress(), reporter));
@@ -227,9 +281,25 @@ async fn operators_server(
         .register_encoded_file_descriptor_set(DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let fleet = FleetServiceServer::new(fleet);
-    let access = AccessServiceServer::new(access);
-    Ok(server().add_service(usage).add_service(fleet).add_service(access).add_service(health).add_service(reflection))
+    let gate = GateLayer(Gate::new(access.operators.clone(), access.trail.clone()));
+    let authority = match &config.operators.tls {
+        PortTls::Own => access.authority.map(|authority| authority.sha256()),
+        PortTls::Plain | PortTls::Files(_) => None,
+    };
+    let address = Address { url: config.operators_url(listening.operators.port()), authority };
+    let operators = OperatorsApi::new(access.operators, address, zone.clone(), limit.clone());
+    let audit = AuditApi::new(access.trail, zone.clone(), limit.clone());
+    let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
+    let access = AccessApi::new(access.enrolments, url, zone, limit);
+    Ok(server()
+        .layer(gate)
+        .add_service(usage)
+        .add_service(FleetServiceServer::new(fleet))
+        .add_service(AccessServiceServer::new(access))
+        .add_service(OperatorServiceServer::new(operators))
+        .add_service(AuditServiceServer::new(audit))
+        .add_service(health)
+        .add_service(reflection))
 }
 
 /// Says that usage is served once the figures are up to date after a start, and how far they are until then.

@@ -1,5 +1,5 @@
-//! The line with which an agent enrols: where the aggregator is, which authority has signed its certificate, and the secret of an
-//! invitation. Whoever has the line can enrol in the agent's place, until somebody has.
+//! The line with which an agent enrols, or an operator logs in: where the aggregator is, which authority has signed its certificate, and
+//! the secret of an invitation. Whoever has the line can use it in another's place, until somebody has.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -12,27 +12,26 @@ pub const MARK: &str = "seatmeter1.";
 /// The most bytes of an aggregator's address.
 pub const MOST_URL: usize = 300;
 
-/// An invitation to enrol. It is shown as one word of letters, digits, dots, dashes and underscores.
+/// An invitation to enrol, or to log in. It is shown as one word of letters, digits, dots, dashes and underscores.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Invitation {
     /// What the aggregator knows the invitation by. It keeps a hash of it alone.
     pub secret: [u8; 32],
-    /// The SHA-256 of the authority's certificate.
-    pub authority: [u8; 32],
+    /// The SHA-256 of the authority's certificate; `None` where whoever is invited knows it, or needs none.
+    pub authority: Option<[u8; 32]>,
     /// The aggregator's address.
     pub url: String,
 }
 
 /// A text is no invitation.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this is no invitation, or not all of it: copy the whole line that `seatmeter agents invite` has shown, from {MARK:?} on"
-)]
+#[error("this is no invitation, or not all of it: copy the whole line that was shown, from {MARK:?} on")]
 pub struct NoInvitation;
 
 impl Display for Invitation {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let content = [&self.secret[..], &self.authority, self.url.as_bytes()].concat();
+        let authority = self.authority.unwrap_or(NONE);
+        let content = [&self.secret[..], &authority, self.url.as_bytes()].concat();
         // A piece that was lost on the way must not make another address.
         let check = ring::digest::digest(&ring::digest::SHA256, &content);
         let content = [&content[..], &check.as_ref()[..CHECK]].concat();
@@ -41,6 +40,9 @@ impl Display for Invitation {
 }
 
 const CHECK: usize = 4;
+
+/// Stands for no authority: nobody finds a certificate that has this hash.
+const NONE: [u8; 32] = [0; 32];
 
 /// The secret is not shown.
 impl fmt::Debug for Invitation {
@@ -62,7 +64,8 @@ impl FromStr for Invitation {
         let (secret, rest) = content.split_first_chunk().ok_or(NoInvitation)?;
         let (authority, url) = rest.split_first_chunk().ok_or(NoInvitation)?;
         let url = std::str::from_utf8(url).ok().filter(|url| !url.is_empty() && url.len() <= MOST_URL);
-        Ok(Self { secret: *secret, authority: *authority, url: url.ok_or(NoInvitation)?.to_owned() })
+        let authority = (*authority != NONE).then_some(*authority);
+        Ok(Self { secret: *secret, authority, url: url.ok_or(NoInvitation)?.to_owned() })
     }
 }
 
@@ -74,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_invitation_comes_whole_or_not_at_all(secret: [u8; 32], authority: [u8; 32], port: u16, lost in 1_usize..200) {
+        fn an_invitation_comes_whole_or_not_at_all(secret: [u8; 32], authority: Option<[u8; 32]>, port: u16, lost in 1_usize..200) {
             let invitation = Invitation { secret, authority, url: format!("https://aggregator.example.com:{port}") };
             let text = invitation.to_string();
             prop_assert_eq!(format!(" {text}\r\n").parse(), Ok(invitation.clone()));

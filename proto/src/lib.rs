@@ -7,12 +7,14 @@
 //! | [`split`] | splits a batch that exceeds the receiver's limits |
 //! | [`tls`] | certificates and keys, TLS 1.3 with them |
 //! | [`transport`] | dialling; plain text only on loopback |
-//! | [`invitation`] | the line with which an agent enrols |
+//! | [`invitation`] | the line with which an agent enrols, or an operator logs in |
+//! | [`audit`] | how the audit trail holds together |
 //! | [`accept`] | a server's connections, within limits |
 //! | `place` | the places of connections, counted for each address |
 //! | [`connection`] | a connection, and the deadlines for its beginning |
 
 pub mod accept;
+pub mod audit;
 pub mod batch;
 pub mod connection;
 pub mod invitation;

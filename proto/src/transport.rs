@@ -97,6 +97,11 @@ fn address(url: &str) -> Result<(String, u16, bool), TransportError> {
     }
 }
 
+/// Returns the host of an aggregator's URL, and whether the URL asks for TLS; `None` if it is no such URL.
+pub fn host(url: &str) -> Option<(String, bool)> {
+    address(url).ok().map(|(host, _, is_encrypted)| (host, is_encrypted))
+}
+
 impl Dialer {
     /// Checks the URL: `https://` requires credentials, which are tried, and `http://` requires a loopback address.
     pub fn new(url: &str, credentials: Option<Credentials>) -> Result<Self, TransportError> {

@@ -115,6 +115,7 @@ step "the same with rpm"
 rpm="rpm --dbpath /var/lib/rpm"
 $rpm --nodeps -i "seatmeter-aggregator-$version.x86_64.rpm" "seatmeter-agent-$version.x86_64.rpm"
 systemctl enable --now seatmeter-aggregator 2>/dev/null
+seatmeter-aggregator administrator anna | seatmeter login
 seatmeter agents invite --server lic01 >lic01.txt
 seatmeter-agent enroll --token-file lic01.txt --log "$log"
 mustnt "an invitation is used once" seatmeter-agent enroll --token-file lic01.txt --no-start --config other.toml --log "$log"

@@ -20,7 +20,7 @@ agent() { wine "$program" "$@" | tr -d '\r'; }
 registry() { wine reg query "$@" 2>/dev/null | tr -d '\r'; }
 msi() { wine msiexec "$1" "seatmeter-agent-$2-x86_64.msi" /qn "${@:3}"; }
 is_well() { agent service status; }
-is_counted() { ./seatmeter --aggregator http://127.0.0.1:17471 activity --server lic01 --output csv | cmp - truth.csv; }
+is_counted() { ./seatmeter activity --server lic01 --output csv | cmp - truth.csv; }
 service_has() { registry "$key" /s | grep -E "^ *$1 .* $2\$"; }
 installed_versions() { registry 'HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall' /s |
   grep -A 3 'DisplayName.*Seatmeter' | awk '/DisplayVersion/ { print $3 }' | paste -sd ' '; }
@@ -45,6 +45,7 @@ leaves_nothing() {
     <(registry 'HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment' /v PATH)
 }
 
+export SEATMETER_LOGIN=$PWD/login.json
 cat >aggregator.toml <<END
 state = "$PWD/aggregator-state"
 time_zone = "UTC"
@@ -73,18 +74,20 @@ listen = "127.0.0.1:17480"
 plaintext = true
 [operators]
 listen = "127.0.0.1:17481"
-plaintext = true
 END
 wine seatmeter-aggregator.exe serve --config windows-aggregator.toml 2>windows-aggregator.err &
-wait_for "it answers" wine seatmeter.exe --aggregator http://127.0.0.1:17481 servers
+wait_for "it has begun" wine seatmeter-aggregator.exe administrator anna --config windows-aggregator.toml
+wine seatmeter-aggregator.exe administrator anna --config windows-aggregator.toml |
+  SEATMETER_LOGIN='C:\login.json' wine seatmeter.exe login
+must "it answers" env SEATMETER_LOGIN='C:\login.json' wine seatmeter.exe servers
 wine taskkill /f /im seatmeter-aggregator.exe >/dev/null
 must "what it left can be opened" wine seatmeter-aggregator.exe verify --config windows-aggregator.toml
 
 step "the guide, as it stands"
 began=${EPOCHREALTIME/[.,]/}
-seatmeter() { ./seatmeter --aggregator http://127.0.0.1:17471 "$@"; }
-wait_for "the aggregator answers" seatmeter agents invite --server lic01
-seatmeter agents invite --server lic01 >lic01.txt
+wait_for "the aggregator has begun" ./seatmeter-aggregator administrator anna --config aggregator.toml
+./seatmeter-aggregator administrator anna --config aggregator.toml | ./seatmeter login
+./seatmeter agents invite --server lic01 >lic01.txt
 ./xtask guide windows.md --replace aggregator.example.com:7470=localhost:17470 -- wine cmd /c
 echo "   from the installer to a batch acknowledged: $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms of 60,000"
 

@@ -28,7 +28,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         sentence: "Domain modules of the aggregator know neither `api`, nor tonic, nor a response message, nor an engine.",
-        of: &["aggregator/src/ingest", "aggregator/src/usage", "aggregator/src/fleet"],
+        of: &["aggregator/src/access", "aggregator/src/ingest", "aggregator/src/usage", "aggregator/src/fleet"],
         but: &[],
         absent: &["crate::api", "tonic", "Response", "crate::store::sqlite"],
     },
@@ -81,9 +81,9 @@ const RULES: &[Rule] = &[
         absent: &["seatmeter_proto", "tonic"],
     },
     Rule {
-        sentence: "The command line `seatmeter` is a client of the API and nothing else.",
+        sentence: "The command line `seatmeter` is a client of the API and nothing else; its own files are logins and exports.",
         of: &["aggregator/cli/src"],
-        but: &[],
+        but: &["aggregator/cli/src/login.rs", "aggregator/cli/src/profile.rs", "aggregator/cli/src/audit.rs"],
         absent: &["seatmeter_aggregator", "seatmeter_count", "std::fs"],
     },
     Rule {

@@ -214,7 +214,7 @@ fn fault_53_an_invitation_is_used_once_and_for_one_aggregator() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let call = |request: EnrolRequest| {
         runtime.block_on(async {
-            let tls = PinnedAuthority::new(invitation.authority).tls().unwrap();
+            let tls = PinnedAuthority::new(invitation.authority.unwrap()).tls().unwrap();
             let channel = Dialer::new(&invitation.url, Some(Credentials::Fixed(tls))).unwrap().connect().await.unwrap();
             EnrolmentServiceClient::new(channel).enrol(request).await
         })

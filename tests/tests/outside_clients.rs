@@ -14,8 +14,9 @@ const PYTHON: &str = r#"
 import sys
 import grpc
 from grpc_tools import protoc
-protos, out, target, authority, certificate, key = sys.argv[1:7]
+protos, out, target, authority, certificate, key, token = sys.argv[1:8]
 files = [f"{protos}/seatmeter/v1/{name}.proto" for name in ("errors", "usage", "fleet", "ingest")]
+who = [("authorization", f"Bearer {token}")]
 include = __import__("grpc_tools").__path__[0] + "/_proto"
 assert protoc.main(["", f"-I{protos}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
 sys.path.insert(0, out)
@@ -24,10 +25,10 @@ read = lambda path: open(path, "rb").read()
 credentials = grpc.ssl_channel_credentials(read(authority), read(key), read(certificate))
 with grpc.secure_channel(target, credentials) as channel:
     usage = usage_pb2_grpc.UsageServiceStub(channel)
-    for row in usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="2026-01")).rows:
+    for row in usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="2026-01"), metadata=who).rows:
         print(row.sku, row.unique_users, row.checkouts, row.denials)
     try:
-        usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="soon"))
+        usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="soon"), metadata=who)
     except grpc.RpcError as error:
         print(error.code().name)
 "#;
@@ -59,6 +60,7 @@ fn buf_curl_and_python_get_the_same_answers() {
         .args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data", r#"{"month":"2026-01"}"#])
         .args(["--cacert".as_ref(), made.authority.as_os_str(), "--cert".as_ref(), made.client.certificate.as_os_str()])
         .args(["--key".as_ref(), made.client.key.as_os_str()])
+        .args(["--header", &format!("authorization: Bearer {}", cluster.token())])
         .arg(format!("{}/seatmeter.v1.UsageService/GetMonthlyUsage", cluster.operators_url()))
         .output()
         .unwrap();
@@ -85,6 +87,7 @@ fn buf_curl_and_python_get_the_same_answers() {
         .arg(&script)
         .args([xtask::root().join("proto").as_path(), generated.as_path(), Path::new(&target)])
         .args([&made.authority, &made.client.certificate, &made.client.key])
+        .arg(cluster.token())
         .output()
         .unwrap();
     assert!(python.status.success(), "{}", text(&python.stderr));

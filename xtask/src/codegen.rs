@@ -6,12 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "seatmeter/v1/access.proto",
+    "seatmeter/v1/audit.proto",
     "seatmeter/v1/enrolment.proto",
     "seatmeter/v1/errors.proto",
     "seatmeter/v1/fleet.proto",
     "seatmeter/v1/ingest.proto",
+    "seatmeter/v1/operators.proto",
     "seatmeter/v1/usage.proto",
 ];
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{cargo, program_folder, target_folder};
+use crate::process::{cargo, log_in, program_folder, target_folder};
 use crate::sim::{Plan, Server};
 
 /// The number of lines in the simulated log: enough to show something, few enough to write in a moment.
@@ -103,12 +103,15 @@ impl Demo {
         )?;
         self.start("seatmeter-agent", "run", "agent.toml")?;
         let url = format!("http://{operators}");
+        let mut administrator = Command::new(self.programs.join("seatmeter-aggregator"));
+        administrator.args(["administrator", "demo", "--config"]).arg(self.folder.join("aggregator.toml"));
+        log_in(&mut administrator, &mut self.ask(&url, &[]))?;
         let month = self.wait_for_figures(&url, stop)?;
         let Some(month) = month else { return Ok(()) };
         println!("\nUnique users of {month}:\n");
         let status = self.ask(&url, &["usage", &month]).status()?;
         ensure!(status.success(), "`seatmeter usage` failed");
-        self.suggest(&url, &month);
+        self.suggest(&month);
         while !stop.load(Ordering::Relaxed) {
             self.must_run()?;
             std::thread::sleep(Duration::from_millis(200));
@@ -116,10 +119,10 @@ impl Demo {
         Ok(())
     }
 
-    fn suggest(&self, url: &str, month: &str) {
+    fn suggest(&self, month: &str) {
         let seatmeter = self.programs.join("seatmeter");
         println!("\nAn agent follows {}. Ask for more in another terminal:", self.log.display());
-        println!("  export SEATMETER_AGGREGATOR={url}");
+        println!("  export SEATMETER_LOGIN={}", self.login().display());
         println!("  {} users {month} --limit 10", seatmeter.display());
         println!("  {} trend --through {month}", seatmeter.display());
         println!("  {} servers", seatmeter.display());
@@ -137,8 +140,12 @@ impl Demo {
 
     fn ask(&self, url: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("seatmeter"));
-        command.args(arguments).env("SEATMETER_AGGREGATOR", url);
+        command.args(arguments).env("SEATMETER_AGGREGATOR", url).env("SEATMETER_LOGIN", self.login());
         command
+    }
+
+    fn login(&self) -> PathBuf {
+        self.folder.join("login.json")
     }
 
     fn must_run(&mut self) -> Result<()> {

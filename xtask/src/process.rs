@@ -1,7 +1,7 @@
 //! Runs other programs, and reports their failures.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,5 +26,16 @@ pub fn run(command: &mut Command) -> Result<()> {
     println!("+ {shown}");
     let status = command.status().with_context(|| format!("{shown} cannot be started"))?;
     ensure!(status.success(), "{shown} failed: {status}");
+    Ok(())
+}
+
+/// Logs in as an administrator: runs `seatmeter-aggregator administrator`, and `seatmeter login` with the line that it prints.
+pub fn log_in(administrator: &mut Command, login: &mut Command) -> Result<()> {
+    let invited = administrator.output()?;
+    let failed = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(invited.status.success(), "no administrator is made: {}", failed(&invited));
+    let line = String::from_utf8(invited.stdout)?;
+    let logged_in = login.args(["login", line.trim().trim_start_matches("seatmeter login ")]).output()?;
+    ensure!(logged_in.status.success(), "the login fails: {}", failed(&logged_in));
     Ok(())
 }

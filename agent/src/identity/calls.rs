@@ -29,6 +29,11 @@ pub enum CallError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The invitation is for operators.
+    #[error(
+        "the invitation is an operator's, for `seatmeter login`: one for an agent comes of `seatmeter agents invite`"
+    )]
+    NotForAgents,
     /// The aggregator refuses.
     #[error("the aggregator refuses: {}", .0.message())]
     Refused(Box<Status>),
@@ -64,7 +69,7 @@ pub async fn enrol(
     license_server: &str,
     host: &str,
 ) -> Result<Enrolled, CallError> {
-    let pinned = PinnedAuthority::new(invitation.authority);
+    let pinned = PinnedAuthority::new(invitation.authority.ok_or(CallError::NotForAgents)?);
     let dialer = Dialer::new(&invitation.url, Some(Credentials::Fixed(pinned.clone().tls()?)))?;
     let mut client = EnrolmentServiceClient::new(dialer.connect().await?);
     let mut key = files.next_key()?;

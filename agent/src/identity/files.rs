@@ -1,7 +1,7 @@
 //! Where key, certificate and authority are kept: `identity` in the state folder, which the agent's account alone may read.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use seatmeter_proto::tls::{Identity, Trust};
+use seatmeter_service::private;
 use seatmeter_service::state::make;
 
 /// Why the files cannot be used.
@@ -137,36 +138,14 @@ impl Files {
 
     /// Writes a file that the agent's account alone may read, durably. Made by root, it belongs to whoever the state folder belongs to.
     fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        let fresh = path.with_extension("new");
         let written = || -> io::Result<()> {
-            for folder in self.folder.parent().into_iter().chain([&*self.folder]) {
+            let state = self.folder.parent();
+            for folder in state.into_iter().chain([&*self.folder]) {
                 make(folder).map_err(io::Error::other)?;
             }
-            // What an earlier attempt has left.
-            let _ = fs::remove_file(&fresh);
-            let mut options = fs::File::options();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&fresh)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            #[cfg(unix)]
-            self.give_away(&fresh)?;
-            fs::rename(&fresh, path)
+            private::write(path, text.as_bytes(), state)?;
+            state.map_or(Ok(()), |state| private::give_away(&self.folder, state))
         };
         written().map_err(|source| FileError::File { path: path.to_owned(), source })
-    }
-
-    #[cfg(unix)]
-    fn give_away(&self, file: &Path) -> io::Result<()> {
-        use std::os::unix::fs::{MetadataExt, chown};
-        let Some(state) = self.folder.parent() else { return Ok(()) };
-        let owner = fs::metadata(state)?;
-        if fs::metadata(file)?.uid() != owner.uid() {
-            chown(&self.folder, Some(owner.uid()), Some(owner.gid()))?;
-            chown(file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use seatmeter_proto::v1::{self, ListActivityRequest};
 use seatmeter_service::screen::table::{Column, Kind, Output, View};
 use seatmeter_service::screen::text::list;
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::months::month;
 use crate::notes::{tell_zone, zone};
 

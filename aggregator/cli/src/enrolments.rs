@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result};
 use clap::builder::NonEmptyStringValueParser;
-use jiff::{Span, SpanRelativeTo};
 use seatmeter_proto::v1::access_service_client::AccessServiceClient;
 use seatmeter_proto::v1::{
     AcceptEnrolmentRequest, Enrolment, InviteAgentRequest, ListEnrolmentsRequest, RevokeEnrolmentRequest,
@@ -13,8 +12,9 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::{count, utc, visible};
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
+use crate::months::time;
 use crate::notes::{stamp, tell_zone, zone};
 
 /// What is done about agents' enrolments.
@@ -66,13 +66,6 @@ pub(crate) enum Enrolments {
         /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
         id: String,
     },
-}
-
-/// Reads a time, as `30m` or `7d`.
-fn time(text: &str) -> Result<prost_types::Duration, String> {
-    let duration = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-    let duration = duration.map_err(|_| "write a time as 30m, 2h or 7d".to_owned())?;
-    Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: 0 })
 }
 
 /// An enrolment. The field names are those in JSON and CSV, and must not change.

@@ -8,8 +8,8 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::count;
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::notes::{BasisJson, stamp, zone};
 
 /// The licenses that there are, how many are used, and when they expire; exit code 3 if some have expired or soon will,

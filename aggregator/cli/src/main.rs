@@ -1,18 +1,23 @@
 //! `seatmeter`: the operators' command line. It is only a client of the aggregator's API.
 
 mod activity;
+mod audit;
 mod connect;
 mod denials;
 mod enrolments;
 mod entitlements;
 mod explain;
+mod login;
 mod months;
 mod notes;
+mod operators;
 mod preview;
+mod profile;
 mod say;
 mod servers;
 mod sessions;
 mod streams;
+mod tokens;
 mod trend;
 mod unrecognised;
 mod usage;
@@ -35,7 +40,8 @@ use seatmeter_proto::transport::TransportError;
     name = "seatmeter",
     version = VERSION,
     about = "Who used which licensed product, month by month",
-    after_help = "Examples:\n  seatmeter usage                            this month, by SKU\n  \
+    after_help = "Examples:\n  seatmeter login                            tell the aggregator who you are, once\n  \
+                  seatmeter usage                            this month, by SKU\n  \
                   seatmeter usage last --output csv          last month, for a spreadsheet\n  \
                   seatmeter users 2026-11 --sku XDT_ENT_UD   the people behind a number\n  \
                   seatmeter servers --problems               which license servers do not report\n  \
@@ -78,6 +84,20 @@ enum Command {
     #[command(subcommand)]
     Streams(streams::Streams),
     Preview(preview::Preview),
+    Login(login::Login),
+    /// End the token of your login, and forget the login
+    Logout,
+    /// Who you are to the aggregator, and what you may do
+    Whoami,
+    /// Operators: who may ask and change what
+    #[command(subcommand)]
+    Operators(operators::Operators),
+    /// Tokens: for programs, and of logins
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// The audit trail: who changed what, who read names, who was refused
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// What the words mean
     #[command(long_about = words::GLOSSARY)]
     Words,
@@ -134,6 +154,12 @@ fn run(arguments: Arguments) -> Result<bool> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let command = match command {
+            Command::Login(asked) => return login::login(&connection, asked).await,
+            Command::Logout => return login::logout(&connection).await,
+            Command::Audit(audit::Audit::Verify(asked)) if asked.file.is_some() => return audit::verify_file(&asked),
+            other => other,
+        };
         let channel = connection.open().await?;
         match command {
             Command::Usage(asked) => {
@@ -160,7 +186,11 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Unrecognised(asked) => unrecognised::unrecognised(&channel, asked, &view).await,
             Command::Streams(asked) => streams::streams(&channel, asked, &view).await,
             Command::Preview(asked) => preview::preview(&channel, asked, &view).await,
-            Command::Words | Command::Generate(_) => Ok(true),
+            Command::Whoami => login::whoami(&connection, &channel, &view).await,
+            Command::Operators(asked) => operators::operators(&connection, &channel, asked, &view).await,
+            Command::Tokens(asked) => tokens::tokens(&channel, asked, &view).await,
+            Command::Audit(asked) => audit::audit(&channel, asked, &view).await,
+            Command::Words | Command::Generate(_) | Command::Login(_) | Command::Logout => Ok(true),
         }
     })
 }

@@ -9,7 +9,8 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::visible;
 use serde::Serialize;
-use tonic::transport::Channel;
+
+use crate::connect::Channel;
 
 /// What another time zone or realm of a license server would change
 ///

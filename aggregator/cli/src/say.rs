@@ -7,7 +7,8 @@ use seatmeter_proto::v1::{
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::text::{count, visible};
-use tonic::transport::Channel;
+
+use crate::connect::Channel;
 
 /// Something that an operator says of a license server.
 #[derive(clap::Subcommand)]

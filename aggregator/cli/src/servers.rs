@@ -11,8 +11,8 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::enrolments::Enrolments;
 use crate::notes::{dated_between, source_text, stamp, tell_zone, written_between, zone};
 use crate::say::Say;

@@ -7,8 +7,8 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{View, grid, page_width};
 use seatmeter_service::screen::text::{count, thousands, visible};
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::months::month;
 use crate::notes::{BasisJson, tell_basis, zone};
 use crate::usage::{COLUMNS, SkuRow};

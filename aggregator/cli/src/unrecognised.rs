@@ -7,8 +7,8 @@ use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::thousands;
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::notes::{stamp, tell_zone, zone};
 
 #[derive(clap::Args)]

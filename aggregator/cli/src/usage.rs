@@ -6,8 +6,8 @@ use seatmeter_proto::v1::{GetMonthlyUsageRequest, GetMonthlyUsageResponse, SkuUs
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use serde::Serialize;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::months::month;
 use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, zone};
 use crate::watch::Watch;

@@ -8,8 +8,8 @@ use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::thousands;
 use serde::Serialize;
 use tokio_stream::StreamExt;
-use tonic::transport::Channel;
 
+use crate::connect::Channel;
 use crate::months::month;
 use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, zone};
 

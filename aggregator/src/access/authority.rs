@@ -122,9 +122,13 @@ impl RequestedKey {
     }
 }
 
+/// The authority's folder in the state folder.
+pub const FOLDER: &str = "authority";
+
 impl Authority {
-    /// Opens the authority in a folder. Makes one if the folder has none, unless agents trust one already.
-    pub fn open(folder: &Path, agents: usize) -> Result<Self, AuthorityError> {
+    /// Opens the authority in a state folder. Makes one if there is none, unless agents trust one already.
+    pub fn open(state: &Path, agents: usize) -> Result<Self, AuthorityError> {
+        let folder = &state.join(FOLDER);
         let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
@@ -134,6 +138,12 @@ impl Authority {
             (false, true) => return Err(AuthorityError::Half { missing: certificate, there: key }),
         }
         Self::load(&certificate, &key)
+    }
+
+    /// Reads the authority that an aggregator has made in its state folder.
+    pub fn of(state: &Path) -> Result<Self, AuthorityError> {
+        let folder = state.join(FOLDER);
+        Self::load(&folder.join("authority.pem"), &folder.join("authority.key"))
     }
 
     /// Reads an authority from files.

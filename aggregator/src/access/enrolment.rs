@@ -4,7 +4,8 @@
 //! transaction, so that a lost answer costs nothing: who asks again with the same key gets the same certificate. A certificate is
 //! valid until the next one is *used*; after that it is refused, so that of two holders of one identity one is noticed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,9 +20,11 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::authority::{Authority, AuthorityError, BadRequest, RequestedKey};
+use super::registrar::Registrar;
+use super::trail::{self, Entry, OK};
+use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::enrolments::{self as store, Certificate, CertificateState, Enrolment};
-use crate::store::{StoreError, in_transaction};
 
 /// How often an agent may renew a certificate that has expired, until an operator accepts it again.
 const RECOVERIES: u32 = 10;
@@ -124,7 +127,7 @@ pub struct Wanted {
 #[derive(Clone)]
 pub struct Enrolments {
     authority: Arc<Authority>,
-    connection: Arc<Mutex<Box<dyn Connection>>>,
+    registrar: Registrar,
     /// How long a certificate of an agent lasts.
     life: Duration,
     /// Changes whenever an enrolment is revoked.
@@ -133,17 +136,15 @@ pub struct Enrolments {
 
 impl Enrolments {
     /// Keeps enrolments in a database; certificates are signed by an authority, and last for `life`.
-    pub fn new(authority: Arc<Authority>, connection: Box<dyn Connection>, life: Duration) -> Self {
-        let connection = Arc::new(Mutex::new(connection));
-        Self { authority, connection, life, revoked: Arc::new(watch::channel(()).0) }
+    pub fn new(authority: Arc<Authority>, registrar: Registrar, life: Duration) -> Self {
+        Self { authority, registrar, life, revoked: Arc::new(watch::channel(()).0) }
     }
 
     fn write<T>(
         &self,
         task: impl FnOnce(&mut dyn Connection) -> Result<T, EnrolmentError>,
     ) -> Result<T, EnrolmentError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        in_transaction(connection.as_mut(), task)
+        self.registrar.write(task)
     }
 
     /// Makes an invitation. Returns it with the moment at which it can no longer be used.
@@ -159,16 +160,17 @@ impl Enrolments {
             uses_left: wanted.uses.into(),
         };
         self.write(|connection| Ok(store::add_invitation(connection, &hash(&secret), &invitation, now)?))?;
-        Ok((Invitation { secret, authority: self.authority.sha256(), url: wanted.url.clone() }, expires_at))
+        Ok((Invitation { secret, authority: Some(self.authority.sha256()), url: wanted.url.clone() }, expires_at))
     }
 
-    /// Enrols an agent by an invitation's secret.
+    /// Enrols an agent by an invitation's secret, and writes it into the audit trail, with the address that it came from.
     pub fn enrol(
         &self,
         secret: &[u8],
         signing_request: &[u8],
         license_server: &str,
         host: &str,
+        address: Option<IpAddr>,
     ) -> Result<Issued, EnrolmentError> {
         let (key, secret_hash) = (RequestedKey::of(signing_request)?, hash(secret));
         let now = Timestamp::now().as_second();
@@ -208,6 +210,15 @@ impl Enrolments {
                 expires_at: None,
             };
             store::add_enrolment(connection, &enrolment, &fold_case(&enrolment.license_server))?;
+            let entry = Entry {
+                who: enrolment.license_server.clone(),
+                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                action: "Enrol".into(),
+                detail: format!("host: {host:?}, enrolment: {:?}", enrolment.id),
+                result: OK.into(),
+                result_of: 0,
+            };
+            trail::append(connection, entry)?;
             let certificate = self.issue(connection, &key, &enrolment.id, &[], now)?;
             Ok(issued(certificate, enrolment, false))
         })

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::trail::{Entry, Trail};
+use crate::codes;
+
 /// How often the refusals of one address are told.
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -12,12 +15,24 @@ const EVERY: Duration = Duration::from_secs(10);
 const MOST_ADDRESSES: usize = 10_000;
 
 /// The refusals of late, by address.
-#[derive(Default)]
 pub struct Refusals {
     told: Mutex<HashMap<Option<IpAddr>, (Instant, u64)>>,
+    trail: Trail,
 }
 
 impl Refusals {
+    /// Writes those that are told into a trail.
+    pub fn new(trail: Trail) -> Self {
+        Self { told: Mutex::default(), trail }
+    }
+
+    /// Writes down a refusal that is to be told.
+    pub fn write(&self, entry: Entry) {
+        if let Err(error) = self.trail.write(entry) {
+            tracing::error!(code = codes::AUDIT_FAILED, reason = %error, "a refusal is not in the audit trail");
+        }
+    }
+
     /// Takes note of a refusal. Returns how many of the same address were not told before it, if this one is to be told.
     pub fn note(&self, address: Option<IpAddr>) -> Option<u64> {
         let (mut told, now) = (self.told.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
@@ -41,10 +56,14 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::registrar::Registrar;
+    use crate::store::Store;
 
     #[test]
     fn an_address_is_told_of_once_in_a_while() {
-        let refusals = Refusals::default();
+        let folder = tempfile::tempdir().unwrap();
+        let registrar = Registrar::open(&Store::open_embedded(folder.path()).unwrap()).unwrap();
+        let refusals = Refusals::new(Trail::new(registrar));
         let [one, other] = ["127.0.0.1", "::1"].map(|address| address.parse().ok());
         assert_eq!([one, one, other, one].map(|address| refusals.note(address)), [Some(0), None, Some(0), None]);
     }

@@ -27,7 +27,7 @@ pub enum PortTls {
     Plain,
     /// From files.
     Files(Files),
-    /// From our own authority; clients can have one of it, too.
+    /// From our own authority.
     Own,
 }
 
@@ -54,6 +54,15 @@ impl Files {
     }
 }
 
+/// Whose certificates a port takes whose own is from our authority.
+#[derive(Clone, Copy)]
+pub enum Clients {
+    /// Those that were issued to agents; who enrols has none yet.
+    Agents,
+    /// Nobody's.
+    None,
+}
+
 /// A port's TLS configuration, and how it is made anew.
 pub enum Source {
     /// From files.
@@ -64,6 +73,8 @@ pub enum Source {
         authority: Arc<Authority>,
         /// The host names and addresses of the aggregator.
         names: Vec<String>,
+        /// Whose certificates it takes.
+        clients: Clients,
     },
 }
 
@@ -71,9 +82,13 @@ impl Source {
     fn make(&self) -> Result<Arc<ServerConfig>, AuthorityError> {
         match self {
             Self::Files(files) => Ok(files.load()?),
-            Self::Own { authority, names } => {
+            Self::Own { authority, names, clients } => {
                 let (chain, key) = authority.server(names, OffsetDateTime::now_utc())?;
-                Ok(server_tls_with(chain, key, ClientCertificates::Perhaps(authority.roots()?))?)
+                let clients = match clients {
+                    Clients::Agents => ClientCertificates::Perhaps(authority.roots()?),
+                    Clients::None => ClientCertificates::None,
+                };
+                Ok(server_tls_with(chain, key, clients)?)
             }
         }
     }

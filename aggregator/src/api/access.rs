@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use seatmeter_count::name::fold_case;
-use seatmeter_proto::invitation::MOST_URL;
 use seatmeter_proto::timestamp;
-use seatmeter_proto::transport::Dialer;
 use seatmeter_proto::v1::access_service_server::AccessService;
 use seatmeter_proto::v1::{
     AcceptEnrolmentRequest, AcceptEnrolmentResponse, Enrolment, InviteAgentRequest, InviteAgentResponse,
@@ -14,6 +12,7 @@ use seatmeter_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::fleet::must_be_a_name;
+use super::invitations::{url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
@@ -21,10 +20,9 @@ use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted};
 use crate::codes;
 use crate::store::enrolments as store;
 
-/// How long an invitation can be used, if nobody says otherwise, and at least, and at most.
+/// How long an invitation can be used, if nobody says otherwise; and at most, in days.
 const USUAL: Duration = Duration::from_secs(30 * 60);
-const SHORTEST: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+const MOST_DAYS: u32 = 30;
 
 /// The most agents of one invitation.
 const MOST_USES: u32 = 1000;
@@ -52,13 +50,6 @@ impl AccessApi {
     }
 }
 
-/// Checks how long an invitation is to last.
-fn valid_for(asked: Option<prost_types::Duration>) -> Result<Duration, ApiError> {
-    let Some(asked) = asked else { return Ok(USUAL) };
-    let asked = Duration::try_from(asked).ok().filter(|asked| (SHORTEST..=LONGEST).contains(asked));
-    asked.ok_or_else(|| ApiError::invalid("valid_for", "must be from a minute to 30 days"))
-}
-
 #[tonic::async_trait]
 impl AccessService for AccessApi {
     async fn invite_agent(
@@ -75,15 +66,11 @@ impl AccessService for AccessApi {
         if asked.uses > MOST_USES {
             return Err(ApiError::invalid("uses", format!("must be at most {MOST_USES}")).into());
         }
-        let url = if asked.url.is_empty() { self.url.clone() } else { asked.url };
-        Dialer::check(&url).map_err(|error| ApiError::invalid("url", error.to_string()))?;
-        if url.len() > MOST_URL || url.contains('@') {
-            return Err(ApiError::invalid("url", format!("must have at most {MOST_URL} bytes, and no user")).into());
-        }
+        let url = url(asked.url, &self.url)?;
         let wanted = Wanted {
             license_server: asked.license_server,
             realm: asked.realm,
-            valid_for: valid_for(asked.valid_for)?,
+            valid_for: valid_for(asked.valid_for, USUAL, MOST_DAYS)?,
             uses: asked.uses.max(1),
             url,
         };

@@ -10,10 +10,11 @@ use seatmeter_proto::v1::{EnrolRequest, EnrolResponse, RenewRequest, RenewRespon
 use tonic::{Request, Response, Status};
 
 use super::ingest::MAX_TEXT;
-use super::status::ApiError;
+use super::status::{ApiError, enrolment, reason_of};
 use super::{ConcurrencyLimit, answer};
 use crate::access::enrolment::{EnrolmentError, Enrolments};
 use crate::access::refusals::Refusals;
+use crate::access::trail::Entry;
 use crate::codes;
 
 /// The most bytes of a signing request, of a certificate or of a signature.
@@ -34,14 +35,16 @@ impl EnrolmentApi {
     }
 
     /// Tells that a call was refused. What the database fails is told elsewhere.
-    fn tell<T>(&self, address: Option<IpAddr>, outcome: &Result<T, EnrolmentError>) {
+    fn tell<T>(&self, address: Option<IpAddr>, action: &str, outcome: &Result<T, EnrolmentError>) {
         let Err(error) = outcome else { return };
         if matches!(error, EnrolmentError::Store(_) | EnrolmentError::Authority(_)) {
             return;
         }
         if let Some(untold) = self.refusals.note(address) {
-            let address = address.map(|address| address.to_string());
+            let address = address.map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(code = codes::AGENT_REFUSED, address, untold, reason = %error, "an agent gets no certificate");
+            let result = reason_of(&enrolment(error));
+            self.refusals.write(Entry { address, action: action.to_owned(), result, ..Entry::default() });
         }
     }
 }
@@ -71,9 +74,10 @@ impl EnrolmentService for EnrolmentApi {
         }
         let api = self.clone();
         answer(move || {
+            let license_server = asked.license_server.trim();
             let issued =
-                api.enrolments.enrol(&asked.secret, &asked.signing_request, asked.license_server.trim(), &asked.host);
-            api.tell(address, &issued);
+                api.enrolments.enrol(&asked.secret, &asked.signing_request, license_server, &asked.host, address);
+            api.tell(address, "Enrol", &issued);
             let issued = issued?;
             let license_server = &issued.license_server;
             tracing::info!(code = codes::AGENT_ENROLLED, license_server, host = asked.host, "an agent is enrolled");
@@ -96,7 +100,7 @@ impl EnrolmentService for EnrolmentApi {
         let api = self.clone();
         answer(move || {
             let issued = api.enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature);
-            api.tell(address, &issued);
+            api.tell(address, "Renew", &issued);
             let issued = issued?;
             if issued.is_recovery {
                 let license_server = &issued.license_server;

@@ -23,10 +23,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status::ApiError;
+use super::status::{ApiError, reason_of};
 use crate::access::door::Door;
 use crate::access::enrolment::{Admitted, EnrolmentError};
 use crate::access::refusals::Refusals;
+use crate::access::trail::Entry;
 use crate::codes;
 use crate::ingest::archiver::Command;
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
@@ -135,22 +136,38 @@ impl Conversation {
         let (license_server, realm) = (hello.license_server.clone(), hello.realm.clone());
         let admit = move || door.admit(shown.as_ref(), &license_server, &realm);
         let admitted = spawn_blocking(admit).await.map_err(|_| Status::from(ApiError::Internal))?;
-        admitted.map_err(|refused| {
-            let address = self.peer.address.map(|address| address.ip());
-            if let Some(untold) = self.refusals.note(address) {
-                tracing::warn!(
-                    code = codes::AGENT_REFUSED,
-                    agent_id = hello.agent_id,
-                    license_server = hello.license_server,
-                    host = hello.host,
-                    address = address.map(|address| address.to_string()),
-                    untold,
-                    reason = %refused,
-                    "an agent is not let in"
-                );
-            }
-            ApiError::from(refused).into()
-        })
+        let refused = match admitted {
+            Ok(admitted) => return Ok(admitted),
+            Err(refused) => refused,
+        };
+        let address = self.peer.address.map(|address| address.ip());
+        let untold = self.refusals.note(address);
+        if let Some(untold) = untold {
+            tracing::warn!(
+                code = codes::AGENT_REFUSED,
+                agent_id = hello.agent_id,
+                license_server = hello.license_server,
+                host = hello.host,
+                address = address.map(|address| address.to_string()),
+                untold,
+                reason = %refused,
+                "an agent is not let in"
+            );
+        }
+        let status = Status::from(ApiError::from(refused));
+        if untold.is_some() {
+            let entry = Entry {
+                who: hello.license_server.clone(),
+                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                action: "Ingest".into(),
+                result: reason_of(&status),
+                ..Entry::default()
+            };
+            let refusals = self.refusals.clone();
+            // If the process ends first, the health log has it.
+            let _ = spawn_blocking(move || refusals.write(entry)).await;
+        }
+        Err(status)
     }
 
     /// Waits until the agent must leave: its enrolment is revoked, or its certificate ends. Returns what it is told.

@@ -1,11 +1,17 @@
-//! The gRPC services, one per file. Each method first enters the limit, then validates, then acts. Domain types become
+//! The gRPC services, one per file. A call of an operator comes through [`gate`], which knows who calls, what it may by [`methods`], and
+//! writes it down. Then each method first enters the limit, then validates, then acts. Domain types become
 //! messages here, and domain errors become statuses; no domain module knows about messages or statuses.
 
 pub mod access;
+pub mod audit;
 pub mod enrolment;
 pub mod fleet;
+pub mod gate;
 pub mod ingest;
+mod invitations;
 mod messages;
+mod methods;
+pub mod operators;
 mod paging;
 mod status;
 pub mod usage;
@@ -13,9 +19,11 @@ pub mod usage;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use status::ApiError;
+
+use crate::access::operators::Principal;
 
 /// Limits the requests answered at a time. A request beyond the limit is refused; the client can send it again.
 #[derive(Clone)]
@@ -42,4 +50,9 @@ async fn answer<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
         Ok(answer) => answer.map(Response::new).map_err(|error| error.into().into()),
         Err(_) => Err(ApiError::Internal.into()),
     }
+}
+
+/// Returns who calls, as the gate has found.
+fn caller<T>(request: &Request<T>) -> Result<Principal, ApiError> {
+    request.extensions().get().cloned().ok_or(ApiError::NoToken)
 }

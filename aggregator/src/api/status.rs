@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use seatmeter_count::Month;
-use seatmeter_proto::v1::ErrorReason;
+use seatmeter_proto::v1::{ErrorReason, Role};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::access::door::Refused;
 use crate::access::enrolment::EnrolmentError;
+use crate::access::operators::OperatorError;
 use crate::codes;
 use crate::fleet::FleetError;
 use crate::fleet::snapshot::UnknownServer;
@@ -64,6 +65,23 @@ pub enum ApiError {
     Enrolment(EnrolmentError),
     /// Agents are not enrolled here.
     NoEnrolments,
+    /// The call comes without a token, and without a certificate that names an operator.
+    NoToken,
+    /// The token is not valid.
+    TokenUnknown,
+    /// The operator's role may not do this.
+    NotAllowed {
+        /// The role.
+        own: Role,
+        /// The least role that may.
+        needed: Role,
+    },
+    /// What was asked cannot be written into the audit trail.
+    Unrecorded(StoreError),
+    /// A call about operators fails.
+    Operator(OperatorError),
+    /// The database failed.
+    Store(StoreError),
     /// A bug: the task that should have answered panicked.
     Internal,
 }
@@ -99,6 +117,18 @@ impl From<Refused> for ApiError {
 impl From<EnrolmentError> for ApiError {
     fn from(error: EnrolmentError) -> Self {
         Self::Enrolment(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<OperatorError> for ApiError {
+    fn from(error: OperatorError) -> Self {
+        Self::Operator(error)
     }
 }
 
@@ -153,8 +183,29 @@ impl From<ApiError> for Status {
             ApiError::NoEnrolments => {
                 let text =
                     "agents are not enrolled here: leave certificate, key and plaintext out of [agents], and restart";
-                with_reason(Code::FailedPrecondition, ErrorReason::UnknownEnrolment, text)
+                with_reason(Code::FailedPrecondition, ErrorReason::NoEnrolments, text)
             }
+            ApiError::NoToken => {
+                let text = "who are you? Log in (`seatmeter login`), or give a token (--token-file)";
+                with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, text)
+            }
+            ApiError::TokenUnknown => {
+                let text = "the token is not valid, or not any more: log in again (`seatmeter login`)";
+                with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, text)
+            }
+            ApiError::NotAllowed { own, needed } => {
+                let (own, needed) = (role_name(own), role_name(needed));
+                let text = format!("this takes the role {needed}, and yours is {own}: ask an administrator");
+                let details = details_with(ErrorReason::NotAllowed, [("role".to_owned(), needed)]);
+                Status::with_error_details(Code::PermissionDenied, text, details)
+            }
+            ApiError::Unrecorded(error) => {
+                let known = store(&error);
+                let text = format!("nothing was done, since the audit trail cannot be written: {}", known.message());
+                Status::with_error_details(known.code(), text, known.get_error_details())
+            }
+            ApiError::Operator(error) => operator(&error),
+            ApiError::Store(error) => store(&error),
             ApiError::Internal => {
                 let text = "the request could not be answered; this is a bug: please report it";
                 with_reason(Code::Internal, ErrorReason::Internal, text)
@@ -163,7 +214,8 @@ impl From<ApiError> for Status {
     }
 }
 
-fn enrolment(error: &EnrolmentError) -> Status {
+/// Returns the status of a call about enrolments that fails.
+pub(super) fn enrolment(error: &EnrolmentError) -> Status {
     let text = error.to_string();
     match error {
         EnrolmentError::Store(error) => store(error),
@@ -184,6 +236,32 @@ fn enrolment(error: &EnrolmentError) -> Status {
             with_reason(Code::NotFound, ErrorReason::UnknownEnrolment, &text)
         }
     }
+}
+
+fn operator(error: &OperatorError) -> Status {
+    let text = error.to_string();
+    match error {
+        OperatorError::Store(error) => store(error),
+        OperatorError::Random => with_reason(Code::Internal, ErrorReason::Internal, &text),
+        OperatorError::Invitation => with_reason(Code::PermissionDenied, ErrorReason::InvitationRefused, &text),
+        OperatorError::Unknown(_) => with_reason(Code::NotFound, ErrorReason::UnknownOperator, &text),
+        OperatorError::Exists(_) => with_reason(Code::AlreadyExists, ErrorReason::OperatorExists, &text),
+        OperatorError::CertificateTaken { .. } => wrong_field(ErrorReason::InvalidField, "certificate_name", &text),
+        OperatorError::LastAdmin(_) => with_reason(Code::FailedPrecondition, ErrorReason::LastAdmin, &text),
+        OperatorError::Disabled(_) => wrong_field(ErrorReason::InvalidField, "name", &text),
+        OperatorError::NoToken(_) => with_reason(Code::NotFound, ErrorReason::UnknownToken, &text),
+        OperatorError::TokenExists => wrong_field(ErrorReason::InvalidField, "token_sha256", &text),
+    }
+}
+
+/// Returns the name of a role, as operators write it.
+fn role_name(role: Role) -> String {
+    role.as_str_name().trim_start_matches("ROLE_").to_ascii_lowercase()
+}
+
+/// Returns the reason of a status, as the audit trail has it.
+pub(super) fn reason_of(status: &Status) -> String {
+    status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason)
 }
 
 fn unknown_server(UnknownServer { name, known }: &UnknownServer) -> Status {

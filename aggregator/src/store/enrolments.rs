@@ -4,39 +4,6 @@ use super::StoreError;
 use super::engine::{Connection, Row, Value};
 use super::sql::statements;
 
-/// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 1] = [&[
-    "CREATE TABLE invitation (
-         secret_hash    {blob} PRIMARY KEY,
-         license_server TEXT NOT NULL,              -- empty: the agent says it
-         realm          TEXT NOT NULL,
-         expires_at     BIGINT NOT NULL,
-         uses_left      BIGINT NOT NULL
-     )",
-    "CREATE TABLE enrolment (
-         id              TEXT PRIMARY KEY,
-         secret_hash     {blob} NOT NULL,           -- of the invitation
-         license_server  TEXT NOT NULL,
-         name_key        TEXT NOT NULL,             -- the license server's name, case folded
-         realm           TEXT NOT NULL,
-         host            TEXT NOT NULL,
-         enrolled_at     BIGINT NOT NULL,
-         seen_at         BIGINT,
-         revoked_at      BIGINT,
-         recoveries_left BIGINT NOT NULL            -- how often it may renew an expired certificate
-     )",
-    "CREATE TABLE certificate (
-         sha256       {blob} PRIMARY KEY,
-         enrolment_id TEXT NOT NULL,
-         number       BIGINT NOT NULL,              -- later ones of an enrolment have higher ones
-         public_key   {blob} NOT NULL UNIQUE,
-         der          {blob} NOT NULL,
-         expires_at   BIGINT NOT NULL,
-         state        BIGINT NOT NULL               -- 0: not used yet, 1: used, 2: a later one was used
-     )",
-    "CREATE INDEX certificate_enrolment ON certificate (enrolment_id)",
-]];
-
 statements! {
     INSERT_INVITATION = "INSERT INTO invitation (secret_hash, license_server, realm, expires_at, uses_left)
          VALUES ($1, $2, $3, $4, $5)";

@@ -8,13 +8,16 @@
 //! - [`projections`]: how far the facts go, and [`log_state`]: the state of a log's projection: its open sessions
 //! - [`names`]: identities, devices and features, each name once
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
-//! - [`enrolments`]: who may speak for which license server; its tables are in a database of their own
+//! - [`enrolments`]: which agents may speak for which license server; [`operators`]: who may ask and change what; [`audit`]: what they
+//!   did. Their tables, `access_schema`, are in a database of their own
 //! - [`settings`]: settings that the database keeps about itself
 //!
 //! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
 //! has a writer of its own, so that none waits for the other.
 
+mod access_schema;
 pub mod agents;
+pub mod audit;
 pub mod backup;
 pub mod engine;
 pub mod enrolments;
@@ -22,6 +25,7 @@ pub mod facts;
 pub mod facts_schema;
 pub mod log_state;
 pub mod names;
+pub mod operators;
 pub mod pools;
 pub mod projections;
 pub mod received;
@@ -126,7 +130,7 @@ impl Store {
     /// time.
     pub fn registrar(&self) -> Result<Box<dyn Connection>, StoreError> {
         let mut connection = self.engine.connect(Role::Registrar)?;
-        schema::apply(&enrolments::MIGRATIONS, self.engine.as_ref(), connection.as_mut())?;
+        schema::apply(&access_schema::MIGRATIONS, self.engine.as_ref(), connection.as_mut())?;
         Ok(connection)
     }
 

@@ -6,14 +6,15 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    agents, enrolments, facts, facts_schema, names, pools, projections, received, schema, settings, streams, usage,
+    access_schema, agents, audit, enrolments, facts, facts_schema, names, operators, pools, projections, received,
+    schema, settings, streams, usage,
 };
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
 /// order, the tables of the facts, and those of who may speak with the aggregator.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
     let archive = schema::MIGRATIONS.iter().copied().flatten();
-    let access = enrolments::MIGRATIONS.iter().copied().flatten();
+    let access = access_schema::MIGRATIONS.iter().copied().flatten();
     archive.chain(facts_schema::DEFINITIONS).chain(access).map(|sql| dialect.definition(sql)).collect()
 }
 
@@ -25,7 +26,9 @@ pub fn all_statements() -> Vec<&'static str> {
         settings::STATEMENTS,
         received::STATEMENTS,
         agents::STATEMENTS,
+        audit::STATEMENTS,
         enrolments::STATEMENTS,
+        operators::STATEMENTS,
         streams::STATEMENTS,
         projections::STATEMENTS,
         names::STATEMENTS,

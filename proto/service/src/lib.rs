@@ -7,6 +7,7 @@
 //! | [`health`] | the health log: JSON lines with stable codes, in a rotated file and in the system's own log |
 //! | [`manager`] | reports to the system's service manager: ready, alive, stopping |
 //! | [`manual`] | completion scripts and manual pages, generated from the command line's definition |
+//! | [`private`] | files that hold secrets |
 //! | [`stamp`] | times in JSON |
 //! | [`screen`] | answers on standard output: tables, JSON, CSV, text for people |
 
@@ -14,6 +15,7 @@ pub mod config;
 pub mod health;
 pub mod manager;
 pub mod manual;
+pub mod private;
 pub mod screen;
 pub mod stamp;
 pub mod state;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::ticks;
 use crate::certificates;
+use crate::process::log_in;
 
 /// The longest time that a measured step may take.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -59,7 +60,16 @@ impl Pipeline {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        let mut administrator = Command::new(self.programs.join("seatmeter-aggregator"));
+        administrator.args(["administrator", "bench", "--config"]).arg(self.state.join("aggregator.toml"));
+        log_in(&mut administrator, &mut self.seatmeter())?;
         Ok(running)
+    }
+
+    fn seatmeter(&self) -> Command {
+        let mut command = Command::new(self.programs.join("seatmeter"));
+        command.env("SEATMETER_LOGIN", self.state.join("login.json"));
+        command
     }
 
     pub(super) fn follow(&self) -> Result<Running> {
@@ -77,8 +87,8 @@ impl Pipeline {
     pub(super) fn wait_for(&self, outs: u64) -> Result<()> {
         let began = Instant::now();
         loop {
-            let mut ask = Command::new(self.programs.join("seatmeter"));
-            ask.args(["--aggregator", "http://127.0.0.1:17471", "activity", "--output", "csv"]);
+            let mut ask = self.seatmeter();
+            ask.args(["activity", "--output", "csv"]);
             let text = String::from_utf8(ask.stderr(Stdio::null()).output()?.stdout)?;
             let found: u64 = text.lines().filter_map(|line| line.split(',').nth(5)?.parse::<u64>().ok()).sum();
             if found == outs {

@@ -8,8 +8,8 @@ use crate::store::Store;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 fn enrolments(folder: &std::path::Path) -> Enrolments {
-    let authority = Arc::new(Authority::open(&folder.join("authority"), 0).unwrap());
-    Enrolments::new(authority, Store::open_embedded(folder).unwrap().registrar().unwrap(), WEEK)
+    let authority = Arc::new(Authority::open(folder, 0).unwrap());
+    Enrolments::new(authority, Registrar::open(&Store::open_embedded(folder).unwrap()).unwrap(), WEEK)
 }
 
 fn key() -> KeyPair {
@@ -41,7 +41,7 @@ fn first(enrolments: &Enrolments, key: &KeyPair) -> Vec<u8> {
         url: "https://aggregator:7470".into(),
     };
     let (invitation, _) = enrolments.invite(&wanted).unwrap();
-    enrolments.enrol(&invitation.secret, &request(key), "", "host").unwrap().certificate
+    enrolments.enrol(&invitation.secret, &request(key), "", "host", None).unwrap().certificate
 }
 
 #[test]
@@ -102,11 +102,11 @@ fn an_authority_is_made_once_and_never_by_halves() {
     let folder = tempfile::tempdir().unwrap();
     let made = Authority::open(folder.path(), 0).unwrap().sha256();
     assert_eq!(Authority::open(folder.path(), 0).unwrap().sha256(), made);
-    std::fs::remove_file(folder.path().join("authority.key")).unwrap();
+    std::fs::remove_file(folder.path().join("authority/authority.key")).unwrap();
     assert!(matches!(Authority::open(folder.path(), 0), Err(AuthorityError::Half { .. })));
     let other = tempfile::tempdir().unwrap();
     assert!(matches!(Authority::open(other.path(), 3), Err(AuthorityError::Lost { agents: 3, .. })));
     Authority::open(other.path(), 0).unwrap();
-    std::fs::copy(other.path().join("authority.key"), folder.path().join("authority.key")).unwrap();
+    std::fs::copy(other.path().join("authority/authority.key"), folder.path().join("authority/authority.key")).unwrap();
     assert!(matches!(Authority::open(folder.path(), 0), Err(AuthorityError::Unusable { .. })), "another one's key");
 }

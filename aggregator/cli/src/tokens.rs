@@ -1,0 +1,137 @@
+//! `seatmeter tokens`: tokens for programs, and those of logins.
+
+use anyhow::Result;
+use clap::builder::NonEmptyStringValueParser;
+use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
+use seatmeter_proto::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Token as Told};
+use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, Kind, View};
+use seatmeter_service::screen::text::{utc, visible};
+use serde::Serialize;
+
+use crate::connect::Channel;
+use crate::months::time;
+use crate::notes::{stamp, tell_zone, zone};
+use crate::profile::Token;
+
+/// What is done about tokens.
+#[derive(clap::Subcommand)]
+pub(crate) enum Tokens {
+    /// Make a token for a program, which may then do what you may: print it, this once
+    ///
+    /// Programs send it as `authorization: Bearer TOKEN`; `seatmeter` reads it with --token-file.
+    ///
+    /// Example: seatmeter tokens create --for "monthly report" --ttl 365d --output csv >report.token
+    Create {
+        /// What it is for
+        #[arg(long = "for", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        label: String,
+        /// How long it lasts, up to 366 days: 12h, 90d
+        #[arg(long, value_name = "TIME", default_value = "90d", value_parser = time)]
+        ttl: prost_types::Duration,
+    },
+    /// Your valid tokens and when they were last used; an administrator sees all
+    List {
+        /// Only this operator's
+        #[arg(long, value_name = "NAME")]
+        operator: Option<String>,
+    },
+    /// End a token, at once
+    ///
+    /// Example: seatmeter tokens revoke 1c80e7
+    Revoke {
+        /// The token, as `seatmeter tokens list` shows it; its first digits are enough
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        id: String,
+    },
+}
+
+/// A token. The field names are those in JSON and CSV, and must not change.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    operator: String,
+    label: String,
+    created_at: Option<String>,
+    last_used: Option<String>,
+    expires_at: Option<String>,
+}
+
+const COLUMNS: &[Column] = &[
+    Column::new("id", "Token", Kind::Id, 0),
+    Column::new("operator", "Operator", Kind::Text, 0),
+    Column::new("label", "For", Kind::Text, 0),
+    Column::new("created_at", "Made", Kind::Time, 1),
+    Column::new("last_used", "Last used", Kind::Time, 0),
+    Column::new("expires_at", "Ends", Kind::Time, 0),
+];
+
+impl From<Told> for Row {
+    fn from(token: Told) -> Self {
+        Self {
+            id: token.id,
+            operator: token.operator,
+            label: token.label,
+            created_at: stamp(token.created_at.as_ref()),
+            last_used: stamp(token.used_at.as_ref()),
+            expires_at: stamp(token.expires_at.as_ref()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    total: u64,
+    time_zone: String,
+}
+
+pub(crate) async fn tokens(channel: &Channel, asked: Tokens, view: &View) -> Result<bool> {
+    let mut client = OperatorServiceClient::new(channel.clone());
+    match asked {
+        Tokens::Create { label, ttl } => {
+            let token = Token::new()?;
+            let request = CreateTokenRequest { token_sha256: token.sha256(), label, valid_for: Some(ttl) };
+            let created = client.create_token(request).await?.into_inner().token.unwrap_or_default();
+            if view.is_for_people() {
+                let until = created.expires_at.map_or_else(String::new, |end| utc(end.seconds));
+                answer!(
+                    "Token {} for {:?}, until {until}. It is shown this once:\n",
+                    created.id,
+                    visible(&created.label)
+                );
+            }
+            answer!("{}", token.text());
+            Ok(true)
+        }
+        Tokens::List { operator } => list(client, operator.unwrap_or_default(), view).await,
+        Tokens::Revoke { id } => {
+            let ended = client.revoke_token(RevokeTokenRequest { id }).await?.into_inner().token.unwrap_or_default();
+            answer!(
+                "Token {} of {}, for {:?}, is valid no more.",
+                ended.id,
+                visible(&ended.operator),
+                visible(&ended.label)
+            );
+            Ok(true)
+        }
+    }
+}
+
+async fn list(mut client: OperatorServiceClient<Channel>, operator: String, view: &View) -> Result<bool> {
+    let mut request = ListTokensRequest { operator, page_size: 1000, page_token: String::new() };
+    let mut rows: Vec<Row> = Vec::new();
+    let (time_zone, total) = loop {
+        let page = client.list_tokens(request.clone()).await?.into_inner();
+        rows.extend(page.tokens.into_iter().map(Row::from));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break (page.time_zone, page.total_size as u64);
+        }
+    };
+    let zone = zone(&time_zone);
+    view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
+    if view.is_for_people() {
+        tell_zone(&zone);
+    }
+    Ok(true)
+}

@@ -1,0 +1,179 @@
+//! Which role may call which method of the operators' port, and what the audit trail says of it. What does not stand here, nobody may
+//! call.
+
+use std::fmt::Debug;
+
+use prost::Message;
+use seatmeter_proto::v1::*;
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Anybody, known or not.
+    Anybody,
+    /// Operators of this role, or of one that may do more.
+    AtLeast(Role),
+}
+
+/// What the audit trail says of calls of a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audited {
+    /// Nothing, unless one is refused.
+    Nothing,
+    /// That names were asked for, before they are told.
+    Read,
+    /// What was asked, before it is done, and what came of it.
+    Change,
+}
+
+/// A method, and its rules.
+pub(super) struct Method {
+    /// The package, the service and the name.
+    pub(super) path: &'static str,
+    /// Who may call it.
+    pub(super) who: Who,
+    /// What the audit trail says of it.
+    pub(super) audited: Audited,
+    /// Says what a request asks, without secrets.
+    pub(super) describe: fn(&[u8]) -> String,
+}
+
+const ANYBODY: Who = Who::Anybody;
+const VIEWER: Who = Who::AtLeast(Role::Viewer);
+const REPORTER: Who = Who::AtLeast(Role::Reporter);
+const ADMIN: Who = Who::AtLeast(Role::Admin);
+
+const fn silent(path: &'static str, who: Who) -> Method {
+    Method { path, who, audited: Audited::Nothing, describe: |_| String::new() }
+}
+
+const fn reads<M: Message + Default + Debug>(path: &'static str, who: Who) -> Method {
+    Method { path, who, audited: Audited::Read, describe: fields::<M> }
+}
+
+const fn changes<M: Message + Default + Debug>(path: &'static str, who: Who) -> Method {
+    Method { path, who, audited: Audited::Change, describe: fields::<M> }
+}
+
+/// Every method of the operators' port.
+#[rustfmt::skip]
+pub(super) const METHODS: &[Method] = &[
+    silent("/grpc.health.v1.Health/Check", ANYBODY),
+    silent("/grpc.health.v1.Health/List", ANYBODY),
+    silent("/grpc.health.v1.Health/Watch", ANYBODY),
+    // The contract is no secret.
+    silent("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANYBODY),
+    silent("/seatmeter.v1.UsageService/GetMonthlyUsage", VIEWER),
+    silent("/seatmeter.v1.UsageService/ListCompleteness", VIEWER),
+    silent("/seatmeter.v1.UsageService/GetTrend", VIEWER),
+    silent("/seatmeter.v1.UsageService/ListActivity", VIEWER),
+    silent("/seatmeter.v1.UsageService/PreviewRealm", VIEWER),
+    silent("/seatmeter.v1.UsageService/ListEntitlements", VIEWER),
+    reads::<ListUsersRequest>("/seatmeter.v1.UsageService/ListUsers", REPORTER),
+    reads::<ExportUsersRequest>("/seatmeter.v1.UsageService/ExportUsers", REPORTER),
+    reads::<ListSessionsRequest>("/seatmeter.v1.UsageService/ListSessions", REPORTER),
+    silent("/seatmeter.v1.FleetService/ListLicenseServers", VIEWER),
+    silent("/seatmeter.v1.FleetService/ListAgents", VIEWER),
+    silent("/seatmeter.v1.FleetService/ListStreams", VIEWER),
+    silent("/seatmeter.v1.FleetService/PreviewTimeZone", VIEWER),
+    // Lines can hold names.
+    reads::<ListUnrecognisedLinesRequest>("/seatmeter.v1.FleetService/ListUnrecognisedLines", REPORTER),
+    changes::<SetStreamDateRequest>("/seatmeter.v1.FleetService/SetStreamDate", ADMIN),
+    changes::<ExpectLicenseServerRequest>("/seatmeter.v1.FleetService/ExpectLicenseServer", ADMIN),
+    changes::<RetireLicenseServerRequest>("/seatmeter.v1.FleetService/RetireLicenseServer", ADMIN),
+    changes::<RenameLicenseServerRequest>("/seatmeter.v1.FleetService/RenameLicenseServer", ADMIN),
+    silent("/seatmeter.v1.AccessService/ListEnrolments", VIEWER),
+    changes::<InviteAgentRequest>("/seatmeter.v1.AccessService/InviteAgent", ADMIN),
+    changes::<RevokeEnrolmentRequest>("/seatmeter.v1.AccessService/RevokeEnrolment", ADMIN),
+    changes::<AcceptEnrolmentRequest>("/seatmeter.v1.AccessService/AcceptEnrolment", ADMIN),
+    Method { describe: |request| label(request, |request: LogInRequest| request.label),
+             ..changes::<LogInRequest>("/seatmeter.v1.OperatorService/LogIn", ANYBODY) },
+    silent("/seatmeter.v1.OperatorService/GetSelf", VIEWER),
+    silent("/seatmeter.v1.OperatorService/ListTokens", VIEWER),
+    Method { describe: |request| label(request, |request: CreateTokenRequest| request.label),
+             ..changes::<CreateTokenRequest>("/seatmeter.v1.OperatorService/CreateToken", VIEWER) },
+    changes::<RevokeTokenRequest>("/seatmeter.v1.OperatorService/RevokeToken", VIEWER),
+    silent("/seatmeter.v1.OperatorService/ListOperators", ADMIN),
+    changes::<AddOperatorRequest>("/seatmeter.v1.OperatorService/AddOperator", ADMIN),
+    changes::<InviteOperatorRequest>("/seatmeter.v1.OperatorService/InviteOperator", ADMIN),
+    changes::<ChangeOperatorRequest>("/seatmeter.v1.OperatorService/ChangeOperator", ADMIN),
+    silent("/seatmeter.v1.AuditService/ListAudit", ADMIN),
+    reads::<ExportAuditRequest>("/seatmeter.v1.AuditService/ExportAudit", ADMIN),
+];
+
+impl Method {
+    /// Returns the method of a path; `None` if the operators' port has none.
+    pub(super) fn of(path: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.path == path)
+    }
+
+    /// Returns the name without the service.
+    pub(super) fn name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+}
+
+/// Returns the fields of a request as text.
+fn fields<M: Message + Default + Debug>(request: &[u8]) -> String {
+    let Ok(request) = M::decode(request) else { return "(unreadable)".into() };
+    let shown = format!("{request:?}");
+    let fields = shown.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+    fields.map_or(String::new(), |(fields, _)| fields.trim().to_owned())
+}
+
+fn label<M: Message + Default>(request: &[u8], of: fn(M) -> String) -> String {
+    M::decode(request).map_or_else(|_| "(unreadable)".into(), |request| format!("label: {:?}", of(request)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_types::FileDescriptorSet;
+    use seatmeter_proto::v1::DESCRIPTOR;
+
+    use super::*;
+
+    /// The services of the agents' port, which has rules of its own.
+    const OF_AGENTS: [&str; 2] = ["IngestService", "EnrolmentService"];
+
+    #[test]
+    fn every_method_of_the_contract_has_its_rules() {
+        let set = FileDescriptorSet::decode(DESCRIPTOR).unwrap();
+        let services = set.file.iter().flat_map(|file| file.service.iter());
+        let services = services.filter(|service| !OF_AGENTS.contains(&service.name()));
+        let contract: BTreeSet<String> = services
+            .flat_map(|service| {
+                service.method.iter().map(|method| format!("/seatmeter.v1.{}/{}", service.name(), method.name()))
+            })
+            .collect();
+        let ruled = METHODS.iter().map(|method| method.path.to_owned()).filter(|path| path.starts_with("/seatmeter."));
+        assert_eq!(contract, ruled.collect());
+        assert_eq!(METHODS.iter().map(|method| method.path).collect::<BTreeSet<_>>().len(), METHODS.len());
+    }
+
+    /// What tells the names of users is for reporters, and written down; what changes something is written down.
+    #[test]
+    fn names_are_for_reporters_and_changes_are_written_down() {
+        for method in METHODS {
+            let changes =
+                ["Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "LogIn", "Create", "Add", "Change"];
+            let is_change = changes.iter().any(|verb| method.name().starts_with(verb));
+            assert_eq!(method.audited == Audited::Change, is_change, "{}", method.path);
+            if method.audited == Audited::Read {
+                assert!(method.who != VIEWER && method.who != ANYBODY, "{}", method.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_shows_no_secret() {
+        let request = LogInRequest { secret: vec![77; 32], token_sha256: vec![78; 32], label: "desk".into() };
+        let described = (Method::of("/seatmeter.v1.OperatorService/LogIn").unwrap().describe)(&request.encode_to_vec());
+        assert_eq!(described, "label: \"desk\"");
+        let request = RetireLicenseServerRequest { license_server: "LIC01".into(), date: String::new() };
+        let method = Method::of("/seatmeter.v1.FleetService/RetireLicenseServer").unwrap();
+        assert_eq!((method.describe)(&request.encode_to_vec()), r#"license_server: "LIC01", date: """#);
+        assert_eq!((method.describe)(b"\xff"), "(unreadable)");
+    }
+}
