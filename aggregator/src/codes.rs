@@ -28,6 +28,8 @@ seatmeter_service::codes! {
     132 OPERATOR_REFUSED "operator_refused" warn "A call of an operator was refused: who it was, if that is known, from where, and why.", "If nobody knows of it, find out who it was: `seatmeter audit list`.";
     133 AUDIT_HEAD "audit_head" info "The last record of the audit trail: its number and its hash, told at every start and once a day.", "Keep it where nobody who has access to the aggregator can change it: `seatmeter audit verify --noted NUMBER:HASH` proves the trail by it.";
     134 AUDIT_FAILED "audit_failed" error "What came of a call could not be written into the audit trail. That it was asked stands there.", "Free disk space, or check the disk.";
+    135 ALERT_RAISED "alert_raised" warn "Something needs an operator: which license server, and what. It is told once, when it has lasted, and again after a start of the aggregator.", "`seatmeter alerts` says what to do.";
+    136 ALERT_CLEARED "alert_cleared" info "What was told by alert_raised is over.", "";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
     131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

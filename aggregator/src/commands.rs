@@ -108,7 +108,8 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
     let bytes_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let (database_bytes, facts_bytes) = (bytes_of(&file), bytes_of(&facts(&config.state)));
     let servers = if file.exists() {
-        Fleet::new(Store::open_current(&config.state)?, config.calendar.clone()).license_servers("")?
+        Fleet::new(Store::open_current(&config.state)?, config.calendar.clone(), config.limits.clone())
+            .license_servers("")?
     } else {
         Vec::new()
     };

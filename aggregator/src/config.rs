@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use seatmeter_count::Calendar;
 use seatmeter_proto::tls::Identity;
 use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
+use seatmeter_service::screen::text::duration;
 use serde::Deserialize;
 
 use crate::access::tls::{Files, PortTls};
+use crate::fleet::warnings::Limits;
 use crate::usage::catalogue::{Catalogue, CatalogueError};
 use crate::usage::people::{DomainRule, IdentityRules, domain_map};
 use crate::usage::rules::{PersonRule, Rules};
@@ -30,6 +33,7 @@ struct File {
     operators: Listen,
     authority: AuthoritySettings,
     people: PeopleSettings,
+    alerts: AlertSettings,
     health_log: health::Settings,
 }
 
@@ -55,6 +59,15 @@ struct AuthoritySettings {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct AlertSettings {
+    silent_after: Option<String>,
+    look_every: Option<String>,
+    agents_at_least: Option<String>,
+    license_managers_at_least: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct PeopleSettings {
     counted: PersonRule,
     domains: DomainRule,
@@ -76,6 +89,10 @@ pub struct Config {
     pub operators: Endpoint,
     /// The authority that signs certificates of agents, and perhaps the aggregator's own.
     pub authority: AuthorityConfig,
+    /// From when on something is a warning.
+    pub limits: Limits,
+    /// How often alerts are looked for.
+    pub look_every: Duration,
     /// The rules by which questions are answered.
     pub rules: Rules,
 }
@@ -120,6 +137,10 @@ impl Config {
             problems.push(format!("authority: {problem}"));
             AuthorityConfig { names: Vec::new(), files: None, agents_life: Duration::ZERO }
         });
+        let (limits, look_every) = alerts(file.alerts).unwrap_or_else(|problem| {
+            problems.push(format!("alerts: {problem}"));
+            (Limits::default(), LOOK_EVERY)
+        });
         let mut endpoint = |name: &str, listen: &Listen, default: &str, by_certificate: bool| {
             endpoint(path, listen, default, by_certificate)
                 .map_err(|problem| problems.push(format!("{name}: {problem}")))
@@ -149,6 +170,8 @@ impl Config {
             operators,
             health_log: file.health_log,
             authority,
+            limits,
+            look_every,
             rules: Rules {
                 identity: IdentityRules { domains: settings.domains, map: domain_map(settings.domain_map) },
                 person: settings.counted,
@@ -222,13 +245,43 @@ const AGENTS_LIFE: Duration = Duration::from_secs(7 * 86_400);
 const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 const LONGEST_LIFE: Duration = Duration::from_secs(90 * 86_400);
 
-/// Reads how long a certificate of an agent lasts.
-fn life(text: Option<&str>) -> Result<Duration, String> {
-    let Some(text) = text else { return Ok(AGENTS_LIFE) };
+/// Reads a length of time, from the shortest to the longest that there can be; the usual one, if none is given.
+fn time(name: &str, text: Option<&str>, usual: Duration, within: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let Some(text) = text else { return Ok(usual) };
     let span = text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-    let life = span.ok().and_then(|life| Duration::try_from(life).ok());
-    let life = life.filter(|life| (SHORTEST_LIFE..=LONGEST_LIFE).contains(life));
-    life.ok_or_else(|| format!("agents_valid_for is {text:?}: write a time as 12h or 7d, from 10 seconds to 90 days"))
+    let time = span.ok().and_then(|time| Duration::try_from(time).ok()).filter(|time| within.contains(time));
+    let shown = |time: &Duration| duration(time.as_secs());
+    time.ok_or_else(|| {
+        let (least, most) = (shown(within.start()), shown(within.end()));
+        format!("{name} is {text:?}: write a time as 12h or 7d, from {least} to {most}")
+    })
+}
+
+/// How often alerts are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+fn alerts(settings: AlertSettings) -> Result<(Limits, Duration), String> {
+    let usual = Limits::default();
+    let second = Duration::from_secs(1);
+    let (day, hour, minute) = (second * 86_400, second * 3600, second * 60);
+    let silent = time(
+        "silent_after",
+        settings.silent_after.as_deref(),
+        Duration::from_secs(usual.silent_after.unsigned_abs()),
+        minute * 5..=day * 90,
+    )?;
+    let look_every = time("look_every", settings.look_every.as_deref(), LOOK_EVERY, second..=hour)?;
+    let limits = Limits {
+        silent_after: i64::try_from(silent.as_secs()).unwrap_or(i64::MAX),
+        agents_at_least: settings.agents_at_least.unwrap_or(usual.agents_at_least),
+        license_managers_at_least: settings.license_managers_at_least.into_iter().collect(),
+    };
+    for least in limits.license_managers_at_least.iter().map(|(_, least)| least).chain([&limits.agents_at_least]) {
+        if !least.starts_with(|character: char| character.is_ascii_digit()) {
+            return Err(format!("{least:?} is no version: write it as 11.19"));
+        }
+    }
+    Ok((limits, look_every))
 }
 
 fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConfig, String> {
@@ -240,7 +293,8 @@ fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConf
         (None, None) => None,
         _ => return Err("certificate and key belong together: give both or none".into()),
     };
-    let agents_life = life(settings.agents_valid_for.as_deref())?;
+    let asked = settings.agents_valid_for.as_deref();
+    let agents_life = time("agents_valid_for", asked, AGENTS_LIFE, SHORTEST_LIFE..=LONGEST_LIFE)?;
     let mut names = settings.names;
     let is_name = |name: &String| ServerName::try_from(name.as_str()).is_ok();
     if let Some(wrong) = names.iter().find(|name| !is_name(name)) {

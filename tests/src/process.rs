@@ -100,7 +100,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Waits for the end of a process that was asked to stop.
-pub(crate) fn end_of(child: &mut Child) -> std::process::ExitStatus {
+pub fn end_of(child: &mut Child) -> std::process::ExitStatus {
     let mut ended = None;
     wait_until("a process that was asked to stop has stopped", || {
         ended = child.try_wait().unwrap();

@@ -241,7 +241,9 @@ impl Mixed {
                 "a kill of the aggregator"
             }
             9 => {
-                let _ = fs::remove_file(&backup);
+                for before in [&backup, &backup.with_extension("db.access")] {
+                    let _ = fs::remove_file(before);
+                }
                 let taken = self.cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);
                 assert!(taken.status.success(), "{taken:?}");
                 *has_backup = true;

@@ -1,6 +1,7 @@
 //! `seatmeter`: the operators' command line. It is only a client of the aggregator's API.
 
 mod activity;
+mod alerts;
 mod audit;
 mod connect;
 mod denials;
@@ -73,6 +74,7 @@ enum Command {
     Entitlements(entitlements::Entitlements),
     /// License servers and their logs: which report, and which do not; exit code 3 if one does not
     Servers(servers::Servers),
+    Alerts(alerts::Alerts),
     /// Agents and their state; exit code 3 if one is silent. And which are enrolled
     Agents(servers::Agents),
     /// The figures of `seatmeter-agent scan`, by license server
@@ -178,6 +180,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Sessions(asked) => {
                 watch::repeat(asked.watch, async || sessions::sessions(&channel, &asked, &view).await).await
             }
+            Command::Alerts(asked) => alerts::alerts(&channel, asked, &view).await,
             Command::Denials(asked) => denials::denials(&channel, asked, &view).await,
             Command::Entitlements(asked) => entitlements::entitlements(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,

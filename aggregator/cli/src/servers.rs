@@ -4,14 +4,15 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::{
-    Agent, Gap, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, SharedBeginning,
-    SourceState, Warning, WarningKind,
+    Agent, Gap, LicenseServer, ListAgentsRequest, ListLicenseServersRequest, Log, ReportState, Severity,
+    SharedBeginning, SourceState, Warning, WarningKind,
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::{count, minute, thousands, visible};
 use serde::Serialize;
 
+use crate::alerts::text;
 use crate::connect::Channel;
 use crate::enrolments::Enrolments;
 use crate::notes::{dated_between, source_text, stamp, tell_zone, written_between, zone};
@@ -135,7 +136,7 @@ impl LogRow {
                 unrecognised_lines: lines.unrecognised,
                 undated_lines: log.map_or(0, |log| log.undated_lines),
                 lines_apart: log.and_then(|log| log.apart.as_ref()).map_or(0, |apart| apart.lines),
-                warnings: server.warnings.iter().filter_map(|told| warning_of(told, log)).collect(),
+                warnings: server.warnings.iter().filter_map(|told| warning_of(told, log, &server, zone)).collect(),
                 shared_beginnings: log
                     .map(|log| log.shared_beginnings.iter().map(shared_beginning).collect())
                     .unwrap_or_default(),
@@ -221,21 +222,27 @@ fn excuse(server: &LicenseServer) -> Option<String> {
 /// Stands in the warning that two license servers have files in common.
 const IN_COMMON: &str = " in common with ";
 
-/// Returns a warning in the row of a log: lines that were not recognised are those of the log itself.
-fn warning_of(told: &Warning, log: Option<&Log>) -> Option<String> {
-    let Some(log) = log.filter(|_| told.kind() == WarningKind::UnrecognisedLines) else { return Some(warning(told)) };
-    let lines = log.lines.as_ref().map_or(0, |lines| lines.unrecognised);
-    (lines > 0).then(|| warning(&Warning { count: lines, ..told.clone() }))
-}
-
-fn warning(warning: &Warning) -> String {
-    match warning.kind() {
-        WarningKind::SeveralAgents => format!("{} report for it", count(warning.count, "agent")),
-        WarningKind::UnrecognisedLines => format!("{} not recognised", count(warning.count, "line")),
-        WarningKind::SameFiles => {
-            format!("{}{IN_COMMON}{}", count(warning.count, "file"), visible(&warning.other))
-        }
-        WarningKind::Unspecified => "unknown to this version".into(),
+/// Returns a warning for the row of a log, if it is to stand there: of another log, it does not, nor what the row's status tells.
+fn warning_of(told: &Warning, log: Option<&Log>, server: &LicenseServer, zone: &TimeZone) -> Option<String> {
+    let is_told = matches!(
+        told.kind(),
+        WarningKind::Silent
+            | WarningKind::NeverReported
+            | WarningKind::CannotRead
+            | WarningKind::PartlyAnswered
+            | WarningKind::NoLines
+            | WarningKind::Gaps
+            | WarningKind::UndatedLines
+            | WarningKind::WrongClock
+    );
+    let is_of_another =
+        server.logs.iter().any(|one| one.name == told.subject && log.is_none_or(|log| log.name != one.name));
+    match told.kind() {
+        _ if is_told || is_of_another => None,
+        // The row's own columns say of which log, and when.
+        WarningKind::UnrecognisedLines => Some(text(&Warning { subject: String::new(), ..told.clone() }, zone)),
+        WarningKind::LicensesExpire => (told.severity() == Severity::Alert).then(|| "licenses expire".to_owned()),
+        _ => Some(text(told, zone)),
     }
 }
 

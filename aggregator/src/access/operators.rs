@@ -157,6 +157,15 @@ impl Operators {
         principal(known.operators.values().find(is_meant)?, Vec::new())
     }
 
+    /// Whether an operator that was let in would be let in again, with the same role.
+    pub fn is_let_in(&self, caller: &Principal) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let has_token = |token: &Token| now() < token.expires_at;
+        let operator = known.operators.get(&caller.name_key);
+        (caller.token.is_empty() || known.tokens.get(&caller.token).is_some_and(has_token))
+            && operator.is_some_and(|one| one.disabled_at.is_none() && one.role == i32::from(caller.role))
+    }
+
     /// Notes that an operator has called, if that is not known to the minute.
     pub fn note_use(&self, caller: &Principal) -> Result<(), StoreError> {
         let now = now();

@@ -1,5 +1,7 @@
 //! `seatmeter.v1.FleetService`.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::{date_of, day_of};
@@ -10,15 +12,19 @@ use seatmeter_proto::v1::{
     ListLicenseServersRequest, ListLicenseServersResponse, ListStreamsRequest, ListStreamsResponse,
     ListUnrecognisedLinesRequest, ListUnrecognisedLinesResponse, PreviewTimeZoneRequest, PreviewTimeZoneResponse,
     Rebuilding, RenameLicenseServerRequest, RenameLicenseServerResponse, RetireLicenseServerRequest,
-    RetireLicenseServerResponse, SetStreamDateRequest, SetStreamDateResponse,
+    RetireLicenseServerResponse, SetStreamDateRequest, SetStreamDateResponse, WatchFleetRequest, WatchFleetResponse,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::ingest::MAX_TEXT;
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
-use super::{ConcurrencyLimit, answer};
+use super::watch::follow;
+use super::{ConcurrencyLimit, answer, caller};
+use crate::access::operators::Operators;
+use crate::fleet::alerts::Open;
 use crate::fleet::{Fleet, FleetError};
 use crate::ingest::archiver::{Command, Word};
 use crate::ingest::projector::Steps;
@@ -33,19 +39,30 @@ pub struct FleetApi {
     commands: mpsc::Sender<Command>,
     /// How far the figures are brought up to date after a start.
     progress: watch::Receiver<Option<Steps>>,
+    /// The alerts that are raised.
+    alerts: watch::Receiver<Arc<Open>>,
+    operators: Operators,
+    /// The limit on those who follow them.
+    followers: ConcurrencyLimit,
 }
+
+/// The most operators who follow the alerts at a time.
+const MAX_FOLLOWERS: usize = 200;
 
 impl FleetApi {
     /// Creates the service over a fleet, with a limit on requests. Clients show moments in `time_zone`. What operators say
-    /// goes to the archiver, as commands; the projector tells its progress after a start.
+    /// goes to the archiver, as commands; the projector tells its progress after a start. Operators follow `alerts` for as long as they
+    /// are let in.
     pub fn new(
         fleet: Fleet,
         time_zone: String,
         limit: ConcurrencyLimit,
         commands: mpsc::Sender<Command>,
         progress: watch::Receiver<Option<Steps>>,
+        (alerts, operators): (watch::Receiver<Arc<Open>>, Operators),
     ) -> Self {
-        Self { fleet, time_zone, limit, commands, progress }
+        let followers = ConcurrencyLimit::new(MAX_FOLLOWERS);
+        Self { fleet, time_zone, limit, commands, progress, alerts, operators, followers }
     }
 }
 
@@ -246,6 +263,21 @@ impl FleetService for FleetApi {
             self.say(Word::Renamed(license_server, new_name)).await?;
         }
         Ok(Response::new(renaming.into()))
+    }
+
+    type WatchFleetStream = ReceiverStream<Result<WatchFleetResponse, Status>>;
+
+    async fn watch_fleet(
+        &self,
+        request: Request<WatchFleetRequest>,
+    ) -> Result<Response<Self::WatchFleetStream>, Status> {
+        let place = self.followers.enter()?;
+        let (caller, name) = (caller(&request)?, request.into_inner().license_server);
+        if !name.is_empty() {
+            self.must_know(&name).await?;
+        }
+        let name_key = fold_case(&name).into_owned();
+        Ok(Response::new(follow(self.alerts.clone(), name_key, self.operators.clone(), caller, place)))
     }
 }
 

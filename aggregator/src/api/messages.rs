@@ -6,9 +6,11 @@ use seatmeter_count::Month;
 use seatmeter_proto::{timestamp, v1};
 
 use super::fleet::day_text;
+use crate::fleet::alerts::Alert;
 use crate::fleet::report::{LogReport, ReportState};
 use crate::fleet::snapshot::SharedBeginning;
 use crate::fleet::streams::{DatedBy, Difference, Redating, Rezoning, StreamReport};
+use crate::fleet::warnings::{Kind, Severity, Warning};
 use crate::fleet::{AgentReport, Renaming, ServerReport, UnrecognisedSample};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
@@ -242,18 +244,6 @@ impl From<ReportState> for v1::ReportState {
 
 impl From<ServerReport> for v1::LicenseServer {
     fn from(server: ServerReport) -> Self {
-        let [_, _, unrecognised] = server.lines;
-        let mut warnings = Vec::new();
-        let mut warn = |kind: v1::WarningKind, count: u64, other: String| {
-            if count > 0 {
-                warnings.push(v1::Warning { kind: kind.into(), count, other });
-            }
-        };
-        warn(v1::WarningKind::SeveralAgents, if server.agents > 1 { server.agents } else { 0 }, String::new());
-        warn(v1::WarningKind::UnrecognisedLines, unrecognised, String::new());
-        for (other, count) in server.namesakes.into_iter().take(MAX_SHORT_LIST) {
-            warn(v1::WarningKind::SameFiles, count, other);
-        }
         Self {
             name: server.name,
             realm: server.realm,
@@ -262,7 +252,7 @@ impl From<ServerReport> for v1::LicenseServer {
             lines: Some(line_counts(server.lines)),
             open_sessions: server.open_sessions,
             logs: server.logs.into_iter().take(MAX_LIST).map(v1::Log::from).collect(),
-            warnings,
+            warnings: server.warnings.into_iter().take(MAX_LIST).map(Into::into).collect(),
             state: v1::ReportState::from(server.state).into(),
             expected_from: day_text(server.expected_from),
             retired_from: day_text(server.retired_from),
@@ -411,6 +401,64 @@ impl From<UnrecognisedSample> for v1::UnrecognisedLine {
             position: sample.position,
             previous_line_at: moment(sample.previous_line_at),
             text: sample.text,
+        }
+    }
+}
+
+impl From<Warning> for v1::Warning {
+    fn from(warning: Warning) -> Self {
+        Self {
+            kind: v1::WarningKind::from(warning.kind).into(),
+            count: warning.count,
+            other: warning.other,
+            subject: warning.subject,
+            detail: warning.detail,
+            since: moment(warning.since),
+            severity: v1::Severity::from(warning.severity).into(),
+        }
+    }
+}
+
+impl From<Alert> for v1::Alert {
+    fn from(alert: Alert) -> Self {
+        Self {
+            license_server: alert.license_server,
+            warning: Some(alert.warning.into()),
+            raised_at: moment(Some(alert.raised_at)),
+        }
+    }
+}
+
+impl From<Severity> for v1::Severity {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Notice => Self::Notice,
+            Severity::Warning => Self::Warning,
+            Severity::Alert => Self::Alert,
+        }
+    }
+}
+
+impl From<Kind> for v1::WarningKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::SeveralAgents => Self::SeveralAgents,
+            Kind::UnrecognisedLines => Self::UnrecognisedLines,
+            Kind::SameFiles => Self::SameFiles,
+            Kind::Silent => Self::Silent,
+            Kind::NeverReported => Self::NeverReported,
+            Kind::CannotRead => Self::CannotRead,
+            Kind::PartlyAnswered => Self::PartlyAnswered,
+            Kind::NoLines => Self::NoLines,
+            Kind::OutdatedAgent => Self::OutdatedAgent,
+            Kind::OutdatedLicenseManager => Self::OutdatedLicenseManager,
+            Kind::LicensesExpire => Self::LicensesExpire,
+            Kind::ClockOff => Self::ClockOff,
+            Kind::Backlog => Self::Backlog,
+            Kind::BufferFull => Self::BufferFull,
+            Kind::Gaps => Self::Gaps,
+            Kind::UndatedLines => Self::UndatedLines,
+            Kind::WrongClock => Self::WrongClock,
         }
     }
 }

@@ -76,6 +76,7 @@ pub(super) const METHODS: &[Method] = &[
     silent("/seatmeter.v1.FleetService/ListAgents", VIEWER),
     silent("/seatmeter.v1.FleetService/ListStreams", VIEWER),
     silent("/seatmeter.v1.FleetService/PreviewTimeZone", VIEWER),
+    silent("/seatmeter.v1.FleetService/WatchFleet", VIEWER),
     // Lines can hold names.
     reads::<ListUnrecognisedLinesRequest>("/seatmeter.v1.FleetService/ListUnrecognisedLines", REPORTER),
     changes::<SetStreamDateRequest>("/seatmeter.v1.FleetService/SetStreamDate", ADMIN),

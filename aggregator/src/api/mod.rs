@@ -15,6 +15,7 @@ pub mod operators;
 mod paging;
 mod status;
 pub mod usage;
+mod watch;
 
 use std::sync::Arc;
 

@@ -1,19 +1,27 @@
 //! License servers and agents: which report, which are silent, and which lines no parser recognises.
 
+pub mod alerts;
 pub mod report;
 pub mod snapshot;
 pub mod streams;
+mod version;
+pub mod warnings;
+pub mod watcher;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use seatmeter_count::name::fold_case;
 use seatmeter_count::{Calendar, Day};
 use seatmeter_proto::v1::Heartbeat;
 
+use crate::store::agents::Agent;
 use crate::store::engine::Connection;
 use crate::store::streams::Stream;
 use crate::store::{Store, StoreError, received};
 use report::{LogReport, ReportState, excuse, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
+use warnings::{Limits, Warning, warnings};
 
 /// Why a question about the fleet has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +84,6 @@ pub struct ServerReport {
     pub open_sessions: u64,
     /// Its logs, worst first.
     pub logs: Vec<LogReport>,
-    /// The number of agents that report for the license server.
-    pub agents: u64,
     /// The state of the worst log.
     pub state: ReportState,
     /// The first day on which it must report; `None` if no operator has said it.
@@ -86,6 +92,8 @@ pub struct ServerReport {
     pub retired_from: Option<Day>,
     /// The license servers that have files which begin as files of this one do, with the number of files.
     pub namesakes: Vec<(String, u64)>,
+    /// What an operator should look into, the most urgent first.
+    pub warnings: Vec<Warning>,
 }
 
 /// What moves if a license server gets another name.
@@ -145,12 +153,13 @@ pub type Place = (i64, i64);
 pub struct Fleet {
     store: Store,
     calendar: Calendar,
+    limits: Arc<Limits>,
 }
 
 impl Fleet {
-    /// Creates the questions over a store, with the days of this calendar.
-    pub fn new(store: Store, calendar: Calendar) -> Self {
-        Self { store, calendar }
+    /// Creates the questions over a store, with the days of this calendar. What is beyond these limits is a warning.
+    pub fn new(store: Store, calendar: Calendar, limits: Limits) -> Self {
+        Self { store, calendar, limits: Arc::new(limits) }
     }
 
     /// Returns the license servers, ordered by name; only the one of this name if `name` is not empty.
@@ -159,7 +168,34 @@ impl Fleet {
         let fleet = self.store.read(FleetSnapshot::read)?;
         let named = fleet.named(name)?.map(|server| server.id);
         let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
-        Ok(wanted.map(|server| server_report(&fleet, server, &self.calendar, now)).collect())
+        Ok(wanted.map(|server| self.report(&fleet, server, now)).collect())
+    }
+
+    fn report(&self, fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
+        let mut logs = log_reports(fleet, server, now);
+        // A log that has begun before it was expected is no longer excused.
+        let expected =
+            fleet.expected(server, &self.calendar).filter(|_| logs.iter().all(|log| log.last_line.is_none()));
+        let is_excused = excuse(&mut logs, expected, fleet.retired(server, &self.calendar), now);
+        let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
+        let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
+        let mut report = ServerReport {
+            name: server.name.clone(),
+            key: server.key.clone(),
+            realm: server.realm.clone(),
+            last_report: agents.iter().map(|agent| agent.last_report).max(),
+            last_line: logs.iter().filter_map(|log| log.last_line).max(),
+            lines: [lines(0), lines(1), lines(2)],
+            open_sessions: logs.iter().map(|log| log.open_sessions).sum(),
+            state: if is_excused { ReportState::NotExpected } else { server_state(&logs, fleet, server, now) },
+            expected_from: server.expected_from,
+            retired_from: server.retired_from,
+            namesakes: fleet.namesakes(server.id).map(|(other, count)| (other.name.clone(), count)).collect(),
+            warnings: Vec::new(),
+            logs,
+        };
+        report.warnings = warnings(&report, &agents, &self.limits, &self.calendar, now);
+        report
     }
 
     /// Returns what moves if a license server gets another name.
@@ -262,33 +298,5 @@ fn samples(
         if is_last {
             return Ok((samples, None));
         }
-    }
-}
-
-fn server_report(
-    fleet: &FleetSnapshot,
-    server: &received::LicenseServer,
-    calendar: &Calendar,
-    now: i64,
-) -> ServerReport {
-    let mut logs = log_reports(fleet, server, now);
-    // A log that has begun before it was expected is no longer excused.
-    let expected = fleet.expected(server, calendar).filter(|_| logs.iter().all(|log| log.last_line.is_none()));
-    let is_excused = excuse(&mut logs, expected, fleet.retired(server, calendar), now);
-    let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
-    ServerReport {
-        name: server.name.clone(),
-        key: server.key.clone(),
-        realm: server.realm.clone(),
-        last_report: fleet.agents_of(server.id).map(|agent| agent.last_report).max(),
-        last_line: logs.iter().filter_map(|log| log.last_line).max(),
-        lines: [lines(0), lines(1), lines(2)],
-        open_sessions: logs.iter().map(|log| log.open_sessions).sum(),
-        agents: fleet.agents_of(server.id).count() as u64,
-        state: if is_excused { ReportState::NotExpected } else { server_state(&logs, fleet, server, now) },
-        expected_from: server.expected_from,
-        retired_from: server.retired_from,
-        namesakes: fleet.namesakes(server.id).map(|(other, count)| (other.name.clone(), count)).collect(),
-        logs,
     }
 }

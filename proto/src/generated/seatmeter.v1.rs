@@ -2562,6 +2562,40 @@ pub mod ingest_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Filter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchFleetRequest {
+    /// Only this license server, whatever the case of its name. Empty is all.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+}
+/// What has changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchFleetResponse {
+    /// Alerts that are raised; in the first message, all that are, the most urgent first. At most 1000 in a message.
+    #[prost(message, repeated, tag = "1")]
+    pub raised: ::prost::alloc::vec::Vec<Alert>,
+    /// Alerts that are over.
+    #[prost(message, repeated, tag = "2")]
+    pub cleared: ::prost::alloc::vec::Vec<Alert>,
+    /// How many alerts are raised now, when all messages up to this one are read.
+    #[prost(uint64, tag = "3")]
+    pub raised_count: u64,
+}
+/// A warning that has lasted. It is raised once it was found twice in a row (every 30 seconds, if not configured otherwise), and cleared
+/// once it was missing three times in a row.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Alert {
+    /// The license server.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// What it speaks of.
+    #[prost(message, optional, tag = "2")]
+    pub warning: ::core::option::Option<Warning>,
+    /// When it was raised.
+    #[prost(message, optional, tag = "3")]
+    pub raised_at: ::core::option::Option<::prost_types::Timestamp>,
+}
 /// A license server, and from when on it must report.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExpectLicenseServerRequest {
@@ -2830,7 +2864,7 @@ pub struct LicenseServer {
     /// The logs; at most 100.
     #[prost(message, repeated, tag = "7")]
     pub logs: ::prost::alloc::vec::Vec<Log>,
-    /// What an operator should look into.
+    /// What an operator should look into, the most urgent first; at most 100.
     #[prost(message, repeated, tag = "9")]
     pub warnings: ::prost::alloc::vec::Vec<Warning>,
     /// The worst state of the logs.
@@ -2849,12 +2883,24 @@ pub struct Warning {
     /// The kind.
     #[prost(enumeration = "WarningKind", tag = "1")]
     pub kind: i32,
-    /// The number of agents, lines or files.
+    /// What the kind says.
     #[prost(uint64, tag = "2")]
     pub count: u64,
-    /// The other license server that the kind speaks of.
+    /// The other license server that the kind speaks of, or the version that there should be at least.
     #[prost(string, tag = "3")]
     pub other: ::prost::alloc::string::String,
+    /// The log, or the machine of the agent, that it speaks of. Empty if it is the license server as a whole.
+    #[prost(string, tag = "4")]
+    pub subject: ::prost::alloc::string::String,
+    /// What the agent's system said, or the version that there is: for people.
+    #[prost(string, tag = "5")]
+    pub detail: ::prost::alloc::string::String,
+    /// Since when it is so, or from when on it will be, where that is known.
+    #[prost(message, optional, tag = "6")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// How soon somebody should look into it.
+    #[prost(enumeration = "Severity", tag = "7")]
+    pub severity: i32,
 }
 /// A log of a license server.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3166,6 +3212,43 @@ impl ReportState {
         }
     }
 }
+/// How soon somebody should look into something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Severity {
+    /// Never sent.
+    Unspecified = 0,
+    /// When there is time.
+    Notice = 1,
+    /// Soon.
+    Warning = 2,
+    /// Now: figures are missing, or will be.
+    Alert = 3,
+}
+impl Severity {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SEVERITY_UNSPECIFIED",
+            Self::Notice => "SEVERITY_NOTICE",
+            Self::Warning => "SEVERITY_WARNING",
+            Self::Alert => "SEVERITY_ALERT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SEVERITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "SEVERITY_NOTICE" => Some(Self::Notice),
+            "SEVERITY_WARNING" => Some(Self::Warning),
+            "SEVERITY_ALERT" => Some(Self::Alert),
+            _ => None,
+        }
+    }
+}
 /// Kinds of warnings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3174,10 +3257,38 @@ pub enum WarningKind {
     Unspecified = 0,
     /// More than one agent speaks for the license server; the count is how many.
     SeveralAgents = 1,
-    /// Lines were not recognised; the count is how many.
+    /// Lines of a log were not recognised; the count is how many.
     UnrecognisedLines = 2,
     /// Files begin as files of the license server `other` do; the count is how many. It may be the same one under another name.
     SameFiles = 3,
+    /// No agent has reported for three days, or as configured; since when.
+    Silent = 4,
+    /// An operator expects it to report, and it never has.
+    NeverReported = 5,
+    /// A log cannot be read, or is no license log.
+    CannotRead = 6,
+    /// A license manager answers only a part of what it is asked.
+    PartlyAnswered = 7,
+    /// An agent reports, and a log has had no line for longer than it should: logging may be switched off. Since the last line.
+    NoLines = 8,
+    /// An agent is older than it should be.
+    OutdatedAgent = 9,
+    /// A license manager is older than it should be.
+    OutdatedLicenseManager = 10,
+    /// Licenses expire within 90 days, or have expired within the last 30; when.
+    LicensesExpire = 11,
+    /// An agent's clock is off by more than five minutes; the count is by how many seconds, the detail is "ahead" or "behind".
+    ClockOff = 12,
+    /// The oldest batch in an agent's buffer has waited for more than an hour; the count is for how many seconds.
+    Backlog = 13,
+    /// An agent's buffer is nearly full; the count is how full, in percent.
+    BufferFull = 14,
+    /// Parts of a log were gone before they could be read, within the last 62 days; the count is how many. Since the first of them.
+    Gaps = 15,
+    /// Nothing dates lines of a log; the count is how many.
+    UndatedLines = 16,
+    /// Lines of a log are kept apart, since their dates cannot be right; the count is how many.
+    WrongClock = 17,
 }
 impl WarningKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3190,6 +3301,20 @@ impl WarningKind {
             Self::SeveralAgents => "WARNING_KIND_SEVERAL_AGENTS",
             Self::UnrecognisedLines => "WARNING_KIND_UNRECOGNISED_LINES",
             Self::SameFiles => "WARNING_KIND_SAME_FILES",
+            Self::Silent => "WARNING_KIND_SILENT",
+            Self::NeverReported => "WARNING_KIND_NEVER_REPORTED",
+            Self::CannotRead => "WARNING_KIND_CANNOT_READ",
+            Self::PartlyAnswered => "WARNING_KIND_PARTLY_ANSWERED",
+            Self::NoLines => "WARNING_KIND_NO_LINES",
+            Self::OutdatedAgent => "WARNING_KIND_OUTDATED_AGENT",
+            Self::OutdatedLicenseManager => "WARNING_KIND_OUTDATED_LICENSE_MANAGER",
+            Self::LicensesExpire => "WARNING_KIND_LICENSES_EXPIRE",
+            Self::ClockOff => "WARNING_KIND_CLOCK_OFF",
+            Self::Backlog => "WARNING_KIND_BACKLOG",
+            Self::BufferFull => "WARNING_KIND_BUFFER_FULL",
+            Self::Gaps => "WARNING_KIND_GAPS",
+            Self::UndatedLines => "WARNING_KIND_UNDATED_LINES",
+            Self::WrongClock => "WARNING_KIND_WRONG_CLOCK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3199,6 +3324,20 @@ impl WarningKind {
             "WARNING_KIND_SEVERAL_AGENTS" => Some(Self::SeveralAgents),
             "WARNING_KIND_UNRECOGNISED_LINES" => Some(Self::UnrecognisedLines),
             "WARNING_KIND_SAME_FILES" => Some(Self::SameFiles),
+            "WARNING_KIND_SILENT" => Some(Self::Silent),
+            "WARNING_KIND_NEVER_REPORTED" => Some(Self::NeverReported),
+            "WARNING_KIND_CANNOT_READ" => Some(Self::CannotRead),
+            "WARNING_KIND_PARTLY_ANSWERED" => Some(Self::PartlyAnswered),
+            "WARNING_KIND_NO_LINES" => Some(Self::NoLines),
+            "WARNING_KIND_OUTDATED_AGENT" => Some(Self::OutdatedAgent),
+            "WARNING_KIND_OUTDATED_LICENSE_MANAGER" => Some(Self::OutdatedLicenseManager),
+            "WARNING_KIND_LICENSES_EXPIRE" => Some(Self::LicensesExpire),
+            "WARNING_KIND_CLOCK_OFF" => Some(Self::ClockOff),
+            "WARNING_KIND_BACKLOG" => Some(Self::Backlog),
+            "WARNING_KIND_BUFFER_FULL" => Some(Self::BufferFull),
+            "WARNING_KIND_GAPS" => Some(Self::Gaps),
+            "WARNING_KIND_UNDATED_LINES" => Some(Self::UndatedLines),
+            "WARNING_KIND_WRONG_CLOCK" => Some(Self::WrongClock),
             _ => None,
         }
     }
@@ -3519,6 +3658,31 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The alerts that are raised, and then what changes of them, as it changes.
+        pub async fn watch_fleet(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchFleetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchFleetResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.FleetService/WatchFleet",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.FleetService", "WatchFleet"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3606,6 +3770,17 @@ pub mod fleet_service_server {
             tonic::Response<super::RenameLicenseServerResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchFleet method.
+        type WatchFleetStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchFleetResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The alerts that are raised, and then what changes of them, as it changes.
+        async fn watch_fleet(
+            &self,
+            request: tonic::Request<super::WatchFleetRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchFleetStream>, tonic::Status>;
     }
     /// License servers and the agents beside them.
     #[derive(Debug)]
@@ -4094,6 +4269,52 @@ pub mod fleet_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.FleetService/WatchFleet" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchFleetSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::ServerStreamingService<super::WatchFleetRequest>
+                    for WatchFleetSvc<T> {
+                        type Response = super::WatchFleetResponse;
+                        type ResponseStream = T::WatchFleetStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchFleetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::watch_fleet(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchFleetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,0 +1,116 @@
+//! Fault 55: what needs an operator is told once it has lasted, to who follows and to who asks, and taken back once it is over.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+
+use seatmeter_tests::process::{end_of, text};
+use seatmeter_tests::{TestCluster, wait_until};
+use serde_json::Value;
+
+const LOG: &str =
+    " 8:00:00 (lmgrd) TIMESTAMP 1/5/2026\n 8:00:01 (d) OUT: \"Cad\" ann@pc1  \n10:00:00 (lmgrd) TIMESTAMP 2/1/2026\n";
+
+fn looking(settings: &str) -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.settings = format!("[alerts]\nlook_every = \"1s\"\n{settings}");
+    cluster.start_aggregator();
+    cluster
+}
+
+/// Returns the kinds of the alerts of a license server.
+fn alerts(cluster: &TestCluster, server: &str) -> Vec<String> {
+    let rows = cluster.ask(&["alerts", server])["rows"].clone();
+    rows.as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Follows alerts. Returns the process, and the lines that it prints.
+fn follow(cluster: &TestCluster) -> (Child, mpsc::Receiver<Value>) {
+    let login = cluster.path("login.json");
+    let mut command = cluster.seatmeter_with(&login, &["alerts", "--follow", "--output", "json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = sender.send(serde_json::from_str(&line).unwrap());
+        }
+    });
+    (child, receiver)
+}
+
+#[test]
+fn fault_55_what_lasts_is_told_and_taken_back() {
+    let mut cluster = looking("");
+    let log = cluster.path("debug.log");
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    assert!(cluster.seatmeter(&["servers", "expect", "lic02", "--from", "2026-01-01"]).status.success());
+    wait_until("both are known", || cluster.ask(&["servers"])["total"] == 2);
+    let (mut follower, changes) = follow(&cluster);
+    wait_until("a log that is missing is an alert", || alerts(&cluster, "lic01") == ["cannot_read"]);
+    wait_until("so is a license server that is missing", || alerts(&cluster, "LIC02") == ["never_reported"]);
+    let asked = cluster.seatmeter(&["alerts"]);
+    let shown = text(&asked.stdout);
+    assert_eq!(asked.status.code(), Some(3), "{shown}");
+    assert!(shown.contains("it does not exist") && shown.contains("has never reported"), "{shown}");
+    fs::write(&log, LOG).unwrap();
+    // The last line is of February: that is long ago.
+    wait_until("it can be read, and has no new line", || alerts(&cluster, "lic01") == ["no_lines"]);
+    let mut told = Vec::new();
+    wait_until("who follows was told all of it", || {
+        told.extend(changes.try_iter().map(|change| {
+            ["change", "license_server", "kind"].map(|field| change[field].as_str().unwrap().to_owned()).join(" ")
+        }));
+        let all = [
+            "raised LIC01 cannot_read",
+            "raised lic02 never_reported",
+            "cleared LIC01 cannot_read",
+            "raised LIC01 no_lines",
+        ];
+        all.iter().all(|change| told.iter().any(|told| told == change))
+    });
+    let once = told.iter().filter(|told| *told == "raised LIC01 cannot_read").count();
+    assert_eq!(once, 1, "{told:?}");
+    assert!(
+        cluster.read("aggregator.err").contains("alert_raised")
+            && cluster.read("aggregator.err").contains("alert_cleared")
+    );
+    // After a start, what still is so is raised again; what an operator takes back is cleared.
+    cluster.kill_aggregator();
+    assert!(!end_of(&mut follower).success(), "who followed is told that the aggregator is gone");
+    cluster.start_aggregator();
+    wait_until("it is raised again", || alerts(&cluster, "lic01") == ["no_lines"]);
+    assert!(cluster.seatmeter(&["servers", "retire", "lic01", "--from", "2026-01-01"]).status.success());
+    wait_until("it need not report", || alerts(&cluster, "lic01").is_empty());
+    let unknown = cluster.seatmeter(&["alerts", "lic3"]);
+    assert!(text(&unknown.stderr).contains("no license server \"lic3\""), "{}", text(&unknown.stderr));
+}
+
+/// What is only to be noted is no alert; whoever is not let in any more hears no more.
+#[test]
+fn fault_55_notices_are_no_alerts_and_followers_must_be_let_in() {
+    let cluster = looking("agents_at_least = \"99.1\"\n");
+    let log = cluster.path("debug.log");
+    fs::write(&log, LOG).unwrap();
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    wait_until("its age is noted", || {
+        let rows = cluster.ask(&["servers"])["rows"].clone();
+        rows[0]["warnings"]
+            .as_array()
+            .is_some_and(|told| told.iter().any(|one| one.as_str().unwrap().contains("upgrade it to 99.1")))
+    });
+    wait_until("the rest is told", || alerts(&cluster, "lic01") == ["no_lines"]);
+    assert!(cluster.seatmeter(&["operators", "add", "other", "--role", "admin"]).status.success());
+    let (mut follower, changes) = follow(&cluster);
+    changes.recv().unwrap();
+    assert!(cluster.seatmeter(&["tokens", "revoke", &own_token(&cluster)]).status.success());
+    assert!(!end_of(&mut follower).success());
+}
+
+/// Returns the id of the token that the cluster's administrator uses.
+fn own_token(cluster: &TestCluster) -> String {
+    cluster.ask(&["whoami"])["token"].as_str().unwrap().to_owned()
+}
