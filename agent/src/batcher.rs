@@ -1,10 +1,14 @@
 //! Gathers consecutive events of one stream into batches.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use seatmeter_count::interner::{Interned, MAX_WAITING};
 use seatmeter_count::name::decode;
 use seatmeter_count::timeline::Told;
 use seatmeter_count::{Event, InternQueue, Interner, Kind};
 use seatmeter_proto::batch::{self, MAX_COLUMNS, MAX_EVENTS, MAX_NAME, MAX_RANGE};
+use seatmeter_proto::pseudonym::Key;
 use seatmeter_proto::v1::{Batch, Columns, LineCounts, Stream};
 
 use crate::checkpoint::{Checkpoint, Configured};
@@ -63,11 +67,14 @@ pub struct Batcher {
     waiting: Vec<usize>,
     strings: Interner,
     samples: usize,
+    /// Makes what is sent in place of names; `None` if names are sent.
+    pseudonyms: Option<Arc<Key>>,
 }
 
 impl Batcher {
-    /// Creates a batcher whose first batch starts at a position of the stream. The lines before it tell this of the date.
-    pub fn new(stream: Stream, start: u64, told: Told) -> Self {
+    /// Creates a batcher whose first batch starts at a position of the stream. The lines before it tell this of the date. With a key of
+    /// pseudonyms, no name of a user or a machine stands in a batch.
+    pub fn new(stream: Stream, start: u64, told: Told, pseudonyms: Option<Arc<Key>>) -> Self {
         Self {
             stream,
             start,
@@ -81,6 +88,7 @@ impl Batcher {
             waiting: Vec::new(),
             strings: Interner::default(),
             samples: 0,
+            pseudonyms,
         }
     }
 
@@ -109,7 +117,9 @@ impl Batcher {
     /// Adds the unrecognised line at a position, written after the line with the stream time `previous_line_time`.
     pub fn unrecognised(&mut self, position: u64, previous_line_time: i64, text: &[u8]) {
         self.samples += 1;
-        let text = if self.samples > SAMPLES { &b""[..] } else { within(text, MAX_SAMPLE) };
+        // What nobody can read, nobody can free of names.
+        let text =
+            if self.samples > SAMPLES || self.pseudonyms.is_some() { &b""[..] } else { within(text, MAX_SAMPLE) };
         let text = self.string(text);
         self.push(
             position,
@@ -167,7 +177,7 @@ impl Batcher {
             self.restart(end);
         } else {
             // All available lines are read. The memory is freed, because more lines may not come for a long time.
-            *self = Self::new(self.stream.clone(), end, self.told);
+            *self = Self::new(self.stream.clone(), end, self.told, self.pseudonyms.take());
         }
         self.told = told;
         Ok(batch)
@@ -221,8 +231,15 @@ impl Batcher {
         for (event, client) in self.waiting.drain(..).zip(self.queue.intern(&mut self.clients)) {
             if client.is_new {
                 let (user, host) = self.clients.get(client.number);
-                self.columns.client_users.push(self.strings.intern(user, b"").number);
-                self.columns.client_hosts.push(self.strings.intern(host, b"").number);
+                let (user, host) = match &self.pseudonyms {
+                    None => (Cow::Borrowed(user), Cow::Borrowed(host)),
+                    Some(key) => {
+                        let (user, host) = (key.user(&decode(user)), key.host(&decode(host)));
+                        (Cow::Owned(user.into_bytes()), Cow::Owned(host.into_bytes()))
+                    }
+                };
+                self.columns.client_users.push(self.strings.intern(&user, b"").number);
+                self.columns.client_hosts.push(self.strings.intern(&host, b"").number);
             }
             self.columns.clients[event] = client.number;
         }

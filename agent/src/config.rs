@@ -3,11 +3,13 @@
 mod source;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
-use seatmeter_proto::tls::{Identity, TlsError, Trust};
+use seatmeter_proto::pseudonym::Key;
+use seatmeter_proto::tls::{Identity, TlsError, Trust, refuse_open};
 use seatmeter_proto::transport::{Credentials, Dialer, TransportError};
 use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
 use seatmeter_service::health;
@@ -26,6 +28,8 @@ struct File {
     #[serde(default)]
     license_server: LicenseServer,
     aggregator: Aggregator,
+    #[serde(default)]
+    privacy: Privacy,
     #[serde(default)]
     buffer: BufferSettings,
     #[serde(default)]
@@ -49,6 +53,12 @@ struct Aggregator {
     authority: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Privacy {
+    pseudonyms: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +116,8 @@ pub struct Config {
     pub sources: Vec<LogSource>,
     /// The license managers to ask.
     pub polls: Vec<PollSource>,
+    /// The key of pseudonyms; `None` if names are sent.
+    pub pseudonyms: Option<Arc<Key>>,
 }
 
 /// Returns the default path of the configuration file.
@@ -152,6 +164,14 @@ impl Config {
             note(format!("two sources are named {:?}: give each a `name` of its own", twice[0]));
         }
         introduce(&mut sources);
+        let pseudonyms =
+            file.privacy.pseudonyms.map(|file| key_of_pseudonyms(&config::beside(path, &file))).transpose();
+        let pseudonyms = pseudonyms.unwrap_or_else(|problem| {
+            note(format!("privacy.pseudonyms: {problem}"));
+            None
+        });
+        sources.iter_mut().for_each(|source| source.pseudonyms.clone_from(&pseudonyms));
+        polls.iter_mut().for_each(|source: &mut PollSource| source.pseudonyms.clone_from(&pseudonyms));
         if file.buffer.quota_mib == 0 {
             note("buffer.quota_mib must be at least 1".into());
         }
@@ -168,6 +188,7 @@ impl Config {
                 health_log: file.health_log,
                 sources,
                 polls,
+                pseudonyms,
             }),
             _ => Err(ConfigError::Values { path: path.to_owned(), problems }),
         }
@@ -197,6 +218,13 @@ fn dialer(config: &Path, settings: &Aggregator, files: &Files) -> Result<(Dialer
         }
         None => Ok((Dialer::new(&settings.url, None)?, None)),
     }
+}
+
+/// Reads a key of pseudonyms, which the agent's account may read, and nobody else.
+pub fn key_of_pseudonyms(path: &Path) -> Result<Arc<Key>, String> {
+    refuse_open(path).map_err(|error| error.to_string())?;
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    text.parse().map(Arc::new).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Tells each source of the others.

@@ -76,6 +76,9 @@ enum Command {
     /// Examples: seatmeter-agent try-source lmstat.txt
     /// seatmeter-agent try-source --source lmstat
     TrySource(commands::try_source::Arguments),
+    /// Keys with which names of users and machines are made unreadable before they are stored or sent
+    #[command(subcommand)]
+    Pseudonyms(commands::pseudonyms::Pseudonyms),
     /// Print a completion script for a shell, or the manual page
     ///
     /// Example: seatmeter-agent generate bash >/etc/bash_completion.d/seatmeter-agent
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Codes => commands::codes::run(),
         Command::CheckConfig(arguments) => commands::check_config::run(&arguments),
         Command::TrySource(arguments) => commands::try_source::run(&arguments),
+        Command::Pseudonyms(asked) => commands::pseudonyms::run(&asked),
         Command::Generate(generate) => generate.print(Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

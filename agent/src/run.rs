@@ -72,7 +72,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     if let Some(files) = config.enrolled {
         tokio::spawn(keep(files, config.aggregator.url().to_owned(), ties.clone(), stop.clone()));
     }
-    let uplink = Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status, ties };
+    let pseudonym_key_id = config.pseudonyms.map(|key| key.id().to_owned()).unwrap_or_default();
+    let uplink =
+        Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status, ties, pseudonym_key_id };
     uplink.run(stop).await;
     manager::stopping();
     // The reporter shares the capture, and ends on the same signal as the uplink.

@@ -10,6 +10,7 @@
 //! | [`invitation`] | the line with which an agent enrols, or an operator logs in |
 //! | [`audit`] | how the audit trail holds together |
 //! | [`accept`] | a server's connections, within limits |
+//! | [`pseudonym`] | what is sent in place of names |
 //! | `place` | the places of connections, counted for each address |
 //! | [`connection`] | a connection, and the deadlines for its beginning |
 
@@ -19,6 +20,7 @@ pub mod batch;
 pub mod connection;
 pub mod invitation;
 mod place;
+pub mod pseudonym;
 pub mod split;
 pub mod tls;
 pub mod transport;

@@ -43,6 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     answer!("realm           {}", if config.realm.is_empty() { "(default)" } else { &config.realm });
     answer!("state folder    {}", config.state.display());
     answer!("buffer quota    {}", size(config.quota));
+    if let Some(key) = &config.pseudonyms {
+        answer!("names           pseudonyms, with the key {}", key.id());
+    }
     let mut is_well = true;
     let mut known: Vec<(&LogSource, FileMark)> = Vec::new();
     for source in &config.sources {

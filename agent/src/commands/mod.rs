@@ -6,6 +6,7 @@ pub(crate) mod configure;
 pub(crate) mod detect;
 pub(crate) mod enroll;
 pub(crate) mod inspect;
+pub(crate) mod pseudonyms;
 pub(crate) mod run;
 pub(crate) mod scan;
 #[cfg(windows)]

@@ -171,7 +171,7 @@ impl Source {
             glob(&pattern.to_string_lossy()).map_err(|error| format!("archives: {error}"))?;
         }
         let moved_quiet = Duration::from_secs(self.moved_quiet_seconds.unwrap_or(MOVED_QUIET));
-        Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date, moved_quiet })
+        Ok(LogSource { name, path, archives, others: Vec::new(), format, zone, date, moved_quiet, pseudonyms: None })
     }
 
     fn command(mut self) -> Result<PollSource, String> {
@@ -267,7 +267,8 @@ impl Source {
     fn poll(&self, default_name: String, asker: Asker, interval: Duration) -> Result<PollSource, String> {
         let own = self.name.clone().unwrap_or(default_name);
         let name = named(format!("{own} (asked by {})", host_name()))?;
-        Ok(PollSource { name, asker, zone: config::time_zone(self.time_zone.as_deref())?, interval })
+        let zone = config::time_zone(self.time_zone.as_deref())?;
+        Ok(PollSource { name, asker, zone, interval, pseudonyms: None })
     }
 
     fn web(&self, config: &Path, url: &Url, time_limit: Duration) -> Result<Web, String> {

@@ -214,6 +214,7 @@ pub fn heartbeat(buffer: &Buffer, depth: Depth, capture: &Capture) -> Heartbeat 
         oldest_batch_age_seconds: depth.oldest_age,
         lines: Some(v1::LineCounts { events: lines.events, ignored: lines.ignored, unrecognised: lines.unrecognised }),
         sources,
+        ..Heartbeat::default()
     }
 }
 

@@ -22,7 +22,9 @@ use seatmeter_proto::transport::{Dialer, WINDOW};
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
-use seatmeter_proto::v1::{BatchOutcome, BatchResult, Hello, IngestRequest, IngestResponse, Limits, Welcome};
+use seatmeter_proto::v1::{
+    BatchOutcome, BatchResult, Heartbeat, Hello, IngestRequest, IngestResponse, Limits, Welcome,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -66,6 +68,8 @@ pub struct Uplink {
     pub status: watch::Sender<UplinkStatus>,
     /// What there is to tell, and to hear, of the agent's certificate.
     pub ties: Ties,
+    /// What the key of pseudonyms is known by; empty if names are sent.
+    pub pseudonym_key_id: String,
 }
 
 /// An open stream to the aggregator.
@@ -282,6 +286,7 @@ impl Uplink {
         let buffer = self.buffer.clone();
         let depth = blocking(move || buffer.depth()).await?;
         let beat = health::heartbeat(&self.buffer, depth, &self.capture);
+        let beat = Heartbeat { pseudonym_key_id: self.pseudonym_key_id.clone(), ..beat };
         // A full channel means that the aggregator does not read. This heartbeat is dropped; the next one reports the
         // state.
         let _ = session.requests.try_send(IngestRequest { message: Some(Up::Heartbeat(beat)) });

@@ -179,6 +179,9 @@ pub(crate) fn text(warning: &Warning, zone: &TimeZone) -> String {
         WarningKind::WrongClock => {
             format!("{} of {subject} have dates that cannot be right", count(warning.count, "line"))
         }
+        WarningKind::NamesDiffer => {
+            "agents of its realm send names in different ways, and a person counts as several: give all the same [privacy]".into()
+        }
         WarningKind::Unspecified => "unknown to this version".into(),
     }
 }

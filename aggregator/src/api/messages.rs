@@ -459,6 +459,7 @@ impl From<Kind> for v1::WarningKind {
             Kind::Gaps => Self::Gaps,
             Kind::UndatedLines => Self::UndatedLines,
             Kind::WrongClock => Self::WrongClock,
+            Kind::NamesDiffer => Self::NamesDiffer,
         }
     }
 }

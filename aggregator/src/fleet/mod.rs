@@ -10,6 +10,7 @@ pub mod watcher;
 
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 use seatmeter_count::name::fold_case;
 use seatmeter_count::{Calendar, Day};
@@ -21,7 +22,7 @@ use crate::store::streams::Stream;
 use crate::store::{Store, StoreError, received};
 use report::{LogReport, ReportState, excuse, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
-use warnings::{Limits, Warning, warnings};
+use warnings::{Kind, Limits, Severity, Warning, warnings};
 
 /// Why a question about the fleet has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +169,15 @@ impl Fleet {
         let fleet = self.store.read(FleetSnapshot::read)?;
         let named = fleet.named(name)?.map(|server| server.id);
         let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
-        Ok(wanted.map(|server| self.report(&fleet, server, now)).collect())
+        let differ = realms_with_several_keys(&fleet, now);
+        let reports = wanted.map(|server| {
+            let mut report = self.report(&fleet, server, now);
+            if differ.contains(server.realm.as_str()) && report.state != ReportState::NotExpected {
+                report.warnings.insert(0, Warning::new(Kind::NamesDiffer, Severity::Alert));
+            }
+            report
+        });
+        Ok(reports.collect())
     }
 
     fn report(&self, fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
@@ -257,6 +266,21 @@ impl Fleet {
     }
 }
 
+/// Returns the realms whose agents make pseudonyms with different keys, or of which some do and some do not.
+fn realms_with_several_keys(fleet: &FleetSnapshot, now: i64) -> HashSet<&str> {
+    let mut key_of: HashMap<&str, &str> = HashMap::new();
+    let mut differ = HashSet::new();
+    for server in &fleet.servers {
+        for agent in fleet.agents_of(server.id).filter(|agent| !is_silent(agent, now)) {
+            let key = agent.heartbeat.pseudonym_key_id.as_str();
+            if *key_of.entry(&server.realm).or_insert(key) != key {
+                differ.insert(server.realm.as_str());
+            }
+        }
+    }
+    differ
+}
+
 type Samples = (Vec<UnrecognisedSample>, Option<Place>);
 
 /// Returns samples of unrecognised lines, of all license servers or of `only` one.
@@ -267,7 +291,7 @@ fn samples(
     after: Place,
     limit: usize,
 ) -> Result<Samples, StoreError> {
-    let place_of: hashbrown::HashMap<i64, (&received::Log, &Stream)> = fleet
+    let place_of: HashMap<i64, (&received::Log, &Stream)> = fleet
         .logs
         .iter()
         .flat_map(|log| fleet.streams_of(log.id).map(move |stream| (stream.id, (log, stream))))

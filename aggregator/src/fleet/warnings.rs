@@ -68,6 +68,8 @@ pub enum Kind {
     UndatedLines,
     /// Lines are kept apart, since their dates cannot be right; the count is how many.
     WrongClock,
+    /// Agents of its realm send the names of users in different ways, so that one person counts as several.
+    NamesDiffer,
 }
 
 /// How soon somebody should look into it.
@@ -119,7 +121,8 @@ impl Default for Limits {
 }
 
 impl Warning {
-    fn new(kind: Kind, severity: Severity) -> Self {
+    /// Returns one without more to say.
+    pub(super) fn new(kind: Kind, severity: Severity) -> Self {
         let (subject, other, detail) = (String::new(), String::new(), String::new());
         Self { kind, severity, subject, count: 0, other, detail, since: None }
     }

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
-use seatmeter_count::name::fold_case;
+use seatmeter_count::name::{fold_case, split_domain};
 use serde::Deserialize;
 
 use crate::store::names::Name;
@@ -34,27 +34,13 @@ impl IdentityRules {
     /// Returns the key of the person behind a case-folded user name. Two names of a realm are the same person if their
     /// keys are equal. `DOMAIN\user` is the same as `user@domain`.
     fn person(&self, key: &str) -> String {
-        let (user, domain) = split(key);
+        let (user, domain) = split_domain(key);
         let domain = match self.domains {
             DomainRule::Keep => domain,
             DomainRule::Truncate => "",
             DomainRule::Map => self.map.get(domain).map_or(domain, String::as_str),
         };
         if domain.is_empty() { user.to_owned() } else { format!("{user}@{domain}") }
-    }
-}
-
-/// Splits `DOMAIN\user` or `user@domain` into user and domain. A name of neither form is a user with an empty domain.
-fn split(name: &str) -> (&str, &str) {
-    if let Some((domain, user)) = name.split_once('\\')
-        && !user.is_empty()
-        && !domain.is_empty()
-    {
-        return (user, domain);
-    }
-    match name.rsplit_once('@') {
-        Some((user, domain)) if !user.is_empty() && !domain.is_empty() => (user, domain),
-        _ => (name, ""),
     }
 }
 

@@ -14,6 +14,20 @@ pub fn fold_case(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// Splits `DOMAIN\user` or `user@domain` into user and domain. A name of neither form is a user with an empty domain.
+pub fn split_domain(name: &str) -> (&str, &str) {
+    if let Some((domain, user)) = name.split_once('\\')
+        && !user.is_empty()
+        && !domain.is_empty()
+    {
+        return (user, domain);
+    }
+    match name.rsplit_once('@') {
+        Some((user, domain)) if !user.is_empty() && !domain.is_empty() => (user, domain),
+        _ => (name, ""),
+    }
+}
+
 /// Reads a name that a license server wrote: UTF-8, or Windows-1252 if it is not valid UTF-8. Servers write names in the
 /// encoding of their system. Different bytes give different names.
 pub fn decode(name: &[u8]) -> Cow<'_, str> {

@@ -2036,6 +2036,9 @@ pub struct Heartbeat {
     /// The state of each source.
     #[prost(message, repeated, tag = "8")]
     pub sources: ::prost::alloc::vec::Vec<SourceStatus>,
+    /// What the key is known by with which the agent makes pseudonyms of names. Empty if it sends names.
+    #[prost(string, tag = "9")]
+    pub pseudonym_key_id: ::prost::alloc::string::String,
 }
 /// The state of one source.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3289,6 +3292,9 @@ pub enum WarningKind {
     UndatedLines = 16,
     /// Lines of a log are kept apart, since their dates cannot be right; the count is how many.
     WrongClock = 17,
+    /// Agents of its realm send the names of users in different ways: some as they are, or some with another key of pseudonyms. One person
+    /// counts as several.
+    NamesDiffer = 18,
 }
 impl WarningKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3315,6 +3321,7 @@ impl WarningKind {
             Self::Gaps => "WARNING_KIND_GAPS",
             Self::UndatedLines => "WARNING_KIND_UNDATED_LINES",
             Self::WrongClock => "WARNING_KIND_WRONG_CLOCK",
+            Self::NamesDiffer => "WARNING_KIND_NAMES_DIFFER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3338,6 +3345,7 @@ impl WarningKind {
             "WARNING_KIND_GAPS" => Some(Self::Gaps),
             "WARNING_KIND_UNDATED_LINES" => Some(Self::UndatedLines),
             "WARNING_KIND_WRONG_CLOCK" => Some(Self::WrongClock),
+            "WARNING_KIND_NAMES_DIFFER" => Some(Self::NamesDiffer),
             _ => None,
         }
     }

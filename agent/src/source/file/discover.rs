@@ -186,6 +186,7 @@ mod tests {
             zone: jiff::tz::TimeZone::UTC,
             date: None,
             moved_quiet: std::time::Duration::ZERO,
+            pseudonyms: None,
         }
     }
 

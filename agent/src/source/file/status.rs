@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use seatmeter_count::Day;
 use seatmeter_count::name::decode;
+use seatmeter_proto::pseudonym::Key;
 use seatmeter_service::screen::text::duration;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub struct LogSource {
     pub date: Option<Day>,
     /// How long a file that was moved away must be quiet until it is no longer read.
     pub moved_quiet: Duration,
+    /// Makes what is sent in place of names; `None` if names are sent.
+    pub pseudonyms: Option<Arc<Key>>,
 }
 
 impl LogSource {

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
+use seatmeter_proto::pseudonym::Key;
 use seatmeter_proto::v1::{Batch, Stream};
 
 use super::chain::Chain;
@@ -69,6 +71,8 @@ pub struct OpenStream {
     /// The interpreter's counts that are already in batches.
     counted: LineCounts,
     batcher: Batcher,
+    /// Makes what is sent in place of names; `None` if names are sent.
+    pseudonyms: Option<Arc<Key>>,
     /// When the first line that is not in a batch yet was read; `None` if there is no such line.
     pending_since: Option<Instant>,
     /// If the last line had no line feed: its position, and the interpreter's state before it.
@@ -150,7 +154,8 @@ impl OpenStream {
         Ok(Self {
             path: path.clone(),
             mark,
-            batcher: Batcher::new(stream.clone(), position, interpreter.state().told()),
+            batcher: Batcher::new(stream.clone(), position, interpreter.state().told(), source.pseudonyms.clone()),
+            pseudonyms: source.pseudonyms.clone(),
             stream,
             format,
             unproven: (position == 0).then(|| HeadReader::new(Some(format))),
@@ -242,7 +247,7 @@ impl OpenStream {
         let watched = Watched::at(Content::open(&self.path)?.0, start, Vec::new()).map_err(failed)?;
         self.check = chain.value();
         self.lines = Lines::checked(watched, start, chain);
-        self.batcher = Batcher::new(self.stream.clone(), start, state.told());
+        self.batcher = Batcher::new(self.stream.clone(), start, state.told(), self.pseudonyms.clone());
         self.interpreter = LineInterpreter::resume(state);
         self.counted = LineCounts::default();
         (self.tail, self.replaces_tail, self.pending_since) = (None, true, None);
@@ -450,6 +455,7 @@ mod tests {
             zone: TimeZone::UTC,
             date: None,
             moved_quiet: Duration::ZERO,
+            pseudonyms: None,
         };
         let candidate = Candidate { path: path.clone(), mark: found.mark, is_current: true, claim: None };
         // Written over, in the same file.

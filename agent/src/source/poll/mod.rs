@@ -20,9 +20,11 @@ mod statement;
 pub mod tool;
 pub mod web;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use seatmeter_proto::pseudonym::Key;
 
 use crate::checkpoint::Configured;
 use asker::Asker;
@@ -39,6 +41,8 @@ pub struct PollSource {
     pub zone: TimeZone,
     /// How often to ask.
     pub interval: Duration,
+    /// Makes what is sent in place of names; `None` if names are sent.
+    pub pseudonyms: Option<Arc<Key>>,
 }
 
 impl PollSource {

@@ -100,7 +100,7 @@ impl Poller {
         stop: Arc<AtomicBool>,
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
-        let (stated, unrecognised, due) = (Stated::default(), HashSet::new(), Instant::now());
+        let (stated, unrecognised, due) = (Stated::of(source.pseudonyms.as_deref()), HashSet::new(), Instant::now());
         Self {
             source,
             buffer,
@@ -192,7 +192,8 @@ impl Poller {
 
     /// Begins a new run: a stream of its own, and a whole answer.
     fn begin_anew(&mut self) {
-        (self.checkpoint, self.stated, self.changed_through) = (None, Stated::default(), None);
+        let stated = Stated::of(self.source.pseudonyms.as_deref());
+        (self.checkpoint, self.stated, self.changed_through) = (None, stated, None);
         self.unrecognised.clear();
         self.unrecognised_before = Default::default();
     }
@@ -224,7 +225,8 @@ impl Poller {
         let midnight = i64::from(poll.first_day) * DAY;
         poll.last_time = at - midnight;
         checkpoint.source = SourceCheckpoint::Poll(poll);
-        let mut batcher = Batcher::new(checkpoint.stream(&configured), checkpoint.position, poll.told());
+        let (stream, pseudonyms) = (checkpoint.stream(&configured), self.source.pseudonyms.clone());
+        let mut batcher = Batcher::new(stream, checkpoint.position, poll.told(), pseudonyms);
         let is_partial = !answer.troubles.is_empty() && !answer.knows_nobody;
         // The answer's lines count with its first batch.
         let mut position = checkpoint.position;
@@ -342,6 +344,7 @@ mod tests {
             asker: Asker::Tool(tool, Reading::ByContent),
             zone: TimeZone::UTC,
             interval: Duration::from_secs(300),
+            pseudonyms: None,
         };
         let mut poller = Poller::new(source, buffer, SharedStatus::default(), Arc::default(), Arc::default());
         assert!(poller.begin(1_000).fingerprint < poller.begin(1_000).fingerprint, "runs come in their order");

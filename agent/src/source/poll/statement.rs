@@ -22,6 +22,7 @@ use seatmeter_count::name::decode;
 use seatmeter_count::sessions::LONGEST_HELD;
 use seatmeter_count::{Kind, NO_LINE_BEFORE, RecordKey, SessionKey};
 use seatmeter_proto::batch::MAX_NAME;
+use seatmeter_proto::pseudonym::Key;
 use seatmeter_proto::v1::{LicensePool, Licenses};
 
 use crate::format::Stamp;
@@ -59,6 +60,8 @@ pub(super) struct Stated {
     answers: u32,
     /// A hash of the licenses that were told last.
     licenses: Option<[u8; 32]>,
+    /// With what the numbers of sessions are made, where no name may be found by trying.
+    secret: Option<[u8; 32]>,
 }
 
 /// Vendor daemons with their features of which it is not known who holds them, each with the moment of the last answer that
@@ -119,6 +122,11 @@ impl Statement<'_> {
 }
 
 impl Stated {
+    /// Begins a run of which nothing is stated yet. With a key of pseudonyms, the numbers of sessions tell nobody anything of names.
+    pub(super) fn of(pseudonyms: Option<&Key>) -> Self {
+        Self { secret: pseudonyms.map(|key| key.derived("numbers of sessions")), ..Self::default() }
+    }
+
     /// Takes an answer at a moment (in seconds since 1970 UTC), whose times are those of a time zone. Returns what it says
     /// that the one before did not, in the order in which it happened.
     pub(super) fn take<'a>(&mut self, answer: &'a Answer<'a>, at: i64, zone: &TimeZone) -> Vec<Statement<'a>> {
@@ -255,7 +263,7 @@ impl Stated {
 
     /// Returns the number of a new session, which no open one has.
     fn free_number(&mut self, id: SessionId) -> NonZero<u32> {
-        let mut number = number_of(id);
+        let mut number = number_of(self.secret.map_or(id, |secret| keyed(id, &secret)));
         while !self.numbers.insert(number) {
             number = number.checked_add(1).unwrap_or(NonZero::<u32>::MIN);
         }
@@ -363,6 +371,13 @@ fn id_of(seat: &Seat<'_>, occurrence: u32) -> SessionId {
     let mut id = SessionId::default();
     hasher.finalize_xof().fill(&mut id);
     id
+}
+
+/// Returns another hash, which says nothing of the first one to who does not know the secret.
+fn keyed(id: SessionId, secret: &[u8; 32]) -> SessionId {
+    let mut keyed = SessionId::default();
+    blake3::Hasher::new_keyed(secret).update(&id).finalize_xof().fill(&mut keyed);
+    keyed
 }
 
 /// Returns the number that a session has if it is free.
