@@ -15,11 +15,12 @@ import sys
 import grpc
 from grpc_tools import protoc
 protos, out, target, authority, certificate, key, token = sys.argv[1:8]
-files = [f"{protos}/seatmeter/v1/{name}.proto" for name in ("errors", "usage", "fleet", "ingest")]
+files = [f"{protos}/seatmeter/v1/{name}.proto" for name in ("errors", "usage", "fleet", "ingest", "operators", "audit")]
 who = [("authorization", f"Bearer {token}")]
 include = __import__("grpc_tools").__path__[0] + "/_proto"
 assert protoc.main(["", f"-I{protos}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
 sys.path.insert(0, out)
+from seatmeter.v1 import audit_pb2, audit_pb2_grpc, fleet_pb2, fleet_pb2_grpc, operators_pb2, operators_pb2_grpc
 from seatmeter.v1 import usage_pb2, usage_pb2_grpc
 read = lambda path: open(path, "rb").read()
 credentials = grpc.ssl_channel_credentials(read(authority), read(key), read(certificate))
@@ -31,6 +32,27 @@ with grpc.secure_channel(target, credentials) as channel:
         usage.GetMonthlyUsage(usage_pb2.GetMonthlyUsageRequest(month="soon"), metadata=who)
     except grpc.RpcError as error:
         print(error.code().name)
+    # An operator's day: who reports, who used what, who may ask; a change, and what the trail says of all that.
+    fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+    operators = operators_pb2_grpc.OperatorServiceStub(channel)
+    trail = audit_pb2_grpc.AuditServiceStub(channel)
+    print([server.name for server in fleet.ListLicenseServers(fleet_pb2.ListLicenseServersRequest(), metadata=who).license_servers])
+    print(usage.ListUsers(usage_pb2.ListUsersRequest(month="2026-01"), metadata=who).total_size)
+    parts = usage.ExportUsers(usage_pb2.ExportUsersRequest(month="2026-01"), metadata=who)
+    print(sum(len(part.users) for part in parts))
+    added = operators.AddOperator(operators_pb2.AddOperatorRequest(name="ben", role="ROLE_VIEWER"), metadata=who)
+    print(added.operator.name, added.invitation.startswith("seatmeter1."))
+    fleet.ExpectLicenseServer(fleet_pb2.ExpectLicenseServerRequest(license_server="LIC07", date="2026-01-01"), metadata=who)
+    alerts = fleet.WatchFleet(fleet_pb2.WatchFleetRequest(), metadata=who)
+    print(next(alerts).raised_count >= 0)
+    alerts.cancel()
+    told = {(record.action, record.result) for record in trail.ListAudit(audit_pb2.ListAuditRequest(), metadata=who).records}
+    print({("ListUsers", "asked"), ("ExportUsers", "asked"), ("AddOperator", "ok"), ("ExpectLicenseServer", "ok")} <= told)
+    for metadata in ([], [("authorization", "Bearer smt1_guessed")]):
+        try:
+            usage.ListUsers(usage_pb2.ListUsersRequest(), metadata=metadata)
+        except grpc.RpcError as error:
+            print(error.code().name)
 "#;
 
 #[test]
@@ -76,7 +98,9 @@ fn buf_curl_and_python_get_the_same_answers() {
         expected +=
             &format!("{} {} {} {denials}\n", our["sku"].as_str().unwrap(), our["unique_users"], our["checkouts"]);
     }
-    expected += "INVALID_ARGUMENT\n";
+    let people = cluster.ask(&["users", "2026-01", "--limit", "1"])["total"].clone();
+    expected += "INVALID_ARGUMENT\n['LIC01']\n";
+    expected += &format!("{people}\n{people}\nben True\nTrue\nTrue\nUNAUTHENTICATED\nUNAUTHENTICATED\n");
 
     let script = cluster.path("client.py");
     fs::write(&script, PYTHON).unwrap();
