@@ -318,3 +318,32 @@ fn fault_53_certificates_of_one_port_open_no_other() {
     wait_until("it is refused", || agent.has_said("uplink_down"));
     assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
 }
+
+/// An agent that must be accepted reads, and waits; once it is accepted, nothing is missing.
+#[test]
+fn fault_53_an_agent_that_waits_for_an_operator_loses_nothing() {
+    let mut cluster = enrolling("7d");
+    let (log, truth) = log(&cluster);
+    let token = invite(&cluster, &["--server", SERVER, "--approve"]);
+    let (mut agent, enrolled) = enrol(&cluster, "agent", &token, &log, &[]);
+    assert!(enrolled.status.success(), "{}{}", text(&enrolled.stdout), text(&enrolled.stderr));
+    agent.start();
+    wait_until("it is told why", || text(&agent.command(&["status"]).stdout).contains("waits for an operator"));
+    wait_until("what it has read waits", || {
+        agent.inspect()["batches"].as_array().is_some_and(|waiting| !waiting.is_empty())
+    });
+    let row = enrolments(&cluster).remove(0);
+    assert_eq!(row["status"], "waiting");
+    assert_eq!(cluster.seatmeter(&["agents", "enrolled"]).status.code(), Some(3));
+    assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
+    // Neither is forgotten.
+    cluster.kill_aggregator();
+    agent.kill();
+    cluster.start_aggregator();
+    agent.start();
+    wait_until("it is told again", || text(&agent.command(&["status"]).stdout).contains("waits for an operator"));
+    let accepted = cluster.seatmeter(&["agents", "accept", &row["enrolment"].as_str().unwrap()[..8]]);
+    assert!(text(&accepted.stdout).contains("is accepted"), "{}", text(&accepted.stderr));
+    cluster.wait_for_activity(SERVER, &truth);
+    assert_eq!(enrolments(&cluster)[0]["status"], "ok");
+}

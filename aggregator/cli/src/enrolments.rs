@@ -45,8 +45,11 @@ pub(crate) enum Enrolments {
         /// The aggregator's address as agents reach it, where it is not the first of its `names`
         #[arg(long, value_name = "URL")]
         url: Option<String>,
+        /// Take nothing of the agent until `seatmeter agents accept`; what it reads waits in its buffer
+        #[arg(long)]
+        approve: bool,
     },
-    /// The agents that are enrolled, and until when their certificates last; exit code 3 if one has ended
+    /// The agents that are enrolled, and until when their certificates last; exit code 3 if one has ended, or waits
     Enrolled {
         /// Only those of this license server
         #[arg(long, value_name = "NAME")]
@@ -59,7 +62,7 @@ pub(crate) enum Enrolments {
         /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
         id: String,
     },
-    /// Let an agent renew its certificate again that has expired too often
+    /// Let an agent in that waits for it (`invite --approve`), or whose certificate has expired too often
     ///
     /// Example: seatmeter agents accept 1c80e7
     Accept {
@@ -97,10 +100,11 @@ const COLUMNS: &[Column] = &[
 impl Row {
     fn new(enrolment: Enrolment, now: i64) -> Self {
         let has_ended = enrolment.expires_at.is_none_or(|end| end.seconds <= now);
-        let status = match (enrolment.revoked, has_ended) {
-            (true, _) => "revoked",
-            (false, true) => "expired",
-            (false, false) => "ok",
+        let status = match (enrolment.revoked, enrolment.waits_for_approval, has_ended) {
+            (true, ..) => "revoked",
+            (false, true, _) => "waiting",
+            (false, false, true) => "expired",
+            (false, false, false) => "ok",
         };
         Self {
             status,
@@ -125,13 +129,14 @@ struct Envelope {
 pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View) -> Result<bool> {
     let mut client = AccessServiceClient::new(channel.clone());
     match asked {
-        Enrolments::Invite { server, realm, ttl, uses, url } => {
+        Enrolments::Invite { server, realm, ttl, uses, url, approve } => {
             let request = InviteAgentRequest {
                 license_server: server.clone().unwrap_or_default(),
                 realm: realm.unwrap_or_default(),
                 valid_for: Some(ttl),
                 uses,
                 url: url.unwrap_or_default(),
+                needs_approval: approve,
             };
             let invited = client.invite_agent(request).await?.into_inner();
             if !view.is_for_people() {
@@ -159,7 +164,8 @@ pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View
             let accepted = client.accept_enrolment(AcceptEnrolmentRequest { id }).await?.into_inner();
             let Enrolment { id, license_server, recoveries_left, .. } = accepted.enrolment.unwrap_or_default();
             let times = count(recoveries_left.into(), "time");
-            answer!("{} for {} may renew an expired certificate {times}.", visible(&id), visible(&license_server));
+            let (id, license_server) = (visible(&id), visible(&license_server));
+            answer!("{id} for {license_server} is accepted, and may renew an expired certificate {times}.");
             Ok(true)
         }
     }
@@ -189,7 +195,7 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
             row.status = "replaced";
         }
     }
-    let is_well = rows.iter().all(|row| row.status != "expired");
+    let is_well = rows.iter().all(|row| !["expired", "waiting"].contains(&row.status));
     view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
     if view.is_for_people() {
         tell_zone(&zone);

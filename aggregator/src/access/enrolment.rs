@@ -29,6 +29,9 @@ use crate::store::enrolments::{self as store, Certificate, CertificateState, Enr
 /// How often an agent may renew a certificate that has expired, until an operator accepts it again.
 const RECOVERIES: u32 = 10;
 
+/// How many digits of an enrolment's id are shown where it is to be typed.
+const ID_DIGITS: usize = 8;
+
 /// Why a call about enrolments fails.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
@@ -58,6 +61,17 @@ pub enum EnrolmentError {
     /// The enrolment was revoked.
     #[error("the enrolment for license server {0:?} was revoked: enrol the agent again, if it may report")]
     Revoked(String),
+    /// An operator must accept it first.
+    #[error(
+        "the enrolment for license server {license_server:?} waits for an operator: `seatmeter agents accept {id}`; until then, what \
+         is read stays in the agent's buffer"
+    )]
+    Waits {
+        /// The license server.
+        license_server: String,
+        /// The beginning of the enrolment's id.
+        id: String,
+    },
     /// Somebody else has renewed the identity.
     #[error(
         "the identity for license server {0:?} was renewed by another holder: one of two is a copy; enrol this one again, under a \
@@ -121,6 +135,8 @@ pub struct Wanted {
     pub uses: u32,
     /// The aggregator's address, as agents reach it.
     pub url: String,
+    /// Whether an operator must accept whoever enrols.
+    pub needs_approval: bool,
 }
 
 /// All enrolments.
@@ -158,6 +174,7 @@ impl Enrolments {
             realm: wanted.realm.clone(),
             expires_at,
             uses_left: wanted.uses.into(),
+            needs_approval: wanted.needs_approval,
         };
         self.write(|connection| Ok(store::add_invitation(connection, &hash(&secret), &invitation, now)?))?;
         Ok((Invitation { secret, authority: Some(self.authority.sha256()), url: wanted.url.clone() }, expires_at))
@@ -208,6 +225,7 @@ impl Enrolments {
                 recoveries_left: RECOVERIES,
                 secret_hash: secret_hash.clone(),
                 expires_at: None,
+                waits: invitation.needs_approval,
             };
             store::add_enrolment(connection, &enrolment, &fold_case(&enrolment.license_server))?;
             let entry = Entry {
@@ -314,6 +332,10 @@ impl Enrolments {
             if now >= known.expires_at {
                 return Err(EnrolmentError::Expired);
             }
+            if enrolment.waits {
+                let id = enrolment.id.chars().take(ID_DIGITS).collect();
+                return Err(EnrolmentError::Waits { license_server: enrolment.license_server, id });
+            }
             if known.state == CertificateState::Issued {
                 store::use_certificate(connection, &enrolment.id, &hash)?;
             }
@@ -357,13 +379,14 @@ impl Enrolments {
         Ok(revoked)
     }
 
-    /// Lets an agent renew expired certificates again.
+    /// Lets an agent in that waits for it, and lets it renew expired certificates again.
     pub fn accept(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
         self.write(|connection| {
             let enrolment = find(connection, id)?;
             if enrolment.revoked_at.is_some() {
                 return Err(EnrolmentError::Revoked(enrolment.license_server));
             }
+            store::accept(connection, &enrolment.id)?;
             store::set_recoveries(connection, &enrolment.id, RECOVERIES)?;
             find(connection, &enrolment.id)
         })

@@ -73,6 +73,7 @@ impl AccessService for AccessApi {
             valid_for: valid_for(asked.valid_for, USUAL, MOST_DAYS)?,
             uses: asked.uses.max(1),
             url,
+            needs_approval: asked.needs_approval,
         };
         answer(move || {
             let (invitation, expires_at) = enrolments.invite(&wanted)?;
@@ -149,5 +150,6 @@ fn message(enrolment: store::Enrolment) -> Enrolment {
         seen_at: enrolment.seen_at.map(timestamp),
         revoked: enrolment.revoked_at.is_some(),
         recoveries_left: enrolment.recoveries_left,
+        waits_for_approval: enrolment.waits,
     }
 }

@@ -229,9 +229,10 @@ pub(super) fn enrolment(error: &EnrolmentError) -> Status {
         EnrolmentError::Unknown | EnrolmentError::Expired => {
             with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, &text)
         }
-        EnrolmentError::Revoked(_) | EnrolmentError::Superseded(_) | EnrolmentError::TooOften(_) => {
-            with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text)
-        }
+        EnrolmentError::Revoked(_)
+        | EnrolmentError::Superseded(_)
+        | EnrolmentError::TooOften(_)
+        | EnrolmentError::Waits { .. } => with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text),
         EnrolmentError::NoEnrolment(_) | EnrolmentError::Several { .. } => {
             with_reason(Code::NotFound, ErrorReason::UnknownEnrolment, &text)
         }

@@ -1,7 +1,7 @@
 //! The tables of who may speak with the aggregator, in a database of their own, and of what they did.
 
 /// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 2] = [
+pub(super) const MIGRATIONS: [&[&str]; 3] = [
     &[
         "CREATE TABLE invitation (
          secret_hash    {blob} PRIMARY KEY,
@@ -69,5 +69,11 @@ pub(super) const MIGRATIONS: [&[&str]; 2] = [
          result_of BIGINT NOT NULL,
          hash      {blob} NOT NULL
      )",
+    ],
+    &[
+        // 1: an operator must accept whoever enrols by it.
+        "ALTER TABLE invitation ADD COLUMN needs_approval BIGINT NOT NULL DEFAULT 0",
+        // 1: no operator has accepted it yet.
+        "ALTER TABLE enrolment ADD COLUMN waits BIGINT NOT NULL DEFAULT 0",
     ],
 ];

@@ -5,21 +5,22 @@ use super::engine::{Connection, Row, Value};
 use super::sql::statements;
 
 statements! {
-    INSERT_INVITATION = "INSERT INTO invitation (secret_hash, license_server, realm, expires_at, uses_left)
-         VALUES ($1, $2, $3, $4, $5)";
-    SELECT_INVITATION = "SELECT license_server, realm, expires_at, uses_left FROM invitation WHERE secret_hash = $1";
+    INSERT_INVITATION = "INSERT INTO invitation (secret_hash, license_server, realm, expires_at, uses_left, needs_approval)
+         VALUES ($1, $2, $3, $4, $5, $6)";
+    SELECT_INVITATION = "SELECT license_server, realm, expires_at, uses_left, needs_approval FROM invitation WHERE secret_hash = $1";
     USE_INVITATION = "UPDATE invitation SET uses_left = uses_left - 1 WHERE secret_hash = $1";
     DELETE_INVITATIONS = "DELETE FROM invitation WHERE expires_at < $1";
-    INSERT_ENROLMENT = "INSERT INTO enrolment (id, secret_hash, license_server, name_key, realm, host, enrolled_at, recoveries_left)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    INSERT_ENROLMENT = "INSERT INTO enrolment (id, secret_hash, license_server, name_key, realm, host, enrolled_at, recoveries_left, waits)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     SELECT_ENROLMENTS = "SELECT e.id, e.license_server, e.realm, e.host, e.enrolled_at, e.seen_at, e.revoked_at, e.recoveries_left,
-         e.secret_hash, (SELECT MAX(c.expires_at) FROM certificate c WHERE c.enrolment_id = e.id)
+         e.secret_hash, (SELECT MAX(c.expires_at) FROM certificate c WHERE c.enrolment_id = e.id), e.waits
          FROM enrolment e ORDER BY e.name_key, e.enrolled_at, e.id";
     SELECT_ENROLMENT = "SELECT e.id, e.license_server, e.realm, e.host, e.enrolled_at, e.seen_at, e.revoked_at, e.recoveries_left,
-         e.secret_hash, (SELECT MAX(c.expires_at) FROM certificate c WHERE c.enrolment_id = e.id)
+         e.secret_hash, (SELECT MAX(c.expires_at) FROM certificate c WHERE c.enrolment_id = e.id), e.waits
          FROM enrolment e WHERE e.id = $1";
     SET_SEEN = "UPDATE enrolment SET seen_at = $1 WHERE id = $2";
     SET_REVOKED = "UPDATE enrolment SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
+    SET_ACCEPTED = "UPDATE enrolment SET waits = 0 WHERE id = $1";
     SET_RECOVERIES = "UPDATE enrolment SET recoveries_left = $1 WHERE id = $2";
     INSERT_CERTIFICATE = "INSERT INTO certificate (sha256, enrolment_id, number, public_key, der, expires_at, state)
          VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM certificate WHERE enrolment_id = $2), $3, $4, $5, 0)";
@@ -43,6 +44,8 @@ pub struct Invitation {
     pub expires_at: i64,
     /// How many agents can still use it.
     pub uses_left: i64,
+    /// Whether an operator must accept whoever enrols by it.
+    pub needs_approval: bool,
 }
 
 /// An agent that was enrolled for a license server. Moments are in seconds since 1970 UTC.
@@ -68,6 +71,8 @@ pub struct Enrolment {
     pub secret_hash: Vec<u8>,
     /// When its last certificate ends; `None` if it has none.
     pub expires_at: Option<i64>,
+    /// Whether no operator has accepted it yet, and one must.
+    pub waits: bool,
 }
 
 /// How far a certificate has come.
@@ -109,6 +114,7 @@ pub fn add_invitation(
         (*invitation.realm).into(),
         invitation.expires_at.into(),
         invitation.uses_left.into(),
+        i64::from(invitation.needs_approval).into(),
     ];
     connection.execute(INSERT_INVITATION, &values).map(drop)
 }
@@ -122,6 +128,7 @@ pub fn invitation(connection: &mut dyn Connection, secret_hash: &[u8]) -> Result
             realm: row.text(1)?.into(),
             expires_at: row.int(2)?,
             uses_left: row.int(3)?,
+            needs_approval: row.int(4)? != 0,
         });
         Ok(())
     })?;
@@ -135,7 +142,7 @@ pub fn use_invitation(connection: &mut dyn Connection, secret_hash: &[u8]) -> Re
 
 /// Keeps a new enrolment. `name_key` is the license server's name, case folded.
 pub fn add_enrolment(connection: &mut dyn Connection, enrolment: &Enrolment, name_key: &str) -> Result<(), StoreError> {
-    let values: [Value<'_>; 8] = [
+    let values: [Value<'_>; 9] = [
         (*enrolment.id).into(),
         (*enrolment.secret_hash).into(),
         (*enrolment.license_server).into(),
@@ -144,6 +151,7 @@ pub fn add_enrolment(connection: &mut dyn Connection, enrolment: &Enrolment, nam
         (*enrolment.host).into(),
         enrolment.enrolled_at.into(),
         enrolment.recoveries_left.into(),
+        i64::from(enrolment.waits).into(),
     ];
     connection.execute(INSERT_ENROLMENT, &values).map(drop)
 }
@@ -180,6 +188,7 @@ fn enrolment_of(row: &dyn Row) -> Result<Enrolment, StoreError> {
         recoveries_left: u32::try_from(row.int(7)?).unwrap_or(0),
         secret_hash: row.blob(8)?.into(),
         expires_at: row.int_or_null(9)?,
+        waits: row.int(10)? != 0,
     })
 }
 
@@ -191,6 +200,11 @@ pub fn set_seen(connection: &mut dyn Connection, id: &str, now: i64) -> Result<(
 /// Revokes an enrolment. One that is revoked stays as it is.
 pub fn revoke(connection: &mut dyn Connection, id: &str, now: i64) -> Result<(), StoreError> {
     connection.execute(SET_REVOKED, &[now.into(), id.into()]).map(drop)
+}
+
+/// Accepts an enrolment that waits for it.
+pub fn accept(connection: &mut dyn Connection, id: &str) -> Result<(), StoreError> {
+    connection.execute(SET_ACCEPTED, &[id.into()]).map(drop)
 }
 
 /// Sets how often an agent may still renew an expired certificate.

@@ -18,6 +18,9 @@ pub struct InviteAgentRequest {
     /// certificate, and the port that it listens on.
     #[prost(string, tag = "5")]
     pub url: ::prost::alloc::string::String,
+    /// Whether nothing is taken of an agent that enrols by it until AcceptEnrolment. What it reads stays in its buffer.
+    #[prost(bool, tag = "6")]
+    pub needs_approval: bool,
 }
 /// An invitation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -89,6 +92,9 @@ pub struct Enrolment {
     /// How often it may still renew an expired certificate.
     #[prost(uint32, tag = "9")]
     pub recoveries_left: u32,
+    /// Whether nothing is taken of it until AcceptEnrolment.
+    #[prost(bool, tag = "10")]
+    pub waits_for_approval: bool,
 }
 /// An enrolment to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -276,7 +282,7 @@ pub mod access_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lets an agent, whose certificate expired too often, renew it again.
+        /// Takes what an agent sends that waits for it; lets one whose certificate expired too often renew it again.
         pub async fn accept_enrolment(
             &mut self,
             request: impl tonic::IntoRequest<super::AcceptEnrolmentRequest>,
@@ -342,7 +348,7 @@ pub mod access_service_server {
             tonic::Response<super::RevokeEnrolmentResponse>,
             tonic::Status,
         >;
-        /// Lets an agent, whose certificate expired too often, renew it again.
+        /// Takes what an agent sends that waits for it; lets one whose certificate expired too often renew it again.
         async fn accept_enrolment(
             &self,
             request: tonic::Request<super::AcceptEnrolmentRequest>,

@@ -39,6 +39,7 @@ fn first(enrolments: &Enrolments, key: &KeyPair) -> Vec<u8> {
         valid_for: Duration::from_secs(60),
         uses: 1,
         url: "https://aggregator:7470".into(),
+        needs_approval: false,
     };
     let (invitation, _) = enrolments.invite(&wanted).unwrap();
     enrolments.enrol(&invitation.secret, &request(key), "", "host", None).unwrap().certificate
