@@ -182,8 +182,14 @@ pub(crate) fn restore(config: &Path, file: &Path) -> Result<ExitCode> {
     let _lock = state::lock(&config.state)?;
     let kept = backup::restore(&config.state, file)?;
     answer!("{}: restored; now start the aggregator", file.display());
-    if let Some(kept) = kept {
+    if let Some(kept) = kept.archive {
         answer!("The previous database is kept as {}.", kept.display());
+    }
+    if kept.has_access {
+        answer!(
+            "Who may report and ask is as it was then, also who was disabled or revoked since: look at `seatmeter operators list`,"
+        );
+        answer!("`seatmeter tokens list` and `seatmeter agents enrolled`.");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,9 @@ pub enum TransportError {
         url: String,
     },
     /// The URL asks for TLS, but no authority is configured.
-    #[error("{url:?} needs the authority that signed the aggregator's certificate: set `authority`")]
+    #[error(
+        "{url:?} needs the authority that signed the aggregator's certificate: set `authority` (of `seatmeter`, --authority)"
+    )]
     NoAuthority {
         /// The URL as configured.
         url: String,

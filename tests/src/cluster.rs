@@ -56,6 +56,8 @@ pub struct TestCluster {
     tls: Option<Tls>,
     /// Whether the aggregator enrols its agents, with an authority of its own.
     pub enrols: bool,
+    /// The port for operators; 0 for whichever is free.
+    operators_port: u16,
 }
 
 struct Tls {
@@ -76,7 +78,7 @@ impl TestCluster {
         let folder = TempDir::new().unwrap();
         let listening = folder.path().join("aggregator/listening.json");
         let relay = Proxy::to_current(move || Some(Listening::read(&listening)?.agents));
-        Self { folder, aggregator: None, relay, settings: String::new(), tls: None, enrols: false }
+        Self { folder, aggregator: None, relay, settings: String::new(), tls: None, enrols: false, operators_port: 0 }
     }
 
     /// Creates a cluster with a running aggregator.
@@ -137,9 +139,10 @@ impl TestCluster {
         let of_agents = if self.enrols { "" } else { &security };
         let text = format!(
             "state = {:?}\ntime_zone = \"UTC\"\n{}\n[agents]\nlisten = \"127.0.0.1:0\"\n{of_agents}\n\
-             [operators]\nlisten = \"127.0.0.1:0\"\n{security}\n",
+             [operators]\nlisten = \"127.0.0.1:{}\"\n{security}\n",
             self.path("aggregator"),
             self.settings,
+            self.operators_port,
         );
         fs::write(&path, text).unwrap();
         path
@@ -154,6 +157,13 @@ impl TestCluster {
             // Exit code 3 is an answer, too: a license server does not report.
             matches!(self.seatmeter(&["servers", "--output", "json"]).status.code(), Some(0 | 3))
         });
+    }
+
+    /// Kills the aggregator, and starts it again on the port for operators that it had.
+    pub fn restart_on_the_same_port(&mut self) {
+        self.operators_port = self.listening().unwrap().operators;
+        self.kill_aggregator();
+        self.start_aggregator();
     }
 
     /// Starts the aggregator under another program, such as one that injects faults.

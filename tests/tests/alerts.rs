@@ -77,15 +77,39 @@ fn fault_55_what_lasts_is_told_and_taken_back() {
         cluster.read("aggregator.err").contains("alert_raised")
             && cluster.read("aggregator.err").contains("alert_cleared")
     );
-    // After a start, what still is so is raised again; what an operator takes back is cleared.
+    // After a start, what still is so is told at once, and never that nothing is; what an operator takes back is cleared.
     cluster.kill_aggregator();
-    assert!(!end_of(&mut follower).success(), "who followed is told that the aggregator is gone");
     cluster.start_aggregator();
-    wait_until("it is raised again", || alerts(&cluster, "lic01") == ["no_lines"]);
+    assert_eq!(alerts(&cluster, "lic01"), ["no_lines"]);
     assert!(cluster.seatmeter(&["servers", "retire", "lic01", "--from", "2026-01-01"]).status.success());
     wait_until("it need not report", || alerts(&cluster, "lic01").is_empty());
+    follower.kill().unwrap();
+    follower.wait().unwrap();
     let unknown = cluster.seatmeter(&["alerts", "lic3"]);
     assert!(text(&unknown.stderr).contains("no license server \"lic3\""), "{}", text(&unknown.stderr));
+}
+
+/// Who follows goes on through a restart of the aggregator, and is told what changed meanwhile, and nothing twice.
+#[test]
+fn fault_55_a_follower_goes_on_through_a_restart() {
+    let mut cluster = looking("");
+    for server in ["lic01", "lic02"] {
+        assert!(cluster.seatmeter(&["servers", "expect", server, "--from", "2026-01-01"]).status.success());
+    }
+    wait_until("both are raised", || cluster.ask(&["alerts"])["total"] == 2);
+    let (mut follower, changes) = follow(&cluster);
+    let next = || {
+        let change = changes.recv().unwrap();
+        ["change", "license_server"].map(|field| change[field].as_str().unwrap().to_owned()).join(" ")
+    };
+    let mut first = [next(), next()];
+    first.sort();
+    assert_eq!(first, ["raised lic01", "raised lic02"]);
+    cluster.restart_on_the_same_port();
+    assert!(cluster.seatmeter(&["servers", "retire", "lic01", "--from", "2026-01-01"]).status.success());
+    assert_eq!(next(), "cleared lic01");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
 }
 
 /// What is only to be noted is no alert; whoever is not let in any more hears no more.

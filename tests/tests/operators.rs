@@ -2,9 +2,10 @@
 //! is done to it.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -186,6 +187,9 @@ fn fault_54_each_role_does_what_it_may() {
         }
     }
     assert!(is_answered(&ask(&anna, &["servers", "retire", "LIC01", "--from", "2026-02-01"])));
+    // Who goes on asking is told once that it may not.
+    let watching = ask(&vera, &["sessions", "--watch", "1"]);
+    assert_eq!(watching.status.code(), Some(1), "{}", text(&watching.stderr));
     // Names differ by more than case; a role that is taken away is gone at once.
     let again = ask(&anna, &["operators", "add", "VERA", "--role", "admin"]);
     assert!(text(&again.stderr).contains("there is an operator \"Vera\" already"), "{}", text(&again.stderr));
@@ -231,6 +235,31 @@ fn fault_54_an_invitation_is_for_one_login() {
         let none = as_operator(&cluster, &cluster.path("late.json"), &["login", cut]);
         assert!(text(&none.stderr).contains("no invitation"), "{cut}: {}", text(&none.stderr));
     }
+    // Whatever stands around the line; what the next login replaces is valid no more.
+    let twice = cluster.path("twice.json");
+    let log_in = |line: &str| {
+        let mut command = cluster.seatmeter_with(&twice, &["login"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(format!("\nben is invited:\n\n$ seatmeter login {line}\n").as_bytes())
+            .unwrap();
+        child.wait().unwrap().success()
+    };
+    let again =
+        || text(&cluster.seatmeter(&["operators", "invite", "BEN", "--output", "csv"]).stdout).trim().to_owned();
+    assert!(log_in(&again()));
+    let tokens = || cluster.ask(&["tokens", "list", "--operator", "ben"])["total"].clone();
+    assert_eq!(tokens(), 2, "that of the desk, and this one");
+    let before = fs::read(&twice).unwrap();
+    assert!(log_in(&again()));
+    assert_eq!(tokens(), 2);
+    fs::write(&twice, before).unwrap();
+    assert!(text(&as_operator(&cluster, &twice, &["whoami"]).stderr).contains("not valid"));
+    fs::write(&twice, "{").unwrap();
+    assert!(text(&as_operator(&cluster, &twice, &["whoami"]).stderr).contains("log in again"));
     // Whoever is not let in any more was invited in vain.
     let line = add(&cluster, "cleo", "viewer");
     assert!(cluster.seatmeter(&["operators", "disable", "cleo"]).status.success());
@@ -270,7 +299,16 @@ fn fault_54_tokens_end_at_once() {
     assert!(!is_answered(&as_operator(&cluster, &ben, &["servers"])));
     assert!(cluster.seatmeter(&["operators", "enable", "ben"]).status.success());
     assert!(!is_answered(&as_operator(&cluster, &ben, &["servers"])));
-    // The last administrator stays one; who lost everything comes back by the aggregator's own machine.
+    // Who was only invited cannot administer. The last administrator stays one; names are names here, too.
+    for name in ["bad ", "b\u{202e}ad", "bad\n", ""] {
+        let refused = cluster.aggregator_command_with(&["administrator", name]);
+        assert!(!refused.status.success(), "{name:?}");
+    }
+    assert!(cluster.aggregator_command_with(&["administrator", "other"]).status.success());
+    let listed = cluster.ask(&["operators", "list"])["rows"].clone();
+    let other = listed.as_array().unwrap().iter().find(|row| row["name"] == "other").unwrap();
+    assert_eq!((&other["status"], &other["role"]), (&"not logged in".into(), &"admin".into()));
+    // Who lost everything comes back by the aggregator's own machine.
     let stays = cluster.seatmeter(&["operators", "disable", "tester"]);
     assert!(text(&stays.stderr).contains("last administrator"), "{}", text(&stays.stderr));
     let out = cluster.seatmeter(&["logout"]);
@@ -337,6 +375,11 @@ fn fault_54_a_trail_that_is_tampered_with_is_found() {
     assert!(offline(&altered).1.contains("was altered"), "{}", offline(&altered).1);
     assert!(offline(&lines[..3]).1.contains("its end is missing"), "{}", offline(&lines[..3]).1);
     assert!(!offline(&["no record".into()]).0);
+    assert!(offline(&[]).1.contains("its end is missing"), "{}", offline(&[]).1);
+    let empty = command("seatmeter").args(["audit", "verify", "--file", "/dev/null"]).output().unwrap();
+    assert!(text(&empty.stderr).contains("there is no record"), "{}", text(&empty.stderr));
+    let none = cluster.seatmeter(&["audit", "list", "--action", "Users"]);
+    assert!(text(&none.stderr).contains("--action: is no action"), "{}", text(&none.stderr));
 
     let change = |sql: &str| {
         let database = rusqlite::Connection::open(cluster.path("aggregator/access.db")).unwrap();

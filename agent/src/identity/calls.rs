@@ -89,6 +89,7 @@ pub async fn enrol(
                 files.forget_next_key()?;
                 (key, is_first) = (files.next_key()?, false);
             }
+            Err(status) if status.code() == Code::Unimplemented => return Err(CallError::NotForAgents),
             Err(status) => return Err(CallError::Refused(Box::new(status))),
         }
     };

@@ -1,23 +1,32 @@
 //! `seatmeter alerts`: what needs an operator, and what to do about it.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
-use seatmeter_proto::v1::{Alert, GetSelfRequest, Severity, Warning, WarningKind, WatchFleetRequest};
+use seatmeter_proto::v1::{
+    Alert, GetSelfRequest, Severity, Warning, WarningKind, WatchFleetRequest, WatchFleetResponse,
+};
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
 use seatmeter_service::screen::text::{count, duration, minute, visible};
 use serde::Serialize;
 use tokio_stream::StreamExt;
+use tonic::{Status, Streaming};
 
 use crate::connect::Channel;
+use crate::explain::explain;
 use crate::notes::{stamp, tell_zone, zone};
+use crate::watch::can_pass;
 
 /// What needs an operator, the most urgent first; exit code 3 if something does
 ///
-/// An alert is raised once it has lasted for two looks of the aggregator, and cleared after three without it.
+/// An alert is raised once it has lasted for two looks of the aggregator (or at its start), and cleared
+/// after three without it.
 ///
 /// Examples:
 ///   seatmeter alerts
@@ -27,7 +36,7 @@ use crate::notes::{stamp, tell_zone, zone};
 pub(crate) struct Alerts {
     /// Only this license server
     name: Option<String>,
-    /// Go on telling what changes, until told to stop
+    /// Go on telling what changes, until told to stop; for programs, a line of JSON for each change
     #[arg(long)]
     follow: bool,
 }
@@ -94,40 +103,94 @@ struct Change {
 pub(crate) async fn alerts(channel: &Channel, asked: Alerts, view: &View) -> Result<bool> {
     let told = OperatorServiceClient::new(channel.clone()).get_self(GetSelfRequest {}).await?.into_inner();
     let zone = zone(&told.time_zone);
+    let mut client = FleetServiceClient::new(channel.clone());
     let request = WatchFleetRequest { license_server: asked.name.unwrap_or_default() };
-    let mut changes = FleetServiceClient::new(channel.clone()).watch_fleet(request).await?.into_inner();
-    let mut rows = Vec::new();
+    if asked.follow {
+        return follow(client, request, view, &zone).await;
+    }
+    let mut changes = client.watch_fleet(request).await?.into_inner();
+    let rows: Vec<Row> = raised(&mut changes).await?.into_iter().map(|alert| Row::new(alert, &zone)).collect();
+    let total = rows.len() as u64;
+    view.print(COLUMNS, &rows, &Envelope { total, time_zone: told.time_zone }, &zone)?;
+    if view.is_for_people() {
+        if rows.is_empty() {
+            answer!("Nothing needs attention.");
+        }
+        tell_zone(&zone);
+    }
+    Ok(rows.is_empty())
+}
+
+/// Returns the alerts that are raised, which the first messages tell.
+async fn raised(changes: &mut Streaming<WatchFleetResponse>) -> Result<Vec<Alert>> {
+    let mut raised = Vec::new();
     while let Some(change) = changes.next().await {
         let change = change?;
-        rows.extend(change.raised.into_iter().map(|alert| Row::new(alert, &zone)));
-        if rows.len() as u64 >= change.raised_count {
-            break;
+        raised.extend(change.raised);
+        if raised.len() as u64 >= change.raised_count {
+            return Ok(raised);
         }
     }
-    let total = rows.len() as u64;
-    if !asked.follow {
-        view.print(COLUMNS, &rows, &Envelope { total, time_zone: told.time_zone }, &zone)?;
-        if view.is_for_people() {
-            if rows.is_empty() {
-                answer!("Nothing needs attention.");
-            }
-            tell_zone(&zone);
+    Err(Status::unavailable("the aggregator stopped answering").into())
+}
+
+/// What an alert is known by, however its figures change.
+fn key(alert: &Alert) -> (String, i32, String, String) {
+    let warning = alert.warning.clone().unwrap_or_default();
+    (alert.license_server.clone(), warning.kind, warning.subject, warning.other)
+}
+
+/// Tells what changes, through restarts of the aggregator, until told to stop.
+async fn follow(
+    mut client: FleetServiceClient<Channel>,
+    request: WatchFleetRequest,
+    view: &View,
+    zone: &TimeZone,
+) -> Result<bool> {
+    let mut known: BTreeMap<_, Alert> = BTreeMap::new();
+    loop {
+        let ended = match client.watch_fleet(request.clone()).await {
+            Ok(changes) => follow_once(changes.into_inner(), &mut known, view, zone).await,
+            Err(status) => Err(status.into()),
+        };
+        let Err(error) = ended else { return Ok(true) };
+        if !can_pass(&error) {
+            return Err(error);
         }
-        return Ok(rows.is_empty());
+        eprintln!("error: {}; asking again", explain(&error));
+        tokio::time::sleep(AGAIN).await;
     }
-    for row in rows {
-        tell("raised", row, view, &zone)?;
+}
+
+/// How long to wait before an aggregator that is gone is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+async fn follow_once(
+    mut changes: Streaming<WatchFleetResponse>,
+    known: &mut BTreeMap<(String, i32, String, String), Alert>,
+    view: &View,
+    zone: &TimeZone,
+) -> Result<()> {
+    let now: BTreeMap<_, Alert> = raised(&mut changes).await?.into_iter().map(|alert| (key(&alert), alert)).collect();
+    for (_, alert) in known.iter().filter(|(key, _)| !now.contains_key(*key)) {
+        tell("cleared", Row::new(alert.clone(), zone), view, zone)?;
     }
+    for (_, alert) in now.iter().filter(|(key, _)| !known.contains_key(*key)) {
+        tell("raised", Row::new(alert.clone(), zone), view, zone)?;
+    }
+    *known = now;
     while let Some(change) = changes.next().await {
         let change = change?;
         for alert in change.raised {
-            tell("raised", Row::new(alert, &zone), view, &zone)?;
+            tell("raised", Row::new(alert.clone(), zone), view, zone)?;
+            known.insert(key(&alert), alert);
         }
         for alert in change.cleared {
-            tell("cleared", Row::new(alert, &zone), view, &zone)?;
+            known.remove(&key(&alert));
+            tell("cleared", Row::new(alert, zone), view, zone)?;
         }
     }
-    Ok(true)
+    Err(Status::unavailable("the aggregator has ended the answer").into())
 }
 
 fn tell(change: &'static str, alert: Row, view: &View, zone: &TimeZone) -> Result<()> {

@@ -32,7 +32,7 @@ pub(crate) enum Audit {
         /// Only this operator's, or this license server's
         #[arg(long, value_name = "NAME")]
         who: Option<String>,
-        /// Only this action, for example ListUsers
+        /// Only this action, for example ExportUsers (of `seatmeter users`)
         #[arg(long, value_name = "NAME")]
         action: Option<String>,
         /// Only from this day on, as YYYY-MM-DD, in UTC
@@ -147,6 +147,8 @@ impl Row {
 #[derive(Serialize)]
 struct Envelope {
     time_zone: String,
+    /// Whether there are more than were asked for.
+    more: bool,
 }
 
 pub(crate) async fn audit(channel: &Channel, asked: Audit, view: &View) -> Result<bool> {
@@ -166,9 +168,9 @@ pub(crate) async fn audit(channel: &Channel, asked: Audit, view: &View) -> Resul
         Audit::Verify(Verify { noted, .. }) => {
             let mut verifier = Verifier::new(noted);
             each(&mut client, |record| Ok(verifier.next(&record)?)).await?;
-            tell_end(verifier)
+            tell_end(verifier, view)
         }
-        Audit::Export { file } => export(client, &file).await,
+        Audit::Export { file } => export(client, &file, view).await,
     }
 }
 
@@ -180,24 +182,29 @@ async fn list(
     view: &View,
 ) -> Result<bool> {
     let mut records: Vec<AuditRecord> = Vec::new();
+    let mut more = false;
     let time_zone = loop {
         request.page_size = i32::try_from(limit.saturating_mul(2)).unwrap_or(1000).min(1000);
         let page = client.list_audit(request.clone()).await?.into_inner();
         for record in page.records {
             let has_result = records.iter().any(|later| later.result_of == record.number);
+            more |= !has_result && records.len() == limit;
             if !has_result && records.len() < limit {
                 records.push(record);
             }
         }
         request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || records.len() >= limit {
+        if request.page_token.is_empty() || more {
             break page.time_zone;
         }
     };
     let zone = zone(&time_zone);
     let rows: Vec<Row> = records.into_iter().map(Row::from).collect();
-    view.print(COLUMNS, &rows, &Envelope { time_zone }, &zone)?;
+    view.print(COLUMNS, &rows, &Envelope { time_zone, more }, &zone)?;
     if view.is_for_people() {
+        if more {
+            answer!("These are the latest {}; --limit shows more.", thousands(limit as u64));
+        }
         tell_zone(&zone);
     }
     Ok(true)
@@ -212,7 +219,7 @@ async fn each(client: &mut AuditServiceClient<Channel>, mut take: impl FnMut(Aud
     Ok(())
 }
 
-async fn export(mut client: AuditServiceClient<Channel>, path: &Path) -> Result<bool> {
+async fn export(mut client: AuditServiceClient<Channel>, path: &Path, view: &View) -> Result<bool> {
     if path == Path::new("-") {
         each(&mut client, |record| {
             answer!("{}", serde_json::to_string(&Row::from(record))?);
@@ -231,11 +238,11 @@ async fn export(mut client: AuditServiceClient<Channel>, path: &Path) -> Result<
     })
     .await?;
     file.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all()).with_context(failed)?;
-    tell_end(verifier)
+    tell_end(verifier, view)
 }
 
 /// Verifies an export.
-pub(crate) fn verify_file(asked: &Verify) -> Result<bool> {
+pub(crate) fn verify_file(asked: &Verify, view: &View) -> Result<bool> {
     let Some(path) = &asked.file else { bail!("no file is named") };
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut verifier = Verifier::new(asked.noted.clone());
@@ -244,13 +251,20 @@ pub(crate) fn verify_file(asked: &Verify) -> Result<bool> {
         let row: Row = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
         verifier.next(&row.record().with_context(place)?).with_context(place)?;
     }
-    tell_end(verifier)
+    tell_end(verifier, view)
 }
 
 /// Tells where the trail ends, so that it can be noted.
-fn tell_end(verifier: Verifier) -> Result<bool> {
+fn tell_end(verifier: Verifier, view: &View) -> Result<bool> {
     let end = verifier.end()?;
+    if end.number == 0 {
+        bail!("there is no record: this is no trail, or an export that failed");
+    }
     let hash = data_encoding::HEXLOWER.encode(&end.hash);
+    if view.is_json() {
+        answer!("{}", serde_json::json!({ "records": end.number, "end": format!("{}:{hash}", end.number) }));
+        return Ok(true);
+    }
     answer!(
         "{} records, none removed, altered or moved. The end, to be noted elsewhere:",
         thousands(end.number as u64)

@@ -67,11 +67,18 @@ impl Bearer {
     }
 }
 
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+impl Bearer {
+    /// Puts the token into a call.
+    pub(crate) fn put_into<T>(&self, request: &mut Request<T>) {
         if let Some(token) = &self.0 {
             request.metadata_mut().insert("authorization", token.clone());
         }
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        self.put_into(&mut request);
         Ok(request)
     }
 }

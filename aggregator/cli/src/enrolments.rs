@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::connect::Channel;
 use crate::months::time;
 use crate::notes::{stamp, tell_zone, zone};
+use crate::operators::Line;
 
 /// What is done about agents' enrolments.
 #[derive(clap::Subcommand)]
@@ -139,6 +140,11 @@ pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View
                 needs_approval: approve,
             };
             let invited = client.invite_agent(request).await?.into_inner();
+            if view.is_json() {
+                let line = Line { line: invited.token, expires_at: stamp(invited.expires_at.as_ref()) };
+                answer!("{}", serde_json::to_string_pretty(&line)?);
+                return Ok(true);
+            }
             if !view.is_for_people() {
                 answer!("{}", invited.token);
                 return Ok(true);

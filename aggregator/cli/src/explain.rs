@@ -45,6 +45,10 @@ fn flag(field: &str) -> &str {
         "through_month" => "--through",
         "license_server" => "--server",
         "sku" => "--sku",
+        "valid_for" => "--ttl",
+        "label" => "--for",
+        "certificate_name" => "--certificate-name",
+        "action" => "--action",
         other => other,
     }
 }

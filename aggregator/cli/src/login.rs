@@ -1,23 +1,24 @@
 //! `seatmeter login`, `logout` and `whoami`.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pem::Pem;
 use ring::digest::{SHA256, digest};
-use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::invitation::{Invitation, MARK};
 use seatmeter_proto::tls::PinnedAuthority;
-use seatmeter_proto::transport::{Credentials, Dialer};
+use seatmeter_proto::transport::{Credentials, Dialer, host};
 use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
 use seatmeter_proto::v1::{GetSelfRequest, LogInRequest, Operator, RevokeTokenRequest};
 use seatmeter_service::screen::table::View;
 use seatmeter_service::screen::text::{minute, utc, visible};
 use seatmeter_service::{answer, private};
 use serde::Serialize;
+use tonic::{Code, Request};
 
-use crate::connect::{Channel, Connection, Unreachable};
-use crate::notes::{stamp, yellow, zone};
+use crate::connect::{Bearer, Channel, Connection, Unreachable};
+use crate::notes::{stamp, tell_zone, yellow, zone};
 use crate::operators::role_word;
 use crate::profile::{self, Pending, Profile, Token};
 
@@ -54,12 +55,16 @@ pub(crate) async fn login(connection: &Connection, asked: Login) -> Result<bool>
             if io::stdin().is_terminal() {
                 eprintln!("Paste the line that you were given:");
             }
-            let mut line = String::new();
-            io::stdin().read_line(&mut line).context("cannot read the line")?;
-            line
+            let mut text = String::new();
+            match io::stdin().is_terminal() {
+                true => io::stdin().read_line(&mut text).context("cannot read the line")?,
+                false => io::stdin().read_to_string(&mut text).context("cannot read the line")?,
+            };
+            text
         }
     };
-    let line = line.trim().trim_start_matches("seatmeter login").trim();
+    // Whatever stands around it, as it was copied or piped.
+    let line = line.split_whitespace().find(|word| word.starts_with(MARK)).unwrap_or(&line);
     let invitation: Invitation = line.parse()?;
     let path = connection.login_file()?;
     let digits = data_encoding::HEXLOWER.encode(digest(&SHA256, line.as_bytes()).as_ref());
@@ -80,10 +85,30 @@ pub(crate) async fn login(connection: &Connection, asked: Login) -> Result<bool>
         token_sha256: token.sha256(),
         label: asked.label.unwrap_or_else(usual_label),
     };
-    let answer = client.log_in(request).await?.into_inner();
+    let before = profile::load::<Profile>(&path)?;
+    let answer = match client.log_in(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            if status.code() == Code::PermissionDenied {
+                profile::forget(&pending_file)?;
+            }
+            if status.code() == Code::Unimplemented {
+                bail!(
+                    "this line is for `seatmeter-agent enroll`: one to log in with comes of `seatmeter operators invite`"
+                );
+            }
+            return Err(status.into());
+        }
+    };
     let authority = keep_authority(&path, pinned.as_deref(), connection.authority())?;
     profile::save(&path, &Profile { aggregator: invitation.url.clone(), authority, token })?;
     profile::forget(&pending_file)?;
+    if let Some(before) = before.filter(|before| host(&before.aggregator) == host(&invitation.url)) {
+        // Nobody has it any more. It ends by itself if this fails.
+        let mut request = Request::new(RevokeTokenRequest::default());
+        Bearer::new(Some(&before.token))?.put_into(&mut request);
+        let _ = client.revoke_token(request).await;
+    }
     let operator = answer.operator.unwrap_or_default();
     let until = utc(answer.expires_at.context("the answer has no end")?.seconds);
     answer!(
@@ -168,5 +193,6 @@ pub(crate) async fn whoami(connection: &Connection, channel: &Channel, view: &Vi
     let until =
         expires.map_or_else(|| "by certificate".to_owned(), |end| format!("until {}", minute(end.seconds, &zone)));
     answer!("{}, {}, {until}, at {}", visible(&myself.name), myself.role, visible(&myself.aggregator));
+    tell_zone(&zone);
     Ok(true)
 }

@@ -159,7 +159,9 @@ fn run(arguments: Arguments) -> Result<bool> {
         let command = match command {
             Command::Login(asked) => return login::login(&connection, asked).await,
             Command::Logout => return login::logout(&connection).await,
-            Command::Audit(audit::Audit::Verify(asked)) if asked.file.is_some() => return audit::verify_file(&asked),
+            Command::Audit(audit::Audit::Verify(asked)) if asked.file.is_some() => {
+                return audit::verify_file(&asked, &view);
+            }
             other => other,
         };
         let channel = connection.open().await?;

@@ -139,10 +139,11 @@ const COLUMNS: &[Column] = &[
 
 impl From<Operator> for Row {
     fn from(operator: Operator) -> Self {
-        let status = match (operator.disabled, &operator.seen_at) {
+        let can_log_in = operator.tokens > 0 || !operator.certificate_name.is_empty();
+        let status = match (operator.disabled, can_log_in) {
             (true, _) => "disabled",
-            (false, None) => "invited",
-            (false, Some(_)) => "ok",
+            (false, false) => "not logged in",
+            (false, true) => "ok",
         };
         Self {
             status,
@@ -198,9 +199,19 @@ pub(crate) async fn operators(
     }
 }
 
+/// A line to log in, or to enrol with. The field names are those in JSON, and must not change.
+#[derive(Serialize)]
+pub(crate) struct Line {
+    pub(crate) line: String,
+    pub(crate) expires_at: Option<String>,
+}
+
 /// Prints the line to log in with.
 fn tell_line(whom: &str, line: &str, expires_at: Option<prost_types::Timestamp>, view: &View) -> Result<bool> {
-    if view.is_for_people() {
+    if view.is_json() {
+        let line = Line { line: line.to_owned(), expires_at: stamp(expires_at.as_ref()) };
+        answer!("{}", serde_json::to_string_pretty(&line)?);
+    } else if view.is_for_people() {
         let expires = expires_at.context("the answer has no end")?;
         answer!("{whom}. This line is for one login, until {}:\n", utc(expires.seconds));
         answer!("seatmeter login {line}");

@@ -38,7 +38,8 @@ impl Token {
 
     /// Reads a token's text.
     pub(crate) fn read(text: &str) -> Result<Self, NoToken> {
-        let text = text.trim();
+        // Whatever stands around it, as it was copied or kept.
+        let text = text.split_whitespace().find(|word| word.starts_with(MARK)).unwrap_or_default();
         let is_token = text.starts_with(MARK) && text.bytes().all(|byte| byte.is_ascii_graphic());
         if is_token { Ok(Self(text.to_owned())) } else { Err(NoToken) }
     }
@@ -76,7 +77,7 @@ pub(crate) struct Pending {
 
 /// A login's file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the login in {path}: {source}")]
+#[error("cannot use the login in {path}: {source}. Remove the file, and log in again (`seatmeter login`)")]
 pub(crate) struct ProfileError {
     path: PathBuf,
     source: io::Error,
@@ -96,7 +97,8 @@ pub(crate) fn default_path() -> Option<PathBuf> {
 pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ProfileError> {
     let failed = |source| ProfileError { path: path.to_owned(), source };
     match private::read(path) {
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| failed(io::Error::other(error))),
+        // What it says of the place would help nobody.
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|_| failed(io::Error::other("it is damaged"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }

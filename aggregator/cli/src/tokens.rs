@@ -1,12 +1,14 @@
 //! `seatmeter tokens`: tokens for programs, and those of logins.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::builder::NonEmptyStringValueParser;
 use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
 use seatmeter_proto::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Token as Told};
-use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View};
 use seatmeter_service::screen::text::{utc, visible};
+use seatmeter_service::{answer, private};
 use serde::Serialize;
 
 use crate::connect::Channel;
@@ -21,7 +23,7 @@ pub(crate) enum Tokens {
     ///
     /// Programs send it as `authorization: Bearer TOKEN`; `seatmeter` reads it with --token-file.
     ///
-    /// Example: seatmeter tokens create --for "monthly report" --ttl 365d --output csv >report.token
+    /// Example: seatmeter tokens create --for "monthly report" --ttl 365d --file report.token
     Create {
         /// What it is for
         #[arg(long = "for", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -29,6 +31,9 @@ pub(crate) enum Tokens {
         /// How long it lasts, up to 366 days: 12h, 90d
         #[arg(long, value_name = "TIME", default_value = "90d", value_parser = time)]
         ttl: prost_types::Duration,
+        /// Write it into this file, which nobody else may read
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Your valid tokens and when they were last used; an administrator sees all
     List {
@@ -55,6 +60,14 @@ struct Row {
     created_at: Option<String>,
     last_used: Option<String>,
     expires_at: Option<String>,
+}
+
+/// A new token. The field names are those in JSON, and must not change.
+#[derive(Serialize)]
+struct Created {
+    token: String,
+    #[serde(flatten)]
+    row: Row,
 }
 
 const COLUMNS: &[Column] = &[
@@ -88,19 +101,31 @@ struct Envelope {
 pub(crate) async fn tokens(channel: &Channel, asked: Tokens, view: &View) -> Result<bool> {
     let mut client = OperatorServiceClient::new(channel.clone());
     match asked {
-        Tokens::Create { label, ttl } => {
+        Tokens::Create { label, ttl, file } => {
             let token = Token::new()?;
             let request = CreateTokenRequest { token_sha256: token.sha256(), label, valid_for: Some(ttl) };
             let created = client.create_token(request).await?.into_inner().token.unwrap_or_default();
-            if view.is_for_people() {
-                let until = created.expires_at.map_or_else(String::new, |end| utc(end.seconds));
-                answer!(
-                    "Token {} for {:?}, until {until}. It is shown this once:\n",
-                    created.id,
-                    visible(&created.label)
-                );
+            let told = created.expires_at.map_or_else(String::new, |end| utc(end.seconds));
+            let told = format!("Token {} for {:?}, until {told}", created.id, visible(&created.label));
+            match file {
+                Some(file) => {
+                    let text = format!("{}\n", token.text());
+                    private::write(&file, text.as_bytes(), None)
+                        .with_context(|| format!("cannot write {}", file.display()))?;
+                    answer!("{told}, is in {}.", file.display());
+                }
+                None if view.is_json() => {
+                    let created = Created { token: token.text().to_owned(), row: created.into() };
+                    answer!("{}", serde_json::to_string_pretty(&created)?);
+                }
+                None => {
+                    // Beside the answer, so that the token alone goes where that goes.
+                    if view.is_for_people() {
+                        eprintln!("{told}. It is shown this once:\n");
+                    }
+                    answer!("{}", token.text());
+                }
             }
-            answer!("{}", token.text());
             Ok(true)
         }
         Tokens::List { operator } => list(client, operator.unwrap_or_default(), view).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use seatmeter_service::screen::stdout;
+use tonic::{Code, Status};
 
 use crate::explain::explain;
 
@@ -21,7 +22,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     seconds.ok_or_else(|| "write the seconds, or put other arguments before --watch".into())
 }
 
-/// Runs a command once, or repeatedly with `--watch`, whatever fails between. Returns whether all is well.
+/// Runs a command once, or repeatedly with `--watch`, whatever fails between, unless it is refused. Returns whether all is well.
 pub(crate) async fn repeat(watch: Watch, command: impl AsyncFn() -> Result<bool>) -> Result<bool> {
     let Some(seconds) = watch.watch else { return command().await };
     loop {
@@ -30,8 +31,17 @@ pub(crate) async fn repeat(watch: Watch, command: impl AsyncFn() -> Result<bool>
             stdout::bytes(b"\x1b[H\x1b[2J");
         }
         if let Err(error) = command().await {
+            if !can_pass(&error) {
+                return Err(error);
+            }
             eprintln!("error: {}; asking again", explain(&error));
         }
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
+}
+
+/// Whether the same question can be answered later: not if it is refused.
+pub(crate) fn can_pass(error: &anyhow::Error) -> bool {
+    let refused = [Code::PermissionDenied, Code::Unauthenticated, Code::InvalidArgument, Code::Unimplemented];
+    error.downcast_ref::<Status>().is_none_or(|status| !refused.contains(&status.code()))
 }

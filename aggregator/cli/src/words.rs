@@ -24,4 +24,11 @@ entitlement      the licenses that there are of a feature: how many, for which v
                  and through when; that says nothing of who uses them
 pool             licenses that are told together, as one line of a license file
 peak             the most seats in use at once; where several features or servers add
-                 up, an upper bound, which a note below the table says";
+                 up, an upper bound, which a note below the table says
+operator         who asks and changes things, by a role: a viewer sees no names of users,
+                 a reporter does, an admin changes things
+token            what an operator, or a program, is known by; made by a login, or for a
+                 program; it ends
+audit trail      what was changed, who read names, who was refused; only ever added to
+alert            something that needs an operator, and has lasted
+pseudonym        what an agent sends in place of a name, if it is told to";

@@ -48,7 +48,7 @@ pub enum OperatorError {
     #[error("there is no operator {0:?}: `seatmeter operators list` has all")]
     Unknown(String),
     /// There is one already.
-    #[error("there is an operator {0:?} already: `seatmeter operators invite` lets it log in again")]
+    #[error("there is an operator {0:?} already: `seatmeter operators invite` is for one who logs in again")]
     Exists(String),
     /// The certificate's name is another operator's.
     #[error("the certificate name {name:?} is that of operator {operator:?}")]
@@ -59,14 +59,21 @@ pub enum OperatorError {
         operator: String,
     },
     /// Nobody would be left to administer.
-    #[error("{0:?} is the last administrator: make another one before (`seatmeter operators add NAME --role admin`)")]
+    #[error(
+        "{0:?} is the last administrator who can log in: let another one log in before (`seatmeter operators add NAME --role admin`)"
+    )]
     LastAdmin(String),
     /// The operator is not let in.
     #[error("operator {0:?} is disabled: `seatmeter operators enable` lets it in again")]
     Disabled(String),
     /// No token has the id.
-    #[error("no token has the id {0:?}: `seatmeter tokens list` has all")]
+    #[error(
+        "{0:?} is no token's id, or the beginning of several: write the eight digits that `seatmeter tokens list` shows"
+    )]
     NoToken(String),
+    /// The name cannot be one.
+    #[error("a name has 1 to 100 characters, none of them hidden, and no space around them")]
+    Name,
     /// The same token was made valid before, for another purpose.
     #[error("this token exists already: make another one")]
     TokenExists,
@@ -119,7 +126,7 @@ impl Operators {
     /// Opens the operators of a database.
     pub fn open(registrar: Registrar) -> Result<Self, StoreError> {
         let operators = Self { registrar, known: Arc::default() };
-        operators.write(|_| Ok::<_, StoreError>(()))?;
+        operators.refresh()?;
         Ok(operators)
     }
 
@@ -134,10 +141,15 @@ impl Operators {
         })
     }
 
-    /// Returns whether somebody can administer the aggregator, or has been invited to.
+    /// Takes note of what was changed at the aggregator itself (`seatmeter-aggregator administrator`).
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(()))
+    }
+
+    /// Returns whether somebody can administer the aggregator now.
     pub fn has_admin(&self) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.operators.values().any(is_admin)
+        known.operators.values().any(|operator| is_admin(operator, known.tokens.values()))
     }
 
     /// Returns whom a token's text lets in.
@@ -231,6 +243,9 @@ impl Operators {
 
     /// Makes somebody an administrator, whoever they were before, and invites them: for who has access to the aggregator's own files.
     pub fn administrator(&self, name: &str, valid_for: Duration) -> Result<Invited, OperatorError> {
+        if !is_plain(name) {
+            return Err(OperatorError::Name);
+        }
         match self.add(name, Role::Admin, "", "", valid_for) {
             Err(OperatorError::Exists(name)) => self.write(|connection| {
                 let name_key = fold_case(&name);
@@ -281,7 +296,8 @@ impl Operators {
                 Some(false) => store::set_disabled(connection, &operator.name_key, None)?,
                 _ => {}
             }
-            if !store::all(connection)?.iter().any(is_admin) {
+            let tokens = store::tokens(connection)?;
+            if !store::all(connection)?.iter().any(|operator| is_admin(operator, tokens.iter())) {
                 return Err(OperatorError::LastAdmin(operator.name));
             }
             Ok(operator.name_key)
@@ -364,8 +380,27 @@ fn hash(secret: &[u8]) -> Vec<u8> {
     digest(&SHA256, secret).as_ref().to_vec()
 }
 
-fn is_admin(operator: &Operator) -> bool {
-    operator.role == i32::from(Role::Admin) && operator.disabled_at.is_none()
+/// Whether an operator can administer now: one that was only invited cannot.
+fn is_admin<'a>(operator: &Operator, mut tokens: impl Iterator<Item = &'a Token>) -> bool {
+    let now = now();
+    operator.role == i32::from(Role::Admin)
+        && operator.disabled_at.is_none()
+        && (!operator.certificate_name.is_empty()
+            || tokens.any(|token| token.name_key == operator.name_key && now < token.expires_at))
+}
+
+/// The most characters of an operator's name, or of what a token is for.
+const MOST_TEXT: usize = 100;
+
+/// Whether a text can be an operator's name, or say what a token is for: short, with no space around it and nothing hidden in it.
+pub fn is_plain(text: &str) -> bool {
+    // Characters that turn the direction of what follows make one name look like another.
+    let is_hidden = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let is_short = !text.is_empty() && text.chars().count() <= MOST_TEXT;
+    is_short && text.trim() == text && !text.chars().any(is_hidden)
 }
 
 /// Returns the caller, if the operator is let in.

@@ -1,22 +1,21 @@
 //! Tells who is not let in, and not so often that it drowns everything else.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::trail::{Entry, Trail};
 use crate::codes;
 
-/// How often the refusals of one address are told.
+/// How often the refusals of one address, or of one operator and method, are told.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The most addresses that are remembered.
-const MOST_ADDRESSES: usize = 10_000;
+/// The most of them that are remembered.
+const MOST: usize = 10_000;
 
-/// The refusals of late, by address.
+/// The refusals of late.
 pub struct Refusals {
-    told: Mutex<HashMap<Option<IpAddr>, (Instant, u64)>>,
+    told: Mutex<HashMap<String, (Instant, u64)>>,
     trail: Trail,
 }
 
@@ -33,20 +32,21 @@ impl Refusals {
         }
     }
 
-    /// Takes note of a refusal. Returns how many of the same address were not told before it, if this one is to be told.
-    pub fn note(&self, address: Option<IpAddr>) -> Option<u64> {
+    /// Takes note of a refusal of an address, or of whatever else it is known by. Returns how many of the same were not told before it,
+    /// if this one is to be told.
+    pub fn note(&self, of: &str) -> Option<u64> {
         let (mut told, now) = (self.told.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
-        if told.len() >= MOST_ADDRESSES {
+        if told.len() >= MOST {
             told.clear();
         }
-        match told.get_mut(&address) {
+        match told.get_mut(of) {
             Some((last, untold)) if now.duration_since(*last) < EVERY => {
                 *untold += 1;
                 None
             }
             known => {
                 let untold = known.map_or(0, |(_, untold)| *untold);
-                told.insert(address, (now, 0));
+                told.insert(of.to_owned(), (now, 0));
                 Some(untold)
             }
         }
@@ -64,7 +64,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let registrar = Registrar::open(&Store::open_embedded(folder.path()).unwrap()).unwrap();
         let refusals = Refusals::new(Trail::new(registrar));
-        let [one, other] = ["127.0.0.1", "::1"].map(|address| address.parse().ok());
+        let (one, other) = ("127.0.0.1", "::1");
         assert_eq!([one, one, other, one].map(|address| refusals.note(address)), [Some(0), None, Some(0), None]);
     }
 }

@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::methods::Method;
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer};
@@ -53,6 +54,10 @@ impl AuditService for AuditApi {
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Result<Response<ListAuditResponse>, Status> {
         let _permit = self.limit.enter()?;
         let asked = request.into_inner();
+        if !asked.action.is_empty() && !Method::is_action(&asked.action) {
+            let description = "is no action: write it as `seatmeter audit list` shows it, for example ExportUsers";
+            return Err(ApiError::invalid("action", description).into());
+        }
         let since = asked.since.map(|since| since.seconds);
         let filters = [since.unwrap_or_default().to_string(), asked.only_refused.to_string()];
         let scope = ["audit", &asked.who, &asked.action, &filters[0], &filters[1]];

@@ -40,8 +40,8 @@ impl EnrolmentApi {
         if matches!(error, EnrolmentError::Store(_) | EnrolmentError::Authority(_)) {
             return;
         }
-        if let Some(untold) = self.refusals.note(address) {
-            let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        if let Some(untold) = self.refusals.note(&address) {
             tracing::warn!(code = codes::AGENT_REFUSED, address, untold, reason = %error, "an agent gets no certificate");
             let result = reason_of(&enrolment(error));
             self.refusals.write(Entry { address, action: action.to_owned(), result, ..Entry::default() });

@@ -40,7 +40,7 @@ pub struct FleetApi {
     /// How far the figures are brought up to date after a start.
     progress: watch::Receiver<Option<Steps>>,
     /// The alerts that are raised.
-    alerts: watch::Receiver<Arc<Open>>,
+    alerts: watch::Receiver<Option<Arc<Open>>>,
     operators: Operators,
     /// The limit on those who follow them.
     followers: ConcurrencyLimit,
@@ -59,7 +59,7 @@ impl FleetApi {
         limit: ConcurrencyLimit,
         commands: mpsc::Sender<Command>,
         progress: watch::Receiver<Option<Steps>>,
-        (alerts, operators): (watch::Receiver<Arc<Open>>, Operators),
+        (alerts, operators): (watch::Receiver<Option<Arc<Open>>>, Operators),
     ) -> Self {
         let followers = ConcurrencyLimit::new(MAX_FOLLOWERS);
         Self { fleet, time_zone, limit, commands, progress, alerts, operators, followers }

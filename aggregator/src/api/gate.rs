@@ -156,13 +156,13 @@ impl Gate {
         written.unwrap_or_else(|_| Err(StoreError::new(Failure::Stopped, "the aggregator is stopping")))
     }
 
-    /// Tells that a call is refused, and writes it down: always, if it is known who calls; else not more often than a trail can bear.
+    /// Tells that a call is refused, and writes it down; the same again, not more often than a trail can bear.
     async fn refuse(&self, who: String, address: Option<IpAddr>, method: &Method, error: ApiError) -> Status {
         let is_guess = matches!(error, ApiError::TokenUnknown);
         let status = Status::from(error);
-        let untold = if who.is_empty() { self.refusals.note(address) } else { Some(0) };
-        if let Some(untold) = untold {
-            let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let of = if who.is_empty() { address.clone() } else { format!("{who} {}", method.name()) };
+        if let Some(untold) = self.refusals.note(&of) {
             let (action, reason) = (method.name(), status.message());
             tracing::warn!(code = codes::OPERATOR_REFUSED, who, address, untold, action, reason, "a call is refused");
             let detail = if untold > 0 { format!("and {untold} more before it") } else { String::new() };

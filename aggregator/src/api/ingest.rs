@@ -140,15 +140,15 @@ impl Conversation {
             Ok(admitted) => return Ok(admitted),
             Err(refused) => refused,
         };
-        let address = self.peer.address.map(|address| address.ip());
-        let untold = self.refusals.note(address);
+        let address = self.peer.address.map(|address| address.ip().to_string()).unwrap_or_default();
+        let untold = self.refusals.note(&address);
         if let Some(untold) = untold {
             tracing::warn!(
                 code = codes::AGENT_REFUSED,
                 agent_id = hello.agent_id,
                 license_server = hello.license_server,
                 host = hello.host,
-                address = address.map(|address| address.to_string()),
+                address,
                 untold,
                 reason = %refused,
                 "an agent is not let in"
@@ -158,7 +158,7 @@ impl Conversation {
         if untold.is_some() {
             let entry = Entry {
                 who: hello.license_server.clone(),
-                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                address,
                 action: "Ingest".into(),
                 result: reason_of(&status),
                 ..Entry::default()

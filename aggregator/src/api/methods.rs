@@ -102,10 +102,19 @@ pub(super) const METHODS: &[Method] = &[
     reads::<ExportAuditRequest>("/seatmeter.v1.AuditService/ExportAudit", ADMIN),
 ];
 
+/// What the audit trail tells beside: what agents did, and who has used the aggregator's own machine.
+const OTHER_ACTIONS: [&str; 4] = ["Enrol", "Renew", "Ingest", "Administrator"];
+
 impl Method {
     /// Returns the method of a path; `None` if the operators' port has none.
     pub(super) fn of(path: &str) -> Option<&'static Self> {
         METHODS.iter().find(|method| method.path == path)
+    }
+
+    /// Returns whether the audit trail can have an action of this name, whatever its case.
+    pub(super) fn is_action(name: &str) -> bool {
+        let is_meant = |known: &str| known.eq_ignore_ascii_case(name);
+        METHODS.iter().map(Self::name).any(is_meant) || OTHER_ACTIONS.into_iter().any(is_meant)
     }
 
     /// Returns the name without the service.
@@ -119,7 +128,10 @@ fn fields<M: Message + Default + Debug>(request: &[u8]) -> String {
     let Ok(request) = M::decode(request) else { return "(unreadable)".into() };
     let shown = format!("{request:?}");
     let fields = shown.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
-    fields.map_or(String::new(), |(fields, _)| fields.trim().to_owned())
+    let fields = fields.map_or(String::new(), |(fields, _)| fields.trim().to_owned());
+    // As people write it.
+    let fields = fields.replace("Some(Duration { seconds: ", "").replace(", nanos: 0 })", " s");
+    fields.replace("Some(true)", "true").replace("Some(false)", "false").replace("role: Unspecified, ", "")
 }
 
 fn label<M: Message + Default>(request: &[u8], of: fn(M) -> String) -> String {

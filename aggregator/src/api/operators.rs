@@ -14,11 +14,8 @@ use super::invitations::{DAY, url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer, caller};
-use crate::access::operators::{Invited, Listed, OperatorError, Operators, token_id};
+use crate::access::operators::{Invited, Listed, OperatorError, Operators, is_plain, token_id};
 use crate::store::operators as store;
-
-/// The most characters of a name or a label.
-const MOST_TEXT: usize = 100;
 
 /// How long an invitation can be used, and a token lasts, if nobody says otherwise; and at most, in days.
 const INVITATION: Duration = DAY;
@@ -57,18 +54,11 @@ impl OperatorsApi {
     }
 }
 
-fn must_be_short(field: &'static str, text: &str) -> Result<(), ApiError> {
-    // Characters that turn the direction of what follows make one name look like another.
-    let is_hidden = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.trim() != text || text.is_empty() || text.chars().count() > MOST_TEXT || text.chars().any(is_hidden) {
-        let description =
-            format!("must have 1 to {MOST_TEXT} characters, none of them hidden, and no space around them");
-        return Err(ApiError::invalid(field, description));
+fn must_be_plain(field: &'static str, text: &str) -> Result<(), ApiError> {
+    if is_plain(text) {
+        return Ok(());
     }
-    Ok(())
+    Err(ApiError::invalid(field, "must have 1 to 100 characters, none of them hidden, and no space around them"))
 }
 
 fn must_be_a_hash(hash: &[u8]) -> Result<(), ApiError> {
@@ -81,7 +71,7 @@ impl OperatorService for OperatorsApi {
         let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         must_be_a_hash(&asked.token_sha256)?;
-        must_be_short("label", &asked.label)?;
+        must_be_plain("label", &asked.label)?;
         let operators = self.operators.clone();
         let answered = answer(move || {
             let (listed, expires_at) = operators.log_in(&asked.secret, &asked.token_sha256, &asked.label)?;
@@ -109,9 +99,9 @@ impl OperatorService for OperatorsApi {
     ) -> Result<Response<AddOperatorResponse>, Status> {
         let _permit = self.limit.enter()?;
         let (caller, asked) = (caller(&request)?, request.into_inner());
-        must_be_short("name", &asked.name)?;
+        must_be_plain("name", &asked.name)?;
         if !asked.certificate_name.is_empty() {
-            must_be_short("certificate_name", &asked.certificate_name)?;
+            must_be_plain("certificate_name", &asked.certificate_name)?;
         }
         let role = Role::try_from(asked.role).ok().filter(|role| *role != Role::Unspecified);
         let role = role.ok_or_else(|| ApiError::invalid("role", "must be viewer, reporter or admin"))?;
@@ -162,6 +152,8 @@ impl OperatorService for OperatorsApi {
         let _permit = self.limit.enter()?;
         let asked = request.into_inner();
         let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["operators"])?;
+        let operators = self.operators.clone();
+        answer(move || operators.refresh()).await?;
         let listed = self.operators.list();
         let total_size = listed.len() as i64;
         let rows = listed.into_iter().map(|listed| (vec![listed.operator.name_key.clone()], listed.into()));
@@ -177,7 +169,7 @@ impl OperatorService for OperatorsApi {
         let _permit = self.limit.enter()?;
         let (caller, asked) = (caller(&request)?, request.into_inner());
         must_be_a_hash(&asked.token_sha256)?;
-        must_be_short("label", &asked.label)?;
+        must_be_plain("label", &asked.label)?;
         let valid_for = valid_for(asked.valid_for, TOKEN, TOKEN_DAYS)?;
         let operators = self.operators.clone();
         answer(move || {

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Follows the alerts of one license server, known by its name, case folded; or of all, if the name is empty. Holds a place among
 /// those who do. Ends once the operator is not let in any more.
 pub(super) fn follow(
-    mut alerts: watch::Receiver<Arc<Open>>,
+    mut alerts: watch::Receiver<Option<Arc<Open>>>,
     name_key: String,
     operators: Operators,
     caller: Principal,
@@ -34,8 +34,12 @@ pub(super) fn follow(
         let is_meant = |alert_key: &str| name_key.is_empty() || alert_key == name_key;
         let mut known: Option<Open> = None;
         let mut clock = tokio::time::interval(LOOK);
+        // Right after a start, nobody has looked yet.
+        if alerts.wait_for(Option::is_some).await.is_err() {
+            return;
+        }
         loop {
-            let mut open = Open::clone(&alerts.borrow_and_update());
+            let mut open = alerts.borrow_and_update().as_deref().cloned().unwrap_or_default();
             open.retain(|(key, ..), _| is_meant(key));
             let is_first = known.is_none();
             let before = known.unwrap_or_default();

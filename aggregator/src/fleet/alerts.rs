@@ -34,6 +34,8 @@ pub struct Alerts {
     open: Open,
     /// How often in a row each warning was found that is no alert, or an alert's was missing.
     looks: BTreeMap<Key, u32>,
+    /// Whether there was a look before: of what the first one finds, nobody knows how long it has lasted.
+    has_looked: bool,
 }
 
 impl Alerts {
@@ -59,10 +61,11 @@ impl Alerts {
             if let Some(open) = self.open.get_mut(&key) {
                 // The figures in it change; when it was raised does not.
                 open.warning = alert.warning;
-            } else if self.has_lasted(&key, RAISED_AFTER) {
+            } else if !self.has_looked || self.has_lasted(&key, RAISED_AFTER) {
                 self.open.insert(key, alert);
             }
         }
+        self.has_looked = true;
         &self.open
     }
 
@@ -118,14 +121,15 @@ mod tests {
     }
 
     proptest! {
-        /// An alert is raised once its warning was found twice in a row, and cleared once it was missing three times in a row.
+        /// An alert is raised once its warning was found twice in a row, or in the first look, and cleared once it was missing three times
+        /// in a row.
         #[test]
         fn alerts_do_not_flicker(looks in proptest::collection::vec(any::<bool>(), 0..40)) {
             let mut alerts = Alerts::default();
             let (mut is_raised, mut in_a_row) = (false, 0);
             for (now, found) in (0..).zip(looks) {
                 in_a_row = if found == is_raised { 0 } else { in_a_row + 1 };
-                if in_a_row >= if is_raised { 3 } else { 2 } {
+                if in_a_row >= if is_raised { 3 } else { 2 } || (now == 0 && found) {
                     (is_raised, in_a_row) = (!is_raised, 0);
                 }
                 prop_assert_eq!(alerts.look(&fleet(found), now).len(), usize::from(is_raised));
@@ -140,6 +144,6 @@ mod tests {
         for now in 10..20 {
             open = alerts.look(&fleet(true), now).clone();
         }
-        assert_eq!(open.values().map(|alert| alert.raised_at).collect::<Vec<_>>(), [11]);
+        assert_eq!(open.values().map(|alert| alert.raised_at).collect::<Vec<_>>(), [10]);
     }
 }

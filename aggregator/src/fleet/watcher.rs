@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::Fleet;
 use super::alerts::{Alert, Alerts, Open, added};
 use crate::codes;
 
-/// Goes on looking, so often, until nobody has the receiver any more. Returns the alerts that are raised.
-pub fn watch_fleet(fleet: Fleet, every: Duration) -> watch::Receiver<Arc<Open>> {
-    let (sender, receiver) = watch::channel(Arc::<Open>::default());
+/// Goes on looking, so often, until nobody has the receiver any more. Returns the alerts that are raised; `None` until the first look.
+pub fn watch_fleet(fleet: Fleet, every: Duration) -> watch::Receiver<Option<Arc<Open>>> {
+    let (sender, receiver) = watch::channel(None::<Arc<Open>>);
     tokio::spawn(async move {
         let mut alerts = Alerts::default();
+        let mut clock = tokio::time::interval(every);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(every) => {}
+                _ = clock.tick() => {}
                 () = sender.closed() => return,
             }
             let fleet = fleet.clone();
@@ -25,9 +28,9 @@ pub fn watch_fleet(fleet: Fleet, every: Duration) -> watch::Receiver<Arc<Open>> 
             match looked {
                 Ok(Ok(servers)) => {
                     let (before, open) = (sender.borrow().clone(), alerts.look(&servers, Timestamp::now().as_second()));
-                    if *before != *open {
-                        tell(&before, open);
-                        sender.send_replace(Arc::new(open.clone()));
+                    if before.as_deref() != Some(open) {
+                        tell(&before.unwrap_or_default(), open);
+                        sender.send_replace(Some(Arc::new(open.clone())));
                     }
                 }
                 Ok(Err(error)) => {

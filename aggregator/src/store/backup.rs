@@ -63,9 +63,17 @@ pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
     checked
 }
 
-/// Replaces the database in a state folder with a backup. No process may be using the database. Returns the path where
-/// the previous database is kept; `None` if there was none.
-pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError> {
+/// What a restore has done beside.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where the previous database is kept; `None` if there was none.
+    pub archive: Option<PathBuf>,
+    /// Whether who may speak with the aggregator was restored, too.
+    pub has_access: bool,
+}
+
+/// Replaces the database in a state folder with a backup. No process may be using the database.
+pub fn restore(folder: &Path, from: &Path) -> Result<Restored, StoreError> {
     let fresh = folder.join("aggregator.db.restoring");
     remove(&fresh)?;
     fs::copy(from, &fresh).map_err(|error| failed("copy", from, &error))?;
@@ -95,11 +103,12 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Option<PathBuf>, StoreError
     fs::rename(&fresh, &current).map_err(|error| failed("replace", &current, &error))?;
     // What was revoked since stays so.
     let (of_access, own) = (beside(from, OF_ACCESS), access(folder));
-    if of_access.exists() && !own.exists() {
+    let has_access = of_access.exists() && !own.exists();
+    if has_access {
         remove(&own)?;
         fs::copy(&of_access, &own).map_err(|error| failed("copy", &of_access, &error))?;
     }
-    Ok(kept)
+    Ok(Restored { archive: kept, has_access })
 }
 
 /// Lets nobody but its owner read a file.
@@ -180,9 +189,9 @@ mod tests {
         // Nobody was enrolled.
         assert!(!beside(&copy, OF_ACCESS).exists());
         set(folder.path(), "after");
-        let kept = restore(folder.path(), &copy).unwrap().unwrap();
+        let kept = restore(folder.path(), &copy).unwrap().archive.unwrap();
         // Within the same second, too, each database that was there is kept.
-        let again = restore(folder.path(), &copy).unwrap().unwrap();
+        let again = restore(folder.path(), &copy).unwrap().archive.unwrap();
         assert_ne!(kept, again);
         assert_eq!(get(folder.path()).as_deref(), Some("before"));
         let again = tempfile::tempdir().unwrap();

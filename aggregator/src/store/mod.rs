@@ -95,7 +95,12 @@ impl Store {
     /// another version can be using them, and refuses tables of another version.
     pub fn open_current(folder: &Path) -> Result<Self, StoreError> {
         let path = backup::database(folder);
-        if !path.exists() {
+        let exists = path.try_exists().map_err(|error| {
+            let reason =
+                format!("cannot look into {} ({error}): run it as root, or as the service's account", folder.display());
+            StoreError::new(Failure::Permanent, reason)
+        })?;
+        if !exists {
             let reason = format!("there is no database in {}: no aggregator has run there yet", folder.display());
             return Err(StoreError::new(Failure::Permanent, reason));
         }

@@ -2591,8 +2591,8 @@ pub struct WatchFleetResponse {
     #[prost(uint64, tag = "3")]
     pub raised_count: u64,
 }
-/// A warning that has lasted. It is raised once it was found twice in a row (every 30 seconds, if not configured otherwise), and cleared
-/// once it was missing three times in a row.
+/// A warning that has lasted. It is raised once it was found twice in a row (every 30 seconds, if not configured otherwise) or in the
+/// first look after a start of the aggregator, and cleared once it was missing three times in a row.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Alert {
     /// The license server.
@@ -2601,7 +2601,7 @@ pub struct Alert {
     /// What it speaks of.
     #[prost(message, optional, tag = "2")]
     pub warning: ::core::option::Option<Warning>,
-    /// When it was raised.
+    /// When it was raised: after a start of the aggregator, anew.
     #[prost(message, optional, tag = "3")]
     pub raised_at: ::core::option::Option<::prost_types::Timestamp>,
 }

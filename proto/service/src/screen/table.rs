@@ -124,6 +124,11 @@ impl View {
         self.output == Output::Table
     }
 
+    /// Returns whether the answer is JSON.
+    pub fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
     /// Prints rows. JSON has the fields of `envelope` beside `rows`; a table shows times in `zone`.
     pub fn print<R: Serialize>(
         &self,
