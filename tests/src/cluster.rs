@@ -179,6 +179,11 @@ impl TestCluster {
         let _ = fs::remove_file(self.path("aggregator/listening.json"));
     }
 
+    /// Returns the process id of the aggregator.
+    pub fn aggregator_pid(&self) -> u32 {
+        self.aggregator.as_ref().unwrap().id()
+    }
+
     /// Returns whether the aggregator has ended by itself.
     pub fn aggregator_has_ended(&mut self) -> bool {
         self.aggregator.as_mut().unwrap().try_wait().unwrap().is_some()

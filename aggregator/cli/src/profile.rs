@@ -88,7 +88,8 @@ pub(crate) fn default_path() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let config = match cfg!(windows) {
         true => folder("APPDATA"),
-        false => folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config"))),
+        // A service and a cron job can have no HOME: then the system knows the folder.
+        false => folder("XDG_CONFIG_HOME").or_else(|| Some(std::env::home_dir()?.join(".config"))),
     };
     Some(config?.join("seatmeter").join("login.json"))
 }
