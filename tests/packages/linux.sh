@@ -104,6 +104,7 @@ must "completions are installed" test -s /usr/share/bash-completion/completions/
 must "the figures are the sum of what was received" runuser -u seatmeter-aggregator -- seatmeter-aggregator verify
 
 step "a purge leaves nothing"
+must "who logs out leaves nothing" seatmeter logout
 apt-get purge -yqq "${services[@]}" >/dev/null 2>&1
 mustnt "no configuration" test -e /etc/seatmeter
 same "other traces" "" "$(traces)"
@@ -128,6 +129,7 @@ wait_for "another process runs" has_another_process "$before"
 same "the identity stays" "$identity" "$(</var/lib/seatmeter-agent/agent-id)"
 wait_for "it delivers" is_well
 must "the figures are still the truth" is_counted truth.csv
+seatmeter logout
 $rpm -e "${services[@]}"
 for service in "${services[@]}"; do
   mustnt "$service is stopped" systemctl is-active "$service"

@@ -150,6 +150,8 @@ pub(crate) async fn logout(connection: &Connection) -> Result<bool> {
     };
     profile::forget(&path)?;
     profile::forget(&path.with_extension("pem"))?;
+    // Its folder, too, if nothing else is in it.
+    let _ = path.parent().map(std::fs::remove_dir);
     match ended {
         Ok(()) => answer!("You are logged out, and the token is valid no more."),
         Err(error) => {

@@ -4,7 +4,7 @@
 //! its hash made valid, so that an answer that is lost can be asked for again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -113,6 +113,8 @@ pub struct Invited {
 pub struct Operators {
     registrar: Registrar,
     known: Arc<RwLock<Known>>,
+    /// Held until what was written is known, so that nobody takes an older state for a newer one.
+    writing: Arc<Mutex<()>>,
 }
 
 /// What each call needs, as it stands in the database.
@@ -125,20 +127,23 @@ struct Known {
 impl Operators {
     /// Opens the operators of a database.
     pub fn open(registrar: Registrar) -> Result<Self, StoreError> {
-        let operators = Self { registrar, known: Arc::default() };
+        let operators = Self { registrar, known: Arc::default(), writing: Arc::default() };
         operators.refresh()?;
         Ok(operators)
     }
 
     /// Runs a task in a transaction, and takes note of what it has changed.
     fn write<T, E: From<StoreError>>(&self, task: impl FnOnce(&mut dyn Connection) -> Result<T, E>) -> Result<T, E> {
-        self.registrar.write(|connection| {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, known) = self.registrar.write(|connection| {
             let done = task(connection)?;
             let operators = store::all(connection)?.into_iter().map(|one| (one.name_key.clone(), one)).collect();
             let tokens = store::tokens(connection)?.into_iter().map(|token| (token.sha256.clone(), token)).collect();
-            *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known { operators, tokens };
-            Ok(done)
-        })
+            Ok::<_, E>((done, Known { operators, tokens }))
+        })?;
+        // Only now is it on disk.
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(done)
     }
 
     /// Takes note of what was changed at the aggregator itself (`seatmeter-aggregator administrator`).

@@ -317,6 +317,13 @@ impl Poller {
             Err(error) => (LogState::Unreadable, error.to_string()),
         };
         status.detail = status.message.clone();
+        // What an answer says where it cannot be read can hold names: it stays here.
+        if self.source.pseudonyms.is_some() && !status.detail.is_empty() {
+            let name = &self.source.name;
+            status.detail = format!(
+                "it does not answer as it should: `seatmeter-agent try-source --source '{name}'` there shows why"
+            );
+        }
     }
 }
 
