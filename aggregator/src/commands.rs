@@ -10,7 +10,7 @@ use seatmeter_aggregator::access::authority::Authority;
 use seatmeter_aggregator::access::operators::Operators;
 use seatmeter_aggregator::access::registrar::Registrar;
 use seatmeter_aggregator::access::tls::{Files, PortTls};
-use seatmeter_aggregator::access::trail::{Entry, OK, Trail};
+use seatmeter_aggregator::access::trail::{ASKED, Entry, OK, Trail};
 use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
@@ -226,9 +226,11 @@ pub(crate) fn administrator(config: &Path, name: &str, url: Option<String>) -> R
     let registrar = Registrar::open(&store)?;
     // Before it is done, as all that the trail tells.
     let detail = format!("name: {name:?}");
-    let entry = Entry { action: "Administrator".into(), detail, result: OK.into(), ..Entry::default() };
-    Trail::new(registrar.clone()).write(entry)?;
+    let trail = Trail::new(registrar.clone());
+    let entry = Entry { action: "Administrator".into(), detail, result: ASKED.into(), ..Entry::default() };
+    let asked = trail.write(entry.clone())?;
     let invited = Operators::open(registrar)?.administrator(name, INVITATION)?;
+    trail.write(Entry { result: OK.into(), result_of: asked, ..entry })?;
     let invitation = Invitation { secret: invited.secret, authority, url };
     if std::io::stdout().is_terminal() {
         eprintln!(

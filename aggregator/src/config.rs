@@ -273,6 +273,7 @@ fn alerts(settings: AlertSettings) -> Result<(Limits, Duration), String> {
     let look_every = time("look_every", settings.look_every.as_deref(), LOOK_EVERY, second..=hour)?;
     let limits = Limits {
         silent_after: i64::try_from(silent.as_secs()).unwrap_or(i64::MAX),
+        counted_from: usual.counted_from,
         agents_at_least: settings.agents_at_least.unwrap_or(usual.agents_at_least),
         license_managers_at_least: settings.license_managers_at_least.into_iter().collect(),
     };

@@ -1,5 +1,5 @@
-//! Pseudonyms: what an agent sends in place of the names of users and machines, if it is told to. The same name has the same pseudonym
-//! at all agents that have the same key; without the key, a name cannot be found by trying.
+//! Pseudonyms: what an agent sends in place of the names of users and of their machines, if it is told to. The same name has the same
+//! pseudonym at all agents that have the same key; without the key, a pseudonym says nothing of its name.
 //!
 //! User and domain have pseudonyms of their own, and stand as they stood, so that all rules about domains hold as they do for names. As
 //! with names, case makes no difference.

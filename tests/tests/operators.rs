@@ -10,8 +10,9 @@ use std::process::{Output, Stdio};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use seatmeter_proto::invitation::Invitation;
+use seatmeter_proto::v1::fleet_service_client::FleetServiceClient;
 use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
-use seatmeter_proto::v1::{DESCRIPTOR, LogInRequest, LogInResponse};
+use seatmeter_proto::v1::{DESCRIPTOR, ExpectLicenseServerRequest, LogInRequest, LogInResponse};
 use seatmeter_tests::process::{command, text};
 use seatmeter_tests::{TestCluster, wait_until};
 use serde_json::Value;
@@ -370,7 +371,7 @@ fn fault_54_a_trail_that_is_tampered_with_is_found() {
     moved.swap(1, 2);
     assert!(!offline(&moved).0);
     let mut altered = lines.clone();
-    altered[3] = altered[3].replace("ann", "eve");
+    altered.iter_mut().for_each(|line| *line = line.replace("\\\"ann\\\"", "\\\"eve\\\""));
     assert_ne!(altered, lines);
     assert!(offline(&altered).1.contains("was altered"), "{}", offline(&altered).1);
     assert!(offline(&lines[..3]).1.contains("its end is missing"), "{}", offline(&lines[..3]).1);
@@ -447,4 +448,37 @@ fn fault_54_a_certificate_names_an_operator() {
     assert!(text(&by_certificate(&cluster).stdout).starts_with("robot, viewer"));
     assert!(cluster.seatmeter(&["operators", "disable", "robot"]).status.success());
     assert!(!by_certificate(&cluster).status.success());
+}
+
+/// What a client asks is what is written down: one message, whole, and what came of it even if the client goes away.
+#[test]
+fn fault_54_a_client_cannot_hide_what_it_asked() {
+    let (cluster, _agent) = one_user();
+    let token = format!("Bearer {}", cluster.token());
+    let expect = ExpectLicenseServerRequest { license_server: "LIC09".into(), date: "2026-01-01".into() };
+    wait_for(async {
+        let channel = channel(&cluster).await;
+        let path = "/seatmeter.v1.FleetService/ExpectLicenseServer";
+        // A second, empty message after the first one.
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let mut twice = Request::new(tokio_stream::iter([expect.clone(), ExpectLicenseServerRequest::default()]));
+        twice.metadata_mut().insert("authorization", token.parse().unwrap());
+        let codec = ProstCodec::<ExpectLicenseServerRequest, ()>::default();
+        let refused = client.client_streaming(twice, PathAndQuery::from_static(path), codec).await.map(drop);
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+        // The client goes away at once.
+        let mut client = FleetServiceClient::new(channel);
+        let mut request = Request::new(expect);
+        request.metadata_mut().insert("authorization", token.parse().unwrap());
+        request.set_timeout(std::time::Duration::from_micros(1));
+        let _ = client.expect_license_server(request).await;
+    });
+    let told = || {
+        let told = cluster.ask(&["audit", "list", "--action", "expectlicenseserver"]);
+        told["rows"].as_array().unwrap().clone()
+    };
+    // Whether it was asked before the client was gone or not: what was asked has a result.
+    assert!(told().len() <= 1, "{:?}", told());
+    wait_until("what was asked has a result", || told().iter().all(|row| row["result"] == "ok"));
 }

@@ -213,8 +213,15 @@ async fn list(
 /// Goes through the whole trail.
 async fn each(client: &mut AuditServiceClient<Channel>, mut take: impl FnMut(AuditRecord) -> Result<()>) -> Result<()> {
     let mut parts = client.export_audit(ExportAuditRequest::default()).await?.into_inner();
+    let (mut last, mut through) = (0, 0);
     while let Some(part) = parts.next().await {
-        part?.records.into_iter().try_for_each(&mut take)?;
+        let part = part?;
+        through = part.last_number;
+        last = part.records.last().map_or(last, |record| record.number);
+        part.records.into_iter().try_for_each(&mut take)?;
+    }
+    if last < through {
+        bail!("the answer was cut short, after record {last} of {through}: ask again");
     }
     Ok(())
 }

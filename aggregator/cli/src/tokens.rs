@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::NonEmptyStringValueParser;
 use seatmeter_proto::v1::operator_service_client::OperatorServiceClient;
 use seatmeter_proto::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Token as Told};
@@ -102,6 +102,9 @@ pub(crate) async fn tokens(channel: &Channel, asked: Tokens, view: &View) -> Res
     let mut client = OperatorServiceClient::new(channel.clone());
     match asked {
         Tokens::Create { label, ttl, file } => {
+            if let Some(there) = file.as_ref().filter(|file| file.exists()) {
+                bail!("{} exists: name another file", there.display());
+            }
             let token = Token::new()?;
             let request = CreateTokenRequest { token_sha256: token.sha256(), label, valid_for: Some(ttl) };
             let created = client.create_token(request).await?.into_inner().token.unwrap_or_default();

@@ -4,6 +4,7 @@
 //! its hash made valid, so that an answer that is lost can be asked for again.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,12 +17,16 @@ use seatmeter_proto::v1::Role;
 
 use super::certificate_names::names;
 use super::registrar::Registrar;
+use super::trail::{self, Entry, OK};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::operators::{self as store, Operator, Token};
 
 /// How long the token of a login lasts.
 const LOGIN_LASTS: Duration = Duration::from_secs(30 * 86_400);
+
+/// The most tokens of an operator.
+const MOST_TOKENS: usize = 100;
 
 /// How exactly it is kept when a token was last used, in seconds: each note is a write to the disk.
 const USED_WITHIN: i64 = 60;
@@ -74,6 +79,9 @@ pub enum OperatorError {
     /// The name cannot be one.
     #[error("a name has 1 to 100 characters, none of them hidden, and no space around them")]
     Name,
+    /// The operator has too many tokens.
+    #[error("no operator can have more than {MOST_TOKENS} tokens: end some (`seatmeter tokens revoke`)")]
+    TooMany,
     /// The same token was made valid before, for another purpose.
     #[error("this token exists already: make another one")]
     TokenExists,
@@ -170,8 +178,14 @@ impl Operators {
     pub fn by_certificate(&self, certificate: &CertificateDer<'_>) -> Option<Principal> {
         let names = names(certificate);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let is_meant = |operator: &&Operator| names.iter().any(|name| fold_case(name) == operator.certificate_name);
-        principal(known.operators.values().find(is_meant)?, Vec::new())
+        let is_meant = |operator: &&Operator| {
+            let own = &operator.certificate_name;
+            !own.is_empty() && names.iter().any(|name| fold_case(name) == own.as_str())
+        };
+        let mut meant = known.operators.values().filter(is_meant);
+        // One that names several operators says nothing of who it is.
+        let (operator, None) = (meant.next()?, meant.next()) else { return None };
+        principal(operator, Vec::new())
     }
 
     /// Whether an operator that was let in would be let in again, with the same role.
@@ -262,8 +276,15 @@ impl Operators {
         }
     }
 
-    /// Makes a token valid for an invitation's secret. Returns the operator and when the token ends.
-    pub fn log_in(&self, secret: &[u8], token: &[u8], label: &str) -> Result<(Listed, i64), OperatorError> {
+    /// Makes a token valid for an invitation's secret, and writes it into the audit trail, with the address that it came from. Returns
+    /// the operator and when the token ends.
+    pub fn log_in(
+        &self,
+        secret: &[u8],
+        token: &[u8],
+        label: &str,
+        address: Option<IpAddr>,
+    ) -> Result<(Listed, i64), OperatorError> {
         let (secret_hash, now) = (hash(secret), now());
         let (name_key, expires_at) = self.write(|connection| {
             let login = store::login(connection, &secret_hash)?.filter(|login| now < login.expires_at);
@@ -279,6 +300,16 @@ impl Operators {
                 return Err(OperatorError::Invitation);
             }
             let token = new_token(token, &login.name_key, label, LOGIN_LASTS, now);
+            let operator = find(connection, &login.name_key)?;
+            let entry = Entry {
+                who: operator.name,
+                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                action: "LogIn".into(),
+                detail: format!("label: {label:?}"),
+                result: OK.into(),
+                result_of: 0,
+            };
+            trail::append(connection, entry)?;
             store::use_login(connection, &secret_hash, &token.sha256)?;
             store::add_token(connection, &token)?;
             Ok::<_, OperatorError>((login.name_key, token.expires_at))
@@ -333,7 +364,16 @@ impl Operators {
         valid_for: Duration,
     ) -> Result<Token, OperatorError> {
         self.write(|connection| {
-            if let Some(there) = store::tokens(connection)?.into_iter().find(|there| there.sha256 == token) {
+            // It can have been disabled since it was let in.
+            let operator = find(connection, &caller.name_key)?;
+            if operator.disabled_at.is_some() {
+                return Err(OperatorError::Disabled(operator.name));
+            }
+            let tokens = store::tokens(connection)?;
+            if tokens.iter().filter(|there| there.name_key == caller.name_key).count() >= MOST_TOKENS {
+                return Err(OperatorError::TooMany);
+            }
+            if let Some(there) = tokens.into_iter().find(|there| there.sha256 == token) {
                 let is_again = there.name_key == caller.name_key && there.label == label;
                 return if is_again { Ok(there) } else { Err(OperatorError::TokenExists) };
             }

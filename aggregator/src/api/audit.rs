@@ -101,6 +101,9 @@ impl AuditService for AuditApi {
     ) -> Result<Response<Self::ExportAuditStream>, Status> {
         let permit = self.exports.enter()?;
         let mut after = request.into_inner().after_number;
+        let head = self.trail.clone();
+        let head = answer(move || head.head()).await?.into_inner();
+        let last_number = head.map_or(0, |head| head.number);
         let (trail, (sender, receiver)) = (self.trail.clone(), mpsc::channel(1));
         tokio::spawn(async move {
             let _permit = permit;
@@ -112,7 +115,7 @@ impl AuditService for AuditApi {
                     Ok(records) if records.is_empty() => return,
                     Ok(records) => {
                         after = records.last().map_or(after, |last| last.number);
-                        Ok(ExportAuditResponse { records })
+                        Ok(ExportAuditResponse { records, last_number })
                     }
                     Err(error) => Err(Status::from(error)),
                 };

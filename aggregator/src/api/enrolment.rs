@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use seatmeter_proto::connection::Peer;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::enrolment_service_server::EnrolmentService;
 use seatmeter_proto::v1::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
@@ -11,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::ingest::MAX_TEXT;
 use super::status::{ApiError, enrolment, reason_of};
-use super::{ConcurrencyLimit, answer};
+use super::{ConcurrencyLimit, address, answer};
 use crate::access::enrolment::{EnrolmentError, Enrolments};
 use crate::access::refusals::Refusals;
 use crate::access::trail::Entry;
@@ -47,10 +46,6 @@ impl EnrolmentApi {
             self.refusals.write(Entry { address, action: action.to_owned(), result, ..Entry::default() });
         }
     }
-}
-
-fn address<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.extensions().get::<Peer>()?.address.map(|address| address.ip())
 }
 
 fn must_fit(field: &'static str, bytes: &[u8], most: usize) -> Result<(), ApiError> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use seatmeter_proto::connection::Peer;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::methods::{Audited, Method, Who};
@@ -32,10 +32,6 @@ const GUESS: Duration = Duration::from_secs(1);
 
 /// What a token is announced by.
 const BEARER: &str = "Bearer ";
-
-/// Who logged in, as the answer says: nobody was known when it was asked.
-#[derive(Clone)]
-pub struct LoggedIn(pub String);
 
 /// Lets in who may, and writes down what is asked.
 #[derive(Clone)]
@@ -78,7 +74,9 @@ impl Gate {
 
     async fn pass<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>>,
+        S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
     {
         let Some(method) = Method::of(request.uri().path()) else {
             return Ok(Status::unimplemented("there is no such method here").into_http());
@@ -86,7 +84,10 @@ impl Gate {
         let address = request.extensions().get::<Peer>().and_then(|peer| peer.address).map(|address| address.ip());
         let caller = match self.admit(&request, method) {
             Ok(caller) => caller,
-            Err((who, error)) => return Ok(self.refuse(who, address, method, error).await.into_http()),
+            Err((who, error)) => {
+                let is_guess = matches!(error, ApiError::TokenUnknown);
+                return Ok(self.refuse(who, address, method, error.into(), is_guess).await.into_http());
+            }
         };
         if let Some(caller) = &caller {
             let (operators, caller) = (self.operators.clone(), caller.clone());
@@ -106,15 +107,23 @@ impl Gate {
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
-        let response = inner.call(request).await?;
-        if let Some(asked) = asked {
-            let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != tonic::Code::Ok);
-            if method.who == Who::Anybody && failed.is_some() {
-                tokio::time::sleep(GUESS).await;
-            }
-            self.write_result(asked, method, failed.as_ref(), response.extensions().get::<LoggedIn>()).await;
+        if method.audited == Audited::Nothing {
+            return inner.call(request).await;
         }
-        Ok(response)
+        // A client that goes away takes nothing along of what is written down.
+        let answered = tokio::spawn(async move {
+            let response = inner.call(request).await?;
+            let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+            match (asked, failed) {
+                (Some(asked), failed) => self.write_result(asked, method, failed.as_ref()).await,
+                (None, Some(failed)) => {
+                    return Ok(self.refuse(String::new(), address, method, failed, true).await.into_http());
+                }
+                (None, None) => {}
+            }
+            Ok(response)
+        });
+        answered.await.unwrap_or_else(|_| Ok(Status::from(ApiError::Internal).into_http()))
     }
 
     /// Writes down what is asked, if the method says so. Returns the request, and what was written.
@@ -124,28 +133,27 @@ impl Gate {
         method: &Method,
         entry: Entry,
     ) -> Result<(Request<Body>, Option<Entry>), Status> {
-        if method.audited == Audited::Nothing {
+        if matches!(method.audited, Audited::Nothing | Audited::ByItself) {
             return Ok((request, None));
         }
         let (parts, body) = request.into_parts();
         let whole = tokio::time::timeout(REQUEST_WITHIN, Limited::new(body, MOST_REQUEST).collect()).await;
         let whole = whole.map_err(|_| Status::deadline_exceeded("the request took too long to arrive"))?;
         let whole = whole.map_err(|_| Status::resource_exhausted("the request is too long"))?.to_bytes();
-        // Before the message stand a mark of compression, which is not spoken here, and its length.
-        let detail = (method.describe)(whole.get(5..).unwrap_or_default());
+        let detail = one_message(&whole).and_then(method.describe);
+        let detail = detail.ok_or_else(|| Status::invalid_argument("the request is no message of this method"))?;
         let mut entry = Entry { detail, result: ASKED.to_owned(), ..entry };
         entry.result_of = self.write(entry.clone()).await.map_err(|error| Status::from(ApiError::Unrecorded(error)))?;
         Ok((Request::from_parts(parts, Body::new(Full::new(whole))), Some(entry)))
     }
 
     /// Writes down what came of it. That names were told needs no more words than that they were asked for.
-    async fn write_result(&self, asked: Entry, method: &Method, failed: Option<&Status>, who: Option<&LoggedIn>) {
+    async fn write_result(&self, asked: Entry, method: &Method, failed: Option<&Status>) {
         if failed.is_none() && method.audited == Audited::Read {
             return;
         }
         let result = failed.map_or_else(|| OK.to_owned(), reason_of);
-        let who = who.map_or(asked.who, |LoggedIn(name)| name.clone());
-        if let Err(error) = self.write(Entry { who, result, ..asked }).await {
+        if let Err(error) = self.write(Entry { result, ..asked }).await {
             tracing::error!(code = codes::AUDIT_FAILED, reason = %error, "what came of a call is not in the audit trail");
         }
     }
@@ -157,11 +165,16 @@ impl Gate {
     }
 
     /// Tells that a call is refused, and writes it down; the same again, not more often than a trail can bear.
-    async fn refuse(&self, who: String, address: Option<IpAddr>, method: &Method, error: ApiError) -> Status {
-        let is_guess = matches!(error, ApiError::TokenUnknown);
-        let status = Status::from(error);
+    async fn refuse(
+        &self,
+        who: String,
+        address: Option<IpAddr>,
+        method: &Method,
+        status: Status,
+        is_guess: bool,
+    ) -> Status {
         let address = address.map(|address| address.to_string()).unwrap_or_default();
-        let of = if who.is_empty() { address.clone() } else { format!("{who} {}", method.name()) };
+        let of = format!("{} {}", if who.is_empty() { &address } else { &who }, method.name());
         if let Some(untold) = self.refusals.note(&of) {
             let (action, reason) = (method.name(), status.message());
             tracing::warn!(code = codes::OPERATOR_REFUSED, who, address, untold, action, reason, "a call is refused");
@@ -177,6 +190,13 @@ impl Gate {
         }
         status
     }
+}
+
+/// Returns the message of a request, if there is exactly one: what is written down must be what is answered.
+fn one_message(body: &[u8]) -> Option<&[u8]> {
+    // Before a message stand a mark of compression, which is not spoken here, and its length.
+    let ([0, length @ ..], message) = body.split_first_chunk::<5>()? else { return None };
+    (u32::from_be_bytes(*length) as usize == message.len()).then_some(message)
 }
 
 /// Puts the gate before services.
@@ -202,6 +222,7 @@ impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
 {
     type Response = Response<Body>;
     type Error = S::Error;

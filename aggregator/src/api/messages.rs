@@ -294,7 +294,7 @@ impl From<LogReport> for v1::Log {
             shared_beginnings: log.shared_beginnings.into_iter().take(MAX_SHORT_LIST).map(Into::into).collect(),
             unread_parts: log.unread_parts.into_iter().take(MAX_SHORT_LIST).collect(),
             license_manager: log.license_manager,
-            licenses_expire_on: day_text(log.expires_on),
+            licenses_expire_on: day_text(log.expiries.first().copied()),
         }
     }
 }

@@ -17,8 +17,10 @@ mod status;
 pub mod usage;
 mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use seatmeter_proto::connection::Peer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
@@ -56,4 +58,9 @@ async fn answer<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
 /// Returns who calls, as the gate has found.
 fn caller<T>(request: &Request<T>) -> Result<Principal, ApiError> {
     request.extensions().get().cloned().ok_or(ApiError::NoToken)
+}
+
+/// Returns the address that a call comes from.
+fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<Peer>()?.address.map(|address| address.ip())
 }

@@ -9,11 +9,10 @@ use seatmeter_proto::v1::operator_service_server::OperatorService;
 use seatmeter_proto::v1::*;
 use tonic::{Request, Response, Status};
 
-use super::gate::LoggedIn;
 use super::invitations::{DAY, url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
-use super::{ConcurrencyLimit, answer, caller};
+use super::{ConcurrencyLimit, address, answer, caller};
 use crate::access::operators::{Invited, Listed, OperatorError, Operators, is_plain, token_id};
 use crate::store::operators as store;
 
@@ -69,19 +68,16 @@ fn must_be_a_hash(hash: &[u8]) -> Result<(), ApiError> {
 impl OperatorService for OperatorsApi {
     async fn log_in(&self, request: Request<LogInRequest>) -> Result<Response<LogInResponse>, Status> {
         let _permit = self.limit.enter()?;
-        let asked = request.into_inner();
+        let (address, asked) = (address(&request), request.into_inner());
         must_be_a_hash(&asked.token_sha256)?;
         must_be_plain("label", &asked.label)?;
         let operators = self.operators.clone();
-        let answered = answer(move || {
-            let (listed, expires_at) = operators.log_in(&asked.secret, &asked.token_sha256, &asked.label)?;
+        answer(move || {
+            let (listed, expires_at) = operators.log_in(&asked.secret, &asked.token_sha256, &asked.label, address)?;
             let expires_at = Some(timestamp(expires_at));
             Ok::<_, OperatorError>(LogInResponse { operator: Some(listed.into()), expires_at })
-        });
-        let mut answered = answered.await?;
-        let name = answered.get_ref().operator.as_ref().map(|operator| operator.name.clone()).unwrap_or_default();
-        answered.extensions_mut().insert(LoggedIn(name));
-        Ok(answered)
+        })
+        .await
     }
 
     async fn get_self(&self, request: Request<GetSelfRequest>) -> Result<Response<GetSelfResponse>, Status> {

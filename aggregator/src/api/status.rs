@@ -251,6 +251,7 @@ fn operator(error: &OperatorError) -> Status {
         OperatorError::LastAdmin(_) => with_reason(Code::FailedPrecondition, ErrorReason::LastAdmin, &text),
         OperatorError::Disabled(_) => wrong_field(ErrorReason::InvalidField, "name", &text),
         OperatorError::NoToken(_) => with_reason(Code::NotFound, ErrorReason::UnknownToken, &text),
+        OperatorError::TooMany => with_reason(Code::ResourceExhausted, ErrorReason::InvalidField, &text),
         OperatorError::Name => wrong_field(ErrorReason::InvalidField, "name", &text),
         OperatorError::TokenExists => wrong_field(ErrorReason::InvalidField, "token_sha256", &text),
     }

@@ -35,8 +35,9 @@ pub(super) fn follow(
         let mut known: Option<Open> = None;
         let mut clock = tokio::time::interval(LOOK);
         // Right after a start, nobody has looked yet.
-        if alerts.wait_for(Option::is_some).await.is_err() {
-            return;
+        tokio::select! {
+            looked = alerts.wait_for(Option::is_some) => if looked.is_err() { return },
+            () = sender.closed() => return,
         }
         loop {
             let mut open = alerts.borrow_and_update().as_deref().cloned().unwrap_or_default();

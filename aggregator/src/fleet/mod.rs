@@ -160,6 +160,7 @@ pub struct Fleet {
 impl Fleet {
     /// Creates the questions over a store, with the days of this calendar. What is beyond these limits is a warning.
     pub fn new(store: Store, calendar: Calendar, limits: Limits) -> Self {
+        let limits = Limits { counted_from: Timestamp::now().as_second(), ..limits };
         Self { store, calendar, limits: Arc::new(limits) }
     }
 

@@ -67,8 +67,8 @@ pub struct LogReport {
     pub unread_parts: Vec<UnreadPart>,
     /// The name and the version of the license manager, as it tells them; empty if it does not.
     pub license_manager: String,
-    /// When licenses expire that the log tells; `None` if it tells none that do.
-    pub expires_on: Option<Day>,
+    /// The days through which licenses can be used that the log tells, the first one first; it can have passed.
+    pub expiries: Vec<Day>,
 }
 
 /// Returns the reports of a license server's logs, worst first: logs with lines received, and logs that an agent lists.
@@ -97,7 +97,7 @@ pub fn log_reports(fleet: &FleetSnapshot, server: &LicenseServer, now: i64) -> V
                 gaps: fleet.gaps_of(log.id).to_vec(),
                 lines,
                 open_sessions: fleet.open(log.id).len() as u64,
-                expires_on: fleet.expires_on(log.id),
+                expiries: fleet.expiries(log.id).to_vec(),
                 shared_beginnings: fleet.shared_beginnings_of(log.id).to_vec(),
                 ..report
             }
@@ -240,7 +240,7 @@ fn report(name: String, last_line: Option<i64>, voice: Voice<'_>, late_after: i6
         shared_beginnings: Vec::new(),
         unread_parts: source.map(|source| source.unread_parts.clone()).unwrap_or_default(),
         license_manager: source.map(|source| source.license_manager.clone()).unwrap_or_default(),
-        expires_on: None,
+        expiries: Vec::new(),
     }
 }
 

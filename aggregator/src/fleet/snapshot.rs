@@ -40,7 +40,7 @@ pub struct FleetSnapshot {
     /// The logs that tell licenses, and nothing of who uses them.
     without_use: HashSet<i64>,
     /// When licenses expire, of the logs that tell it.
-    expiries: HashMap<i64, Day>,
+    expiries: HashMap<i64, Vec<Day>>,
     /// The license servers that have files which begin alike, by license server, with the number of files.
     namesakes: HashMap<i64, Vec<(i64, u64)>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
@@ -162,9 +162,9 @@ impl FleetSnapshot {
         self.logs_of(server_id).filter(|log| !self.without_use.contains(&log.id))
     }
 
-    /// Returns the first day through which licenses can be used, of those that a log tells last; `None` if none expire.
-    pub fn expires_on(&self, log_id: i64) -> Option<Day> {
-        self.expiries.get(&log_id).copied()
+    /// Returns the days through which licenses can be used, of those that a log tells last, the first one first.
+    pub fn expiries(&self, log_id: i64) -> &[Day] {
+        self.expiries.get(&log_id).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the streams of a log.

@@ -1,12 +1,14 @@
 //! What an operator should look into, of a license server: by what its agents say, and by what its logs hold.
 
 use seatmeter_count::Calendar;
+use seatmeter_count::calendar::date_of;
 use seatmeter_proto::v1::SourceState;
 
 use super::ServerReport;
 use super::report::{LogReport, ReportState, is_silent};
 use super::version::Version;
 use crate::store::agents::Agent;
+use crate::store::received::Gap;
 
 const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
@@ -107,6 +109,8 @@ pub struct Warning {
 pub struct Limits {
     /// After how many seconds without a report a license server is silent.
     pub silent_after: i64,
+    /// From when on silence counts, in seconds since 1970 UTC: the start of the aggregator.
+    pub counted_from: i64,
     /// The version that agents should have at least.
     pub agents_at_least: String,
     /// The version that license managers should have at least, by the beginning of their names.
@@ -116,7 +120,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let agents_at_least = env!("CARGO_PKG_VERSION").to_owned();
-        Self { silent_after: 3 * DAY, agents_at_least, license_managers_at_least: Vec::new() }
+        Self { silent_after: 3 * DAY, counted_from: 0, agents_at_least, license_managers_at_least: Vec::new() }
     }
 }
 
@@ -164,7 +168,8 @@ fn of_server(report: &ServerReport, agents: &[&Agent], limits: &Limits, now: i64
         found.push(Warning { count: agents.len() as u64, ..Warning::new(Kind::SeveralAgents, Severity::Notice) });
     }
     match report.last_report {
-        Some(last) if now - last > limits.silent_after => {
+        // While the aggregator was off, nobody could report.
+        Some(last) if now - last.max(limits.counted_from) > limits.silent_after => {
             found.push(Warning { since: Some(last), ..Warning::new(Kind::Silent, Severity::Alert) });
         }
         None if report.expected_from.is_some() => found.push(Warning::new(Kind::NeverReported, Severity::Alert)),
@@ -202,9 +207,12 @@ fn of_log(log: &LogReport, limits: &Limits, calendar: &Calendar, now: i64) -> Ve
         }
         _ => {}
     }
-    let gaps: Vec<i64> = log.gaps.iter().map(|gap| gap.after_at).filter(|at| now - at < GAP_TOLD).collect();
+    // The lost lines were written between two moments, of which either can be unknown.
+    let is_recent =
+        |gap: &&Gap| now - gap.after_at < GAP_TOLD || gap.after_at <= 0 || now - gap.before_at.min(now) < GAP_TOLD;
+    let gaps: Vec<i64> = log.gaps.iter().filter(is_recent).map(|gap| gap.after_at).collect();
     if !gaps.is_empty() {
-        let since = gaps.iter().copied().min();
+        let since = gaps.iter().copied().filter(|at| *at > 0).min();
         warn(Warning { count: gaps.len() as u64, since, ..Warning::new(Kind::Gaps, Severity::Warning) });
     }
     if log.undated_lines > 0 {
@@ -219,14 +227,16 @@ fn of_log(log: &LogReport, limits: &Limits, calendar: &Calendar, now: i64) -> Ve
             warn(Warning { other, detail, ..Warning::new(Kind::OutdatedLicenseManager, Severity::Notice) });
         }
     }
-    if let Some(day) = log.expires_on {
+    for day in &log.expiries {
         // They can be used through that day.
         let end = calendar.start_of_day(day + 1);
         let left = (end - now).div_euclid(DAY);
         // Long after their end, nobody waits for them.
         if (-EXPIRY_URGENT..=EXPIRY_TOLD).contains(&left) {
             let severity = if left <= EXPIRY_URGENT { Severity::Alert } else { Severity::Notice };
-            warn(Warning { since: Some(end), ..Warning::new(Kind::LicensesExpire, severity) });
+            // Each day is an alert of its own.
+            let other = date_of(*day).to_string();
+            warn(Warning { since: Some(end), other, ..Warning::new(Kind::LicensesExpire, severity) });
         }
     }
     found
@@ -289,7 +299,7 @@ mod tests {
             shared_beginnings: Vec::new(),
             unread_parts: Vec::new(),
             license_manager: "FlexNet Licensing (v11.9.0)".into(),
-            expires_on: None,
+            expiries: Vec::new(),
         }
     }
 
@@ -350,7 +360,7 @@ mod tests {
             (90, Some(Severity::Notice)),
             (91, None),
         ] {
-            let told = of(LogReport { expires_on: Some(today + left), ..log() });
+            let told = of(LogReport { expiries: vec![today - 400, today + left], ..log() });
             assert_eq!(
                 told,
                 expected.map(|severity| (Kind::LicensesExpire, severity)).into_iter().collect::<Vec<_>>(),
@@ -363,7 +373,8 @@ mod tests {
         assert_eq!(lines([u64::MAX, u64::MAX, 10]), [(Kind::UnrecognisedLines, Severity::Notice)]);
         let gap = |after_at| Gap { stream_id: 1, start: 0, end: 1, after_at, before_at: i64::MAX };
         assert_eq!(of(LogReport { gaps: vec![gap(NOW - DAY)], ..log() }), [(Kind::Gaps, Severity::Warning)]);
-        assert_eq!(of(LogReport { gaps: vec![gap(NOW - 63 * DAY)], ..log() }), []);
+        let old = Gap { before_at: NOW - 63 * DAY, ..gap(NOW - 64 * DAY) };
+        assert_eq!(of(LogReport { gaps: vec![old], ..log() }), []);
         let state = |state, source| of(LogReport { state, source, ..log() });
         assert_eq!(state(ReportState::CannotRead, SourceState::Missing), [(Kind::CannotRead, Severity::Alert)]);
         assert_eq!(state(ReportState::CannotRead, SourceState::Partial), [(Kind::PartlyAnswered, Severity::Warning)]);

@@ -36,8 +36,10 @@ pub fn watch_fleet(fleet: Fleet, every: Duration) -> watch::Receiver<Option<Arc<
                 Ok(Err(error)) => {
                     tracing::error!(code = codes::QUERY_FAILED, reason = %error, "the license servers cannot be looked at");
                 }
-                // The process ends.
-                Err(_) => return,
+                Err(ended) if ended.is_cancelled() => return,
+                Err(ended) => {
+                    tracing::error!(code = codes::QUERY_FAILED, reason = %ended, "the license servers cannot be looked at");
+                }
             }
         }
     });

@@ -17,7 +17,7 @@ statements! {
          ORDER BY told_at DESC LIMIT 1";
     SELECT_LICENSES_OF_LOG = "SELECT told_at, pools FROM licenses WHERE log_id = $1 ORDER BY told_at";
     SELECT_LOGS_WITHOUT_USE = "SELECT DISTINCT log_id FROM licenses WHERE knows_nobody = 1 ORDER BY log_id";
-    SELECT_EXPIRIES = "SELECT log_id, expires_on FROM licenses AS told WHERE expires_on IS NOT NULL AND told_at =
+    SELECT_EXPIRIES = "SELECT log_id, pools FROM licenses AS told WHERE expires_on IS NOT NULL AND told_at =
          (SELECT max(told_at) FROM licenses WHERE licenses.log_id = told.log_id)";
     DELETE_LICENSES = "DELETE FROM licenses WHERE log_id = $1";
 }
@@ -56,9 +56,7 @@ pub fn all(connection: &mut dyn Connection, log_id: i64) -> Result<Vec<Told>, St
 fn read(connection: &mut dyn Connection, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Told>, StoreError> {
     let mut found = Vec::new();
     connection.query(sql, values, &mut |row| {
-        let licenses = Licenses::decode(row.blob(1)?)
-            .map_err(|error| StoreError::new(Failure::Corrupt, format!("licenses do not decode: {error}")))?;
-        found.push(Told { at: row.int(0)?, licenses });
+        found.push(Told { at: row.int(0)?, licenses: decode(row.blob(1)?)? });
         Ok(())
     })?;
     Ok(found)
@@ -74,17 +72,25 @@ pub fn logs_without_use(connection: &mut dyn Connection) -> Result<Vec<i64>, Sto
     Ok(found)
 }
 
-/// Returns the first day through which any licenses can be used, of those that each source told last; sources whose licenses
-/// never expire have none.
-pub fn expiries(connection: &mut dyn Connection) -> Result<HashMap<i64, Day>, StoreError> {
+/// Returns the days through which licenses can be used, of those that each source told last, the first one first; sources whose
+/// licenses never expire have none.
+pub fn expiries(connection: &mut dyn Connection) -> Result<HashMap<i64, Vec<Day>>, StoreError> {
     let mut found = HashMap::new();
     connection.query(SELECT_EXPIRIES, &[], &mut |row| {
-        if let Some(day) = streams::day(row.int_or_null(1)?) {
-            found.insert(row.int(0)?, day);
-        }
+        let days =
+            decode(row.blob(1)?)?.pools.into_iter().filter_map(|pool| streams::day(pool.expires_on.map(i64::from)));
+        let mut days: Vec<Day> = days.collect();
+        days.sort_unstable();
+        days.dedup();
+        found.insert(row.int(0)?, days);
         Ok(())
     })?;
     Ok(found)
+}
+
+fn decode(licenses: &[u8]) -> Result<Licenses, StoreError> {
+    Licenses::decode(licenses)
+        .map_err(|error| StoreError::new(Failure::Corrupt, format!("licenses do not decode: {error}")))
 }
 
 /// Forgets what a source told.

@@ -6,20 +6,22 @@ use std::path::Path;
 
 /// Writes such a file, atomically and durably. Made by root, it belongs to whoever the folder `like` belongs to, if one is given.
 pub fn write(path: &Path, text: &[u8], like: Option<&Path>) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
     // What an earlier attempt has left.
-    let _ = fs::remove_file(&fresh);
+    let _ = fs::remove_file(fresh);
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&fresh)?;
+    let mut file = options.open(fresh)?;
     file.write_all(text)?;
     file.sync_all()?;
     if let Some(like) = like {
-        give_away(&fresh, like)?;
+        give_away(fresh, like)?;
     }
-    fs::rename(&fresh, path)
+    fs::rename(fresh, path)
 }
 
 /// Gives a file to the owner of a folder.

@@ -738,6 +738,9 @@ pub struct ExportAuditResponse {
     /// At most 1000 records, the earliest first.
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<AuditRecord>,
+    /// The number of the last record when the export began: one that ends before it was cut short.
+    #[prost(int64, tag = "2")]
+    pub last_number: i64,
 }
 /// Generated client implementations.
 pub mod audit_service_client {
