@@ -1,4 +1,4 @@
-//! The gRPC services, one per file. A call of an operator comes through [`gate`], which knows who calls, what it may by [`methods`], and
+//! The gRPC services, one per file. A call of an operator comes through [`gate`], which knows who calls, what it may by `methods`, and
 //! writes it down. Then each method first enters the limit, then validates, then acts. Domain types become
 //! messages here, and domain errors become statuses; no domain module knows about messages or statuses.
 
