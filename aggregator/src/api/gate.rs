@@ -72,7 +72,7 @@ impl Gate {
         Ok(Some(caller))
     }
 
-    async fn pass<S>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+    async fn pass<S>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
     where
         S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
         S::Future: Send,
@@ -100,10 +100,6 @@ impl Gate {
             action: method.name().to_owned(),
             ..Entry::default()
         };
-        let (mut request, asked) = match self.write_down(request, method, entry).await {
-            Ok(written) => written,
-            Err(status) => return Ok(status.into_http()),
-        };
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
@@ -112,6 +108,10 @@ impl Gate {
         }
         // A client that goes away takes nothing along of what is written down.
         let answered = tokio::spawn(async move {
+            let (request, asked) = match self.write_down(request, method, entry).await {
+                Ok(written) => written,
+                Err(status) => return Ok(status.into_http()),
+            };
             let response = inner.call(request).await?;
             let failed = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
             match (asked, failed) {
