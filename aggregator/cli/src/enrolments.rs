@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::connect::Channel;
 use crate::months::time;
-use crate::notes::{stamp, tell_zone, zone};
+use crate::notes::{print_whole, stamp};
 use crate::operators::Line;
 
 /// What is done about agents' enrolments.
@@ -121,12 +121,6 @@ impl Row {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope {
-    total: u64,
-    time_zone: String,
-}
-
 pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View) -> Result<bool> {
     let mut client = AccessServiceClient::new(channel.clone());
     match asked {
@@ -188,7 +182,7 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
             break (page.time_zone, page.total_size as u64);
         }
     };
-    let (zone, now) = (zone(&time_zone), jiff::Timestamp::now().as_second());
+    let now = jiff::Timestamp::now().as_second();
     let mut rows: Vec<Row> = enrolments.into_iter().map(|enrolment| Row::new(enrolment, now)).collect();
     // Enrolled again, an agent is a new one: the one before it is no trouble.
     let replaced: HashSet<(String, String)> = rows
@@ -202,9 +196,6 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
         }
     }
     let is_well = rows.iter().all(|row| !["expired", "waiting"].contains(&row.status));
-    view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
-    if view.is_for_people() {
-        tell_zone(&zone);
-    }
+    print_whole(view, COLUMNS, &rows, (total, time_zone))?;
     Ok(is_well)
 }

@@ -52,14 +52,14 @@ pub(crate) async fn login(connection: &Connection, asked: Login) -> Result<bool>
     let line = match asked.line {
         Some(line) => line,
         None => {
-            if io::stdin().is_terminal() {
-                eprintln!("Paste the line that you were given:");
-            }
             let mut text = String::new();
-            match io::stdin().is_terminal() {
-                true => io::stdin().read_line(&mut text).context("cannot read the line")?,
-                false => io::stdin().read_to_string(&mut text).context("cannot read the line")?,
+            let read = if io::stdin().is_terminal() {
+                eprintln!("Paste the line that you were given:");
+                io::stdin().read_line(&mut text)
+            } else {
+                io::stdin().read_to_string(&mut text)
             };
+            read.context("cannot read the line")?;
             text
         }
     };

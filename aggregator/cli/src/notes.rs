@@ -7,6 +7,7 @@ use seatmeter_proto::v1::{
     Basis, Completeness, DomainRule, IncompleteKind, IncompleteReason, PersonRule, ServerCompleteness, SourceState,
 };
 use seatmeter_service::answer;
+use seatmeter_service::screen::table::{Column, View, ViewError};
 use seatmeter_service::screen::text::{count, minute, rfc3339, thousands, visible};
 use serde::Serialize;
 
@@ -23,6 +24,28 @@ pub(crate) fn zone(name: &str) -> TimeZone {
 /// Prints the time zone of the moments in a table.
 pub(crate) fn tell_zone(zone: &TimeZone) {
     answer!("Time zone: {}.", zone.iana_name().unwrap_or("UTC"));
+}
+
+/// Beside the rows of a list that is told whole.
+#[derive(Serialize)]
+struct Whole {
+    total: u64,
+    time_zone: String,
+}
+
+/// Prints a list that is told whole, of so many rows, with moments in the aggregator's time zone.
+pub(crate) fn print_whole<R: Serialize>(
+    view: &View,
+    columns: &[Column],
+    rows: &[R],
+    (total, time_zone): (u64, String),
+) -> Result<(), ViewError> {
+    let zone = zone(&time_zone);
+    view.print(columns, rows, &Whole { total, time_zone }, &zone)?;
+    if view.is_for_people() {
+        tell_zone(&zone);
+    }
+    Ok(())
 }
 
 pub(crate) fn red(text: &str) -> String {

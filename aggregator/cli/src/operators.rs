@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::connect::{Channel, Connection};
 use crate::months::time;
-use crate::notes::{stamp, tell_zone, zone};
+use crate::notes::{print_whole, stamp};
 
 /// What is done about operators.
 #[derive(clap::Subcommand)]
@@ -158,12 +158,6 @@ impl From<Operator> for Row {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope {
-    total: u64,
-    time_zone: String,
-}
-
 pub(crate) async fn operators(
     connection: &Connection,
     channel: &Channel,
@@ -249,10 +243,6 @@ async fn list(mut client: OperatorServiceClient<Channel>, view: &View) -> Result
             break (page.time_zone, page.total_size as u64);
         }
     };
-    let zone = zone(&time_zone);
-    view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
-    if view.is_for_people() {
-        tell_zone(&zone);
-    }
+    print_whole(view, COLUMNS, &rows, (total, time_zone))?;
     Ok(true)
 }

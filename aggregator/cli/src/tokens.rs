@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::connect::Channel;
 use crate::months::time;
-use crate::notes::{stamp, tell_zone, zone};
+use crate::notes::{print_whole, stamp};
 use crate::profile::Token;
 
 /// What is done about tokens.
@@ -92,12 +92,6 @@ impl From<Told> for Row {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope {
-    total: u64,
-    time_zone: String,
-}
-
 pub(crate) async fn tokens(channel: &Channel, asked: Tokens, view: &View) -> Result<bool> {
     let mut client = OperatorServiceClient::new(channel.clone());
     match asked {
@@ -156,10 +150,6 @@ async fn list(mut client: OperatorServiceClient<Channel>, operator: String, view
             break (page.time_zone, page.total_size as u64);
         }
     };
-    let zone = zone(&time_zone);
-    view.print(COLUMNS, &rows, &Envelope { total, time_zone }, &zone)?;
-    if view.is_for_people() {
-        tell_zone(&zone);
-    }
+    print_whole(view, COLUMNS, &rows, (total, time_zone))?;
     Ok(true)
 }
