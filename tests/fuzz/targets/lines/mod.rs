@@ -14,7 +14,7 @@ pub fn read(format: Format, bytes: &[u8]) {
     let mut head = Head::default();
     let mut interpreter = LineInterpreter::default();
     let stream = Stream { fingerprint: vec![0; 32], log: "log".into(), first_line_time: 0, ..Stream::default() };
-    let mut batcher = Batcher::new(stream, 0, Told::default());
+    let mut batcher = Batcher::new(stream, 0, Told::default(), None);
     let (mut read, mut marks) = (0, 0);
     loop {
         let position = lines.position();
