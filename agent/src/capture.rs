@@ -21,6 +21,7 @@ use crate::source::file::status::{LogSource, LogState, SharedStatus};
 use crate::source::file::tailer::{LogTailer, SAFETY_POLL};
 use crate::source::poll::PollSource;
 use crate::source::poll::poller::{Asked, PollError, Poller};
+use crate::source::rewinds::Rewinds;
 
 /// The shortest time between two polls of a log.
 const PACE: Duration = Duration::from_millis(20);
@@ -57,7 +58,7 @@ pub struct Capture {
     wakes: Vec<Sender<Wake>>,
     /// The logs.
     pub logs: Vec<CapturedLog>,
-    rewinds: Arc<Mutex<Vec<Rewind>>>,
+    rewinds: Arc<Rewinds>,
     /// The number of state changes of all logs since the start.
     changes: watch::Sender<u64>,
     /// Ends the tools that run.
@@ -70,7 +71,8 @@ type Folders = Arc<Mutex<Vec<(PathBuf, Sender<Wake>)>>>;
 impl Capture {
     /// Starts capturing logs into a buffer.
     pub fn start(sources: &[LogSource], polls: &[PollSource], buffer: &Arc<Buffer>) -> std::io::Result<Self> {
-        let rewinds = Arc::new(Mutex::new(Vec::new()));
+        let names = sources.iter().map(|source| &source.name).chain(polls.iter().map(|source| &source.name));
+        let rewinds = Arc::new(Rewinds::new(names.cloned().collect()));
         let (changes, _) = watch::channel(0);
         let folders = Folders::default();
         let watcher = watcher(folders.clone())
@@ -118,17 +120,13 @@ impl Capture {
 
     /// Requests that a stream be read again from its beginning.
     pub fn rewind(&self, rewind: Rewind) {
-        let mut rewinds = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if !rewinds.contains(&rewind) {
-            rewinds.push(rewind);
-        }
-        drop(rewinds);
+        self.rewinds.request(rewind);
         self.wake(|| Wake::Listed);
     }
 
     /// Whether every stream that was to be read again has been, or is known to be gone.
     pub fn has_rewound(&self) -> bool {
-        self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.rewinds.wanted().is_empty()
     }
 
     /// Commits what was read and stops all threads. A thread that waits for a drive that hangs is left behind: what it has

@@ -2,6 +2,7 @@
 //! stores them; neither depends on the other's internals.
 
 use jiff::tz::TimeZone;
+use ring::digest::{Context, SHA256};
 use seatmeter_count::Day;
 use seatmeter_count::timeline::{DAY, Told};
 use seatmeter_proto::v1::Stream;
@@ -197,6 +198,16 @@ pub enum RewindCause {
     Damaged,
     /// The aggregator has other content under the stream's name: the stream gets another one.
     OtherContent,
+}
+
+/// Returns a name for a stream that begins as the stream of a name does, and has this check value where both differ.
+pub fn another_name(name: &Fingerprint, check: &CheckValue) -> Fingerprint {
+    let mut hash = Context::new(&SHA256);
+    hash.update(name);
+    hash.update(check);
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(hash.finish().as_ref());
+    fingerprint
 }
 
 /// A file's identity, size and modification time when its stream was identified.

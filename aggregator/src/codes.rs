@@ -30,6 +30,7 @@ seatmeter_service::codes! {
     134 AUDIT_FAILED "audit_failed" error "What came of a call could not be written into the audit trail. That it was asked stands there.", "Free disk space, or check the disk.";
     135 ALERT_RAISED "alert_raised" warn "Something needs an operator: which license server, and what. It is told once, when it has lasted, and again after a start of the aggregator.", "`seatmeter alerts` says what to do.";
     136 ALERT_CLEARED "alert_cleared" info "What was told by alert_raised is over.", "";
+    137 AGENT_QUARANTINED "agent_quarantined" error "Two agents have one identity (a cloned machine, a restored snapshot): what the later one sends is kept, and counts nowhere.", "Find out what the copy is: `seatmeter agents enrolled`. If it counts, `seatmeter agents accept`; if not, `seatmeter agents reject`, and stop it.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
     131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

@@ -14,6 +14,7 @@
 //! | [`store`] | the database, behind an engine |
 //! | [`usage`] | questions about usage, and the rules that answer them |
 //! | [`fleet`] | questions about license servers and agents |
+//! | [`quarantine`] | the names under which copies of agents are kept |
 //! | [`api`] | the gRPC services |
 //! | [`workers`] | the two workers: one archives, one makes facts |
 //! | [`mod@serve`] | the running aggregator |
@@ -27,6 +28,7 @@ pub mod config;
 pub mod dating;
 pub mod fleet;
 pub mod ingest;
+pub mod quarantine;
 pub mod serve;
 pub mod store;
 pub mod usage;

@@ -292,7 +292,7 @@ async fn operators_server(
     let operators = OperatorsApi::new(access.operators, address, zone.clone(), limit.clone());
     let audit = AuditApi::new(access.trail, zone.clone(), limit.clone());
     let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
-    let access = AccessApi::new(access.enrolments, url, zone, limit);
+    let access = AccessApi::new(access.enrolments, url, zone, limit, workers.commands());
     Ok(server()
         .layer(gate)
         .add_service(usage)

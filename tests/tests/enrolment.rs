@@ -2,7 +2,6 @@
 //! that are renewed, expire, are revoked or copied; and for no other license server than their own.
 
 use std::fs;
-use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use seatmeter_proto::invitation::Invitation;
@@ -10,72 +9,10 @@ use seatmeter_proto::tls::PinnedAuthority;
 use seatmeter_proto::transport::{Credentials, Dialer};
 use seatmeter_proto::v1::EnrolRequest;
 use seatmeter_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+use seatmeter_tests::enrolled::{SERVER, append, enrol, enrolled, enrolling, enrolments, invite, is_connected, log};
 use seatmeter_tests::process::text;
 use seatmeter_tests::{Agent, TestCluster, wait_until};
 use tonic::Code;
-use xtask::sim::{Plan, Server, truth};
-
-const SERVER: &str = "LIC01";
-
-/// An aggregator that enrols its agents, with certificates that last so long.
-fn enrolling(valid_for: &str) -> TestCluster {
-    let mut cluster = TestCluster::new();
-    cluster.enrols = true;
-    cluster.settings = format!("[authority]\nnames = [\"aggregator.test\"]\nagents_valid_for = \"{valid_for}\"\n");
-    cluster.start_aggregator();
-    cluster
-}
-
-/// Returns an invitation's line.
-fn invite(cluster: &TestCluster, arguments: &[&str]) -> String {
-    let url = cluster.agents_url();
-    let invited = cluster.seatmeter(&[&["agents", "invite", "--output", "csv", "--url", &url], arguments].concat());
-    assert!(invited.status.success(), "{}", text(&invited.stderr));
-    text(&invited.stdout).trim().to_owned()
-}
-
-/// A license server's log, and its true figures.
-fn log(cluster: &TestCluster) -> (std::path::PathBuf, String) {
-    let path = cluster.path("debug.log");
-    let mut server = Server::new(Plan { users: 20, features: 2, seconds_a_line: 60.0, ..Plan::default() });
-    let mut log = Vec::new();
-    server.start(&mut log);
-    while server.lines() < 500 {
-        server.step(&mut log);
-    }
-    fs::write(&path, log).unwrap();
-    (path, truth::as_csv(&server.figures()))
-}
-
-/// Enrols an agent with a log; it does not run yet.
-fn enrol(cluster: &TestCluster, folder: &str, token: &str, log: &Path, more: &[&str]) -> (Agent, std::process::Output) {
-    let agent = cluster.agent_in(folder, SERVER, &[], "");
-    fs::remove_file(&agent.config).unwrap();
-    let state = agent.state();
-    let arguments = ["enroll", token, "--state", state.to_str().unwrap(), "--log", log.to_str().unwrap()];
-    let enrolled = agent.command(&[&arguments, more].concat());
-    (agent, enrolled)
-}
-
-fn enrolled(cluster: &TestCluster, folder: &str, log: &Path) -> Agent {
-    let (agent, output) = enrol(cluster, folder, &invite(cluster, &["--server", SERVER]), log, &[]);
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    agent
-}
-
-/// Returns the only enrolment, or that of the newest certificate.
-fn enrolments(cluster: &TestCluster) -> Vec<serde_json::Value> {
-    cluster.ask(&["agents", "enrolled"])["rows"].as_array().unwrap().clone()
-}
-
-fn is_connected(agent: &Agent) -> bool {
-    agent.command(&["status"]).status.success()
-}
-
-fn append(log: &Path, line: &str) {
-    let text = fs::read_to_string(log).unwrap();
-    fs::write(log, text + line).unwrap();
-}
 
 #[test]
 fn fault_53_an_enrolled_agent_delivers_and_renews_its_certificate_by_itself() {
@@ -173,31 +110,6 @@ fn fault_53_an_agent_speaks_for_no_other_license_server() {
     agent.start();
     wait_until("it is told to enrol", || status(&agent).contains("an agent needs a certificate"));
     assert_eq!(cluster.ask(&["servers"])["rows"].as_array().unwrap().len(), 0);
-}
-
-/// Of two holders of one identity, the one that is not renewed is refused, and told why.
-#[test]
-fn fault_53_a_copy_of_an_agent_is_noticed() {
-    let cluster = enrolling("10s");
-    let (log, truth) = log(&cluster);
-    let mut agent = enrolled(&cluster, "agent", &log);
-    let mut copy = cluster.agent_in("copy", SERVER, &[], "");
-    let identity = |agent: &Agent| agent.state().join("identity");
-    fs::create_dir_all(identity(&copy)).unwrap();
-    for file in ["agent.pem", "authority.pem"] {
-        fs::copy(identity(&agent).join(file), identity(&copy).join(file)).unwrap();
-    }
-    let text_of = fs::read_to_string(&agent.config).unwrap();
-    fs::write(&copy.config, text_of.replace(agent.state().to_str().unwrap(), copy.state().to_str().unwrap())).unwrap();
-    agent.start();
-    cluster.wait_for_activity(SERVER, &truth);
-    wait_until("it is renewed", || agent.has_said("certificate_renewed"));
-    wait_until("and connected", || is_connected(&agent));
-    copy.start();
-    wait_until("the copy is told", || copy.errors().contains("renewed by another holder"));
-    let told = |line: &str| line.contains("\"code\":\"agent_refused\"") && line.contains("renewed by another holder");
-    wait_until("and so is the aggregator's health log", || cluster.read("aggregator.err").lines().any(told));
-    assert_eq!(cluster.activity(SERVER), truth);
 }
 
 /// An invitation is used once, whatever is lost; and for the aggregator that has made it.

@@ -226,6 +226,24 @@ impl Buffer {
         })
     }
 
+    /// Returns the generation that the aggregator gave at the last connection; empty if there was none.
+    pub fn generation(&self) -> Result<Vec<u8>, BufferError> {
+        self.read(|connection| {
+            let found = connection.query_row("SELECT given FROM generation", [], |row| row.get(0)).optional();
+            found.map(Option::unwrap_or_default)
+        })
+    }
+
+    /// Records the generation that the aggregator gave.
+    pub fn set_generation(&self, generation: &[u8]) -> Result<(), BufferError> {
+        self.write(&mut lock(&self.writer), |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM generation", [])?;
+            transaction.execute("INSERT INTO generation VALUES (?1)", [generation])?;
+            transaction.commit()
+        })
+    }
+
     /// Returns the position from which on each stream waits for delivery, for those streams that do.
     pub fn waiting_from(&self) -> Result<HashMap<Fingerprint, u64>, BufferError> {
         self.read(|connection| {

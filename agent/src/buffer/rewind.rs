@@ -4,7 +4,7 @@ use prost::Message;
 use rusqlite::Connection;
 
 use super::{Buffer, BufferError, checkpoint, decode, kept, lock, used_bytes};
-use crate::checkpoint::{Checkpoint, Fingerprint};
+use crate::checkpoint::{Checkpoint, Fingerprint, another_name};
 
 impl Buffer {
     /// Deletes the batches of a stream, except refused ones, and resets its checkpoint. The stream is read again from
@@ -26,6 +26,17 @@ impl Buffer {
         })?;
         writer.bytes = used_bytes(&writer.connection).map_err(|source| BufferError::of(&self.path, source))?;
         Ok(())
+    }
+
+    /// Gives a stream and its batches another name, which no stream has. Returns its checkpoint under that name.
+    pub fn name_anew(&self, stream: &Checkpoint) -> Result<Checkpoint, BufferError> {
+        let check = stream.proof().map(|proof| proof.check).unwrap_or_default();
+        let mut named = stream.clone();
+        while self.checkpoint(&named.fingerprint)?.is_some() {
+            named.fingerprint = another_name(&named.fingerprint, &check);
+        }
+        self.rename(&stream.fingerprint, &named.fingerprint)?;
+        Ok(named)
     }
 
     /// Gives a stream and its batches another name, which no stream has.

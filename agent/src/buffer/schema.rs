@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// The changes from each version of the schema to the next. New versions are only appended. Opening a buffer migrates
 /// it to the newest version; it cannot be migrated back.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "CREATE TABLE batch (
          sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
          fingerprint BLOB NOT NULL,
@@ -66,6 +66,8 @@ const MIGRATIONS: [&str; 6] = [
      CREATE INDEX batch_stream ON batch (fingerprint, sequence);
      CREATE INDEX batch_age ON batch (created_at) WHERE refused = 0;
      ALTER TABLE batch ADD COLUMN checksum BLOB;              -- NULL in batches of older versions",
+    // Adds what the aggregator gave at the last connection: a copy of this buffer shows by it.
+    "CREATE TABLE generation (given BLOB NOT NULL);",
 ];
 
 /// The newest version of the schema that this program knows.

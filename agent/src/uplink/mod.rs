@@ -192,7 +192,9 @@ impl Uplink {
         let (requests, stream) = mpsc::channel(64);
         let epoch = self.buffer.epoch();
         let clock = Some(seatmeter_proto::timestamp(Timestamp::now().as_second()));
-        let hello = Hello { epoch: epoch.clone(), clock, ..self.hello.clone() };
+        let buffer = self.buffer.clone();
+        let generation = blocking(move || buffer.generation()).await?;
+        let hello = Hello { epoch: epoch.clone(), clock, generation, ..self.hello.clone() };
         send(&requests, Up::Hello(hello)).await?;
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(stream)));
         let answers = opening.await.map_err(|_| Ended::Silent)??.into_inner();
@@ -208,6 +210,10 @@ impl Uplink {
         let Down::Welcome(welcome) = session.answer().await? else { return Err(Ended::Closed) };
         session.limits = welcome.limits.unwrap_or_default();
         session.incarnation.clone_from(&welcome.incarnation);
+        if !welcome.generation.is_empty() {
+            let (buffer, given) = (self.buffer.clone(), welcome.generation.clone());
+            blocking(move || buffer.set_generation(&given)).await?;
+        }
         self.offer(&mut session).await?;
         self.report_up(&welcome);
         Ok(session)

@@ -245,6 +245,9 @@ pub(crate) fn text(warning: &Warning, zone: &TimeZone) -> String {
         WarningKind::NamesDiffer => {
             "agents of its realm send names in different ways, and a person counts as several: give all the same [privacy]".into()
         }
+        WarningKind::Quarantined => {
+            "sent by a copy of its agent, and counts nowhere: `seatmeter agents enrolled`, then `accept` or `reject`".into()
+        }
         WarningKind::Unspecified => "unknown to this version".into(),
     }
 }

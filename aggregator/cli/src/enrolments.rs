@@ -1,4 +1,4 @@
-//! `seatmeter agents invite`, `enrolled`, `revoke` and `accept`: which agents may report, and for which license server.
+//! `seatmeter agents invite`, `enrolled`, `revoke`, `accept` and `reject`: which agents may report, and for which license server.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use clap::builder::NonEmptyStringValueParser;
 use seatmeter_proto::v1::access_service_client::AccessServiceClient;
 use seatmeter_proto::v1::{
-    AcceptEnrolmentRequest, Enrolment, InviteAgentRequest, ListEnrolmentsRequest, RevokeEnrolmentRequest,
+    AcceptEnrolmentRequest, Enrolment, Holder, HolderStanding, InviteAgentRequest, ListEnrolmentsRequest,
+    RejectCopyRequest, RevokeEnrolmentRequest,
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
@@ -50,7 +51,7 @@ pub(crate) enum Enrolments {
         #[arg(long)]
         approve: bool,
     },
-    /// The agents that are enrolled, and until when their certificates last; exit code 3 if one has ended, or waits
+    /// The agents that are enrolled, until when their certificates last, and copies of them; exit code 3 if one has ended, waits or is in quarantine
     Enrolled {
         /// Only those of this license server
         #[arg(long, value_name = "NAME")]
@@ -63,12 +64,28 @@ pub(crate) enum Enrolments {
         /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
         id: String,
     },
-    /// Let an agent in that waits for it (`invite --approve`), or whose certificate has expired too often
+    /// Let an agent in that waits for it (`invite --approve`), whose certificate has expired too often, or that is a copy in quarantine
+    ///
+    /// What a copy has sent then counts for the license server, and so does all that it sends later.
     ///
     /// Example: seatmeter agents accept 1c80e7
+    #[command(verbatim_doc_comment)]
     Accept {
         /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
         id: String,
+        /// Which copy, where several are in quarantine
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        copy: i64,
+    },
+    /// Say that a copy in quarantine never counts: nothing is taken of it any more
+    ///
+    /// Example: seatmeter agents reject 1c80e7
+    Reject {
+        /// The enrolment, as `seatmeter agents enrolled` shows it; its first digits are enough
+        id: String,
+        /// Which copy, where several are in quarantine
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        copy: i64,
     },
 }
 
@@ -78,6 +95,7 @@ struct Row {
     status: &'static str,
     enrolment: String,
     license_server: String,
+    copy: Option<i64>,
     realm: Option<String>,
     host: String,
     enrolled_at: Option<String>,
@@ -90,6 +108,7 @@ const COLUMNS: &[Column] = &[
     Column::new("status", "Status", Kind::State, 0),
     Column::new("enrolment", "Enrolment", Kind::Id, 0),
     Column::new("license_server", "Server", Kind::Text, 0),
+    Column::new("copy", "Copy", Kind::Number, 1),
     Column::new("realm", "Realm", Kind::Text, WIDE),
     Column::new("host", "Host", Kind::Text, 1),
     Column::new("enrolled_at", "Enrolled", Kind::Time, 2),
@@ -114,10 +133,37 @@ impl Row {
             certificate_ends: stamp(enrolment.expires_at.as_ref()),
             enrolment: enrolment.id,
             license_server: enrolment.license_server,
+            copy: None,
             realm: Some(enrolment.realm).filter(|realm| !realm.is_empty()),
             host: enrolment.host,
             recoveries_left: enrolment.recoveries_left,
         }
+    }
+
+    /// Returns the rows of the copies of an agent.
+    fn copies(enrolment: &Enrolment) -> Vec<Self> {
+        let standing = |holder: &Holder| match holder.standing() {
+            HolderStanding::Quarantined => Some("quarantined"),
+            HolderStanding::Accepted => Some("accepted"),
+            HolderStanding::Rejected => Some("rejected"),
+            HolderStanding::Probation => Some("probation"),
+            HolderStanding::Counted | HolderStanding::Displaced | HolderStanding::Unspecified => None,
+        };
+        let row = |holder: &Holder| {
+            Some(Self {
+                status: standing(holder)?,
+                enrolment: enrolment.id.clone(),
+                license_server: enrolment.license_server.clone(),
+                copy: Some(holder.number),
+                realm: Some(enrolment.realm.clone()).filter(|realm| !realm.is_empty()),
+                host: format!("{} ({})", holder.host, holder.address),
+                enrolled_at: stamp(holder.since.as_ref()),
+                last_connected: stamp(holder.seen_at.as_ref()),
+                certificate_ends: None,
+                recoveries_left: 0,
+            })
+        };
+        enrolment.holders.iter().filter_map(row).collect()
     }
 }
 
@@ -160,8 +206,17 @@ pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View
             answer!("{} for {} is revoked.", visible(&revoked.id), visible(&revoked.license_server));
             Ok(true)
         }
-        Enrolments::Accept { id } => {
-            let accepted = client.accept_enrolment(AcceptEnrolmentRequest { id }).await?.into_inner();
+        Enrolments::Reject { id, copy } => {
+            let rejected = client.reject_copy(RejectCopyRequest { id, copy }).await?.into_inner();
+            let license_server = rejected.enrolment.unwrap_or_default().license_server;
+            answer!(
+                "The copy never counts for {}. Stop it, or enrol it under a name of its own.",
+                visible(&license_server)
+            );
+            Ok(true)
+        }
+        Enrolments::Accept { id, copy } => {
+            let accepted = client.accept_enrolment(AcceptEnrolmentRequest { id, copy }).await?.into_inner();
             let Enrolment { id, license_server, recoveries_left, .. } = accepted.enrolment.unwrap_or_default();
             let times = count(recoveries_left.into(), "time");
             let (id, license_server) = (visible(&id), visible(&license_server));
@@ -183,7 +238,11 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
         }
     };
     let now = jiff::Timestamp::now().as_second();
-    let mut rows: Vec<Row> = enrolments.into_iter().map(|enrolment| Row::new(enrolment, now)).collect();
+    let rows_of = |enrolment: Enrolment| {
+        let copies = Row::copies(&enrolment);
+        std::iter::once(Row::new(enrolment, now)).chain(copies)
+    };
+    let mut rows: Vec<Row> = enrolments.into_iter().flat_map(rows_of).collect();
     // Enrolled again, an agent is a new one: the one before it is no trouble.
     let replaced: HashSet<(String, String)> = rows
         .iter()
@@ -195,7 +254,7 @@ async fn list(mut client: AccessServiceClient<Channel>, license_server: String, 
             row.status = "replaced";
         }
     }
-    let is_well = rows.iter().all(|row| !["expired", "waiting"].contains(&row.status));
+    let is_well = rows.iter().all(|row| !["expired", "waiting", "quarantined"].contains(&row.status));
     print_whole(view, COLUMNS, &rows, (total, time_zone))?;
     Ok(is_well)
 }

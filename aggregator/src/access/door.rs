@@ -1,10 +1,10 @@
 //! Who is let in at the agents' port: an agent speaks for its own license server, and for no other.
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use seatmeter_count::name::fold_case;
 use webpki::EndEntityCert;
 
 use super::enrolment::{Admitted, EnrolmentError, Enrolments};
+use super::holders::Arrival;
 
 /// How the agents' port knows who comes.
 #[derive(Clone)]
@@ -28,26 +28,6 @@ pub enum Refused {
         "the certificate does not name license server {0:?}: issue one that has it as a DNS name, or enrol the agent"
     )]
     OtherName(String),
-    /// The agent is enrolled for another license server.
-    #[error(
-        "the agent is enrolled for license server {enrolled:?}, and says {said:?}: correct `name` in its configuration, or enrol it again"
-    )]
-    OtherServer {
-        /// The one that it may speak for.
-        enrolled: String,
-        /// The one that it names.
-        said: String,
-    },
-    /// The agent is enrolled for another realm.
-    #[error(
-        "the agent is enrolled for realm {enrolled:?}, and says {said:?}: correct `realm` in its configuration, or enrol it again"
-    )]
-    OtherRealm {
-        /// The one that its license server is in.
-        enrolled: String,
-        /// The one that it names.
-        said: String,
-    },
     /// The certificate is none that is valid here.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
@@ -61,6 +41,7 @@ impl Door {
         shown: Option<&CertificateDer<'_>>,
         license_server: &str,
         realm: &str,
+        arrival: &Arrival,
     ) -> Result<Option<Admitted>, Refused> {
         match self {
             Self::Open => Ok(None),
@@ -73,14 +54,8 @@ impl Door {
                 Ok(None)
             }
             Self::Enrolled(enrolments) => {
-                let admitted = enrolments.admit(shown.ok_or(Refused::NoCertificate)?)?;
-                if fold_case(&admitted.license_server) != fold_case(license_server) {
-                    let said = license_server.to_owned();
-                    return Err(Refused::OtherServer { enrolled: admitted.license_server, said });
-                }
-                if admitted.realm != realm {
-                    return Err(Refused::OtherRealm { enrolled: admitted.realm, said: realm.to_owned() });
-                }
+                let shown = shown.ok_or(Refused::NoCertificate)?;
+                let admitted = enrolments.admit(shown, (license_server, realm), arrival)?;
                 Ok(Some(admitted))
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! An invitation's secret is known by its hash alone. To use it, to note the agent's key and to keep its certificate is one
 //! transaction, so that a lost answer costs nothing: who asks again with the same key gets the same certificate. A certificate is
-//! valid until the next one is *used*; after that it is refused, so that of two holders of one identity one is noticed.
+//! valid until the next one is *used*; who comes with it after that is a copy ([`holders`](super::holders)), and renews it no more.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,12 +19,16 @@ use seatmeter_proto::tls::sha256;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::authority::{Authority, AuthorityError, BadRequest, RequestedKey};
+use super::authority::{Authority, AuthorityError, RequestedKey};
+use super::holders::{Arrival, Connection, Connections, REMEMBERED, place};
 use super::registrar::Registrar;
 use super::trail::{self, Entry, OK};
-use crate::store::StoreError;
-use crate::store::engine::Connection;
+use crate::store::engine;
 use crate::store::enrolments::{self as store, Certificate, CertificateState, Enrolment};
+use crate::store::holders::{self, Holder, Standing};
+pub use error::EnrolmentError;
+
+mod error;
 
 /// How often an agent may renew a certificate that has expired, until an operator accepts it again.
 const RECOVERIES: u32 = 10;
@@ -32,72 +36,8 @@ const RECOVERIES: u32 = 10;
 /// How many digits of an enrolment's id are shown where it is to be typed.
 const ID_DIGITS: usize = 8;
 
-/// Why a call about enrolments fails.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrolmentError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// No certificate can be issued.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// The signing request is none.
-    #[error(transparent)]
-    Request(#[from] BadRequest),
-    /// The invitation cannot be used.
-    #[error(
-        "the invitation is not known here, has expired, or has been used: ask for another one (`seatmeter agents invite`)"
-    )]
-    Invitation,
-    /// Neither the invitation nor the agent names a license server.
-    #[error("the invitation names no license server: say which one (--name)")]
-    NoServer,
-    /// The certificate is none that was issued here, or the proof of its key is wrong.
-    #[error("the certificate is not known here: enrol the agent again")]
-    Unknown,
-    /// The certificate has expired.
-    #[error("the certificate has expired")]
-    Expired,
-    /// The enrolment was revoked.
-    #[error("the enrolment for license server {0:?} was revoked: enrol the agent again, if it may report")]
-    Revoked(String),
-    /// An operator must accept it first.
-    #[error(
-        "the enrolment for license server {license_server:?} waits for an operator: `seatmeter agents accept {id}`; until then, what \
-         is read stays in the agent's buffer"
-    )]
-    Waits {
-        /// The license server.
-        license_server: String,
-        /// The beginning of the enrolment's id.
-        id: String,
-    },
-    /// Somebody else has renewed the identity.
-    #[error(
-        "the identity for license server {0:?} was renewed by another holder: one of two is a copy; enrol this one again, under a \
-         name of its own if both are to report"
-    )]
-    Superseded(String),
-    /// An expired certificate was renewed too often.
-    #[error(
-        "the certificate for license server {0:?} expired too often: `seatmeter agents accept` lets it renew again"
-    )]
-    TooOften(String),
-    /// No enrolment has the id.
-    #[error("no enrolment has the id {0:?}: `seatmeter agents enrolled` lists them")]
-    NoEnrolment(String),
-    /// Several enrolments begin with the id.
-    #[error("{count} enrolments begin with {id:?}: write more of the id")]
-    Several {
-        /// The beginning.
-        id: String,
-        /// How many begin with it.
-        count: usize,
-    },
-}
-
 /// An agent that is let in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Admitted {
     /// Its enrolment's id.
     pub enrolment: String,
@@ -107,6 +47,10 @@ pub struct Admitted {
     pub realm: String,
     /// When its certificate ends, in seconds since 1970 UTC.
     pub expires_at: i64,
+    /// Which of the holders of the enrolment it is, and what becomes of what it sends.
+    pub holder: Holder,
+    /// The connection that it has come by.
+    pub connection: Connection,
 }
 
 /// A certificate that was issued.
@@ -148,17 +92,24 @@ pub struct Enrolments {
     life: Duration,
     /// Changes whenever an enrolment is revoked.
     revoked: Arc<watch::Sender<()>>,
+    connections: Connections,
 }
 
 impl Enrolments {
     /// Keeps enrolments in a database; certificates are signed by an authority, and last for `life`.
     pub fn new(authority: Arc<Authority>, registrar: Registrar, life: Duration) -> Self {
-        Self { authority, registrar, life, revoked: Arc::new(watch::channel(()).0) }
+        Self {
+            authority,
+            registrar,
+            life,
+            revoked: Arc::new(watch::channel(()).0),
+            connections: Connections::default(),
+        }
     }
 
     fn write<T>(
         &self,
-        task: impl FnOnce(&mut dyn Connection) -> Result<T, EnrolmentError>,
+        task: impl FnOnce(&mut dyn engine::Connection) -> Result<T, EnrolmentError>,
     ) -> Result<T, EnrolmentError> {
         self.registrar.write(task)
     }
@@ -281,7 +232,7 @@ impl Enrolments {
     /// database was restored from.
     fn newer_than_known(
         &self,
-        connection: &mut dyn Connection,
+        connection: &mut dyn engine::Connection,
         certificate: &[u8],
         now: i64,
     ) -> Result<Certificate, EnrolmentError> {
@@ -304,7 +255,7 @@ impl Enrolments {
 
     fn issue(
         &self,
-        connection: &mut dyn Connection,
+        connection: &mut dyn engine::Connection,
         key: &RequestedKey,
         enrolment: &str,
         renewed: &[u8],
@@ -323,12 +274,20 @@ impl Enrolments {
         Ok(certificate)
     }
 
-    /// Returns whom a certificate lets in. Those of the same enrolment before it are not valid any more.
-    pub fn admit(&self, certificate: &CertificateDer<'_>) -> Result<Admitted, EnrolmentError> {
+    /// Returns whom a certificate lets in that says that it speaks for a license server in a realm. Certificates of the same enrolment
+    /// before it are outdated from now on: who comes with one of them is a copy.
+    pub fn admit(
+        &self,
+        certificate: &CertificateDer<'_>,
+        (license_server, realm): (&str, &str),
+        arrival: &Arrival,
+    ) -> Result<Admitted, EnrolmentError> {
         let (hash, now) = (sha256(certificate), Timestamp::now().as_second());
+        let mut generation = vec![0; 16];
+        SystemRandom::new().fill(&mut generation).map_err(|_| AuthorityError::Random)?;
         self.write(|connection| {
             let known = store::certificate(connection, &hash)?.ok_or(EnrolmentError::Unknown)?;
-            let enrolment = valid(connection, &known)?;
+            let enrolment = not_revoked(connection, &known)?;
             if now >= known.expires_at {
                 return Err(EnrolmentError::Expired);
             }
@@ -336,23 +295,50 @@ impl Enrolments {
                 let id = enrolment.id.chars().take(ID_DIGITS).collect();
                 return Err(EnrolmentError::Waits { license_server: enrolment.license_server, id });
             }
+            if fold_case(&enrolment.license_server) != fold_case(license_server) {
+                let said = license_server.to_owned();
+                return Err(EnrolmentError::OtherServer { enrolled: enrolment.license_server, said });
+            }
+            if enrolment.realm != realm {
+                return Err(EnrolmentError::OtherRealm { enrolled: enrolment.realm, said: realm.to_owned() });
+            }
+            let is_outdated = known.state == CertificateState::Superseded;
+            let mut found = holders::holders(connection, &enrolment.id)?;
+            let before = found.clone();
+            let link = |number| self.connections.link(&enrolment.id, number);
+            let index = place(&mut found, arrival, generation, is_outdated, link, now);
+            for holder in found.iter().filter(|holder| !before.contains(holder)) {
+                holders::save_holder(connection, &enrolment.id, holder)?;
+            }
+            let holder = found.swap_remove(index);
+            let is_new = before.iter().all(|known| known.number != holder.number);
+            for other in found.iter().filter(|other| is_new || !before.contains(other)) {
+                // It comes again, if it lives, and learns what has become of it.
+                self.connections.end(&enrolment.id, other.number);
+            }
+            if holder.standing == Standing::Rejected {
+                return Err(EnrolmentError::Rejected(enrolment.license_server));
+            }
+            holders::forget_displaced(connection, &enrolment.id, holder.number - REMEMBERED)?;
             if known.state == CertificateState::Issued {
                 store::use_certificate(connection, &enrolment.id, &hash)?;
             }
             store::set_seen(connection, &enrolment.id, now)?;
             Ok(Admitted {
+                connection: self.connections.enter(&enrolment.id, holder.number),
                 enrolment: enrolment.id,
                 license_server: enrolment.license_server,
                 realm: enrolment.realm,
                 expires_at: known.expires_at,
+                holder,
             })
         })
     }
 
     /// Returns whether an agent that was let in may stay.
-    pub fn may_stay(&self, admitted: &Admitted) -> Result<bool, EnrolmentError> {
+    pub fn may_stay(&self, enrolment: &str) -> Result<bool, EnrolmentError> {
         self.write(|connection| {
-            let enrolment = store::enrolment(connection, &admitted.enrolment)?;
+            let enrolment = store::enrolment(connection, enrolment)?;
             Ok(enrolment.is_some_and(|enrolment| enrolment.revoked_at.is_none()))
         })
     }
@@ -377,6 +363,34 @@ impl Enrolments {
         })?;
         self.revoked.send_replace(());
         Ok(revoked)
+    }
+
+    /// Returns all holders, each with the id of its enrolment.
+    pub fn holders(&self) -> Result<Vec<(String, Holder)>, EnrolmentError> {
+        self.write(|connection| Ok(holders::all_holders(connection)?))
+    }
+
+    /// Records what an operator says of a copy in quarantine: the one of this number, or the only one if it is 0. Ends its connection.
+    /// Returns its number.
+    pub fn judge(&self, id: &str, number: i64, standing: Standing) -> Result<(Enrolment, i64), EnrolmentError> {
+        let (enrolment, number) = self.write(|connection| {
+            let enrolment = find(connection, id)?;
+            let license_server = enrolment.license_server.clone();
+            let mut waiting = holders::holders(connection, &enrolment.id)?;
+            waiting.retain(|holder| holder.standing == Standing::Quarantined && [0, holder.number].contains(&number));
+            let count = waiting.len();
+            let Some(mut copy) = waiting.into_iter().next() else {
+                return Err(EnrolmentError::NoCopy(license_server));
+            };
+            if count > 1 {
+                return Err(EnrolmentError::SeveralCopies { license_server, count, first: copy.number });
+            }
+            copy.standing = standing;
+            holders::save_holder(connection, &enrolment.id, &copy)?;
+            Ok::<_, EnrolmentError>((enrolment, copy.number))
+        })?;
+        self.connections.end(&enrolment.id, number);
+        Ok((enrolment, number))
     }
 
     /// Lets an agent in that waits for it, and lets it renew expired certificates again.
@@ -407,18 +421,29 @@ fn issued(certificate: Certificate, enrolment: Enrolment, is_recovery: bool) -> 
     }
 }
 
-/// Returns the enrolment of a certificate that is valid but for its end.
-fn valid(connection: &mut dyn Connection, certificate: &Certificate) -> Result<Enrolment, EnrolmentError> {
+/// Returns the enrolment of a certificate, if it was not revoked.
+fn not_revoked(
+    connection: &mut dyn engine::Connection,
+    certificate: &Certificate,
+) -> Result<Enrolment, EnrolmentError> {
     let enrolment = store::enrolment(connection, &certificate.enrolment)?.ok_or(EnrolmentError::Unknown)?;
-    match (enrolment.revoked_at, certificate.state) {
-        (Some(_), _) => Err(EnrolmentError::Revoked(enrolment.license_server)),
-        (None, CertificateState::Superseded) => Err(EnrolmentError::Superseded(enrolment.license_server)),
-        (None, _) => Ok(enrolment),
+    match enrolment.revoked_at {
+        Some(_) => Err(EnrolmentError::Revoked(enrolment.license_server)),
+        None => Ok(enrolment),
+    }
+}
+
+/// Returns the enrolment of a certificate that is valid but for its end.
+fn valid(connection: &mut dyn engine::Connection, certificate: &Certificate) -> Result<Enrolment, EnrolmentError> {
+    let enrolment = not_revoked(connection, certificate)?;
+    match certificate.state {
+        CertificateState::Superseded => Err(EnrolmentError::Superseded(enrolment.license_server)),
+        _ => Ok(enrolment),
     }
 }
 
 /// Returns the enrolment whose id begins so.
-fn find(connection: &mut dyn Connection, id: &str) -> Result<Enrolment, EnrolmentError> {
+fn find(connection: &mut dyn engine::Connection, id: &str) -> Result<Enrolment, EnrolmentError> {
     let mut found = store::enrolments(connection)?;
     found.retain(|enrolment| !id.is_empty() && enrolment.id.starts_with(id));
     match (found.len(), found.pop()) {

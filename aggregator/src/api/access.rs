@@ -1,24 +1,30 @@
 //! `seatmeter.v1.AccessService`: who may speak with the aggregator.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::access_service_server::AccessService;
 use seatmeter_proto::v1::{
-    AcceptEnrolmentRequest, AcceptEnrolmentResponse, Enrolment, InviteAgentRequest, InviteAgentResponse,
-    ListEnrolmentsRequest, ListEnrolmentsResponse, RevokeEnrolmentRequest, RevokeEnrolmentResponse,
+    AcceptEnrolmentRequest, AcceptEnrolmentResponse, Enrolment, Holder, HolderStanding, InviteAgentRequest,
+    InviteAgentResponse, ListEnrolmentsRequest, ListEnrolmentsResponse, RejectCopyRequest, RejectCopyResponse,
+    RevokeEnrolmentRequest, RevokeEnrolmentResponse,
 };
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::fleet::must_be_a_name;
 use super::invitations::{url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
-use super::{ConcurrencyLimit, answer};
+use super::{ConcurrencyLimit, answer, say};
 use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted};
 use crate::codes;
+use crate::ingest::archiver::{Command, Word};
+use crate::quarantine;
 use crate::store::enrolments as store;
+use crate::store::holders::{self, Standing};
 
 /// How long an invitation can be used, if nobody says otherwise; and at most, in days.
 const USUAL: Duration = Duration::from_secs(30 * 60);
@@ -36,13 +42,20 @@ pub struct AccessApi {
     /// The IANA name of the billing time zone.
     time_zone: String,
     limit: ConcurrencyLimit,
+    commands: mpsc::Sender<Command>,
 }
 
 impl AccessApi {
     /// Creates the service over enrolments, if agents are enrolled here, with a limit on requests. Agents reach the aggregator at
-    /// `url`; clients show moments in `time_zone`.
-    pub fn new(enrolments: Option<Enrolments>, url: String, time_zone: String, limit: ConcurrencyLimit) -> Self {
-        Self { enrolments, url, time_zone, limit }
+    /// `url`; clients show moments in `time_zone`. What a copy has sent that is accepted moves by a command to the archiver.
+    pub fn new(
+        enrolments: Option<Enrolments>,
+        url: String,
+        time_zone: String,
+        limit: ConcurrencyLimit,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        Self { enrolments, url, time_zone, limit, commands }
     }
 
     fn enrolments(&self) -> Result<Enrolments, ApiError> {
@@ -92,7 +105,7 @@ impl AccessService for AccessApi {
         let page = Page::new(THINGS, asked.page_size, &asked.page_token, &["enrolments", &asked.license_server])?;
         let time_zone = self.time_zone.clone();
         answer(move || {
-            let mut listed = enrolments.list()?;
+            let (mut listed, mut holders) = (enrolments.list()?, holders_of(&enrolments)?);
             let wanted = fold_case(&asked.license_server);
             listed.retain(|enrolment| wanted.is_empty() || fold_case(&enrolment.license_server) == wanted);
             let total_size = listed.len() as i64;
@@ -102,7 +115,8 @@ impl AccessService for AccessApi {
                     format!("{:020}", enrolment.enrolled_at),
                     enrolment.id.clone(),
                 ];
-                (key, message(enrolment))
+                let holders = holders.remove(&enrolment.id).unwrap_or_default();
+                (key, message(enrolment, holders))
             });
             let (enrolments, next_page_token) = page.cut(rows);
             Ok::<_, EnrolmentError>(ListEnrolmentsResponse { enrolments, next_page_token, total_size, time_zone })
@@ -120,7 +134,7 @@ impl AccessService for AccessApi {
             let revoked = enrolments.revoke(&id)?;
             let (enrolment, license_server) = (&revoked.id, &revoked.license_server);
             tracing::info!(code = codes::AGENT_REVOKED, enrolment, license_server, "an agent's enrolment is revoked");
-            Ok::<_, EnrolmentError>(RevokeEnrolmentResponse { enrolment: Some(message(revoked)) })
+            Ok::<_, EnrolmentError>(RevokeEnrolmentResponse { enrolment: Some(message(revoked, Vec::new())) })
         })
         .await
     }
@@ -130,17 +144,72 @@ impl AccessService for AccessApi {
         request: Request<AcceptEnrolmentRequest>,
     ) -> Result<Response<AcceptEnrolmentResponse>, Status> {
         let _permit = self.limit.enter()?;
-        let (enrolments, id) = (self.enrolments()?, request.into_inner().id);
+        let (enrolments, asked) = (self.enrolments()?, request.into_inner());
+        let (register, id) = (enrolments.clone(), asked.id.clone());
+        let copy = answer(move || match register.judge(&id, asked.copy, Standing::Accepted) {
+            Ok((enrolment, number)) => Ok(Some((enrolment.license_server, number))),
+            // What waits can be something else than a copy.
+            Err(EnrolmentError::NoCopy(_)) if asked.copy == 0 => Ok(None),
+            Err(error) => Err(error),
+        });
+        if let Some((license_server, number)) = copy.await?.into_inner() {
+            let copy = quarantine::name_of(&license_server, number);
+            say(&self.commands, Word::Renamed(copy, license_server)).await?;
+        }
         answer(move || {
-            let enrolment = Some(message(enrolments.accept(&id)?));
-            Ok::<_, EnrolmentError>(AcceptEnrolmentResponse { enrolment })
+            let accepted = enrolments.accept(&asked.id)?;
+            let holders = holders_of(&enrolments)?.remove(&accepted.id).unwrap_or_default();
+            Ok::<_, EnrolmentError>(AcceptEnrolmentResponse { enrolment: Some(message(accepted, holders)) })
+        })
+        .await
+    }
+
+    async fn reject_copy(&self, request: Request<RejectCopyRequest>) -> Result<Response<RejectCopyResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (enrolments, asked) = (self.enrolments()?, request.into_inner());
+        answer(move || {
+            let (enrolment, _) = enrolments.judge(&asked.id, asked.copy, Standing::Rejected)?;
+            let holders = holders_of(&enrolments)?.remove(&enrolment.id).unwrap_or_default();
+            Ok::<_, EnrolmentError>(RejectCopyResponse { enrolment: Some(message(enrolment, holders)) })
         })
         .await
     }
 }
 
-fn message(enrolment: store::Enrolment) -> Enrolment {
+/// Returns the holders of each enrolment that has had more than one.
+fn holders_of(enrolments: &Enrolments) -> Result<HashMap<String, Vec<Holder>>, EnrolmentError> {
+    let mut found: HashMap<String, Vec<Holder>> = HashMap::new();
+    for (enrolment, holder) in enrolments.holders()? {
+        found.entry(enrolment).or_default().push(holder.into());
+    }
+    found.retain(|_, holders| holders.len() > 1);
+    Ok(found)
+}
+
+impl From<holders::Holder> for Holder {
+    fn from(holder: holders::Holder) -> Self {
+        let standing = match holder.standing {
+            Standing::Counted => HolderStanding::Counted,
+            Standing::Displaced => HolderStanding::Displaced,
+            Standing::Quarantined => HolderStanding::Quarantined,
+            Standing::Accepted => HolderStanding::Accepted,
+            Standing::Rejected => HolderStanding::Rejected,
+            Standing::Probation => HolderStanding::Probation,
+        };
+        Self {
+            number: holder.number,
+            standing: standing.into(),
+            host: holder.host,
+            address: holder.address,
+            since: Some(timestamp(holder.since)),
+            seen_at: Some(timestamp(holder.seen_at)),
+        }
+    }
+}
+
+fn message(enrolment: store::Enrolment, holders: Vec<Holder>) -> Enrolment {
     Enrolment {
+        holders,
         id: enrolment.id,
         license_server: enrolment.license_server,
         realm: enrolment.realm,

@@ -14,7 +14,7 @@ use seatmeter_proto::v1::{
     Rebuilding, RenameLicenseServerRequest, RenameLicenseServerResponse, RetireLicenseServerRequest,
     RetireLicenseServerResponse, SetStreamDateRequest, SetStreamDateResponse, WatchFleetRequest, WatchFleetResponse,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -22,12 +22,13 @@ use super::ingest::MAX_TEXT;
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::watch::follow;
-use super::{ConcurrencyLimit, answer, caller};
+use super::{ConcurrencyLimit, answer, caller, say};
 use crate::access::operators::Operators;
 use crate::fleet::alerts::Open;
 use crate::fleet::{Fleet, FleetError};
 use crate::ingest::archiver::{Command, Word};
 use crate::ingest::projector::Steps;
+use crate::quarantine;
 
 /// Answers questions about license servers and agents.
 pub struct FleetApi {
@@ -67,14 +68,6 @@ impl FleetApi {
 }
 
 impl FleetApi {
-    /// Waits until what an operator says is durable.
-    async fn say(&self, word: Word) -> Result<(), ApiError> {
-        let (answer, done) = oneshot::channel();
-        self.commands.send(Command::Say(word, answer)).await.map_err(|_| ApiError::Stopping)?;
-        // Without an answer, the database failed.
-        done.await.map_err(|_| ApiError::Stopping)
-    }
-
     /// Refuses a name that no license server has.
     async fn must_know(&self, name: &str) -> Result<(), Status> {
         let (fleet, name) = (self.fleet.clone(), name.to_owned());
@@ -86,6 +79,9 @@ impl FleetApi {
 pub(super) fn must_be_a_name(field: &'static str, name: &str) -> Result<(), ApiError> {
     if name.trim().is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
         return Err(ApiError::invalid(field, "must be a name of 1 to 255 bytes, without control characters"));
+    }
+    if quarantine::is_name(name) {
+        return Err(ApiError::invalid(field, "ends as the names that copies of agents get: choose another one"));
     }
     Ok(())
 }
@@ -206,7 +202,7 @@ impl FleetService for FleetApi {
         let fleet = self.fleet.clone();
         let redating = answer(move || fleet.redating(&license_server, &stream, day)).await?.into_inner();
         if !validate_only {
-            self.say(Word::DateOf(redating.stream.id, day)).await?;
+            say(&self.commands, Word::DateOf(redating.stream.id, day)).await?;
         }
         Ok(Response::new(redating.into()))
     }
@@ -234,7 +230,7 @@ impl FleetService for FleetApi {
             Some(_) => must_be_a_name("license_server", &license_server)?,
             None => self.must_know(&license_server).await?,
         }
-        self.say(Word::ExpectedFrom(license_server, day)).await?;
+        say(&self.commands, Word::ExpectedFrom(license_server, day)).await?;
         Ok(Response::new(ExpectLicenseServerResponse {}))
     }
 
@@ -246,7 +242,7 @@ impl FleetService for FleetApi {
         let RetireLicenseServerRequest { license_server, date } = request.into_inner();
         let day = day(&date)?;
         self.must_know(&license_server).await?;
-        self.say(Word::RetiredFrom(license_server, day)).await?;
+        say(&self.commands, Word::RetiredFrom(license_server, day)).await?;
         Ok(Response::new(RetireLicenseServerResponse {}))
     }
 
@@ -260,7 +256,7 @@ impl FleetService for FleetApi {
         let (fleet, name, other) = (self.fleet.clone(), license_server.clone(), new_name.clone());
         let renaming = answer(move || fleet.renaming(&name, &other)).await?.into_inner();
         if !validate_only {
-            self.say(Word::Renamed(license_server, new_name)).await?;
+            say(&self.commands, Word::Renamed(license_server, new_name)).await?;
         }
         Ok(Response::new(renaming.into()))
     }

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,20 +24,27 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::say;
 use super::status::{ApiError, reason_of};
 use crate::access::door::Door;
 use crate::access::enrolment::{Admitted, EnrolmentError};
+use crate::access::holders::{Arrival, PROBATION};
 use crate::access::refusals::Refusals;
 use crate::access::trail::Entry;
 use crate::codes;
-use crate::ingest::archiver::Command;
+use crate::ingest::archiver::{Command, Word};
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
+use crate::quarantine;
+use crate::store::holders::Standing;
 
 /// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
 
 /// The longest text of a Hello, in bytes.
 pub(super) const MAX_TEXT: usize = 255;
+
+/// The longest generation, in bytes.
+const MAX_GENERATION: usize = 32;
 
 /// The most answers that wait for one agent. Answers beyond this are dropped, since the agent does not read them.
 const MAX_ANSWERS: usize = 256;
@@ -104,8 +112,12 @@ impl Conversation {
         };
         validate(&hello)?;
         let admitted = self.admit(&hello).await?;
-        let hello = Arc::new(hello);
-        self.welcome(&hello).await?;
+        let hello = Arc::new(match &admitted {
+            Some(admitted) => self.in_its_place(hello, admitted).await?,
+            None => hello,
+        });
+        self.welcome(&hello, admitted.as_ref()).await?;
+        let has_generation = admitted.as_ref().map(|admitted| admitted.connection.has_generation.clone());
         let mut leave = pin!(self.must_leave(admitted));
         loop {
             let request = tokio::select! {
@@ -113,6 +125,9 @@ impl Conversation {
                 status = &mut leave => return Err(status),
             };
             let Some(request) = request else { return Ok(()) };
+            if let Some(has_generation) = &has_generation {
+                has_generation.store(true, Ordering::Relaxed);
+            }
             match request.message {
                 Some(Up::Batch(batch)) => self.deliver(batch, &hello).await?,
                 Some(Up::Heartbeat(mut heartbeat)) => {
@@ -132,15 +147,17 @@ impl Conversation {
 
     /// Lets the agent in, or says why not.
     async fn admit(&self, hello: &Hello) -> Result<Option<Admitted>, Status> {
+        let address = self.peer.address.map(|address| address.ip().to_string()).unwrap_or_default();
         let (door, shown) = (self.door.clone(), self.peer.certificate.clone());
         let (license_server, realm) = (hello.license_server.clone(), hello.realm.clone());
-        let admit = move || door.admit(shown.as_ref(), &license_server, &realm);
+        let generation = hello.generation.clone();
+        let arrival = Arrival { generation, host: hello.host.clone(), address: address.clone() };
+        let admit = move || door.admit(shown.as_ref(), &license_server, &realm, &arrival);
         let admitted = spawn_blocking(admit).await.map_err(|_| Status::from(ApiError::Internal))?;
         let refused = match admitted {
             Ok(admitted) => return Ok(admitted),
             Err(refused) => refused,
         };
-        let address = self.peer.address.map(|address| address.ip().to_string()).unwrap_or_default();
         let untold = self.refusals.note(&address);
         if let Some(untold) = untold {
             tracing::warn!(
@@ -170,20 +187,61 @@ impl Conversation {
         Err(status)
     }
 
-    /// Waits until the agent must leave: its enrolment is revoked, or its certificate ends. Returns what it is told.
+    /// Returns the Hello as it counts: a copy in quarantine speaks for a license server of its own.
+    async fn in_its_place(&self, hello: Hello, admitted: &Admitted) -> Result<Hello, Status> {
+        let number = admitted.holder.number;
+        let copy = quarantine::name_of(&hello.license_server, number);
+        let agent_id = quarantine::agent_id(&hello.agent_id, number);
+        if admitted.holder.standing == Standing::Quarantined {
+            tracing::error!(
+                code = codes::AGENT_QUARANTINED,
+                enrolment = admitted.enrolment,
+                license_server = hello.license_server,
+                copy = number,
+                host = hello.host,
+                address = admitted.holder.address,
+                "two agents have one identity: what the later one sends is kept, and counts nowhere until an operator says what it is"
+            );
+        }
+        match admitted.holder.standing {
+            Standing::Quarantined | Standing::Rejected | Standing::Probation => {
+                return Ok(Hello { license_server: copy, agent_id, ..hello });
+            }
+            // What it has sent as a copy is the license server's.
+            Standing::Accepted | Standing::Counted if number > 1 => {
+                say(&self.commands, Word::Renamed(copy, hello.license_server.clone())).await?;
+            }
+            Standing::Accepted | Standing::Counted | Standing::Displaced => {}
+        }
+        Ok(if admitted.holder.standing == Standing::Accepted { Hello { agent_id, ..hello } } else { hello })
+    }
+
+    /// Waits until the agent must leave: its enrolment is revoked, its certificate ends, or another connection takes the place of
+    /// this one. Returns what it is told.
     fn must_leave(&self, admitted: Option<Admitted>) -> impl Future<Output = Status> + use<> {
         let door = self.door.clone();
         async move {
-            let (Door::Enrolled(enrolments), Some(admitted)) = (door, admitted) else { return pending().await };
-            let left = admitted.expires_at.saturating_sub(Timestamp::now().as_second());
+            let (Door::Enrolled(enrolments), Some(mut admitted)) = (door, admitted) else { return pending().await };
+            let now = Timestamp::now().as_second();
+            let left = admitted.expires_at.saturating_sub(now);
+            let left = match admitted.holder.standing {
+                // It comes again, and counts if nobody else has.
+                Standing::Probation => left.min(admitted.holder.since + PROBATION - now),
+                _ => left,
+            };
             let mut end = pin!(sleep(Duration::from_secs(left.try_into().unwrap_or(0))));
             let mut revocations = enrolments.revocations();
             loop {
                 tokio::select! {
-                    () = &mut end => return ApiError::Enrolment(EnrolmentError::Expired).into(),
+                    () = &mut end => {
+                        let has_expired = admitted.expires_at <= now + left;
+                        let expired = ApiError::Enrolment(EnrolmentError::Expired);
+                        return if has_expired { expired } else { ApiError::Displaced }.into();
+                    }
+                    _ = admitted.connection.turn.changed() => return ApiError::Displaced.into(),
                     _ = revocations.changed() => {}
                 }
-                let (enrolments, asked) = (enrolments.clone(), admitted.clone());
+                let (enrolments, asked) = (enrolments.clone(), admitted.enrolment.clone());
                 // Where the database does not say, the agent stays: it is asked again when it connects.
                 if let Ok(Ok(false)) = spawn_blocking(move || enrolments.may_stay(&asked)).await {
                     return ApiError::Enrolment(EnrolmentError::Revoked(admitted.license_server)).into();
@@ -192,7 +250,7 @@ impl Conversation {
         }
     }
 
-    async fn welcome(&self, hello: &Arc<Hello>) -> Result<(), Status> {
+    async fn welcome(&self, hello: &Arc<Hello>, admitted: Option<&Admitted>) -> Result<(), Status> {
         let ahead = clock_ahead(hello.clock.as_ref().map(|clock| clock.seconds));
         self.enqueue(Command::Hello(hello.clone(), ahead)).await?;
         tracing::info!(
@@ -207,6 +265,7 @@ impl Conversation {
             clock: Some(seatmeter_proto::timestamp(Timestamp::now().as_second())),
             limits: Some(batch::limits(MAX_IN_FLIGHT)),
             incarnation: self.incarnation.clone(),
+            generation: admitted.map(|admitted| admitted.holder.issued.clone()).unwrap_or_default(),
         };
         let response = IngestResponse { message: Some(Down::Welcome(welcome)) };
         self.control.send(Ok(response)).await.map_err(|_| gone())
@@ -277,6 +336,12 @@ fn validate(hello: &Hello) -> Result<(), ApiError> {
         if value.contains('\0') {
             return Err(ApiError::invalid(field, "must not contain NUL"));
         }
+    }
+    if quarantine::is_name(&hello.license_server) {
+        return Err(ApiError::invalid("hello.license_server", "ends as the names that copies of agents get"));
+    }
+    if hello.generation.len() > MAX_GENERATION {
+        return Err(ApiError::invalid("hello.generation", "must have at most 32 bytes"));
     }
     Ok(())
 }

@@ -460,6 +460,7 @@ impl From<Kind> for v1::WarningKind {
             Kind::UndatedLines => Self::UndatedLines,
             Kind::WrongClock => Self::WrongClock,
             Kind::NamesDiffer => Self::NamesDiffer,
+            Kind::Quarantined => Self::Quarantined,
         }
     }
 }

@@ -89,6 +89,7 @@ pub(super) const METHODS: &[Method] = &[
     changes::<InviteAgentRequest>("/seatmeter.v1.AccessService/InviteAgent", ADMIN),
     changes::<RevokeEnrolmentRequest>("/seatmeter.v1.AccessService/RevokeEnrolment", ADMIN),
     changes::<AcceptEnrolmentRequest>("/seatmeter.v1.AccessService/AcceptEnrolment", ADMIN),
+    changes::<RejectCopyRequest>("/seatmeter.v1.AccessService/RejectCopy", ADMIN),
     Method { audited: Audited::ByItself, ..silent("/seatmeter.v1.OperatorService/LogIn", ANYBODY) },
     silent("/seatmeter.v1.OperatorService/GetSelf", VIEWER),
     silent("/seatmeter.v1.OperatorService/ListTokens", VIEWER),

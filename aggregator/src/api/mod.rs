@@ -21,12 +21,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use seatmeter_proto::connection::Peer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 use status::ApiError;
 
 use crate::access::operators::Principal;
+use crate::ingest::archiver::{Command, Word};
 
 /// Limits the requests answered at a time. A request beyond the limit is refused; the client can send it again.
 #[derive(Clone)]
@@ -63,4 +64,12 @@ fn caller<T>(request: &Request<T>) -> Result<Principal, ApiError> {
 /// Returns the address that a call comes from.
 fn address<T>(request: &Request<T>) -> Option<IpAddr> {
     request.extensions().get::<Peer>()?.address.map(|address| address.ip())
+}
+
+/// Waits until what an operator says is durable.
+async fn say(commands: &mpsc::Sender<Command>, word: Word) -> Result<(), ApiError> {
+    let (answer, done) = oneshot::channel();
+    commands.send(Command::Say(word, answer)).await.map_err(|_| ApiError::Stopping)?;
+    // Without an answer, the database failed.
+    done.await.map_err(|_| ApiError::Stopping)
 }

@@ -63,6 +63,8 @@ pub enum ApiError {
     Refused(Refused),
     /// A call about enrolments fails.
     Enrolment(EnrolmentError),
+    /// Another connection of the same agent has taken the place of this one.
+    Displaced,
     /// Agents are not enrolled here.
     NoEnrolments,
     /// The call comes without a token, and without a certificate that names an operator.
@@ -185,6 +187,7 @@ impl From<ApiError> for Status {
                     "agents are not enrolled here: leave certificate, key and plaintext out of [agents], and restart";
                 with_reason(Code::FailedPrecondition, ErrorReason::NoEnrolments, text)
             }
+            ApiError::Displaced => Status::aborted("another connection of this agent has taken the place of this one"),
             ApiError::NoToken => {
                 let text = "who are you? Log in (`seatmeter login`), or give a token (--token-file)";
                 with_reason(Code::Unauthenticated, ErrorReason::Unauthenticated, text)
@@ -232,7 +235,13 @@ pub(super) fn enrolment(error: &EnrolmentError) -> Status {
         EnrolmentError::Revoked(_)
         | EnrolmentError::Superseded(_)
         | EnrolmentError::TooOften(_)
+        | EnrolmentError::Rejected(_)
+        | EnrolmentError::OtherServer { .. }
+        | EnrolmentError::OtherRealm { .. }
         | EnrolmentError::Waits { .. } => with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text),
+        EnrolmentError::NoCopy(_) | EnrolmentError::SeveralCopies { .. } => {
+            wrong_field(ErrorReason::InvalidField, "copy", &text)
+        }
         EnrolmentError::NoEnrolment(_) | EnrolmentError::Several { .. } => {
             with_reason(Code::NotFound, ErrorReason::UnknownEnrolment, &text)
         }

@@ -4,6 +4,7 @@ use hashbrown::{HashMap, HashSet};
 use seatmeter_count::name::fold_case;
 use seatmeter_count::{Calendar, Day};
 
+use crate::quarantine;
 use crate::store::agents::{self, Agent};
 use crate::store::engine::Connection;
 use crate::store::log_state::{Apart, LogState, StoredSession};
@@ -98,11 +99,8 @@ impl FleetSnapshot {
             });
             silences.entry(*log_id).or_default().extend(partial);
         }
-        let server_index: HashMap<i64, usize> =
-            servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
-        let server_of_log = logs.iter().filter_map(|log| Some((log.id, *server_index.get(&log.server_id)?))).collect();
         Ok(Self {
-            server_of_log,
+            server_of_log: server_of_log(&servers, &logs),
             logs_of_server: grouped(logs.iter().map(|log| log.server_id)),
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
             agents_of_server: grouped(agents.iter().map(|agent| agent.server_id)),
@@ -123,6 +121,16 @@ impl FleetSnapshot {
             streams,
             agents,
         })
+    }
+
+    /// Leaves out what counts nowhere: what copies of agents have sent that are in quarantine.
+    pub fn counted(mut self) -> Self {
+        self.servers.retain(|server| !quarantine::is_name(&server.name));
+        let kept: HashSet<i64> = self.servers.iter().map(|server| server.id).collect();
+        self.logs.retain(|log| kept.contains(&log.server_id));
+        self.server_of_log = server_of_log(&self.servers, &self.logs);
+        self.logs_of_server = grouped(self.logs.iter().map(|log| log.server_id));
+        self
     }
 
     /// Returns the license server of this name, ignoring case; `None` if the name is empty, which stands for all.
@@ -311,6 +319,11 @@ impl Uncounted {
 
 /// The number of batches that are looked at, of those that are in no figure yet.
 const MANY: u32 = 1000;
+
+fn server_of_log(servers: &[LicenseServer], logs: &[Log]) -> HashMap<i64, usize> {
+    let index: HashMap<i64, usize> = servers.iter().enumerate().map(|(index, server)| (server.id, index)).collect();
+    logs.iter().filter_map(|log| Some((log.id, *index.get(&log.server_id)?))).collect()
+}
 
 /// Returns the license servers that have files which begin alike, by license server, with the number of files.
 fn namesakes(streams: &[Stream]) -> HashMap<i64, Vec<(i64, u64)>> {

@@ -7,6 +7,7 @@ use seatmeter_proto::v1::SourceState;
 use super::ServerReport;
 use super::report::{LogReport, ReportState, is_silent};
 use super::version::Version;
+use crate::quarantine;
 use crate::store::agents::Agent;
 use crate::store::received::Gap;
 
@@ -72,6 +73,8 @@ pub enum Kind {
     WrongClock,
     /// Agents of its realm send the names of users in different ways, so that one person counts as several.
     NamesDiffer,
+    /// A copy of its agent has sent this: it counts nowhere until an operator says what it is.
+    Quarantined,
 }
 
 /// How soon somebody should look into it.
@@ -145,7 +148,12 @@ pub fn warnings(
     calendar: &Calendar,
     now: i64,
 ) -> Vec<Warning> {
-    let mut found: Vec<Warning> = report.namesakes.iter().map(same_files).collect();
+    if quarantine::is_name(&report.name) {
+        // What else is wrong with it is of no use.
+        return vec![Warning::new(Kind::Quarantined, Severity::Alert)];
+    }
+    let of_copies = |(other, _): &&(String, u64)| !quarantine::is_name(other);
+    let mut found: Vec<Warning> = report.namesakes.iter().filter(of_copies).map(same_files).collect();
     if report.state != ReportState::NotExpected {
         found.extend(of_server(report, agents, limits, now));
         found.extend(report.logs.iter().flat_map(|log| of_log(log, limits, calendar, now)));

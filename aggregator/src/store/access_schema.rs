@@ -1,7 +1,7 @@
 //! The tables of who may speak with the aggregator, in a database of their own, and of what they did.
 
 /// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 3] = [
+pub(super) const MIGRATIONS: [&[&str]; 4] = [
     &[
         "CREATE TABLE invitation (
          secret_hash    {blob} PRIMARY KEY,
@@ -76,4 +76,16 @@ pub(super) const MIGRATIONS: [&[&str]; 3] = [
         // 1: no operator has accepted it yet.
         "ALTER TABLE enrolment ADD COLUMN waits BIGINT NOT NULL DEFAULT 0",
     ],
+    &["CREATE TABLE holder (
+         enrolment_id TEXT NOT NULL,
+         number       BIGINT NOT NULL,
+         presented    {blob} NOT NULL,              -- the generation with which it came last
+         issued       {blob} NOT NULL,              -- the one that it was given then
+         standing     BIGINT NOT NULL,              -- 0: counted, 1: displaced, 2: quarantined, 3: accepted, 4: rejected, 5: probation
+         host         TEXT NOT NULL,
+         address      TEXT NOT NULL,
+         since        BIGINT NOT NULL,
+         seen_at      BIGINT NOT NULL,
+         PRIMARY KEY (enrolment_id, number)
+     )"],
 ];

@@ -23,6 +23,7 @@ pub mod engine;
 pub mod enrolments;
 pub mod facts;
 pub mod facts_schema;
+pub mod holders;
 pub mod log_state;
 pub mod names;
 pub mod operators;

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    access_schema, agents, audit, enrolments, facts, facts_schema, names, operators, pools, projections, received,
-    schema, settings, streams, usage,
+    access_schema, agents, audit, enrolments, facts, facts_schema, holders, names, operators, pools, projections,
+    received, schema, settings, streams, usage,
 };
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
@@ -28,6 +28,7 @@ pub fn all_statements() -> Vec<&'static str> {
         agents::STATEMENTS,
         audit::STATEMENTS,
         enrolments::STATEMENTS,
+        holders::STATEMENTS,
         operators::STATEMENTS,
         streams::STATEMENTS,
         projections::STATEMENTS,

@@ -45,7 +45,7 @@ impl UsageQuestions {
             self.refuse_future(month)?;
         }
         self.store.read(|connection| {
-            let fleet = FleetSnapshot::read(connection)?;
+            let fleet = FleetSnapshot::read(connection)?.counted();
             let named = fleet.named(license_server)?.map(|server| server.id);
             let Some((from, through)) = self.range(&fleet, month, usage::months(connection)?) else {
                 return Ok(Vec::new());

@@ -158,7 +158,7 @@ impl UsageQuestions {
     /// Returns how complete a month is, for one license server, or for all if the name is empty.
     pub fn completeness(&self, month: Month, license_server: &str) -> Result<Completeness, UsageError> {
         self.refuse_future(month)?;
-        let fleet = self.store.read(FleetSnapshot::read)?;
+        let fleet = self.store.read(FleetSnapshot::read)?.counted();
         let only = fleet.named(license_server)?.map(|server| server.id);
         Ok(completeness(&fleet, only, &self.calendar, month, now()))
     }
@@ -171,7 +171,7 @@ impl UsageQuestions {
     /// Reads what every question about usage begins with.
     fn scope(&self, connection: &mut dyn Connection, filter: &Filter) -> Result<Scope, UsageError> {
         self.refresh_people(connection)?;
-        let fleet = FleetSnapshot::read(connection)?;
+        let fleet = FleetSnapshot::read(connection)?.counted();
         let skus = self.skus(connection)?;
         let selection = self.select(&fleet, &skus, filter)?;
         Ok(Scope { fleet, skus, selection })

@@ -63,7 +63,7 @@ pub struct ListEnrolmentsResponse {
     pub time_zone: ::prost::alloc::string::String,
 }
 /// An agent that was enrolled for a license server.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Enrolment {
     /// Its id: a UUID.
     #[prost(string, tag = "1")]
@@ -95,6 +95,31 @@ pub struct Enrolment {
     /// Whether nothing is taken of it until AcceptEnrolment.
     #[prost(bool, tag = "10")]
     pub waits_for_approval: bool,
+    /// Who has come with its identity, if that was more than one, the first one first.
+    #[prost(message, repeated, tag = "11")]
+    pub holders: ::prost::alloc::vec::Vec<Holder>,
+}
+/// Who has come with an identity: the agent itself, or a copy of it (a cloned machine, a snapshot that was restored).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holder {
+    /// Counts the holders of an enrolment, from 1.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// What becomes of what it sends.
+    #[prost(enumeration = "HolderStanding", tag = "2")]
+    pub standing: i32,
+    /// The machine that it says it runs on.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    /// The address that it came from last.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    /// When it came first.
+    #[prost(message, optional, tag = "5")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it came last.
+    #[prost(message, optional, tag = "6")]
+    pub seen_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// An enrolment to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -104,7 +129,7 @@ pub struct RevokeEnrolmentRequest {
     pub id: ::prost::alloc::string::String,
 }
 /// It is ended.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RevokeEnrolmentResponse {
     /// The enrolment as it is now.
     #[prost(message, optional, tag = "1")]
@@ -116,13 +141,82 @@ pub struct AcceptEnrolmentRequest {
     /// Its id, or as much of its beginning as no other one has.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// The number of the copy that counts, too; 0 for the only one that is in quarantine, if there is one.
+    #[prost(int64, tag = "2")]
+    pub copy: i64,
+}
+/// A copy to reject.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectCopyRequest {
+    /// The enrolment's id, or as much of its beginning as no other one has.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The copy's number; 0 for the only one that is in quarantine.
+    #[prost(int64, tag = "2")]
+    pub copy: i64,
+}
+/// It is rejected.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RejectCopyResponse {
+    /// The enrolment as it is now.
+    #[prost(message, optional, tag = "1")]
+    pub enrolment: ::core::option::Option<Enrolment>,
 }
 /// It is accepted.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcceptEnrolmentResponse {
     /// The enrolment as it is now.
     #[prost(message, optional, tag = "1")]
     pub enrolment: ::core::option::Option<Enrolment>,
+}
+/// What becomes of what a holder sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HolderStanding {
+    /// Never sent.
+    Unspecified = 0,
+    /// It counts.
+    Counted = 1,
+    /// Another holder took its place, and it has not come back.
+    Displaced = 2,
+    /// It is kept under a license server's name of its own, and counts nowhere, until an operator says what it is.
+    Quarantined = 3,
+    /// An operator says that it counts, too.
+    Accepted = 4,
+    /// An operator says that it never counts.
+    Rejected = 5,
+    /// It is kept, and counts once it is clear that the holder before does not come back.
+    Probation = 6,
+}
+impl HolderStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HOLDER_STANDING_UNSPECIFIED",
+            Self::Counted => "HOLDER_STANDING_COUNTED",
+            Self::Displaced => "HOLDER_STANDING_DISPLACED",
+            Self::Quarantined => "HOLDER_STANDING_QUARANTINED",
+            Self::Accepted => "HOLDER_STANDING_ACCEPTED",
+            Self::Rejected => "HOLDER_STANDING_REJECTED",
+            Self::Probation => "HOLDER_STANDING_PROBATION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HOLDER_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "HOLDER_STANDING_COUNTED" => Some(Self::Counted),
+            "HOLDER_STANDING_DISPLACED" => Some(Self::Displaced),
+            "HOLDER_STANDING_QUARANTINED" => Some(Self::Quarantined),
+            "HOLDER_STANDING_ACCEPTED" => Some(Self::Accepted),
+            "HOLDER_STANDING_REJECTED" => Some(Self::Rejected),
+            "HOLDER_STANDING_PROBATION" => Some(Self::Probation),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod access_service_client {
@@ -283,6 +377,7 @@ pub mod access_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Takes what an agent sends that waits for it; lets one whose certificate expired too often renew it again.
+        /// What a copy in quarantine has sent counts, and goes on to.
         pub async fn accept_enrolment(
             &mut self,
             request: impl tonic::IntoRequest<super::AcceptEnrolmentRequest>,
@@ -307,6 +402,31 @@ pub mod access_service_client {
                 .insert(
                     GrpcMethod::new("seatmeter.v1.AccessService", "AcceptEnrolment"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a copy in quarantine has sent never counts, and nothing is taken of it any more.
+        pub async fn reject_copy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RejectCopyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectCopyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.AccessService/RejectCopy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.AccessService", "RejectCopy"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -349,11 +469,20 @@ pub mod access_service_server {
             tonic::Status,
         >;
         /// Takes what an agent sends that waits for it; lets one whose certificate expired too often renew it again.
+        /// What a copy in quarantine has sent counts, and goes on to.
         async fn accept_enrolment(
             &self,
             request: tonic::Request<super::AcceptEnrolmentRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AcceptEnrolmentResponse>,
+            tonic::Status,
+        >;
+        /// What a copy in quarantine has sent never counts, and nothing is taken of it any more.
+        async fn reject_copy(
+            &self,
+            request: tonic::Request<super::RejectCopyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectCopyResponse>,
             tonic::Status,
         >;
     }
@@ -601,6 +730,51 @@ pub mod access_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AcceptEnrolmentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.AccessService/RejectCopy" => {
+                    #[allow(non_camel_case_types)]
+                    struct RejectCopySvc<T: AccessService>(pub Arc<T>);
+                    impl<
+                        T: AccessService,
+                    > tonic::server::UnaryService<super::RejectCopyRequest>
+                    for RejectCopySvc<T> {
+                        type Response = super::RejectCopyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RejectCopyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AccessService>::reject_copy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RejectCopySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1732,6 +1906,9 @@ pub struct Hello {
     /// The agent's clock when it sent this message.
     #[prost(message, optional, tag = "7")]
     pub clock: ::core::option::Option<::prost_types::Timestamp>,
+    /// What the last Welcome named, at most 32 bytes; empty if the agent knows none. A copy of an agent shows by it.
+    #[prost(bytes = "vec", tag = "8")]
+    pub generation: ::prost::alloc::vec::Vec<u8>,
 }
 /// The answer to Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1749,6 +1926,10 @@ pub struct Welcome {
     /// its streams, and sends again what the aggregator lacks.
     #[prost(string, tag = "5")]
     pub incarnation: ::prost::alloc::string::String,
+    /// The agent keeps it, durably, before it sends anything else, and names it in its next Hello. Empty where agents are not
+    /// enrolled.
+    #[prost(bytes = "vec", tag = "6")]
+    pub generation: ::prost::alloc::vec::Vec<u8>,
 }
 /// Streams that an agent can perhaps read again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3304,6 +3485,8 @@ pub enum WarningKind {
     /// Agents of its realm send the names of users in different ways: some as they are, or some with another key of pseudonyms. One person
     /// counts as several.
     NamesDiffer = 18,
+    /// A copy of an agent has sent this: it is kept, and counts nowhere until an operator accepts or rejects the copy.
+    Quarantined = 19,
 }
 impl WarningKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3331,6 +3514,7 @@ impl WarningKind {
             Self::UndatedLines => "WARNING_KIND_UNDATED_LINES",
             Self::WrongClock => "WARNING_KIND_WRONG_CLOCK",
             Self::NamesDiffer => "WARNING_KIND_NAMES_DIFFER",
+            Self::Quarantined => "WARNING_KIND_QUARANTINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3355,6 +3539,7 @@ impl WarningKind {
             "WARNING_KIND_UNDATED_LINES" => Some(Self::UndatedLines),
             "WARNING_KIND_WRONG_CLOCK" => Some(Self::WrongClock),
             "WARNING_KIND_NAMES_DIFFER" => Some(Self::NamesDiffer),
+            "WARNING_KIND_QUARANTINED" => Some(Self::Quarantined),
             _ => None,
         }
     }

@@ -22,9 +22,10 @@ use super::discover::{Candidate, Listing, candidates, mark};
 use super::status::{LogSource, LogState, SharedStatus, UnreadPart};
 use super::stream::{OpenStream, Start, StreamError};
 use crate::buffer::Buffer;
-use crate::checkpoint::{Checkpoint, Fingerprint, Rewind};
+use crate::checkpoint::{Checkpoint, Fingerprint};
 use crate::codes;
 use crate::format::interpreter::LineCounts;
+use crate::source::rewinds::Rewinds;
 use identify::{BEING_MADE, Identified, Part, concerns_part_alone, is_being_made, is_moved};
 use moved::Moved;
 
@@ -42,7 +43,7 @@ pub struct LogTailer {
     /// The open stream's counts that are already in the status.
     counted: LineCounts,
     /// Streams to read again from their beginning.
-    rewinds: Arc<Mutex<Vec<Rewind>>>,
+    rewinds: Arc<Rewinds>,
     /// Files beside the log that were already reported as not being a part of it.
     reported: HashSet<PathBuf>,
     /// Streams whose file was closed, and may be gone, before all of it was committed.
@@ -62,7 +63,7 @@ struct Cut {
 
 impl LogTailer {
     /// Creates a tailer that reads a log into a buffer.
-    pub fn new(source: LogSource, buffer: Arc<Buffer>, status: SharedStatus, rewinds: Arc<Mutex<Vec<Rewind>>>) -> Self {
+    pub fn new(source: LogSource, buffer: Arc<Buffer>, status: SharedStatus, rewinds: Arc<Rewinds>) -> Self {
         Self {
             source,
             buffer,

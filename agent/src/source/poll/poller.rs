@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -17,10 +17,11 @@ use super::monitor::Known;
 use super::statement::{Stated, Statement, moment};
 use crate::batcher::{self, Batcher};
 use crate::buffer::{Buffer, BufferError};
-use crate::checkpoint::{Checkpoint, PollCheckpoint, Rewind, RewindCause, SourceCheckpoint};
+use crate::checkpoint::{Checkpoint, PollCheckpoint, RewindCause, SourceCheckpoint};
 use crate::format::answer::Answer;
 use crate::format::interpreter::LineCounts;
 use crate::source::file::status::{LogState, SharedStatus};
+use crate::source::rewinds::Rewinds;
 
 /// Why a license manager was asked in vain.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub struct Poller {
     source: PollSource,
     buffer: Arc<Buffer>,
     status: SharedStatus,
-    rewinds: Arc<Mutex<Vec<Rewind>>>,
+    rewinds: Arc<Rewinds>,
     stop: Arc<AtomicBool>,
     stated: Stated,
     /// The stream of this run; `None` before the first answer.
@@ -96,7 +97,7 @@ impl Poller {
         source: PollSource,
         buffer: Arc<Buffer>,
         status: SharedStatus,
-        rewinds: Arc<Mutex<Vec<Rewind>>>,
+        rewinds: Arc<Rewinds>,
         stop: Arc<AtomicBool>,
     ) -> Self {
         status.lock().unwrap_or_else(PoisonError::into_inner).answers = Some(0);
@@ -283,27 +284,32 @@ impl Poller {
 
     /// Delivers again what the aggregator lacks of this and of earlier runs, as far as the buffer keeps it. The rest is a gap.
     fn rewind(&mut self) -> Result<(), PollError> {
-        let wanted = self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for rewind in wanted {
-            let Some(checkpoint) = self.buffer.checkpoint(&rewind.fingerprint)? else { continue };
-            if checkpoint.log != self.source.name {
+        for rewind in self.rewinds.wanted() {
+            let Some(mut checkpoint) = self.buffer.checkpoint(&rewind.fingerprint)? else { continue };
+            let is_foreign = checkpoint.log != self.source.name;
+            if !self.rewinds.can_be_of(&checkpoint.log, &self.source.name)
+                || (is_foreign && !self.rewinds.nobody_has(&rewind, &self.source.name))
+            {
                 continue;
+            }
+            if rewind.cause == RewindCause::OtherContent {
+                checkpoint = self.buffer.name_anew(&checkpoint)?;
             }
             let is_delivered = rewind.cause == RewindCause::Lacking
                 && self.buffer.deliver_again(&rewind.fingerprint, rewind.mark, true)?;
             let is_own = self.checkpoint.as_ref().is_some_and(|own| own.fingerprint == rewind.fingerprint);
-            if !is_delivered && (is_own || self.source.asker.keeps_history()) {
+            if !is_delivered && !is_foreign && (is_own || self.source.asker.keeps_history()) {
                 // What the aggregator knows of this run, or of the ones before, has a hole.
                 self.begin_anew();
                 self.is_history_lost = true;
             }
-            if !is_delivered && !self.buffer.accept_gap(&rewind.fingerprint)? {
+            if !is_delivered && !self.buffer.accept_gap(&checkpoint.fingerprint)? {
                 let end = checkpoint.position;
                 let gap = batcher::gap(&checkpoint, &self.source.configured(), end).map_err(PollError::Pack)?;
                 self.buffer.append(&gap, &checkpoint)?;
             }
             // Only now is the request fulfilled, even if the process ends here.
-            self.rewinds.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != rewind);
+            self.rewinds.fulfilled(&rewind);
         }
         Ok(())
     }

@@ -11,11 +11,9 @@
 use std::io;
 use std::time::Duration;
 
-use ring::digest::{Context, SHA256};
-
 use super::LogTailer;
 use crate::buffer::BufferError;
-use crate::checkpoint::{CheckValue, Checkpoint, Fingerprint};
+use crate::checkpoint::{CheckValue, Checkpoint, Fingerprint, another_name};
 use crate::format::Format;
 use crate::source::file::chain::Chain;
 use crate::source::file::content::{Content, ContentError};
@@ -219,16 +217,6 @@ impl LogTailer {
         }
         Ok(fingerprint)
     }
-}
-
-/// Returns a name for a stream that begins as the stream of a name does, and has this check value where both differ.
-pub(crate) fn another_name(name: &Fingerprint, check: &CheckValue) -> Fingerprint {
-    let mut hash = Context::new(&SHA256);
-    hash.update(name);
-    hash.update(check);
-    let mut fingerprint = Fingerprint::default();
-    fingerprint.copy_from_slice(hash.finish().as_ref());
-    fingerprint
 }
 
 /// The check values of a file at the positions to which known streams were read.

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::identify::another_name;
-use super::{LogTailer, lock};
+use super::LogTailer;
 use crate::checkpoint::{Checkpoint, Fingerprint, Rewind, RewindCause};
 use crate::source::file::discover::candidates;
 use crate::source::file::stream::StreamError;
@@ -13,10 +12,10 @@ impl LogTailer {
     /// stream that is no longer on disk. Returns whether there were any such streams.
     pub(super) fn rewind(&mut self) -> Result<bool, StreamError> {
         let mut mine = Vec::new();
-        for rewind in lock(&self.rewinds).iter() {
+        for rewind in self.rewinds.wanted() {
             match self.buffer.checkpoint(&rewind.fingerprint)? {
-                Some(checkpoint) if checkpoint.log != self.source.name => {}
-                checkpoint => mine.push((*rewind, checkpoint)),
+                Some(checkpoint) if !self.rewinds.can_be_of(&checkpoint.log, &self.source.name) => {}
+                checkpoint => mine.push((rewind, checkpoint)),
             }
         }
         if mine.is_empty() {
@@ -27,10 +26,16 @@ impl LogTailer {
         self.moved.clear();
         for (rewind, checkpoint) in mine {
             if let Some(checkpoint) = checkpoint {
-                self.rewind_stream(rewind, checkpoint, on_disk.contains(&rewind.fingerprint))?;
+                let is_on_disk = on_disk.contains(&rewind.fingerprint);
+                let is_foreign = checkpoint.log != self.source.name;
+                if is_foreign && !is_on_disk && !self.rewinds.nobody_has(&rewind, &self.source.name) {
+                    // Another source may have it.
+                    continue;
+                }
+                self.rewind_stream(rewind, checkpoint, is_on_disk)?;
             }
             // Only now is the request fulfilled, even if the process ends here.
-            lock(&self.rewinds).retain(|wanted| *wanted != rewind);
+            self.rewinds.fulfilled(&rewind);
         }
         Ok(true)
     }
@@ -50,11 +55,7 @@ impl LogTailer {
             self.buffer.rewind(&before)?;
         }
         if cause == RewindCause::OtherContent {
-            let check = checkpoint.proof().map(|proof| proof.check).unwrap_or_default();
-            while self.buffer.checkpoint(&checkpoint.fingerprint)?.is_some() {
-                checkpoint.fingerprint = another_name(&checkpoint.fingerprint, &check);
-            }
-            self.buffer.rename(&before, &checkpoint.fingerprint)?;
+            checkpoint = self.buffer.name_anew(&checkpoint)?;
         }
         if !is_on_disk && !self.buffer.accept_gap(&checkpoint.fingerprint)? {
             let end = checkpoint.position;
