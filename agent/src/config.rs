@@ -213,7 +213,7 @@ fn dialer(config: &Path, settings: &Aggregator, files: &Files) -> Result<(Dialer
             Ok((Dialer::new(&settings.url, Some(Credentials::Files(trust)))?, None))
         }
         None if settings.url.starts_with("https:") && files.exist() => {
-            let dialer = Dialer::new(&settings.url, Some(Credentials::Files(files.trust())))?;
+            let dialer = Dialer::new(&settings.url, Some(files.credentials()))?;
             Ok((dialer, Some(files.clone())))
         }
         None => Ok((Dialer::new(&settings.url, None)?, None)),

@@ -220,7 +220,7 @@ pub(crate) fn administrator(config: &Path, name: &str, url: Option<String>) -> R
     Dialer::check(&url)?;
     let authority = match (&config.operators.tls, &config.authority.files) {
         (PortTls::Own, Some(files)) => Some(Authority::load(&files.certificate, &files.key)?.sha256()),
-        (PortTls::Own, None) => Some(Authority::of(&config.state)?.sha256()),
+        (PortTls::Own, None) => Some(Authority::trusted_in(&config.state)?),
         (PortTls::Plain | PortTls::Files(_), _) => None,
     };
     let registrar = Registrar::open(&store)?;

@@ -17,7 +17,7 @@ use seatmeter_service::screen::text::duration;
 use serde::Deserialize;
 
 use crate::access::tls::{Files, PortTls};
-use crate::fleet::warnings::Limits;
+use crate::fleet::warnings::{Limits, Quotas};
 use crate::usage::catalogue::{Catalogue, CatalogueError};
 use crate::usage::people::{DomainRule, IdentityRules, domain_map};
 use crate::usage::rules::{PersonRule, Rules};
@@ -64,6 +64,9 @@ struct AlertSettings {
     look_every: Option<String>,
     agents_at_least: Option<String>,
     license_managers_at_least: BTreeMap<String, String>,
+    batches_a_day: Option<u64>,
+    megabytes_a_day: Option<u64>,
+    new_names_a_day: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -141,6 +144,7 @@ impl Config {
             problems.push(format!("alerts: {problem}"));
             (Limits::default(), LOOK_EVERY)
         });
+        let limits = Limits { concurrent: parsed.concurrent().cloned().collect(), ..limits };
         let mut endpoint = |name: &str, listen: &Listen, default: &str, by_certificate: bool| {
             endpoint(path, listen, default, by_certificate)
                 .map_err(|problem| problems.push(format!("{name}: {problem}")))
@@ -276,6 +280,12 @@ fn alerts(settings: AlertSettings) -> Result<(Limits, Duration), String> {
         counted_from: usual.counted_from,
         agents_at_least: settings.agents_at_least.unwrap_or(usual.agents_at_least),
         license_managers_at_least: settings.license_managers_at_least.into_iter().collect(),
+        quotas: Quotas {
+            batches: settings.batches_a_day.unwrap_or(usual.quotas.batches),
+            bytes: settings.megabytes_a_day.map_or(usual.quotas.bytes, |megabytes| megabytes.saturating_mul(1_000_000)),
+            new_names: settings.new_names_a_day.unwrap_or(usual.quotas.new_names),
+        },
+        concurrent: usual.concurrent,
     };
     for least in limits.license_managers_at_least.iter().map(|(_, least)| least).chain([&limits.agents_at_least]) {
         if !least.starts_with(|character: char| character.is_ascii_digit()) {

@@ -12,6 +12,7 @@ use seatmeter_proto::transport::WINDOW;
 use seatmeter_proto::v1::DESCRIPTOR;
 use seatmeter_proto::v1::access_service_server::AccessServiceServer;
 use seatmeter_proto::v1::audit_service_server::AuditServiceServer;
+use seatmeter_proto::v1::authority_service_server::AuthorityServiceServer;
 use seatmeter_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
@@ -37,6 +38,7 @@ use crate::access::trail::Trail;
 use crate::api::ConcurrencyLimit;
 use crate::api::access::AccessApi;
 use crate::api::audit::AuditApi;
+use crate::api::authority::AuthorityApi;
 use crate::api::enrolment::EnrolmentApi;
 use crate::api::fleet::FleetApi;
 use crate::api::gate::{Gate, GateLayer};
@@ -285,12 +287,13 @@ async fn operators_server(
         .build_v1()?;
     let gate = GateLayer(Gate::new(access.operators.clone(), access.trail.clone()));
     let authority = match &config.operators.tls {
-        PortTls::Own => access.authority.map(|authority| authority.sha256()),
+        PortTls::Own => access.authority.clone(),
         PortTls::Plain | PortTls::Files(_) => None,
     };
     let address = Address { url: config.operators_url(listening.operators.port()), authority };
     let operators = OperatorsApi::new(access.operators, address, zone.clone(), limit.clone());
     let audit = AuditApi::new(access.trail, zone.clone(), limit.clone());
+    let authority = AuthorityApi::new(access.authority, access.enrolments.clone(), zone.clone(), limit.clone());
     let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
     let access = AccessApi::new(access.enrolments, url, zone, limit, workers.commands());
     Ok(server()
@@ -298,6 +301,7 @@ async fn operators_server(
         .add_service(usage)
         .add_service(FleetServiceServer::new(fleet))
         .add_service(AccessServiceServer::new(access))
+        .add_service(AuthorityServiceServer::new(authority))
         .add_service(OperatorServiceServer::new(operators))
         .add_service(AuditServiceServer::new(audit))
         .add_service(health)

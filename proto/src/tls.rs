@@ -90,6 +90,12 @@ fn pem_reason(error: rustls::pki_types::pem::Error) -> String {
     }
 }
 
+/// Returns whether the authorities that an aggregator shows are others than those in a PEM file, by which it was trusted. Of what it
+/// shows, one must be held: what it shows beside its own authority can be others that have signed that one.
+pub fn are_others(path: &Path, shown: &[CertificateDer<'_>]) -> bool {
+    certificates(path).is_ok_and(|held| held != shown && held.iter().any(|one| shown.contains(one)))
+}
+
 /// Returns the authorities in a PEM file.
 pub fn authority(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -60,14 +60,19 @@ pub enum TransportError {
 pub enum Credentials {
     /// From files, which are read again for each connection: they can be replaced at any time.
     Files(Trust),
+    /// From files, of which the authorities are kept as the aggregator shows them: while its authority is renewed, it shows two.
+    Learning(Trust, Keep),
     /// As it is.
     Fixed(Arc<ClientConfig>),
 }
 
+/// Keeps the authorities that an aggregator shows that is trusted, in the place of those that are known.
+pub type Keep = Arc<dyn Fn(&[CertificateDer<'static>]) -> io::Result<()> + Send + Sync>;
+
 impl Credentials {
     fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         match self {
-            Self::Files(trust) => trust.load(),
+            Self::Files(trust) | Self::Learning(trust, _) => trust.load(),
             Self::Fixed(config) => Ok(config.clone()),
         }
     }
@@ -158,7 +163,14 @@ impl Dialer {
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
         let tls = credentials.load().map_err(io::Error::other)?;
         let handshake = tokio_rustls::TlsConnector::from(tls).connect(name, tcp);
-        Ok(Connection::new(within(HANDSHAKE_TIMEOUT, handshake).await?))
+        let stream = within(HANDSHAKE_TIMEOUT, handshake).await?;
+        if let (Credentials::Learning(_, keep), Some([_, shown @ ..])) =
+            (credentials, stream.get_ref().1.peer_certificates())
+            && !shown.is_empty()
+        {
+            keep(shown)?;
+        }
+        Ok(Connection::new(stream))
     }
 }
 

@@ -138,3 +138,38 @@ fn fault_55_notices_are_no_alerts_and_followers_must_be_let_in() {
 fn own_token(cluster: &TestCluster) -> String {
     cluster.ask(&["whoami"])["token"].as_str().unwrap().to_owned()
 }
+
+/// Who invents people is seen, and so is a license that is no user license.
+#[test]
+fn fault_55_more_than_there_should_be_and_licenses_of_another_kind_are_told_of() {
+    let mut cluster = TestCluster::new();
+    let catalogue = cluster.path("catalogue.toml");
+    fs::write(
+        &catalogue,
+        "[[sku]]\nid = 'POOL'\nproduct = 'Pool'\ndaemon = 'd'\nfeatures = ['Cad']\nconcurrent = true\n",
+    )
+    .unwrap();
+    cluster.settings = "catalogue = \"catalogue.toml\"\n[alerts]\nlook_every = \"1s\"\nnew_names_a_day = 2\n".into();
+    cluster.start_aggregator();
+    let day = jiff::Timestamp::now().strftime("%-m/%-d/%Y").to_string();
+    let beginning = format!(
+        " 0:00:00 (lmgrd) TIMESTAMP {day}\n 0:00:01 (d) OUT: \"Cad\" ann@pc1  \n 0:00:01 (d) OUT: \"Cad\" ben@pc1  \n"
+    );
+    let log = cluster.path("debug.log");
+    fs::write(&log, &beginning).unwrap();
+    let mut agent = cluster.agent("LIC01", &[&log]);
+    agent.start();
+    let told = |cluster: &TestCluster| cluster.ask(&["servers"])["rows"][0]["warnings"].to_string();
+    wait_until("the pool is told of", || told(&cluster).contains("Cad in use, licensed by concurrent use"));
+    assert!(!told(&cluster).contains("in a day"), "{}", told(&cluster));
+    fs::write(&log, beginning + " 0:00:02 (d) OUT: \"Cad\" Eve@pc1  \n 0:00:02 (d) OUT: \"Cad\" eve@pc1  \n").unwrap();
+    wait_until("three names are one too many", || alerts(&cluster, "lic01") == ["over_quota"]);
+    assert!(told(&cluster).contains("3 new names came in a day, more than 2"), "{}", told(&cluster));
+    // Made again of the archive, the figure is the same.
+    cluster.kill_aggregator();
+    for file in ["facts.db", "facts.db-wal", "facts.db-shm"] {
+        let _ = fs::remove_file(cluster.path("aggregator").join(file));
+    }
+    cluster.start_aggregator();
+    wait_until("it is told of after all", || told(&cluster).contains("3 new names came in a day, more than 2"));
+}

@@ -259,3 +259,58 @@ fn fault_53_an_agent_that_waits_for_an_operator_loses_nothing() {
     cluster.wait_for_activity(SERVER, &truth);
     assert_eq!(enrolments(&cluster)[0]["status"], "ok");
 }
+
+/// Another authority takes the place of the first one, with kills between: no agent and no operator is left behind.
+#[test]
+fn fault_53_the_authority_is_renewed_and_nobody_is_left_behind() {
+    let mut cluster = enrolling("15s");
+    let (log, truth) = log(&cluster);
+    let mut agent = enrolled(&cluster, "agent", &log);
+    agent.start();
+    cluster.wait_for_activity(SERVER, &truth);
+    let mut sleeper = enrolled(&cluster, "sleeper", &log);
+    sleeper.start();
+    wait_until("the other one is connected", || is_connected(&sleeper));
+    sleeper.stop();
+    let step = |cluster: &TestCluster, name: &str| cluster.seatmeter(&["authority", name]);
+    let shown = |cluster: &TestCluster| cluster.ask(&["authority"]);
+    let first = shown(&cluster)["authorities"][0]["sha256"].clone();
+    for (early, reason) in [("activate", "no next authority"), ("complete", "comes first")] {
+        let refused = step(&cluster, early);
+        assert!(!refused.status.success() && text(&refused.stderr).contains(reason), "{}", text(&refused.stderr));
+    }
+    for name in ["prepare", "activate"] {
+        let done = step(&cluster, name);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert!(!step(&cluster, name).status.success(), "each step is taken once");
+        cluster.kill_aggregator();
+        cluster.start_aggregator();
+        assert_eq!(shown(&cluster)["authorities"].as_array().unwrap().len(), 2);
+    }
+    let left = || shown(&cluster)["not_ready"].as_u64().unwrap();
+    wait_until("the agent has a certificate of the next one", || left() == 1);
+    let refused = step(&cluster, "complete");
+    assert!(text(&refused.stderr).contains("not ready"), "{}", text(&refused.stderr));
+    let invitation = invite(&cluster, &["--server", "LIC02"]);
+    sleeper.start();
+    wait_until("who was off learns of it, too", || left() == 0);
+    let done = step(&cluster, "complete");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let now = shown(&cluster);
+    assert_eq!((now["authorities"].as_array().unwrap().len(), &now["step"]), (1, &"none".into()));
+    assert_ne!(now["authorities"][0]["sha256"], first);
+    // Everybody knows it, and nothing but it.
+    cluster.kill_aggregator();
+    cluster.start_aggregator();
+    for agent in [&agent, &sleeper] {
+        wait_until("it is connected", || is_connected(agent));
+        let held = || fs::read_to_string(agent.state().join("identity/authority.pem")).unwrap();
+        wait_until("the first one is trusted no more", || held().matches("BEGIN CERTIFICATE").count() == 1);
+    }
+    append(&log, "23:59:59 (vend) OUT: \"late\" late@pc\n");
+    wait_until("figures go on", || cluster.activity(SERVER).contains("late"));
+    let (_, refused) = enrol(&cluster, "third", &invitation, &log, &[]);
+    assert!(!refused.status.success(), "an invitation of before is void");
+    let trail = cluster.ask(&["audit", "list", "--action", "RenewAuthority"])["rows"].clone();
+    assert_eq!(trail.as_array().unwrap().iter().filter(|row| row["result"] == "ok").count(), 3, "{trail}");
+}

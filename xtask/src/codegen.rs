@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "seatmeter/v1/access.proto",
     "seatmeter/v1/audit.proto",
+    "seatmeter/v1/authority.proto",
     "seatmeter/v1/enrolment.proto",
     "seatmeter/v1/errors.proto",
     "seatmeter/v1/fleet.proto",

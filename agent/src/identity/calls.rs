@@ -95,7 +95,7 @@ pub async fn enrol(
     };
     let authority = pinned.shown().ok_or(CallError::Answer("authority"))?;
     let expires = moment(answer.expires_at)?;
-    files.save_authority(&authority)?;
+    files.save_authorities(&[authority])?;
     let certificate = CertificateDer::from(answer.certificate);
     files.save(&Held { key, certificate, issued: Timestamp::now(), expires })?;
     Ok(Enrolled { license_server: answer.license_server, realm: answer.realm, expires })
@@ -107,7 +107,7 @@ pub async fn renew(url: &str, files: &Files) -> Result<Timestamp, CallError> {
     let next = files.next_key()?;
     let signing_request = signing_request(&next)?;
     let signature = sign(&held.key, &signing_request)?;
-    let dialer = Dialer::new(url, Some(Credentials::Files(files.trust_alone())))?;
+    let dialer = Dialer::new(url, Some(files.credentials_of_nobody()))?;
     let request = RenewRequest { certificate: held.certificate.to_vec(), signing_request, signature };
     let mut client = EnrolmentServiceClient::new(dialer.connect().await?);
     let answer = timeout(PATIENCE, client.renew(request)).await.map_err(|_| CallError::Silent)?;

@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use pem::Pem;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use seatmeter_proto::tls::{Identity, Trust};
+use seatmeter_proto::tls::{Identity, Trust, are_others};
+use seatmeter_proto::transport::Credentials;
 use seatmeter_service::private;
 use seatmeter_service::state::make;
 
@@ -64,14 +66,27 @@ impl Files {
     }
 
     /// Returns what it takes to connect as this agent.
-    pub fn trust(&self) -> Trust {
+    pub fn credentials(&self) -> Credentials {
         let file = self.held_file();
-        Trust { identity: Some(Identity { certificate: file.clone(), key: file }), ..self.trust_alone() }
+        self.learning(Some(Identity { certificate: file.clone(), key: file }))
     }
 
     /// Returns what it takes to connect as nobody.
-    pub fn trust_alone(&self) -> Trust {
-        Trust { authority: self.folder.join("authority.pem"), identity: None }
+    pub fn credentials_of_nobody(&self) -> Credentials {
+        self.learning(None)
+    }
+
+    fn learning(&self, identity: Option<Identity>) -> Credentials {
+        let (trust, files) = (Trust { authority: self.authority_file(), identity }, self.clone());
+        let keep = move |shown: &[CertificateDer<'static>]| match are_others(&files.authority_file(), shown) {
+            true => files.save_authorities(shown).map_err(io::Error::other),
+            false => Ok(()),
+        };
+        Credentials::Learning(trust, Arc::new(keep))
+    }
+
+    fn authority_file(&self) -> PathBuf {
+        self.folder.join("authority.pem")
     }
 
     fn held_file(&self) -> PathBuf {
@@ -92,9 +107,10 @@ impl Files {
         Ok(key)
     }
 
-    /// Keeps the authority that has signed the aggregator's certificate.
-    pub fn save_authority(&self, authority: &CertificateDer<'_>) -> Result<(), FileError> {
-        self.write(&self.trust_alone().authority, &pem::encode(&Pem::new("CERTIFICATE", authority.to_vec())))
+    /// Keeps the authorities that sign the aggregator's certificate.
+    pub fn save_authorities(&self, authorities: &[CertificateDer<'_>]) -> Result<(), FileError> {
+        let blocks: Vec<Pem> = authorities.iter().map(|one| Pem::new("CERTIFICATE", one.to_vec())).collect();
+        self.write(&self.authority_file(), &pem::encode_many(&blocks))
     }
 
     /// Keeps a certificate with its key, in the place of the one before, whole or not at all.

@@ -13,7 +13,7 @@ use seatmeter_proto::v1::{
 };
 use seatmeter_service::answer;
 use seatmeter_service::screen::table::{Column, Kind, View, WIDE};
-use seatmeter_service::screen::text::{count, duration, minute, visible};
+use seatmeter_service::screen::text::{count, duration, minute, size, thousands, visible};
 use serde::Serialize;
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
@@ -247,6 +247,15 @@ pub(crate) fn text(warning: &Warning, zone: &TimeZone) -> String {
         }
         WarningKind::Quarantined => {
             "sent by a copy of its agent, and counts nowhere: `seatmeter agents enrolled`, then `accept` or `reject`".into()
+        }
+        WarningKind::OverQuota => {
+            let (is, most) = (warning.count, warning.other.parse().unwrap_or_default());
+            let shown = |number| if warning.detail == "bytes" { size(number) } else { thousands(number) };
+            let unit = if warning.detail == "bytes" { "" } else { &format!(" {detail}") };
+            format!("{}{unit} came in a day, more than {}: is it a first import, or is somebody inventing them?", shown(is), shown(most))
+        }
+        WarningKind::ConcurrentInUse => {
+            format!("{detail} in use, licensed by concurrent use: their number of users is no license figure")
         }
         WarningKind::Unspecified => "unknown to this version".into(),
     }

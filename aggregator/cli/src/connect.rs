@@ -1,9 +1,12 @@
 //! The connection to the aggregator: to which one, and as whom.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use seatmeter_proto::tls::{Identity, Trust};
+use pem::Pem;
+use rustls::pki_types::CertificateDer;
+use seatmeter_proto::tls::{Identity, Trust, are_others};
 use seatmeter_proto::transport::{Credentials, Dialer, TransportError, host};
 use seatmeter_service::private;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -127,12 +130,28 @@ impl Connection {
     pub(crate) fn credentials(&self, known: Option<PathBuf>) -> Option<Credentials> {
         let identity =
             self.certificate.clone().zip(self.key.clone()).map(|(certificate, key)| Identity { certificate, key });
-        let authority = self.authority.clone().or(known)?;
-        Some(Credentials::Files(Trust { authority, identity }))
+        match (&self.authority, known) {
+            (Some(authority), _) => Some(Credentials::Files(Trust { authority: authority.clone(), identity })),
+            (None, Some(authority)) => {
+                let (trust, file) = (Trust { authority: authority.clone(), identity }, authority);
+                let keep = move |shown: &[CertificateDer<'static>]| match are_others(&file, shown) {
+                    true => private::write(&file, pem_of(shown).as_bytes(), None),
+                    false => Ok(()),
+                };
+                Some(Credentials::Learning(trust, Arc::new(keep)))
+            }
+            (None, None) => None,
+        }
     }
 
     /// Returns the authority that was named.
     pub(crate) fn authority(&self) -> Option<&PathBuf> {
         self.authority.as_ref()
     }
+}
+
+/// Returns certificates as a file holds them.
+pub(crate) fn pem_of(certificates: &[CertificateDer<'_>]) -> String {
+    let blocks: Vec<Pem> = certificates.iter().map(|one| Pem::new("CERTIFICATE", one.to_vec())).collect();
+    pem::encode_many(&blocks)
 }

@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use pem::Pem;
 use ring::digest::{SHA256, digest};
 use seatmeter_proto::invitation::{Invitation, MARK};
 use seatmeter_proto::tls::PinnedAuthority;
@@ -17,7 +16,7 @@ use seatmeter_service::{answer, private};
 use serde::Serialize;
 use tonic::{Code, Request};
 
-use crate::connect::{Bearer, Channel, Connection, Unreachable};
+use crate::connect::{Bearer, Channel, Connection, Unreachable, pem_of};
 use crate::notes::{stamp, tell_zone, yellow, zone};
 use crate::operators::role_word;
 use crate::profile::{self, Pending, Profile, Token};
@@ -124,7 +123,7 @@ pub(crate) async fn login(connection: &Connection, asked: Login) -> Result<bool>
 fn keep_authority(login: &Path, pinned: Option<&PinnedAuthority>, named: Option<&PathBuf>) -> Result<Option<PathBuf>> {
     let path = login.with_extension("pem");
     let text = match (pinned.and_then(PinnedAuthority::shown), named) {
-        (Some(shown), _) => pem::encode(&Pem::new("CERTIFICATE", shown.to_vec())),
+        (Some(shown), _) => pem_of(&[shown]),
         (None, Some(named)) => {
             std::fs::read_to_string(named).with_context(|| format!("cannot read {}", named.display()))?
         }

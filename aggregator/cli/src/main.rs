@@ -3,6 +3,7 @@
 mod activity;
 mod alerts;
 mod audit;
+mod authority;
 mod connect;
 mod denials;
 mod enrolments;
@@ -100,6 +101,11 @@ enum Command {
     /// The audit trail: who changed what, who read names, who was refused
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// The authority that signs the certificates of the aggregator and its agents, and its renewal
+    ///
+    /// An authority lasts for 20 years. Renew it before it ends, or if somebody else may have its key:
+    /// `prepare`, `activate`, and once no agent is left behind, `complete`.
+    Authority(authority::Authority),
     /// What the words mean
     #[command(long_about = words::GLOSSARY)]
     Words,
@@ -195,6 +201,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Operators(asked) => operators::operators(&connection, &channel, asked, &view).await,
             Command::Tokens(asked) => tokens::tokens(&channel, asked, &view).await,
             Command::Audit(asked) => audit::audit(&channel, asked, &view).await,
+            Command::Authority(asked) => authority::authority(&channel, &asked, &view).await,
             Command::Words | Command::Generate(_) | Command::Login(_) | Command::Logout => Ok(true),
         }
     })

@@ -1,9 +1,12 @@
 //! The aggregator's own authority: a key that never leaves its folder, with which it signs its own certificate and those of its
-//! agents.
+//! agents. Before it ends, or when its key may be known to others, another one takes its place ([`renewal`]).
+
+pub mod renewal;
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use rcgen::{
@@ -14,9 +17,10 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
-use seatmeter_proto::tls::{TlsError, authority, refuse_open, sha256};
+use seatmeter_proto::tls::{TlsError, refuse_open, sha256};
 use seatmeter_service::state;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -72,6 +76,19 @@ pub enum AuthorityError {
         /// Why.
         reason: String,
     },
+    /// The step of the renewal is not the next one.
+    #[error("{0}")]
+    Step(&'static str),
+    /// Agents would be left behind.
+    #[error(
+        "{count} of the agents are not ready, such as that of {first:?}: `seatmeter authority` lists them; wait until they have renewed          their certificates, or revoke those that are gone (`seatmeter agents revoke`)"
+    )]
+    LeftBehind {
+        /// How many.
+        count: usize,
+        /// The license server of the first one.
+        first: String,
+    },
     /// The operating system has no random numbers.
     #[error("the operating system gives no random numbers: a secret cannot be made")]
     Random,
@@ -85,11 +102,31 @@ pub enum AuthorityError {
 #[error("the signing request must be PKCS #10, in DER, for an ECDSA key on P-256, and signed by it")]
 pub struct BadRequest;
 
-/// An authority that can sign.
-pub struct Authority {
+/// A certificate that can sign, with its key.
+struct Signer {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    path: PathBuf,
+}
+
+/// The authority: one that everybody trusts, and perhaps one that is to take its place.
+pub struct Authority {
+    /// Its folder; `None` if it comes from elsewhere, in files.
+    folder: Option<PathBuf>,
+    signers: RwLock<Signers>,
+    changed: watch::Sender<()>,
+}
+
+struct Signers {
+    /// The one that agents and operators know.
+    trusted: Signer,
+    next: Option<Next>,
+}
+
+/// The authority that is to take the place of the one that is trusted.
+struct Next {
+    signer: Signer,
+    /// Whether it signs the certificates of agents already.
+    signs: bool,
 }
 
 /// What stands in a certificate that the authority has issued to an agent.
@@ -137,17 +174,105 @@ impl Authority {
             (true, false) => return Err(AuthorityError::Half { missing: key, there: certificate }),
             (false, true) => return Err(AuthorityError::Half { missing: certificate, there: key }),
         }
-        Self::load(&certificate, &key)
+        renewal::finish(folder)?;
+        let signers = Signers { trusted: Signer::load(&certificate, &key)?, next: renewal::load(folder)? };
+        Ok(Self { folder: Some(folder.clone()), signers: RwLock::new(signers), changed: watch::channel(()).0 })
     }
 
-    /// Reads the authority that an aggregator has made in its state folder.
-    pub fn of(state: &Path) -> Result<Self, AuthorityError> {
+    /// Returns the hash of the authority that an aggregator has made in its state folder, and that everybody trusts.
+    pub fn trusted_in(state: &Path) -> Result<[u8; 32], AuthorityError> {
         let folder = state.join(FOLDER);
-        Self::load(&folder.join("authority.pem"), &folder.join("authority.key"))
+        Ok(sha256(&Signer::load(&folder.join("authority.pem"), &folder.join("authority.key"))?.certificate))
     }
 
     /// Reads an authority from files.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
+        let signers = Signers { trusted: Signer::load(certificate, key)?, next: None };
+        Ok(Self { folder: None, signers: RwLock::new(signers), changed: watch::channel(()).0 })
+    }
+
+    /// Tells whenever the port's certificates must be made anew.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn signers(&self) -> RwLockReadGuard<'_, Signers> {
+        self.signers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the hash by which an agent that has seen nothing of it yet knows the authority.
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(&self.signers().trusted.certificate)
+    }
+
+    /// Returns the store that trusts the certificates which it signs, and has signed.
+    pub fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.signers().certificates() {
+            roots.add(certificate).map_err(|error| TlsError::Mismatch(error.to_string()))?;
+        }
+        Ok(roots)
+    }
+
+    /// Reads a certificate that this authority has issued to an agent; `None` if it has not.
+    pub fn read_own(&self, certificate: &[u8]) -> Option<OwnCertificate> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let has_signed = |own: &CertificateDer<'_>| {
+            let own = X509Certificate::from_der(own);
+            own.is_ok_and(|(_, own)| parsed.verify_signature(Some(own.public_key())).is_ok())
+        };
+        self.signers().certificates().iter().find(|own| has_signed(own))?;
+        let enrolment = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let public_key = parsed.public_key().subject_public_key.data.to_vec();
+        Some(OwnCertificate { enrolment, public_key, expires_at: parsed.validity().not_after.timestamp() })
+    }
+
+    /// Issues a certificate for the aggregator itself, with a new key, for these host names and addresses. Returns the chain, through
+    /// the authority itself, and the key. Behind it stands the authority that is to take its place: who trusts the one learns of the other.
+    pub fn server(
+        &self,
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut parameters = CertificateParams::new(names)?;
+        leaf(&mut parameters, "Seatmeter aggregator", now, SERVER_LIFE, ExtendedKeyUsagePurpose::ServerAuth);
+        let signers = self.signers();
+        let certificate = parameters.signed_by(&key, &signers.trusted.issuer)?;
+        let chain = std::iter::once(certificate.der().clone()).chain(signers.certificates()).collect();
+        Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
+    }
+
+    /// Issues a certificate for an agent's key. It names the enrolment, and opens no other door than the agents'.
+    pub fn agent(
+        &self,
+        key: &RequestedKey,
+        enrolment: &str,
+        now: OffsetDateTime,
+        life: Duration,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let mut parameters = CertificateParams::default();
+        leaf(&mut parameters, enrolment, now, life, ExtendedKeyUsagePurpose::ClientAuth);
+        let signers = self.signers();
+        Ok(parameters.signed_by(&key.request.public_key, &signers.signing().issuer)?.der().clone())
+    }
+}
+
+impl Signers {
+    /// Returns the one that signs the certificates of agents.
+    fn signing(&self) -> &Signer {
+        self.next.as_ref().filter(|next| next.signs).map_or(&self.trusted, |next| &next.signer)
+    }
+
+    fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        let all = std::iter::once(&self.trusted).chain(self.next.as_ref().map(|next| &next.signer));
+        all.map(|signer| signer.certificate.clone()).collect()
+    }
+}
+
+impl Signer {
+    /// Reads one from its files.
+    fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
         let wrong = |path: &Path, reason: String| AuthorityError::Unusable { path: path.to_owned(), reason };
         let unusable = |reason: String| wrong(certificate, reason);
         let read = |path: &Path| {
@@ -163,60 +288,7 @@ impl Authority {
             return Err(unusable(format!("{} is not its key", key.display())));
         }
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { issuer, certificate: der.into_owned(), path: certificate.to_owned() })
-    }
-
-    /// Returns the file with the authority's certificate.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the hash by which an agent that has seen nothing of it yet knows the authority.
-    pub fn sha256(&self) -> [u8; 32] {
-        sha256(&self.certificate)
-    }
-
-    /// Returns the store that trusts this authority alone.
-    pub fn roots(&self) -> Result<RootCertStore, TlsError> {
-        authority(&self.path)
-    }
-
-    /// Reads a certificate that this authority has issued to an agent; `None` if it has not.
-    pub fn read_own(&self, certificate: &[u8]) -> Option<OwnCertificate> {
-        let (_, own) = X509Certificate::from_der(&self.certificate).ok()?;
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        parsed.verify_signature(Some(own.public_key())).ok()?;
-        let enrolment = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
-        let public_key = parsed.public_key().subject_public_key.data.to_vec();
-        Some(OwnCertificate { enrolment, public_key, expires_at: parsed.validity().not_after.timestamp() })
-    }
-
-    /// Issues a certificate for the aggregator itself, with a new key, for these host names and addresses. Returns the chain, through
-    /// the authority itself, and the key.
-    pub fn server(
-        &self,
-        names: &[String],
-        now: OffsetDateTime,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut parameters = CertificateParams::new(names)?;
-        leaf(&mut parameters, "Seatmeter aggregator", now, SERVER_LIFE, ExtendedKeyUsagePurpose::ServerAuth);
-        let certificate = parameters.signed_by(&key, &self.issuer)?;
-        let chain = vec![certificate.der().clone(), self.certificate.clone()];
-        Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
-    }
-
-    /// Issues a certificate for an agent's key. It names the enrolment, and opens no other door than the agents'.
-    pub fn agent(
-        &self,
-        key: &RequestedKey,
-        enrolment: &str,
-        now: OffsetDateTime,
-        life: Duration,
-    ) -> Result<CertificateDer<'static>, AuthorityError> {
-        let mut parameters = CertificateParams::default();
-        leaf(&mut parameters, enrolment, now, life, ExtendedKeyUsagePurpose::ClientAuth);
-        Ok(parameters.signed_by(&key.request.public_key, &self.issuer)?.der().clone())
+        Ok(Self { issuer, certificate: der.into_owned() })
     }
 }
 

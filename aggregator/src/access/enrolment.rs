@@ -4,6 +4,7 @@
 //! transaction, so that a lost answer costs nothing: who asks again with the same key gets the same certificate. A certificate is
 //! valid until the next one is *used*; who comes with it after that is a copy ([`holders`](super::holders)), and renews it no more.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -368,6 +369,23 @@ impl Enrolments {
     /// Returns all holders, each with the id of its enrolment.
     pub fn holders(&self) -> Result<Vec<(String, Holder)>, EnrolmentError> {
         self.write(|connection| Ok(holders::all_holders(connection)?))
+    }
+
+    /// Returns how many agents are enrolled, and the license servers of those that a renewal of the authority would leave behind: they
+    /// have not connected since the next one was made, or have no certificate of the one that signs.
+    pub fn not_ready(&self) -> Result<(u64, Vec<String>), EnrolmentError> {
+        let made_at = self.authority.shown().into_iter().map(|shown| shown.made_at).max().unwrap_or_default();
+        self.write(|connection| {
+            let mut enrolments = store::enrolments(connection)?;
+            enrolments.retain(|enrolment| enrolment.revoked_at.is_none());
+            let used: HashMap<String, Vec<u8>> = store::used_certificates(connection)?.into_iter().collect();
+            let is_ready = |enrolment: &Enrolment| {
+                let has_connected = enrolment.seen_at.is_some_and(|seen_at| seen_at >= made_at);
+                has_connected && used.get(&enrolment.id).is_some_and(|der| self.authority.is_of_signing(der))
+            };
+            let not_ready = enrolments.iter().filter(|enrolment| !is_ready(enrolment));
+            Ok((enrolments.len() as u64, not_ready.map(|enrolment| enrolment.license_server.clone()).collect()))
+        })
     }
 
     /// Records what an operator says of a copy in quarantine: the one of this number, or the only one if it is 0. Ends its connection.

@@ -101,6 +101,10 @@ impl Source {
         };
         let (mut before, made) = (content(&self), self.make()?);
         let (sender, receiver) = watch::channel(made);
+        let mut changes = match &self {
+            Self::Files(_) => None,
+            Self::Own { authority, .. } => Some(authority.changes()),
+        };
         let every = if before.is_some() { LOOK } else { ANEW };
         tokio::spawn(async move {
             let mut clock = interval_at(Instant::now() + every, every);
@@ -108,6 +112,7 @@ impl Source {
             loop {
                 tokio::select! {
                     _ = clock.tick() => {}
+                    () = changed(&mut changes) => {}
                     () = sender.closed() => return,
                 }
                 let now = content(&self);
@@ -130,4 +135,14 @@ impl Source {
         });
         Ok(receiver)
     }
+}
+
+/// Waits until the authority is another one than before.
+async fn changed(changes: &mut Option<watch::Receiver<()>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -461,6 +461,8 @@ impl From<Kind> for v1::WarningKind {
             Kind::WrongClock => Self::WrongClock,
             Kind::NamesDiffer => Self::NamesDiffer,
             Kind::Quarantined => Self::Quarantined,
+            Kind::OverQuota => Self::OverQuota,
+            Kind::ConcurrentInUse => Self::ConcurrentInUse,
         }
     }
 }

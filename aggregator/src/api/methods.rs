@@ -90,6 +90,8 @@ pub(super) const METHODS: &[Method] = &[
     changes::<RevokeEnrolmentRequest>("/seatmeter.v1.AccessService/RevokeEnrolment", ADMIN),
     changes::<AcceptEnrolmentRequest>("/seatmeter.v1.AccessService/AcceptEnrolment", ADMIN),
     changes::<RejectCopyRequest>("/seatmeter.v1.AccessService/RejectCopy", ADMIN),
+    silent("/seatmeter.v1.AuthorityService/GetAuthority", VIEWER),
+    changes::<RenewAuthorityRequest>("/seatmeter.v1.AuthorityService/RenewAuthority", ADMIN),
     Method { audited: Audited::ByItself, ..silent("/seatmeter.v1.OperatorService/LogIn", ANYBODY) },
     silent("/seatmeter.v1.OperatorService/GetSelf", VIEWER),
     silent("/seatmeter.v1.OperatorService/ListTokens", VIEWER),
@@ -171,8 +173,10 @@ mod tests {
     #[test]
     fn names_are_for_reporters_and_changes_are_written_down() {
         for method in METHODS {
-            let changes =
-                ["Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "LogIn", "Create", "Add", "Change"];
+            let changes = [
+                "Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "Reject", "LogIn", "Create", "Add",
+                "Change", "Renew",
+            ];
             let is_change = changes.iter().any(|verb| method.name().starts_with(verb));
             let is_told = matches!(method.audited, Audited::Change | Audited::ByItself);
             assert_eq!(is_told, is_change, "{}", method.path);

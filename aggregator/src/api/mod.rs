@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod authority;
 pub mod enrolment;
 pub mod fleet;
 pub mod gate;

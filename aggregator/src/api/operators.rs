@@ -1,5 +1,7 @@
 //! `seatmeter.v1.OperatorService`: operators, their roles and their tokens.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use seatmeter_count::name::fold_case;
@@ -13,6 +15,7 @@ use super::invitations::{DAY, url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, address, answer, caller};
+use crate::access::authority::Authority;
 use crate::access::operators::{Invited, Listed, OperatorError, Operators, is_plain, token_id};
 use crate::store::operators as store;
 
@@ -27,8 +30,8 @@ const TOKEN_DAYS: u32 = 366;
 pub struct Address {
     /// The URL.
     pub url: String,
-    /// The hash of the authority by which they know it; `None` if it is not known, or not needed.
-    pub authority: Option<[u8; 32]>,
+    /// The authority by which they know it; `None` if it is not known, or not needed.
+    pub authority: Option<Arc<Authority>>,
 }
 
 /// Keeps operators and their tokens.
@@ -48,7 +51,11 @@ impl OperatorsApi {
     }
 
     fn invitation(&self, invited: Invited, url: String) -> (String, Option<prost_types::Timestamp>) {
-        let invitation = Invitation { secret: invited.secret, authority: self.address.authority, url };
+        let invitation = Invitation {
+            secret: invited.secret,
+            authority: self.address.authority.as_ref().map(|authority| authority.sha256()),
+            url,
+        };
         (invitation.to_string(), Some(timestamp(invited.expires_at)))
     }
 }

@@ -8,6 +8,7 @@ use seatmeter_proto::v1::{ErrorReason, Role};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::access::authority::AuthorityError;
 use crate::access::door::Refused;
 use crate::access::enrolment::EnrolmentError;
 use crate::access::operators::OperatorError;
@@ -222,6 +223,9 @@ pub(super) fn enrolment(error: &EnrolmentError) -> Status {
     let text = error.to_string();
     match error {
         EnrolmentError::Store(error) => store(error),
+        EnrolmentError::Authority(AuthorityError::Step(_) | AuthorityError::LeftBehind { .. }) => {
+            with_reason(Code::FailedPrecondition, ErrorReason::InvalidField, &text)
+        }
         EnrolmentError::Authority(error) => {
             tracing::error!(code = codes::QUERY_FAILED, reason = %error, "no certificate can be issued");
             with_reason(Code::Internal, ErrorReason::Internal, &text)

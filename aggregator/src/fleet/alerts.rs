@@ -90,6 +90,7 @@ pub fn added<'a>(before: &'a Open, after: &'a Open) -> impl Iterator<Item = &'a 
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::Came;
     use super::super::report::ReportState;
     use super::*;
 
@@ -104,6 +105,8 @@ mod tests {
             since: None,
         };
         vec![ServerReport {
+            came: Came::default(),
+            concurrent_in_use: Vec::new(),
             name: "LIC01".into(),
             key: "lic01".into(),
             realm: String::new(),

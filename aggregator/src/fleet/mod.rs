@@ -8,6 +8,7 @@ mod version;
 pub mod warnings;
 pub mod watcher;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -18,8 +19,9 @@ use seatmeter_proto::v1::Heartbeat;
 
 use crate::store::agents::Agent;
 use crate::store::engine::Connection;
+use crate::store::names::Feature;
 use crate::store::streams::Stream;
-use crate::store::{Store, StoreError, received};
+use crate::store::{Store, StoreError, received, usage};
 use report::{LogReport, ReportState, excuse, is_silent, log_reports, server_state};
 use snapshot::{FleetSnapshot, UnknownServer};
 use warnings::{Kind, Limits, Severity, Warning, warnings};
@@ -93,8 +95,23 @@ pub struct ServerReport {
     pub retired_from: Option<Day>,
     /// The license servers that have files which begin as files of this one do, with the number of files.
     pub namesakes: Vec<(String, u64)>,
+    /// The most that came of it in a day, since yesterday.
+    pub came: Came,
+    /// The features that are licensed by concurrent use and were in use in this month or the last one.
+    pub concurrent_in_use: Vec<String>,
     /// What an operator should look into, the most urgent first.
     pub warnings: Vec<Warning>,
+}
+
+/// What came of a license server in a day.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Came {
+    /// Batches.
+    pub batches: u64,
+    /// Bytes of batches.
+    pub bytes: u64,
+    /// Names that nobody had before.
+    pub new_names: u64,
 }
 
 /// What moves if a license server gets another name.
@@ -167,12 +184,16 @@ impl Fleet {
     /// Returns the license servers, ordered by name; only the one of this name if `name` is not empty.
     pub fn license_servers(&self, name: &str) -> Result<Vec<ServerReport>, FleetError> {
         let now = Timestamp::now().as_second();
-        let fleet = self.store.read(FleetSnapshot::read)?;
+        let since = self.calendar.clone().month(now).previous();
+        let (fleet, in_use) = self.store.read(|connection| {
+            let in_use = usage::features_in_use(connection, since.number())?;
+            Ok::<_, StoreError>((FleetSnapshot::read(connection)?, in_use))
+        })?;
         let named = fleet.named(name)?.map(|server| server.id);
         let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
         let differ = realms_with_several_keys(&fleet, now);
         let reports = wanted.map(|server| {
-            let mut report = self.report(&fleet, server, now);
+            let mut report = self.report(&fleet, server, &in_use, now);
             if differ.contains(server.realm.as_str()) && report.state != ReportState::NotExpected {
                 report.warnings.insert(0, Warning::new(Kind::NamesDiffer, Severity::Alert));
             }
@@ -181,7 +202,13 @@ impl Fleet {
         Ok(reports.collect())
     }
 
-    fn report(&self, fleet: &FleetSnapshot, server: &received::LicenseServer, now: i64) -> ServerReport {
+    fn report(
+        &self,
+        fleet: &FleetSnapshot,
+        server: &received::LicenseServer,
+        in_use: &[(i64, Feature)],
+        now: i64,
+    ) -> ServerReport {
         let mut logs = log_reports(fleet, server, now);
         // A log that has begun before it was expected is no longer excused.
         let expected =
@@ -189,6 +216,12 @@ impl Fleet {
         let is_excused = excuse(&mut logs, expected, fleet.retired(server, &self.calendar), now);
         let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
         let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
+        let is_concurrent =
+            |feature: &Feature| self.limits.concurrent.contains(&(feature.daemon.clone(), feature.name.clone()));
+        let own = in_use.iter().filter(|(log, _)| fleet.server_of(*log).is_some_and(|of| of.id == server.id));
+        let concurrent: BTreeSet<&str> =
+            own.filter(|(_, feature)| is_concurrent(feature)).map(|(_, feature)| feature.name.as_str()).collect();
+        let intake = fleet.intake(server.id);
         let mut report = ServerReport {
             name: server.name.clone(),
             key: server.key.clone(),
@@ -201,6 +234,8 @@ impl Fleet {
             expected_from: server.expected_from,
             retired_from: server.retired_from,
             namesakes: fleet.namesakes(server.id).map(|(other, count)| (other.name.clone(), count)).collect(),
+            came: Came { batches: intake.batches, bytes: intake.bytes, new_names: fleet.new_names(server.id) },
+            concurrent_in_use: concurrent.into_iter().map(str::to_owned).collect(),
             warnings: Vec::new(),
             logs,
         };

@@ -1,12 +1,15 @@
 //! The license servers with their logs, streams, agents and open sessions: one consistent state, read per question.
 
 use hashbrown::{HashMap, HashSet};
+use jiff::Timestamp;
 use seatmeter_count::name::fold_case;
+use seatmeter_count::timeline::DAY;
 use seatmeter_count::{Calendar, Day};
 
 use crate::quarantine;
 use crate::store::agents::{self, Agent};
 use crate::store::engine::Connection;
+use crate::store::intake::{self, Intake};
 use crate::store::log_state::{Apart, LogState, StoredSession};
 use crate::store::projections::{self, Projected, Silence};
 use crate::store::received::{self, Gap, LicenseServer, Log};
@@ -44,6 +47,10 @@ pub struct FleetSnapshot {
     expiries: HashMap<i64, Vec<Day>>,
     /// The license servers that have files which begin alike, by license server, with the number of files.
     namesakes: HashMap<i64, Vec<(i64, u64)>>,
+    /// The most that came of each license server in a day, since yesterday.
+    intake: HashMap<i64, Intake>,
+    /// The most names that nobody had before, in a day since yesterday, by log.
+    new_names: HashMap<i64, u64>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
     logs_of_server: HashMap<i64, Vec<usize>>,
@@ -99,7 +106,10 @@ impl FleetSnapshot {
             });
             silences.entry(*log_id).or_default().extend(partial);
         }
+        let yesterday = Timestamp::now().as_second().div_euclid(DAY) - 1;
         Ok(Self {
+            intake: intake::most_since(connection, yesterday)?.into_iter().collect(),
+            new_names: intake::new_names_since(connection, yesterday)?.into_iter().collect(),
             server_of_log: server_of_log(&servers, &logs),
             logs_of_server: grouped(logs.iter().map(|log| log.server_id)),
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
@@ -195,6 +205,16 @@ impl FleetSnapshot {
     /// Returns the agents that report for a license server.
     pub fn agents_of(&self, server_id: i64) -> impl Iterator<Item = &Agent> {
         at(&self.agents_of_server, server_id).iter().map(|index| &self.agents[*index])
+    }
+
+    /// Returns the most that came of a license server in a day, since yesterday.
+    pub fn intake(&self, server_id: i64) -> Intake {
+        self.intake.get(&server_id).copied().unwrap_or_default()
+    }
+
+    /// Returns the most names that nobody had before and that came of a license server in a day, since yesterday.
+    pub fn new_names(&self, server_id: i64) -> u64 {
+        self.logs_of(server_id).filter_map(|log| self.new_names.get(&log.id)).sum()
     }
 
     /// Returns all agents.

@@ -1,5 +1,7 @@
 //! What an operator should look into, of a license server: by what its agents say, and by what its logs hold.
 
+use std::collections::HashSet;
+
 use seatmeter_count::Calendar;
 use seatmeter_count::calendar::date_of;
 use seatmeter_proto::v1::SourceState;
@@ -75,6 +77,10 @@ pub enum Kind {
     NamesDiffer,
     /// A copy of its agent has sent this: it counts nowhere until an operator says what it is.
     Quarantined,
+    /// More came of it in a day than should; the count is how much.
+    OverQuota,
+    /// Features that are licensed by concurrent use are in use, of which no number of users is reported; the count is how many.
+    ConcurrentInUse,
 }
 
 /// How soon somebody should look into it.
@@ -118,12 +124,40 @@ pub struct Limits {
     pub agents_at_least: String,
     /// The version that license managers should have at least, by the beginning of their names.
     pub license_managers_at_least: Vec<(String, String)>,
+    /// The most that should come of a license server in a day.
+    pub quotas: Quotas,
+    /// The features that are licensed by concurrent use: daemon and code.
+    pub concurrent: HashSet<(String, String)>,
+}
+
+/// The most that should come of a license server in a day.
+#[derive(Clone, Debug)]
+pub struct Quotas {
+    /// Batches.
+    pub batches: u64,
+    /// Bytes of batches, as they come.
+    pub bytes: u64,
+    /// Names that nobody had before.
+    pub new_names: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { batches: 100_000, bytes: 4_000_000_000, new_names: 1000 }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let agents_at_least = env!("CARGO_PKG_VERSION").to_owned();
-        Self { silent_after: 3 * DAY, counted_from: 0, agents_at_least, license_managers_at_least: Vec::new() }
+        Self {
+            silent_after: 3 * DAY,
+            counted_from: 0,
+            agents_at_least,
+            license_managers_at_least: Vec::new(),
+            quotas: Quotas::default(),
+            concurrent: HashSet::new(),
+        }
     }
 }
 
@@ -172,6 +206,21 @@ fn same_files((other, count): &(String, u64)) -> Warning {
 
 fn of_server(report: &ServerReport, agents: &[&Agent], limits: &Limits, now: i64) -> Vec<Warning> {
     let mut found = Vec::new();
+    let (came, quotas) = (&report.came, &limits.quotas);
+    for (what, is, quota) in [
+        ("batches", came.batches, quotas.batches),
+        ("bytes", came.bytes, quotas.bytes),
+        ("new names", came.new_names, quotas.new_names),
+    ] {
+        if is > quota {
+            let (other, detail) = (quota.to_string(), what.to_owned());
+            found.push(Warning { count: is, other, detail, ..Warning::new(Kind::OverQuota, Severity::Warning) });
+        }
+    }
+    if !report.concurrent_in_use.is_empty() {
+        let (count, detail) = (report.concurrent_in_use.len() as u64, report.concurrent_in_use.join(", "));
+        found.push(Warning { count, detail, ..Warning::new(Kind::ConcurrentInUse, Severity::Notice) });
+    }
     if agents.len() > 1 {
         found.push(Warning { count: agents.len() as u64, ..Warning::new(Kind::SeveralAgents, Severity::Notice) });
     }
@@ -285,6 +334,7 @@ fn is_before(version: &str, least: &str) -> bool {
 mod tests {
     use seatmeter_proto::v1::Heartbeat;
 
+    use super::super::Came;
     use super::*;
     use crate::store::received::Gap;
 
@@ -337,6 +387,8 @@ mod tests {
             retired_from: None,
             namesakes: Vec::new(),
             warnings: Vec::new(),
+            came: Came::default(),
+            concurrent_in_use: Vec::new(),
             logs: vec![log],
         };
         let limits = Limits {

@@ -183,6 +183,7 @@ impl Archiver {
                     Command::Marks(..) | Command::Stop => {}
                 }
             }
+            streams.save_intake(connection, now)?;
             Ok(placed)
         })
     }

@@ -98,6 +98,11 @@ impl NameRegistry {
         self.unsaved = Unsaved::default();
     }
 
+    /// Returns how many identities have got an id.
+    pub fn identities(&self) -> u32 {
+        self.next_identity
+    }
+
     /// Returns the ids of a batch's names, assigning new ids to new names. Features that name no daemon are those of `daemon`.
     pub fn resolve(&mut self, columns: &Columns, realm: &str, daemon: &str) -> Resolved {
         let string = |index: u32| columns.strings[index as usize].as_str();

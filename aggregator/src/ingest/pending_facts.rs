@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Calendar;
+use seatmeter_count::timeline::DAY;
 
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
+use crate::store::intake;
 use crate::store::names::NO_DEVICE;
 use crate::store::pools::{self, Told};
 use crate::store::projections::{self, GapMoments, Silence};
@@ -24,6 +26,8 @@ pub struct PendingFacts {
     silences: Vec<Silence>,
     /// The licenses that sources told, by log, in the order of the archive.
     licenses: Vec<(i64, Told)>,
+    /// How many names that nobody had before came with each log on each day (since 1970, of UTC).
+    new_names: BTreeMap<(i64, i64), u64>,
     facts: usize,
     /// The number of uses in all cells that are not added to their facts yet.
     uses: usize,
@@ -99,6 +103,7 @@ impl PendingFacts {
             gaps: BTreeMap::new(),
             silences: Vec::new(),
             licenses: Vec::new(),
+            new_names: BTreeMap::new(),
             facts: 0,
             uses: 0,
         }
@@ -132,6 +137,13 @@ impl PendingFacts {
     /// Adds the licenses that a source told at a moment.
     pub fn licenses(&mut self, log_id: i64, told: Told) {
         self.licenses.push((log_id, told));
+    }
+
+    /// Adds names that nobody had before, of a log, received at a moment.
+    pub fn new_names(&mut self, log_id: i64, received_at: i64, names: u64) {
+        if names > 0 {
+            *self.new_names.entry((log_id, received_at.div_euclid(DAY))).or_default() += names;
+        }
     }
 
     /// Adds a checkout line.
@@ -229,6 +241,9 @@ impl PendingFacts {
         usage::raise_peaks(connection, &hours)?;
         self.silences.iter().try_for_each(|silence| projections::add_silence(connection, silence))?;
         self.licenses.iter().try_for_each(|(log_id, told)| pools::add(connection, *log_id, told))?;
+        self.new_names
+            .iter()
+            .try_for_each(|((log, day), names)| intake::add_new_names(connection, *log, *day, *names))?;
         self.gaps.iter().try_for_each(|(gap, moments)| projections::save_gap_moments(connection, *gap, moments))
     }
 
@@ -239,6 +254,7 @@ impl PendingFacts {
         self.gaps.clear();
         self.silences.clear();
         self.licenses.clear();
+        self.new_names.clear();
         (self.facts, self.uses) = (0, 0);
     }
 

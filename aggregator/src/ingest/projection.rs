@@ -157,7 +157,9 @@ impl Projection {
         let zone = log.configured.zone().unwrap_or(TimeZone::UTC);
         let dated = Dated { stream, zone: &zone, horizon: self.horizon };
         let projection = self.logs.entry(log.id).or_default();
+        let known = self.names.identities();
         projection.take((&archived.batch, columns), archived.start, dated, &mut self.names, &mut self.pending);
+        self.pending.new_names(log.id, archived.received_at, u64::from(self.names.identities() - known));
         self.unwritten.insert(log.id);
     }
 

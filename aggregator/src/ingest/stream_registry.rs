@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use jiff::tz::TimeZone;
 use seatmeter_count::Kind;
 use seatmeter_count::name::fold_case;
-use seatmeter_count::timeline::Told;
+use seatmeter_count::timeline::{DAY, Told};
 use seatmeter_proto::batch;
 use seatmeter_proto::v1::{self, Batch, Columns, Hello, LineCounts};
 
@@ -22,6 +22,7 @@ use super::{Delivery, Outcome};
 use crate::dating::{Key, key_of};
 use crate::store::StoreError;
 use crate::store::engine::Connection;
+use crate::store::intake::{self, Intake};
 use crate::store::received::{self, Configured, Gap, LicenseServer, Log, Unrecognised};
 use crate::store::streams::{self, LineTime, Stream};
 
@@ -60,7 +61,14 @@ pub(super) struct StreamRegistry {
     next_log: i64,
     next_stream: i64,
     last_batch: i64,
+    /// What has come of each license server since [`StreamRegistry::save_intake`].
+    intake: BTreeMap<i64, Intake>,
+    /// The day whose old intake was forgotten.
+    intake_day: i64,
 }
+
+/// For how many days it is kept what came of each license server.
+const INTAKE_KEPT: i64 = 31;
 
 /// The result of placing one batch, within its transaction.
 pub(super) struct Placed {
@@ -93,6 +101,8 @@ impl StreamRegistry {
             next_log: 0,
             next_stream: 0,
             last_batch: 0,
+            intake: BTreeMap::new(),
+            intake_day: 0,
         }
     }
 
@@ -118,6 +128,19 @@ impl StreamRegistry {
             received.put(stream);
         }
         Ok(received)
+    }
+
+    /// Writes what has come of each license server.
+    pub(super) fn save_intake(&mut self, connection: &mut dyn Connection, now: i64) -> Result<(), StoreError> {
+        let day = now.div_euclid(DAY);
+        for (server_id, more) in std::mem::take(&mut self.intake) {
+            intake::add(connection, server_id, day, more)?;
+        }
+        if self.intake_day != day {
+            intake::forget_before(connection, day - INTAKE_KEPT)?;
+            self.intake_day = day;
+        }
+        Ok(())
     }
 
     /// Returns the marks of an agent's streams, with their check values; 0 for those that are not known.
@@ -156,6 +179,9 @@ impl StreamRegistry {
     ) -> Result<Placed, StoreError> {
         let batch = &delivery.batch;
         let server_id = self.server(connection, &delivery.hello, now)?;
+        let intake = self.intake.entry(server_id).or_default();
+        intake.batches += 1;
+        intake.bytes += batch.columns.len() as u64;
         // `batch::open` has refused a batch without a stream.
         let named = batch.stream.clone().unwrap_or_default();
         self.find_continued(connection, &delivery.hello, (&(server_id, named.fingerprint.clone()), batch), now)?;

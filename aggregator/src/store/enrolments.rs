@@ -26,6 +26,7 @@ statements! {
          VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM certificate WHERE enrolment_id = $2), $3, $4, $5, 0)";
     SELECT_BY_HASH = "SELECT enrolment_id, public_key, der, expires_at, state FROM certificate WHERE sha256 = $1";
     SELECT_BY_KEY = "SELECT enrolment_id, public_key, der, expires_at, state FROM certificate WHERE public_key = $1";
+    SELECT_USED = "SELECT enrolment_id, der FROM certificate WHERE state = 1 ORDER BY enrolment_id, number";
     USE_CERTIFICATE = "UPDATE certificate SET state = 1 WHERE sha256 = $1";
     SUPERSEDE = "UPDATE certificate SET state = 2 WHERE enrolment_id = $1
          AND number < (SELECT number FROM certificate WHERE sha256 = $2)";
@@ -270,4 +271,14 @@ fn one_certificate(
 pub fn use_certificate(connection: &mut dyn Connection, enrolment: &str, sha256: &[u8]) -> Result<(), StoreError> {
     connection.execute(USE_CERTIFICATE, &[sha256.into()])?;
     connection.execute(SUPERSEDE, &[enrolment.into(), sha256.into()]).map(drop)
+}
+
+/// Returns the certificates that were used and have not been superseded, each with its enrolment, the last one of each last.
+pub fn used_certificates(connection: &mut dyn Connection) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(SELECT_USED, &[], &mut |row| {
+        found.push((row.text(0)?.to_owned(), row.blob(1)?.to_owned()));
+        Ok(())
+    })?;
+    Ok(found)
 }

@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The version of the tables, and of what projections make of batches. Raise it whenever either changes.
-const VERSION: &str = "5";
+const VERSION: &str = "6";
 
 /// The statements that create the tables.
 pub(super) const DEFINITIONS: &[&str] = &[
@@ -48,6 +48,13 @@ pub(super) const DEFINITIONS: &[&str] = &[
          expires_on   BIGINT,                       -- the first day through which any of them can be used; NULL: none expire
          pools        {blob} NOT NULL,              -- a seatmeter.v1.Licenses: all that there were
          PRIMARY KEY (log_id, told_at)
+     )",
+    // How many names that nobody had before came with each log in a day.
+    "CREATE TABLE new_names (
+         log_id BIGINT NOT NULL,
+         day    BIGINT NOT NULL,                    -- on which they were received: since 1970, of UTC
+         names  BIGINT NOT NULL,
+         PRIMARY KEY (log_id, day)
      )",
     // Names, each once.
     "CREATE TABLE identity (

@@ -24,6 +24,7 @@ pub mod enrolments;
 pub mod facts;
 pub mod facts_schema;
 pub mod holders;
+pub mod intake;
 pub mod log_state;
 pub mod names;
 pub mod operators;

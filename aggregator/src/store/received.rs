@@ -39,12 +39,12 @@ statements! {
              ON gap_moment.stream_id = gap.stream_id AND gap_moment.end_position = gap.end_position
          ORDER BY gap.stream_id, gap.start_position";
     SELECT_LAST_BATCH_ID = "SELECT coalesce(max(id), 0) FROM batch";
-    SELECT_BATCHES = "SELECT id, start_position, body, stream_id FROM batch WHERE stream_id = $1 AND id <= $2 ORDER BY start_position, id";
-    SELECT_BATCHES_AFTER = "SELECT id, start_position, body, stream_id FROM batch WHERE id > $1 ORDER BY id LIMIT $2";
+    SELECT_BATCHES = "SELECT id, start_position, body, stream_id, received_at FROM batch WHERE stream_id = $1 AND id <= $2 ORDER BY start_position, id";
+    SELECT_BATCHES_AFTER = "SELECT id, start_position, body, stream_id, received_at FROM batch WHERE id > $1 ORDER BY id LIMIT $2";
     SELECT_BATCHES_BY_LOG = "SELECT stream.log_id, count(*) FROM batch JOIN stream ON stream.id = batch.stream_id
          GROUP BY stream.log_id";
     SELECT_RECEIVED_AFTER = "SELECT stream_id, received_at FROM batch WHERE id > $1 ORDER BY id LIMIT $2";
-    SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body, stream_id FROM batch WHERE stream_id = $1
+    SELECT_BATCHES_BETWEEN = "SELECT id, start_position, body, stream_id, received_at FROM batch WHERE stream_id = $1
              AND start_position >= (SELECT coalesce(max(start_position), 0) FROM batch
                  WHERE stream_id = $1 AND start_position <= $2)
              AND start_position < $3
@@ -129,6 +129,8 @@ pub struct Archived {
     pub stream_id: i64,
     /// Events before this position are in an earlier batch.
     pub start: u64,
+    /// When it came, in seconds since 1970 UTC.
+    pub received_at: i64,
     /// The batch as the agent sent it.
     pub batch: Batch,
 }
@@ -395,7 +397,7 @@ fn archived(row: &dyn Row) -> Result<Archived, StoreError> {
             format!("a batch in the archive is damaged: {error}; restore a backup"),
         )
     })?;
-    Ok(Archived { id: row.int(0)?, stream_id: row.int(3)?, start: row.int(1)? as u64, batch })
+    Ok(Archived { id: row.int(0)?, stream_id: row.int(3)?, start: row.int(1)? as u64, received_at: row.int(4)?, batch })
 }
 
 /// A sample of a line that no rule understands.

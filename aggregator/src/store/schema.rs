@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The statements that migrate each version to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 9] = [&[
+pub(super) const MIGRATIONS: [&[&str]; 10] = [&[
     // License servers and agents.
     "CREATE TABLE license_server (
          id          BIGINT PRIMARY KEY,
@@ -236,6 +236,15 @@ pub(super) const MIGRATIONS: [&[&str]; 9] = [&[
 ], &[
     // A log can be what a license manager answers when it is asked, every so many seconds.
     "ALTER TABLE log ADD COLUMN poll_interval BIGINT NOT NULL DEFAULT 0",
+], &[
+    // What comes of each license server in a day is held against quotas.
+    "CREATE TABLE intake (
+         server_id BIGINT NOT NULL,
+         day       BIGINT NOT NULL,                 -- since 1970, of UTC
+         batches   BIGINT NOT NULL,
+         bytes     BIGINT NOT NULL,
+         PRIMARY KEY (server_id, day)
+     )",
 ]];
 
 /// Migrates the archive's tables to this version.
@@ -315,6 +324,7 @@ mod tests {
     use crate::store::agents;
     use crate::store::engine::Role;
     use crate::store::facts_schema::{self, Origin};
+    use crate::store::intake;
     use crate::store::received;
     use crate::store::settings;
     use crate::store::sqlite::Sqlite;
@@ -426,7 +436,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_known_of_what_came_in_a_day_of_version_9() {
+        let data = "INSERT INTO license_server (id, name, name_key, realm) VALUES (1, 'LIC01', 'lic01', '')";
+        let (_folder, mut connection) = brought_forward(9, data);
+        assert_eq!(received::servers(connection.as_mut()).unwrap()[0].name, "LIC01");
+        assert_eq!(intake::most_since(connection.as_mut(), 0).unwrap(), []);
+    }
+
+    #[test]
     fn every_version_is_tested_from_the_one_before() {
-        assert_eq!(MIGRATIONS.len(), 9, "a new migration needs a test with data of the version before it");
+        assert_eq!(MIGRATIONS.len(), 10, "a new migration needs a test with data of the version before it");
     }
 }

@@ -1,7 +1,7 @@
 //! The embedded database: SQLite.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, Statement};
@@ -67,7 +67,7 @@ impl Sqlite {
         // Nobody else writes but by mistake: a stop must not wait for that.
         connection.busy_timeout(Duration::from_secs(if role == Role::Projector { 5 } else { 30 }))?;
         connection.set_prepared_statement_cache_capacity(128);
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        write_ahead(&connection)?;
         if role == Role::Reader {
             connection.execute("ATTACH DATABASE ?1 AS facts", [self.facts.to_string_lossy()])?;
             connection.pragma_update(None, "query_only", true)?;
@@ -82,6 +82,23 @@ impl Sqlite {
         connection.pragma_update(None, "cache_size", -65_536)?;
         connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
         Ok(connection)
+    }
+}
+
+/// How long a new database may be in the hands of others who open it, too.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// Lets a database write ahead. While another connection makes the first write-ahead log of a new one, SQLite refuses at once, whatever
+/// the time-out is.
+fn write_ahead(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let since = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && since.elapsed() < OPENING => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
     }
 }
 
@@ -224,5 +241,32 @@ impl From<rusqlite::Error> for StoreError {
             _ => Failure::Transient,
         };
         Self::new(failure, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_new_database_can_be_opened_by_several_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let engine = Sqlite::new(&folder.path().join("aggregator.db")).unwrap();
+            let barrier = Barrier::new(6);
+            std::thread::scope(|scope| {
+                let opening = [(); 6].map(|()| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        engine.connect(Role::Archiver).map(drop)
+                    })
+                });
+                for opened in opening {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    access_schema, agents, audit, enrolments, facts, facts_schema, holders, names, operators, pools, projections,
-    received, schema, settings, streams, usage,
+    access_schema, agents, audit, enrolments, facts, facts_schema, holders, intake, names, operators, pools,
+    projections, received, schema, settings, streams, usage,
 };
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
@@ -29,6 +29,7 @@ pub fn all_statements() -> Vec<&'static str> {
         audit::STATEMENTS,
         enrolments::STATEMENTS,
         holders::STATEMENTS,
+        intake::STATEMENTS,
         operators::STATEMENTS,
         streams::STATEMENTS,
         projections::STATEMENTS,

@@ -3,6 +3,7 @@
 use roaring::RoaringBitmap;
 
 use super::engine::{Connection, Value};
+use super::names::Feature;
 use super::{Failure, StoreError};
 
 use super::sql::statements;
@@ -26,6 +27,8 @@ statements! {
     SELECT_USAGE = "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held,
              checked_out, devices
          FROM usage WHERE month = $1 AND log_id = $2 AND feature_id = $3";
+    SELECT_FEATURES_IN_USE = "SELECT DISTINCT u.log_id, f.id, f.daemon, f.name FROM usage u JOIN feature f ON f.id = u.feature_id
+         WHERE u.month >= $1 AND (u.outs > 0 OR u.seat_seconds > 0) ORDER BY u.log_id, f.daemon, f.name";
     SELECT_USAGE_OF_MONTHS = "SELECT log_id, month, feature_id, outs, ins, denial_lines, denials, seat_seconds, peak, peak_at, held,
              checked_out, devices
          FROM usage WHERE month >= $1 AND month <= $2 ORDER BY month, log_id, feature_id";
@@ -82,6 +85,17 @@ fn bitmap_of(bytes: &[u8]) -> Result<RoaringBitmap, StoreError> {
             format!("a set of people cannot be read: {error}; run `seatmeter-aggregator rebuild`"),
         )
     })
+}
+
+/// Returns the features of which seats were held from a month on, each with the log that tells it.
+pub fn features_in_use(connection: &mut dyn Connection, since: i32) -> Result<Vec<(i64, Feature)>, StoreError> {
+    let mut found = Vec::new();
+    connection.query(SELECT_FEATURES_IN_USE, &[since.into()], &mut |row| {
+        let feature = Feature { id: row.int(1)? as u32, daemon: row.text(2)?.into(), name: row.text(3)?.into() };
+        found.push((row.int(0)?, feature));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Writes the usage of a feature, replacing the stored usage.

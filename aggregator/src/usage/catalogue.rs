@@ -143,6 +143,11 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Returns the features that are licensed by concurrent use: daemon and code.
+    pub fn concurrent(&self) -> impl Iterator<Item = &(String, String)> {
+        self.skus.iter().filter(|(_, sku)| sku.concurrent).map(|(feature, _)| feature)
+    }
+
     /// Returns the ids of all SKUs that have an entry.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.skus.values().map(|sku| sku.id.as_str())

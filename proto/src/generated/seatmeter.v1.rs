@@ -1295,6 +1295,471 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Nothing is to be said.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuthorityRequest {}
+/// The authorities, and the renewal.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetAuthorityResponse {
+    /// The one that everybody trusts, and the next one, if there is one.
+    #[prost(message, repeated, tag = "1")]
+    pub authorities: ::prost::alloc::vec::Vec<CertificateAuthority>,
+    /// The last step that was taken of a renewal; unspecified if none is under way.
+    #[prost(enumeration = "AuthorityStep", tag = "2")]
+    pub step: i32,
+    /// The license servers of agents that are not ready for the last step: they have not connected since the next authority was made,
+    /// or have no certificate of it. At most 100.
+    #[prost(string, repeated, tag = "3")]
+    pub not_ready: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many agents are not ready.
+    #[prost(uint64, tag = "4")]
+    pub not_ready_count: u64,
+    /// How many agents are enrolled.
+    #[prost(uint64, tag = "5")]
+    pub agents: u64,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "6")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// An authority.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificateAuthority {
+    /// The SHA-256 of its certificate.
+    #[prost(bytes = "vec", tag = "1")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// When it was made.
+    #[prost(message, optional, tag = "2")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it ends.
+    #[prost(message, optional, tag = "3")]
+    pub ends_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether it signs the certificates of agents.
+    #[prost(bool, tag = "4")]
+    pub signs: bool,
+}
+/// The step to take.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewAuthorityRequest {
+    /// The step.
+    #[prost(enumeration = "AuthorityStep", tag = "1")]
+    pub step: i32,
+}
+/// It is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewAuthorityResponse {}
+/// A step of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorityStep {
+    /// None.
+    Unspecified = 0,
+    /// The next authority is made. Agents and operators learn of it with their next connection.
+    Prepare = 1,
+    /// It signs the certificates of agents, as they are renewed.
+    Activate = 2,
+    /// It takes the place of the one before, which nobody trusts any more. Invitations that were made before are void.
+    Complete = 3,
+}
+impl AuthorityStep {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORITY_STEP_UNSPECIFIED",
+            Self::Prepare => "AUTHORITY_STEP_PREPARE",
+            Self::Activate => "AUTHORITY_STEP_ACTIVATE",
+            Self::Complete => "AUTHORITY_STEP_COMPLETE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORITY_STEP_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORITY_STEP_PREPARE" => Some(Self::Prepare),
+            "AUTHORITY_STEP_ACTIVATE" => Some(Self::Activate),
+            "AUTHORITY_STEP_COMPLETE" => Some(Self::Complete),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod authority_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The authority that signs the certificates of the aggregator and of its agents, and how another one takes its place.
+    #[derive(Debug, Clone)]
+    pub struct AuthorityServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AuthorityServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AuthorityServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AuthorityServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Tells which authorities there are, how far a renewal has come, and which agents are not ready for its end.
+        pub async fn get_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.AuthorityService/GetAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.AuthorityService", "GetAuthority"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes the next step of a renewal.
+        pub async fn renew_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.AuthorityService/RenewAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.AuthorityService", "RenewAuthority"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod authority_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AuthorityServiceServer.
+    #[async_trait]
+    pub trait AuthorityService: std::marker::Send + std::marker::Sync + 'static {
+        /// Tells which authorities there are, how far a renewal has come, and which agents are not ready for its end.
+        async fn get_authority(
+            &self,
+            request: tonic::Request<super::GetAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuthorityResponse>,
+            tonic::Status,
+        >;
+        /// Takes the next step of a renewal.
+        async fn renew_authority(
+            &self,
+            request: tonic::Request<super::RenewAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewAuthorityResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The authority that signs the certificates of the aggregator and of its agents, and how another one takes its place.
+    #[derive(Debug)]
+    pub struct AuthorityServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AuthorityServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuthorityServiceServer<T>
+    where
+        T: AuthorityService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/seatmeter.v1.AuthorityService/GetAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAuthoritySvc<T: AuthorityService>(pub Arc<T>);
+                    impl<
+                        T: AuthorityService,
+                    > tonic::server::UnaryService<super::GetAuthorityRequest>
+                    for GetAuthoritySvc<T> {
+                        type Response = super::GetAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthorityService>::get_authority(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.AuthorityService/RenewAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewAuthoritySvc<T: AuthorityService>(pub Arc<T>);
+                    impl<
+                        T: AuthorityService,
+                    > tonic::server::UnaryService<super::RenewAuthorityRequest>
+                    for RenewAuthoritySvc<T> {
+                        type Response = super::RenewAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthorityService>::renew_authority(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AuthorityServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "seatmeter.v1.AuthorityService";
+    impl<T> tonic::server::NamedService for AuthorityServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// An agent's call to be enrolled.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolRequest {
@@ -3487,6 +3952,12 @@ pub enum WarningKind {
     NamesDiffer = 18,
     /// A copy of an agent has sent this: it is kept, and counts nowhere until an operator accepts or rejects the copy.
     Quarantined = 19,
+    /// More came of it in a day, today or yesterday, than should; `count` is how much, `detail` of what ("batches", "bytes" or "new
+    /// names"), `other` the most that should. A first import of old logs can be the reason, or somebody who invents people.
+    OverQuota = 20,
+    /// Features that are licensed by concurrent use are in use; `count` is how many, `detail` which. Their number of users is no
+    /// license figure.
+    ConcurrentInUse = 21,
 }
 impl WarningKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3515,6 +3986,8 @@ impl WarningKind {
             Self::WrongClock => "WARNING_KIND_WRONG_CLOCK",
             Self::NamesDiffer => "WARNING_KIND_NAMES_DIFFER",
             Self::Quarantined => "WARNING_KIND_QUARANTINED",
+            Self::OverQuota => "WARNING_KIND_OVER_QUOTA",
+            Self::ConcurrentInUse => "WARNING_KIND_CONCURRENT_IN_USE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3540,6 +4013,8 @@ impl WarningKind {
             "WARNING_KIND_WRONG_CLOCK" => Some(Self::WrongClock),
             "WARNING_KIND_NAMES_DIFFER" => Some(Self::NamesDiffer),
             "WARNING_KIND_QUARANTINED" => Some(Self::Quarantined),
+            "WARNING_KIND_OVER_QUOTA" => Some(Self::OverQuota),
+            "WARNING_KIND_CONCURRENT_IN_USE" => Some(Self::ConcurrentInUse),
             _ => None,
         }
     }
