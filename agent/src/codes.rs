@@ -29,6 +29,8 @@ seatmeter_service::codes! {
     35 AGGREGATOR_RESTORED "aggregator_restored" warn "The aggregator's database is another one than before, and lacks what it had acknowledged. It is delivered again, from the buffer or from the logs.", "Where a log is gone, the month is shown as incomplete.";
     36 STREAM_RENAMED "stream_renamed" info "The aggregator knows another file that begins as this one does: this one is read again, under another name.", "";
     37 BATCH_DAMAGED "batch_damaged" error "A batch in the buffer is damaged. Its log is read again, where it is still there.", "Check the disk and the memory of this machine.";
+    38 ANSWER_SETTLED "answer_settled" info "The answer to an export was carried back: what was taken in of it is no longer kept.", "";
+    39 ANSWER_USELESS "answer_useless" error "The answer to an export is of no use.", "The reason says what is wrong. Import the last export again, and carry its answer back.";
     40 CERTIFICATE_RENEWED "certificate_renewed" info "The agent has got its next certificate.", "";
     41 CERTIFICATE_NOT_RENEWED "certificate_not_renewed" error "The agent has not got its next certificate; it is tried again. When the one that it has ends, batches wait in the buffer.", "The reason says what is wrong. If the enrolment was revoked or renewed by another holder, enrol the agent again: `seatmeter-agent enroll`.";
 }

@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use seatmeter_count::Day;
 use seatmeter_count::calendar::day_of;
 use seatmeter_proto::pseudonym::Key;
+use seatmeter_proto::sealed::{Address, SCHEME};
 use seatmeter_proto::tls::{Identity, TlsError, Trust, refuse_open};
 use seatmeter_proto::transport::{Credentials, Dialer, TransportError};
 use seatmeter_service::config::{self, ConfigError, config_folder, state_folder};
@@ -101,7 +102,7 @@ pub struct Config {
     /// The realm of the license server's user names; empty means the default realm.
     pub realm: String,
     /// The dialer that connects to the aggregator.
-    pub aggregator: Dialer,
+    pub aggregator: Reach,
     /// The files of the agent's identity, if the aggregator has enrolled it.
     pub enrolled: Option<Files>,
     /// How long batches stay in the buffer after their capture once they are acknowledged, in seconds.
@@ -144,7 +145,7 @@ impl Config {
             note("state is empty: name a folder, or leave it out".into());
         }
         let state = file.state.map_or_else(|| state_folder("agent", path), |state| config::beside(path, &state));
-        let aggregator = dialer(path, &file.aggregator, &Files::of(&state));
+        let aggregator = reach(path, &file.aggregator, &Files::of(&state));
         let aggregator = aggregator.map_err(|error| note(format!("aggregator: {error}"))).ok();
         let (mut sources, mut polls) = (Vec::new(), Vec::new());
         if file.source.is_empty() {
@@ -193,6 +194,36 @@ impl Config {
             _ => Err(ConfigError::Values { path: path.to_owned(), problems }),
         }
     }
+}
+
+/// How the agent reaches its aggregator.
+#[derive(Clone)]
+pub enum Reach {
+    /// Over the network.
+    Network(Box<Dialer>),
+    /// By files that are carried.
+    Sealed(Address),
+}
+
+impl Reach {
+    /// Returns the aggregator's address, as the configuration has it.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Network(dialer) => dialer.url().to_owned(),
+            Self::Sealed(address) => address.to_string(),
+        }
+    }
+}
+
+/// Returns how the aggregator is reached, and the files of the agent's identity, if it renews a certificate.
+fn reach(config: &Path, settings: &Aggregator, files: &Files) -> Result<(Reach, Option<Files>), String> {
+    if settings.url.starts_with(SCHEME) {
+        let address = Address::read(&settings.url);
+        let wrong = "the address is not all there: copy the one of the invitation, or enrol the agent again";
+        return address.map(|address| (Reach::Sealed(address), None)).ok_or_else(|| wrong.to_owned());
+    }
+    let (dialer, files) = dialer(config, settings, files).map_err(|error| error.to_string())?;
+    Ok((Reach::Network(Box::new(dialer)), files))
 }
 
 /// Returns how to connect, and the files of the agent's identity if it is enrolled: it is, unless the configuration names an

@@ -38,5 +38,6 @@ pub mod health;
 pub mod identity;
 pub mod run;
 pub mod scan;
+pub mod sealed;
 pub mod source;
 pub mod uplink;

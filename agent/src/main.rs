@@ -55,6 +55,16 @@ enum Command {
     ///   seatmeter-agent enroll --token-file line.txt --log /opt/flexlm/debug.log
     #[command(verbatim_doc_comment)]
     Enroll(commands::enroll::Arguments),
+    /// Without a network: write all that waits into a file, encrypted for the aggregator and signed
+    ///
+    /// An export has all that nobody has acknowledged yet, so one that is lost costs nothing.
+    ///
+    /// Example: seatmeter-agent export /media/stick/lic01.sealed
+    Export(commands::sealed::Export),
+    /// Without a network: hand the answer to an export to the agent, which frees its buffer
+    ///
+    /// Example: seatmeter-agent acknowledge /media/stick/lic01.sealed.answer
+    Acknowledge(commands::sealed::Acknowledge),
     /// Find the license managers of this machine, and show how each is configured; exit code 3 if one cannot be
     ///
     /// It looks at running processes (as root, at all of them), at the services that FlexNet's lmtools has registered, and at the
@@ -101,6 +111,8 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Configure(arguments) => commands::configure::run(&arguments),
         Command::Enroll(arguments) => commands::enroll::run(&arguments),
+        Command::Export(arguments) => commands::sealed::run_export(&arguments),
+        Command::Acknowledge(arguments) => commands::sealed::run_acknowledge(&arguments),
         Command::Detect(arguments) => commands::detect::run(&arguments),
         #[cfg(windows)]
         Command::Service(action) => commands::service::run(&action),

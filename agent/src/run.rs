@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use crate::buffer::{Buffer, BufferError};
 use crate::capture::Capture;
 use crate::codes;
-use crate::config::Config;
+use crate::config::{Config, Reach};
 use crate::health;
 use crate::health::report::Reporter;
 use crate::identity::keeper::{Ties, keep};
+use crate::sealed::settle::Settler;
 use crate::uplink::Uplink;
 
 /// Why the agent cannot run.
@@ -60,7 +61,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
         buffer: buffer.clone(),
         capture: capture.clone(),
         uplink: delivery,
-        aggregator: config.aggregator.url().to_owned(),
+        aggregator: config.aggregator.url(),
         state: config.state.clone(),
         alarm_after: config.alarm_after,
     };
@@ -70,12 +71,18 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
     let hello = hello(&config, agent_id);
     let ties = Ties::default();
     if let Some(files) = config.enrolled {
-        tokio::spawn(keep(files, config.aggregator.url().to_owned(), ties.clone(), stop.clone()));
+        tokio::spawn(keep(files, config.aggregator.url(), ties.clone(), stop.clone()));
     }
     let pseudonym_key_id = config.pseudonyms.map(|key| key.id().to_owned()).unwrap_or_default();
-    let uplink =
-        Uplink { dialer: config.aggregator, hello, buffer, capture: capture.clone(), status, ties, pseudonym_key_id };
-    uplink.run(stop).await;
+    let (capture_of, state) = (capture.clone(), config.state);
+    match config.aggregator {
+        Reach::Network(dialer) => {
+            let dialer = *dialer;
+            let uplink = Uplink { dialer, hello, buffer, capture: capture_of, status, ties, pseudonym_key_id };
+            uplink.run(stop).await;
+        }
+        Reach::Sealed(address) => Settler { address, state, buffer, capture: capture_of, status }.run(stop).await,
+    }
     manager::stopping();
     // The reporter shares the capture, and ends on the same signal as the uplink.
     let _ = reporting.await;
@@ -89,7 +96,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
 }
 
 /// Returns the agent's Hello message; clock and epoch are filled in for each connection.
-fn hello(config: &Config, agent_id: String) -> Hello {
+pub fn hello(config: &Config, agent_id: String) -> Hello {
     Hello {
         agent_id,
         agent_version: env!("CARGO_PKG_VERSION").into(),
@@ -156,7 +163,7 @@ async fn open_state(config: &Config, stop: &mut watch::Receiver<bool>) -> Result
 
 /// Returns the agent's GUID, which is created at the first start. Its file is separate from the buffer, so that the
 /// GUID outlives the buffer.
-fn agent_id(state: &Path) -> Result<String, RunError> {
+pub fn agent_id(state: &Path) -> Result<String, RunError> {
     let path = state.join("agent-id");
     let failed = |source| RunError::Identity { path: path.clone(), source };
     match std::fs::read_to_string(&path) {

@@ -17,6 +17,7 @@ use seatmeter_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
 use seatmeter_proto::v1::operator_service_server::OperatorServiceServer;
+use seatmeter_proto::v1::sealed_service_server::SealedServiceServer;
 use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
 use seatmeter_service::manager;
 use seatmeter_service::state::{self, StateError};
@@ -33,10 +34,11 @@ use crate::access::enrolment::Enrolments;
 use crate::access::operators::Operators;
 use crate::access::refusals::Refusals;
 use crate::access::registrar::Registrar;
+use crate::access::sealing;
 use crate::access::tls::{Clients, Files, PortTls, Source};
 use crate::access::trail::Trail;
 use crate::api::ConcurrencyLimit;
-use crate::api::access::AccessApi;
+use crate::api::access::{AccessApi, Sealed};
 use crate::api::audit::AuditApi;
 use crate::api::authority::AuthorityApi;
 use crate::api::enrolment::EnrolmentApi;
@@ -44,6 +46,7 @@ use crate::api::fleet::FleetApi;
 use crate::api::gate::{Gate, GateLayer};
 use crate::api::ingest::IngestApi;
 use crate::api::operators::{Address, OperatorsApi};
+use crate::api::sealed::SealedApi;
 use crate::api::usage::UsageApi;
 use crate::codes;
 use crate::config::{Config, Endpoint};
@@ -293,15 +296,27 @@ async fn operators_server(
     let address = Address { url: config.operators_url(listening.operators.port()), authority };
     let operators = OperatorsApi::new(access.operators, address, zone.clone(), limit.clone());
     let audit = AuditApi::new(access.trail, zone.clone(), limit.clone());
+    let own = access.authority.clone();
     let authority = AuthorityApi::new(access.authority, access.enrolments.clone(), zone.clone(), limit.clone());
     let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
-    let access = AccessApi::new(access.enrolments, url, zone, limit, workers.commands());
+    let (sealed, known_by) = match (&access.enrolments, &own) {
+        (Some(enrolments), Some(authority)) => {
+            let key = sealing::key(&config.state)?;
+            let known_by = Sealed { authority: authority.clone(), key: key.public() };
+            let parts = (authority.clone(), enrolments.clone(), key);
+            let api = SealedApi::new(parts, &config.state, workers.commands(), zone.clone(), limit.clone());
+            (api, Some(known_by))
+        }
+        _ => (SealedApi::without_agents(limit.clone()), None),
+    };
+    let access = AccessApi::new(access.enrolments, (url, known_by), zone, limit, workers.commands());
     Ok(server()
         .layer(gate)
         .add_service(usage)
         .add_service(FleetServiceServer::new(fleet))
         .add_service(AccessServiceServer::new(access))
         .add_service(AuthorityServiceServer::new(authority))
+        .add_service(SealedServiceServer::new(sealed))
         .add_service(OperatorServiceServer::new(operators))
         .add_service(AuditServiceServer::new(audit))
         .add_service(health)

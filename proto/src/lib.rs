@@ -9,6 +9,7 @@
 //! | [`transport`] | dialling; plain text only on loopback |
 //! | [`invitation`] | the line with which an agent enrols, or an operator logs in |
 //! | [`audit`] | how the audit trail holds together |
+//! | [`sealed`] | exports of agents that have no network |
 //! | [`accept`] | a server's connections, within limits |
 //! | [`pseudonym`] | what is sent in place of names |
 //! | `place` | the places of connections, counted for each address |
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod invitation;
 mod place;
 pub mod pseudonym;
+pub mod sealed;
 pub mod split;
 pub mod tls;
 pub mod transport;

@@ -23,7 +23,8 @@ pub fn enrolling(valid_for: &str) -> TestCluster {
 /// Returns an invitation's line.
 pub fn invite(cluster: &TestCluster, arguments: &[&str]) -> String {
     let url = cluster.agents_url();
-    let invited = cluster.seatmeter(&[&["agents", "invite", "--output", "csv", "--url", &url], arguments].concat());
+    let address: &[&str] = if arguments.contains(&"--offline") { &[] } else { &["--url", &url] };
+    let invited = cluster.seatmeter(&[&["agents", "invite", "--output", "csv"], address, arguments].concat());
     assert!(invited.status.success(), "{}", text(&invited.stderr));
     text(&invited.stdout).trim().to_owned()
 }

@@ -31,6 +31,12 @@ impl Onlooker {
         }
     }
 
+    /// Returns the epoch of the buffer.
+    pub fn epoch(&self) -> Result<String, BufferError> {
+        let found = self.connection.query_row("SELECT id FROM epoch", [], |row| row.get(0));
+        found.map_err(|source| BufferError::of(&self.path, source))
+    }
+
     /// Like [`Buffer::streams`](super::Buffer::streams).
     pub fn streams(&self) -> Result<Vec<Checkpoint>, BufferError> {
         checkpoint::all(&self.connection).map_err(|source| BufferError::of(&self.path, source))

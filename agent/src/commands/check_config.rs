@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use jiff::Timestamp;
 use seatmeter_agent::checkpoint::FileMark;
-use seatmeter_agent::config::Config;
+use seatmeter_agent::config::{Config, Reach};
 use seatmeter_agent::format::Format;
 use seatmeter_agent::format::answer::Holding;
 use seatmeter_agent::source::file::discover::{candidates, mark};
@@ -62,10 +62,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for source in &config.polls {
         is_well &= check_poll(source, arguments.offline);
     }
-    if arguments.offline {
-        answer!("aggregator      {} (not tried)", config.aggregator.url());
-    } else {
-        is_well &= check_aggregator(&config.aggregator)?;
+    match &config.aggregator {
+        Reach::Network(dialer) if !arguments.offline => is_well &= check_aggregator(dialer)?,
+        Reach::Network(dialer) => answer!("aggregator      {} (not tried)", dialer.url()),
+        Reach::Sealed(_) => answer!("aggregator      not over the network: `seatmeter-agent export`"),
     }
     Ok(super::exit(is_well))
 }

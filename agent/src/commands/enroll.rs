@@ -12,6 +12,7 @@ use seatmeter_agent::health::{Status, UplinkState, status_file};
 use seatmeter_agent::identity::calls::{CallError, enrol};
 use seatmeter_agent::identity::files::Files;
 use seatmeter_proto::invitation::{Invitation, MARK};
+use seatmeter_proto::sealed::Address;
 use seatmeter_service::answer;
 use seatmeter_service::config::state_folder;
 use seatmeter_service::screen::text::{utc, visible};
@@ -66,19 +67,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the invitation is used.
     super::configure::can_write(&path)?;
-    let enrolled =
-        runtime.block_on(enrol(&invitation, &files, &name, &host)).map_err(|error| explained(error, &invitation))?;
-    let server = &enrolled.license_server;
-    answer!("enrolled    for license server {}, with {}", visible(server), visible(&invitation.url));
-    answer!("certificate until {}, and is renewed by itself", utc(enrolled.expires.as_second()));
+    let is_sealed = Address::read(&invitation.url).is_some();
+    let (server, realm) = if is_sealed {
+        // The first export enrols it.
+        files.next_key()?;
+        files.save_secret(&invitation.secret)?;
+        answer!("prepared    without a network: its first export enrols it");
+        (name, String::new())
+    } else {
+        let enrolled = runtime
+            .block_on(enrol(&invitation, &files, &name, &host))
+            .map_err(|error| explained(error, &invitation))?;
+        let server = &enrolled.license_server;
+        answer!("enrolled    for license server {}, with {}", visible(server), visible(&invitation.url));
+        answer!("certificate until {}, and is renewed by itself", utc(enrolled.expires.as_second()));
+        (enrolled.license_server, enrolled.realm)
+    };
+    let server = &server;
     let text = match known.text {
-        Some(edited) => fill(&edited, &invitation.url, server, &enrolled.realm)?,
+        Some(edited) => fill(&edited, &invitation.url, server, &realm)?,
         None => {
             let answers = Answers {
                 aggregator: invitation.url.clone(),
                 is_enrolled: true,
                 name: Some(server.clone()),
-                realm: Some(enrolled.realm.clone()).filter(|realm| !realm.is_empty()),
+                realm: Some(realm).filter(|realm| !realm.is_empty()),
                 state: arguments.state.as_deref().map(absolute).transpose()?,
                 sources,
                 ..Answers::default()
@@ -87,13 +100,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     };
     super::configure::write(&path, &text)?;
-    files.forget_next_key()?;
+    if !is_sealed {
+        files.forget_next_key()?;
+    }
     answer!("configured  {}", path.display());
     if !starts {
         answer!("Now start the agent, then see `seatmeter-agent status`.");
         return Ok(ExitCode::SUCCESS);
     }
     start()?;
+    if is_sealed {
+        answer!("Now, and then every so often: `seatmeter-agent export FILE`");
+        return Ok(ExitCode::SUCCESS);
+    }
     wait_until_delivered(&known.state)
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod pseudonyms;
 pub(crate) mod run;
 pub(crate) mod scan;
+pub(crate) mod sealed;
 #[cfg(windows)]
 pub(crate) mod service;
 pub(crate) mod status;

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let is_fresh = jiff::Timestamp::now().as_second() - status.at <= STALE;
     let is_well = is_running
         && is_fresh
-        && status.uplink == UplinkState::Connected
+        && matches!(status.uplink, UplinkState::Connected | UplinkState::Sealed)
         && status.logs.iter().all(LogReport::is_followed);
     if arguments.json {
         let seen = Seen { running: is_running, well: is_well, said: &status };

@@ -57,6 +57,8 @@ pub enum UplinkState {
     Connecting,
     /// Batches are delivered.
     Connected,
+    /// There is no network: batches are exported.
+    Sealed,
     /// Batches cannot be delivered.
     Down {
         /// When delivery first failed, in seconds since 1970 UTC.
@@ -72,6 +74,7 @@ impl std::fmt::Display for UplinkState {
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Connected => f.write_str("connected"),
+            Self::Sealed => f.write_str("no network: `seatmeter-agent export` writes what waits into a file"),
             Self::Down { since, reason } => write!(f, "down since {}: {reason}", utc(*since)),
         }
     }

@@ -124,14 +124,15 @@ fn moment(at: Option<prost_types::Timestamp>) -> Result<Timestamp, CallError> {
     at.ok_or(CallError::Answer("moment at which the certificate ends"))
 }
 
-fn signing_request(key: &KeyPair) -> Result<Vec<u8>, CallError> {
+/// Makes a signing request (PKCS #10, DER) for a key.
+pub fn signing_request(key: &KeyPair) -> Result<Vec<u8>, CallError> {
     let failed = |error: rcgen::Error| CallError::Request(error.to_string());
     let request = CertificateParams::default().serialize_request(key).map_err(failed)?;
     Ok(request.der().to_vec())
 }
 
-/// Signs a text with the key of a certificate.
-fn sign(key: &KeyPair, text: &[u8]) -> Result<Vec<u8>, CallError> {
+/// Signs a text with a key (ECDSA with SHA-256, ASN.1).
+pub fn sign(key: &KeyPair, text: &[u8]) -> Result<Vec<u8>, CallError> {
     let (random, pkcs8) = (SystemRandom::new(), key.serialize_der());
     let failed = |reason: &dyn std::fmt::Display| CallError::Request(reason.to_string());
     let key =

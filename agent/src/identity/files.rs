@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use pem::Pem;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -105,6 +106,19 @@ impl Files {
             .map_err(|error| FileError::Damaged { path: path.clone(), reason: error.to_string() })?;
         self.write(&path, &key.serialize_pem())?;
         Ok(key)
+    }
+
+    /// Keeps the secret of the invitation of an agent without a network: it goes into each export.
+    pub fn save_secret(&self, secret: &[u8; 32]) -> Result<(), FileError> {
+        self.write(&self.folder.join("secret"), &HEXLOWER.encode(secret))
+    }
+
+    /// Returns the secret of the invitation of an agent without a network.
+    pub fn secret(&self) -> Result<[u8; 32], FileError> {
+        let path = self.folder.join("secret");
+        let text = fs::read_to_string(&path).map_err(|source| FileError::File { path: path.clone(), source })?;
+        let secret = HEXLOWER.decode(text.trim().as_bytes()).ok().and_then(|secret| secret.try_into().ok());
+        secret.ok_or(FileError::Damaged { path, reason: "it holds no secret".into() })
     }
 
     /// Keeps the authorities that sign the aggregator's certificate.

@@ -38,9 +38,9 @@ pub(crate) enum Enrolments {
         /// The realm of the license server's user names; the default realm if none is given
         #[arg(long, value_name = "NAME")]
         realm: Option<String>,
-        /// How long the line can be used, up to 30 days: 30m, 2h, 7d
-        #[arg(long, value_name = "TIME", default_value = "30m", value_parser = time)]
-        ttl: prost_types::Duration,
+        /// How long the line can be used, up to 30 days: 30m, 2h, 7d; half an hour, or 30 days with --offline, if none is given
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        ttl: Option<prost_types::Duration>,
         /// How many agents can use it
         #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
         uses: u32,
@@ -50,6 +50,9 @@ pub(crate) enum Enrolments {
         /// Take nothing of the agent until `seatmeter agents accept`; what it reads waits in its buffer
         #[arg(long)]
         approve: bool,
+        /// For an agent without a network: it exports what it reads into files, for `seatmeter import`
+        #[arg(long, conflicts_with = "url")]
+        offline: bool,
     },
     /// The agents that are enrolled, until when their certificates last, and copies of them; exit code 3 if one has ended, waits or is in quarantine
     Enrolled {
@@ -130,7 +133,7 @@ impl Row {
             status,
             enrolled_at: stamp(enrolment.enrolled_at.as_ref()),
             last_connected: stamp(enrolment.seen_at.as_ref()),
-            certificate_ends: stamp(enrolment.expires_at.as_ref()),
+            certificate_ends: stamp(enrolment.expires_at.as_ref()).filter(|_| !enrolment.is_sealed),
             enrolment: enrolment.id,
             license_server: enrolment.license_server,
             copy: None,
@@ -170,14 +173,15 @@ impl Row {
 pub(crate) async fn enrolments(channel: &Channel, asked: Enrolments, view: &View) -> Result<bool> {
     let mut client = AccessServiceClient::new(channel.clone());
     match asked {
-        Enrolments::Invite { server, realm, ttl, uses, url, approve } => {
+        Enrolments::Invite { server, realm, ttl, uses, url, approve, offline } => {
             let request = InviteAgentRequest {
                 license_server: server.clone().unwrap_or_default(),
                 realm: realm.unwrap_or_default(),
-                valid_for: Some(ttl),
+                valid_for: ttl,
                 uses,
                 url: url.unwrap_or_default(),
                 needs_approval: approve,
+                is_sealed: offline,
             };
             let invited = client.invite_agent(request).await?.into_inner();
             if view.is_json() {

@@ -9,6 +9,7 @@ mod denials;
 mod enrolments;
 mod entitlements;
 mod explain;
+mod import;
 mod login;
 mod months;
 mod notes;
@@ -101,6 +102,7 @@ enum Command {
     /// The audit trail: who changed what, who read names, who was refused
     #[command(subcommand)]
     Audit(audit::Audit),
+    Import(import::Import),
     /// The authority that signs the certificates of the aggregator and its agents, and its renewal
     ///
     /// An authority lasts for 20 years. Renew it before it ends, or if somebody else may have its key:
@@ -201,6 +203,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Operators(asked) => operators::operators(&connection, &channel, asked, &view).await,
             Command::Tokens(asked) => tokens::tokens(&channel, asked, &view).await,
             Command::Audit(asked) => audit::audit(&channel, asked, &view).await,
+            Command::Import(asked) => import::import(&channel, &asked, &view).await,
             Command::Authority(asked) => authority::authority(&channel, &asked, &view).await,
             Command::Words | Command::Generate(_) | Command::Login(_) | Command::Logout => Ok(true),
         }

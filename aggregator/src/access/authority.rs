@@ -12,7 +12,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
-    SerialNumber,
+    SerialNumber, SigningKey,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -243,6 +243,13 @@ impl Authority {
         Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
     }
 
+    /// Signs a text as the authority that everybody trusts. Returns its certificate and the signature (ECDSA with SHA-256, ASN.1).
+    pub fn sign(&self, text: &[u8]) -> Result<(Vec<u8>, Vec<u8>), AuthorityError> {
+        let signers = self.signers();
+        let signature = SigningKey::sign(signers.trusted.issuer.key(), text)?;
+        Ok((signers.trusted.certificate.to_vec(), signature))
+    }
+
     /// Issues a certificate for an agent's key. It names the enrolment, and opens no other door than the agents'.
     pub fn agent(
         &self,
@@ -337,7 +344,7 @@ fn make(folder: &Path, certificate: &Path, key: &Path) -> Result<(), AuthorityEr
 }
 
 /// Writes a file that is not there yet, durably.
-fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let fresh = path.with_extension("new");
     // What an earlier attempt has left.
     let _ = fs::remove_file(&fresh);

@@ -4,7 +4,6 @@
 //! transaction, so that a lost answer costs nothing: who asks again with the same key gets the same certificate. A certificate is
 //! valid until the next one is *used*; who comes with it after that is a copy ([`holders`](super::holders)), and renews it no more.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,8 @@ use crate::store::holders::{self, Holder, Standing};
 pub use error::EnrolmentError;
 
 mod error;
+mod kept;
+pub mod sealed;
 
 /// How often an agent may renew a certificate that has expired, until an operator accepts it again.
 const RECOVERIES: u32 = 10;
@@ -56,6 +57,8 @@ pub struct Admitted {
 
 /// A certificate that was issued.
 pub struct Issued {
+    /// The id of the enrolment.
+    pub enrolment: String,
     /// The certificate.
     pub certificate: Vec<u8>,
     /// When it ends, in seconds since 1970 UTC.
@@ -137,11 +140,26 @@ impl Enrolments {
         &self,
         secret: &[u8],
         signing_request: &[u8],
-        license_server: &str,
-        host: &str,
+        said: (&str, &str),
         address: Option<IpAddr>,
     ) -> Result<Issued, EnrolmentError> {
-        let (key, secret_hash) = (RequestedKey::of(signing_request)?, hash(secret));
+        let key = RequestedKey::of(signing_request)?;
+        self.enrol_by(secret, &key, said, address, |connection, enrolment, now| {
+            self.issue(connection, &key, enrolment, &[], now)
+        })
+    }
+
+    /// Enrols an agent with a key, which says the license server that it wants to speak for, and its host. `issue` makes its first
+    /// certificate.
+    fn enrol_by(
+        &self,
+        secret: &[u8],
+        key: &RequestedKey,
+        (license_server, host): (&str, &str),
+        address: Option<IpAddr>,
+        issue: impl FnOnce(&mut dyn engine::Connection, &str, i64) -> Result<Certificate, EnrolmentError>,
+    ) -> Result<Issued, EnrolmentError> {
+        let secret_hash = hash(secret);
         let now = Timestamp::now().as_second();
         self.write(|connection| {
             let invitation = store::invitation(connection, &secret_hash)?;
@@ -189,7 +207,7 @@ impl Enrolments {
                 result_of: 0,
             };
             trail::append(connection, entry)?;
-            let certificate = self.issue(connection, &key, &enrolment.id, &[], now)?;
+            let certificate = issue(connection, &enrolment.id, now)?;
             Ok(issued(certificate, enrolment, false))
         })
     }
@@ -292,17 +310,7 @@ impl Enrolments {
             if now >= known.expires_at {
                 return Err(EnrolmentError::Expired);
             }
-            if enrolment.waits {
-                let id = enrolment.id.chars().take(ID_DIGITS).collect();
-                return Err(EnrolmentError::Waits { license_server: enrolment.license_server, id });
-            }
-            if fold_case(&enrolment.license_server) != fold_case(license_server) {
-                let said = license_server.to_owned();
-                return Err(EnrolmentError::OtherServer { enrolled: enrolment.license_server, said });
-            }
-            if enrolment.realm != realm {
-                return Err(EnrolmentError::OtherRealm { enrolled: enrolment.realm, said: realm.to_owned() });
-            }
+            admits(&enrolment, (license_server, realm))?;
             let is_outdated = known.state == CertificateState::Superseded;
             let mut found = holders::holders(connection, &enrolment.id)?;
             let before = found.clone();
@@ -348,81 +356,22 @@ impl Enrolments {
     pub fn revocations(&self) -> watch::Receiver<()> {
         self.revoked.subscribe()
     }
+}
 
-    /// Returns all enrolments, ordered by license server and age.
-    pub fn list(&self) -> Result<Vec<Enrolment>, EnrolmentError> {
-        self.write(|connection| Ok(store::enrolments(connection)?))
+/// Refuses an agent that waits, or speaks for another license server or realm than it is enrolled for.
+fn admits(enrolment: &Enrolment, (license_server, realm): (&str, &str)) -> Result<(), EnrolmentError> {
+    let enrolled = enrolment.license_server.clone();
+    if enrolment.waits {
+        let id = enrolment.id.chars().take(ID_DIGITS).collect();
+        return Err(EnrolmentError::Waits { license_server: enrolled, id });
     }
-
-    /// Revokes an enrolment, known by its id or the beginning of it.
-    pub fn revoke(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
-        let now = Timestamp::now().as_second();
-        let revoked = self.write(|connection| {
-            let enrolment = find(connection, id)?;
-            store::revoke(connection, &enrolment.id, now)?;
-            find(connection, &enrolment.id)
-        })?;
-        self.revoked.send_replace(());
-        Ok(revoked)
+    if fold_case(&enrolled) != fold_case(license_server) {
+        return Err(EnrolmentError::OtherServer { enrolled, said: license_server.to_owned() });
     }
-
-    /// Returns all holders, each with the id of its enrolment.
-    pub fn holders(&self) -> Result<Vec<(String, Holder)>, EnrolmentError> {
-        self.write(|connection| Ok(holders::all_holders(connection)?))
+    if enrolment.realm != realm {
+        return Err(EnrolmentError::OtherRealm { enrolled: enrolment.realm.clone(), said: realm.to_owned() });
     }
-
-    /// Returns how many agents are enrolled, and the license servers of those that a renewal of the authority would leave behind: they
-    /// have not connected since the next one was made, or have no certificate of the one that signs.
-    pub fn not_ready(&self) -> Result<(u64, Vec<String>), EnrolmentError> {
-        let made_at = self.authority.shown().into_iter().map(|shown| shown.made_at).max().unwrap_or_default();
-        self.write(|connection| {
-            let mut enrolments = store::enrolments(connection)?;
-            enrolments.retain(|enrolment| enrolment.revoked_at.is_none());
-            let used: HashMap<String, Vec<u8>> = store::used_certificates(connection)?.into_iter().collect();
-            let is_ready = |enrolment: &Enrolment| {
-                let has_connected = enrolment.seen_at.is_some_and(|seen_at| seen_at >= made_at);
-                has_connected && used.get(&enrolment.id).is_some_and(|der| self.authority.is_of_signing(der))
-            };
-            let not_ready = enrolments.iter().filter(|enrolment| !is_ready(enrolment));
-            Ok((enrolments.len() as u64, not_ready.map(|enrolment| enrolment.license_server.clone()).collect()))
-        })
-    }
-
-    /// Records what an operator says of a copy in quarantine: the one of this number, or the only one if it is 0. Ends its connection.
-    /// Returns its number.
-    pub fn judge(&self, id: &str, number: i64, standing: Standing) -> Result<(Enrolment, i64), EnrolmentError> {
-        let (enrolment, number) = self.write(|connection| {
-            let enrolment = find(connection, id)?;
-            let license_server = enrolment.license_server.clone();
-            let mut waiting = holders::holders(connection, &enrolment.id)?;
-            waiting.retain(|holder| holder.standing == Standing::Quarantined && [0, holder.number].contains(&number));
-            let count = waiting.len();
-            let Some(mut copy) = waiting.into_iter().next() else {
-                return Err(EnrolmentError::NoCopy(license_server));
-            };
-            if count > 1 {
-                return Err(EnrolmentError::SeveralCopies { license_server, count, first: copy.number });
-            }
-            copy.standing = standing;
-            holders::save_holder(connection, &enrolment.id, &copy)?;
-            Ok::<_, EnrolmentError>((enrolment, copy.number))
-        })?;
-        self.connections.end(&enrolment.id, number);
-        Ok((enrolment, number))
-    }
-
-    /// Lets an agent in that waits for it, and lets it renew expired certificates again.
-    pub fn accept(&self, id: &str) -> Result<Enrolment, EnrolmentError> {
-        self.write(|connection| {
-            let enrolment = find(connection, id)?;
-            if enrolment.revoked_at.is_some() {
-                return Err(EnrolmentError::Revoked(enrolment.license_server));
-            }
-            store::accept(connection, &enrolment.id)?;
-            store::set_recoveries(connection, &enrolment.id, RECOVERIES)?;
-            find(connection, &enrolment.id)
-        })
-    }
+    Ok(())
 }
 
 fn hash(secret: &[u8]) -> Vec<u8> {
@@ -432,6 +381,7 @@ fn hash(secret: &[u8]) -> Vec<u8> {
 fn issued(certificate: Certificate, enrolment: Enrolment, is_recovery: bool) -> Issued {
     Issued {
         is_recovery,
+        enrolment: enrolment.id,
         certificate: certificate.der,
         expires_at: certificate.expires_at,
         license_server: enrolment.license_server,
@@ -457,17 +407,6 @@ fn valid(connection: &mut dyn engine::Connection, certificate: &Certificate) -> 
     match certificate.state {
         CertificateState::Superseded => Err(EnrolmentError::Superseded(enrolment.license_server)),
         _ => Ok(enrolment),
-    }
-}
-
-/// Returns the enrolment whose id begins so.
-fn find(connection: &mut dyn engine::Connection, id: &str) -> Result<Enrolment, EnrolmentError> {
-    let mut found = store::enrolments(connection)?;
-    found.retain(|enrolment| !id.is_empty() && enrolment.id.starts_with(id));
-    match (found.len(), found.pop()) {
-        (1, Some(only)) => Ok(only),
-        (0, _) => Err(EnrolmentError::NoEnrolment(id.to_owned())),
-        (count, _) => Err(EnrolmentError::Several { id: id.to_owned(), count }),
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`operators`]: who is let in at the operators' port, by tokens or by the names in certificates (`certificate_names`)
 //! - [`trail`]: the audit trail
 //! - [`refusals`]: tells who is not let in, and not too often
+//! - [`sealing`]: the key for what agents export
 //! - [`tls`]: the TLS configuration of both ports, renewed while they are open
 
 pub mod authority;
@@ -18,5 +19,6 @@ pub mod holders;
 pub mod operators;
 pub mod refusals;
 pub mod registrar;
+pub mod sealing;
 pub mod tls;
 pub mod trail;

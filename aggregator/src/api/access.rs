@@ -1,9 +1,11 @@
 //! `seatmeter.v1.AccessService`: who may speak with the aggregator.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use seatmeter_count::name::fold_case;
+use seatmeter_proto::sealed::Address;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::access_service_server::AccessService;
 use seatmeter_proto::v1::{
@@ -19,7 +21,8 @@ use super::invitations::{url, valid_for};
 use super::paging::{Page, THINGS};
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer, say};
-use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted};
+use crate::access::authority::Authority;
+use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted, sealed};
 use crate::codes;
 use crate::ingest::archiver::{Command, Word};
 use crate::quarantine;
@@ -30,8 +33,25 @@ use crate::store::holders::{self, Standing};
 const USUAL: Duration = Duration::from_secs(30 * 60);
 const MOST_DAYS: u32 = 30;
 
+/// The same, if the agent has no network: its first export is carried.
+const USUAL_SEALED: Duration = Duration::from_secs(30 * 86_400);
+
 /// The most agents of one invitation.
 const MOST_USES: u32 = 1000;
+
+/// How the aggregator is known to agents without a network.
+pub struct Sealed {
+    /// The authority that signs the answers to their exports.
+    pub authority: Arc<Authority>,
+    /// The key with which they seal them.
+    pub key: [u8; 32],
+}
+
+impl Sealed {
+    fn address(&self) -> String {
+        Address { key: self.key, authority: self.authority.sha256() }.to_string()
+    }
+}
 
 /// Makes invitations, and tells and ends enrolments.
 pub struct AccessApi {
@@ -39,6 +59,8 @@ pub struct AccessApi {
     enrolments: Option<Enrolments>,
     /// The aggregator's address, as agents reach it.
     url: String,
+    /// How it is known to agents without a network; `None` if agents are not enrolled here.
+    sealed: Option<Sealed>,
     /// The IANA name of the billing time zone.
     time_zone: String,
     limit: ConcurrencyLimit,
@@ -47,15 +69,15 @@ pub struct AccessApi {
 
 impl AccessApi {
     /// Creates the service over enrolments, if agents are enrolled here, with a limit on requests. Agents reach the aggregator at
-    /// `url`; clients show moments in `time_zone`. What a copy has sent that is accepted moves by a command to the archiver.
+    /// `url`, or know it by the other address if they have no network; clients show moments in `time_zone`. What a copy has sent that is accepted moves by a command to the archiver.
     pub fn new(
         enrolments: Option<Enrolments>,
-        url: String,
+        (url, sealed): (String, Option<Sealed>),
         time_zone: String,
         limit: ConcurrencyLimit,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        Self { enrolments, url, time_zone, limit, commands }
+        Self { enrolments, url, sealed, time_zone, limit, commands }
     }
 
     fn enrolments(&self) -> Result<Enrolments, ApiError> {
@@ -79,11 +101,15 @@ impl AccessService for AccessApi {
         if asked.uses > MOST_USES {
             return Err(ApiError::invalid("uses", format!("must be at most {MOST_USES}")).into());
         }
-        let url = url(asked.url, &self.url)?;
+        let url = match asked.is_sealed {
+            true => self.sealed.as_ref().ok_or(ApiError::NoEnrolments)?.address(),
+            false => url(asked.url, &self.url)?,
+        };
+        let usual = if asked.is_sealed { USUAL_SEALED } else { USUAL };
         let wanted = Wanted {
             license_server: asked.license_server,
             realm: asked.realm,
-            valid_for: valid_for(asked.valid_for, USUAL, MOST_DAYS)?,
+            valid_for: valid_for(asked.valid_for, usual, MOST_DAYS)?,
             uses: asked.uses.max(1),
             url,
             needs_approval: asked.needs_approval,
@@ -209,6 +235,7 @@ impl From<holders::Holder> for Holder {
 
 fn message(enrolment: store::Enrolment, holders: Vec<Holder>) -> Enrolment {
     Enrolment {
+        is_sealed: enrolment.expires_at == Some(sealed::NO_END),
         holders,
         id: enrolment.id,
         license_server: enrolment.license_server,

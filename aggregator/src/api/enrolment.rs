@@ -70,8 +70,8 @@ impl EnrolmentService for EnrolmentApi {
         let api = self.clone();
         answer(move || {
             let license_server = asked.license_server.trim();
-            let issued =
-                api.enrolments.enrol(&asked.secret, &asked.signing_request, license_server, &asked.host, address);
+            let said = (license_server, asked.host.as_str());
+            let issued = api.enrolments.enrol(&asked.secret, &asked.signing_request, said, address);
             api.tell(address, "Enrol", &issued);
             let issued = issued?;
             let license_server = &issued.license_server;

@@ -316,7 +316,7 @@ fn gone() -> Status {
     Status::cancelled("the agent has closed the stream")
 }
 
-fn validate(hello: &Hello) -> Result<(), ApiError> {
+pub(super) fn validate(hello: &Hello) -> Result<(), ApiError> {
     for (field, value) in [("hello.agent_id", &hello.agent_id), ("hello.license_server", &hello.license_server)] {
         if value.trim().is_empty() {
             return Err(ApiError::invalid(field, "must not be empty"));
@@ -353,7 +353,7 @@ const MAX_SOURCE_TEXT: usize = 1024;
 const MAX_UNREAD_PARTS: usize = 20;
 
 /// Truncates the sources in a heartbeat, so that they fit into answers.
-fn bound(heartbeat: &mut Heartbeat) {
+pub(super) fn bound(heartbeat: &mut Heartbeat) {
     heartbeat.sources.truncate(MAX_SOURCES);
     for source in &mut heartbeat.sources {
         source.unread_parts.truncate(MAX_UNREAD_PARTS);

@@ -92,6 +92,8 @@ pub(super) const METHODS: &[Method] = &[
     changes::<RejectCopyRequest>("/seatmeter.v1.AccessService/RejectCopy", ADMIN),
     silent("/seatmeter.v1.AuthorityService/GetAuthority", VIEWER),
     changes::<RenewAuthorityRequest>("/seatmeter.v1.AuthorityService/RenewAuthority", ADMIN),
+    silent("/seatmeter.v1.SealedService/Upload", ADMIN),
+    changes::<ImportRequest>("/seatmeter.v1.SealedService/Import", ADMIN),
     Method { audited: Audited::ByItself, ..silent("/seatmeter.v1.OperatorService/LogIn", ANYBODY) },
     silent("/seatmeter.v1.OperatorService/GetSelf", VIEWER),
     silent("/seatmeter.v1.OperatorService/ListTokens", VIEWER),
@@ -175,7 +177,7 @@ mod tests {
         for method in METHODS {
             let changes = [
                 "Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "Reject", "LogIn", "Create", "Add",
-                "Change", "Renew",
+                "Change", "Renew", "Import",
             ];
             let is_change = changes.iter().any(|verb| method.name().starts_with(verb));
             let is_told = matches!(method.audited, Audited::Change | Audited::ByItself);

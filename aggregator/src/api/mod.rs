@@ -14,6 +14,7 @@ mod messages;
 mod methods;
 pub mod operators;
 mod paging;
+pub mod sealed;
 mod status;
 pub mod usage;
 mod watch;

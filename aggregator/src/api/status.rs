@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use seatmeter_count::Month;
+use seatmeter_proto::sealed::SealedError;
 use seatmeter_proto::v1::{ErrorReason, Role};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -66,6 +67,12 @@ pub enum ApiError {
     Enrolment(EnrolmentError),
     /// Another connection of the same agent has taken the place of this one.
     Displaced,
+    /// An upload cannot be kept or taken in.
+    Upload(std::io::Error),
+    /// An export does not open.
+    Sealed(SealedError),
+    /// An export holds what it should not.
+    Content(&'static str),
     /// Agents are not enrolled here.
     NoEnrolments,
     /// The call comes without a token, and without a certificate that names an operator.
@@ -105,6 +112,15 @@ impl From<UsageError> for ApiError {
 impl From<FleetError> for ApiError {
     fn from(error: FleetError) -> Self {
         Self::Fleet(error)
+    }
+}
+
+impl From<SealedError> for ApiError {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::File(error) => Self::Upload(error),
+            other => Self::Sealed(other),
+        }
     }
 }
 
@@ -187,6 +203,17 @@ impl From<ApiError> for Status {
                 let text =
                     "agents are not enrolled here: leave certificate, key and plaintext out of [agents], and restart";
                 with_reason(Code::FailedPrecondition, ErrorReason::NoEnrolments, text)
+            }
+            ApiError::Upload(error) => {
+                tracing::error!(code = codes::QUERY_FAILED, reason = %error, "an export cannot be taken in");
+                let text = format!("the export cannot be taken in: {error}; nothing is lost: import it again");
+                with_reason(Code::Unavailable, ErrorReason::DatabaseUnusable, &text)
+            }
+            ApiError::Sealed(error) => wrong_field(ErrorReason::InvalidField, "upload", &error.to_string()),
+            ApiError::Content(what) => {
+                let text =
+                    format!("the export holds {what}: it was not made by `seatmeter-agent export`, or was altered");
+                wrong_field(ErrorReason::InvalidField, "upload", &text)
             }
             ApiError::Displaced => Status::aborted("another connection of this agent has taken the place of this one"),
             ApiError::NoToken => {

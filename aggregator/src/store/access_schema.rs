@@ -1,7 +1,7 @@
 //! The tables of who may speak with the aggregator, in a database of their own, and of what they did.
 
 /// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 4] = [
+pub(super) const MIGRATIONS: [&[&str]; 5] = [
     &[
         "CREATE TABLE invitation (
          secret_hash    {blob} PRIMARY KEY,
@@ -87,5 +87,13 @@ pub(super) const MIGRATIONS: [&[&str]; 4] = [
          since        BIGINT NOT NULL,
          seen_at      BIGINT NOT NULL,
          PRIMARY KEY (enrolment_id, number)
+     )"],
+    &["CREATE TABLE export (
+         enrolment_id TEXT NOT NULL,
+         epoch        TEXT NOT NULL,                 -- of the buffer
+         number       BIGINT NOT NULL,
+         sha256       {blob} NOT NULL,               -- of the file
+         imported_at  BIGINT NOT NULL,
+         PRIMARY KEY (enrolment_id, epoch, number, sha256)
      )"],
 ];

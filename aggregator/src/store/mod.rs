@@ -21,6 +21,7 @@ pub mod audit;
 pub mod backup;
 pub mod engine;
 pub mod enrolments;
+pub mod exports;
 pub mod facts;
 pub mod facts_schema;
 pub mod holders;

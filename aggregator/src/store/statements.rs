@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    access_schema, agents, audit, enrolments, facts, facts_schema, holders, intake, names, operators, pools,
+    access_schema, agents, audit, enrolments, exports, facts, facts_schema, holders, intake, names, operators, pools,
     projections, received, schema, settings, streams, usage,
 };
 
@@ -29,6 +29,7 @@ pub fn all_statements() -> Vec<&'static str> {
         audit::STATEMENTS,
         enrolments::STATEMENTS,
         holders::STATEMENTS,
+        exports::STATEMENTS,
         intake::STATEMENTS,
         operators::STATEMENTS,
         streams::STATEMENTS,

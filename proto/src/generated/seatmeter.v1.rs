@@ -21,6 +21,9 @@ pub struct InviteAgentRequest {
     /// Whether nothing is taken of an agent that enrols by it until AcceptEnrolment. What it reads stays in its buffer.
     #[prost(bool, tag = "6")]
     pub needs_approval: bool,
+    /// Whether the agent has no network: it exports what it reads into files, which are imported (SealedService).
+    #[prost(bool, tag = "7")]
+    pub is_sealed: bool,
 }
 /// An invitation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -98,6 +101,9 @@ pub struct Enrolment {
     /// Who has come with its identity, if that was more than one, the first one first.
     #[prost(message, repeated, tag = "11")]
     pub holders: ::prost::alloc::vec::Vec<Holder>,
+    /// Whether it has no network: what it exports is imported. It has no certificate.
+    #[prost(bool, tag = "12")]
+    pub is_sealed: bool,
 }
 /// Who has come with an identity: the agent itself, or a copy of it (a cloned machine, a snapshot that was restored).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -6248,6 +6254,491 @@ pub mod operator_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "seatmeter.v1.OperatorService";
     impl<T> tonic::server::NamedService for OperatorServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A piece of an export.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadRequest {
+    /// The upload: a UUID that the client makes.
+    #[prost(string, tag = "1")]
+    pub upload: ::prost::alloc::string::String,
+    /// Where in the file the piece begins: at most where the pieces before it end.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The piece; at most a megabyte.
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+/// A piece is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadResponse {}
+/// An export to take in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportRequest {
+    /// The upload.
+    #[prost(string, tag = "1")]
+    pub upload: ::prost::alloc::string::String,
+    /// How many bytes the file has.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+}
+/// What was taken of an export.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportResponse {
+    /// The license server that it is of.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The export's number: it counts the exports of an agent's buffer, from 1.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// When it was made, by the agent's clock.
+    #[prost(message, optional, tag = "3")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The batches in it.
+    #[prost(uint64, tag = "4")]
+    pub batches: u64,
+    /// Those that were not known before.
+    #[prost(uint64, tag = "5")]
+    pub new_batches: u64,
+    /// Those that could not be taken: the aggregator lacks what comes before them, or they are invalid.
+    #[prost(uint64, tag = "6")]
+    pub refused_batches: u64,
+    /// Exports before it that were never imported. What they held and nobody has acknowledged is in this one, too.
+    #[prost(uint64, repeated, tag = "7")]
+    pub missing: ::prost::alloc::vec::Vec<u64>,
+    /// Another export of the same number was imported before, with other content: the agent was copied, or went back to a snapshot.
+    #[prost(bool, tag = "8")]
+    pub differs: bool,
+    /// The answer to carry back to the agent: a SealedAnswer. With it, the agent frees its buffer.
+    #[prost(bytes = "vec", tag = "9")]
+    pub answer: ::prost::alloc::vec::Vec<u8>,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "10")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// An export is a sequence of these, each after its length, encrypted for the aggregator: first the head, then the messages of a
+/// stream to it, the signature last.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SealedRecord {
+    /// One of them is set.
+    #[prost(oneof = "sealed_record::Record", tags = "1, 2, 3")]
+    pub record: ::core::option::Option<sealed_record::Record>,
+}
+/// Nested message and enum types in `SealedRecord`.
+pub mod sealed_record {
+    /// One of them is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Record {
+        /// What it is, and of whom.
+        #[prost(message, tag = "1")]
+        Head(super::SealedHead),
+        /// A message of the agent: its Hello, its heartbeat, its batches.
+        #[prost(message, tag = "2")]
+        Request(super::IngestRequest),
+        /// ECDSA with SHA-256 (ASN.1), by the key that the head names, over the SHA-256 of the encapsulated key of the encryption and all
+        /// records before this one, each after its length.
+        #[prost(bytes, tag = "3")]
+        Signature(::prost::alloc::vec::Vec<u8>),
+    }
+}
+/// What an export is, and of whom.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedHead {
+    /// A signing request (PKCS #10, DER) for the agent's key, ECDSA on P-256. Nothing but its key is taken.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signing_request: ::prost::alloc::vec::Vec<u8>,
+    /// The secret of the invitation, 32 bytes: with its first export, the agent is enrolled.
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    /// The export's number: it counts the exports of an agent's buffer, from 1.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// When it was made, by the agent's clock.
+    #[prost(message, optional, tag = "4")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// The answer to an export, which is carried back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedAnswer {
+    /// The certificate of the authority that has signed it, in DER. The agent knows it by its hash.
+    #[prost(bytes = "vec", tag = "1")]
+    pub authority: ::prost::alloc::vec::Vec<u8>,
+    /// A SealedAcknowledgement.
+    #[prost(bytes = "vec", tag = "2")]
+    pub acknowledgement: ::prost::alloc::vec::Vec<u8>,
+    /// The acknowledgement, signed by the authority (ECDSA with SHA-256, ASN.1).
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+/// What became of the batches of an export.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SealedAcknowledgement {
+    /// The epoch of the buffer that it is for.
+    #[prost(string, tag = "1")]
+    pub epoch: ::prost::alloc::string::String,
+    /// The export's number.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// The outcome of each batch.
+    #[prost(message, repeated, tag = "3")]
+    pub results: ::prost::alloc::vec::Vec<BatchResult>,
+}
+/// Generated client implementations.
+pub mod sealed_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Takes what agents export that have no network.
+    #[derive(Debug, Clone)]
+    pub struct SealedServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> SealedServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SealedServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            SealedServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Takes a piece of an export. A piece can be sent again.
+        pub async fn upload(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UploadRequest>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.SealedService/Upload",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Upload"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.SealedService/Import",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Import"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod sealed_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with SealedServiceServer.
+    #[async_trait]
+    pub trait SealedService: std::marker::Send + std::marker::Sync + 'static {
+        /// Takes a piece of an export. A piece can be sent again.
+        async fn upload(
+            &self,
+            request: tonic::Request<super::UploadRequest>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status>;
+        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
+        async fn import(
+            &self,
+            request: tonic::Request<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
+    }
+    /// Takes what agents export that have no network.
+    #[derive(Debug)]
+    pub struct SealedServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> SealedServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for SealedServiceServer<T>
+    where
+        T: SealedService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/seatmeter.v1.SealedService/Upload" => {
+                    #[allow(non_camel_case_types)]
+                    struct UploadSvc<T: SealedService>(pub Arc<T>);
+                    impl<
+                        T: SealedService,
+                    > tonic::server::UnaryService<super::UploadRequest>
+                    for UploadSvc<T> {
+                        type Response = super::UploadResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UploadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SealedService>::upload(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UploadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.SealedService/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: SealedService>(pub Arc<T>);
+                    impl<
+                        T: SealedService,
+                    > tonic::server::UnaryService<super::ImportRequest>
+                    for ImportSvc<T> {
+                        type Response = super::ImportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SealedService>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for SealedServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "seatmeter.v1.SealedService";
+    impl<T> tonic::server::NamedService for SealedServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -42,7 +42,7 @@ fn first(enrolments: &Enrolments, key: &KeyPair) -> Vec<u8> {
         needs_approval: false,
     };
     let (invitation, _) = enrolments.invite(&wanted).unwrap();
-    enrolments.enrol(&invitation.secret, &request(key), "", "host", None).unwrap().certificate
+    enrolments.enrol(&invitation.secret, &request(key), ("", "host"), None).unwrap().certificate
 }
 
 #[test]
