@@ -61,6 +61,10 @@ use crate::workers::Workers;
 const MAX_AGENTS: usize = 10_000;
 const MAX_OPERATORS: usize = 1_000;
 
+/// The most calls on a connection: an agent has one stream, and asks for certificates by others.
+const CALLS_OF_AGENTS: u32 = 8;
+const CALLS_OF_OPERATORS: u32 = 64;
+
 /// The most questions that are answered at a time.
 const MAX_REQUESTS: usize = 64;
 
@@ -263,7 +267,7 @@ async fn agents_server(config: &Config, workers: &Workers, access: &Access) -> R
         .max_encoding_message_size(1 << 20);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<IngestServiceServer<IngestApi>>().await;
-    server().add_service(ingest).add_service(health).add_optional_service(enrolment)
+    server(CALLS_OF_AGENTS).add_service(ingest).add_service(health).add_optional_service(enrolment)
 }
 
 /// Builds the services on the operators' port.
@@ -310,7 +314,7 @@ async fn operators_server(
         _ => (SealedApi::without_agents(limit.clone()), None),
     };
     let access = AccessApi::new(access.enrolments, (url, known_by), zone, limit, workers.commands());
-    Ok(server()
+    Ok(server(CALLS_OF_OPERATORS)
         .layer(gate)
         .add_service(usage)
         .add_service(FleetServiceServer::new(fleet))
@@ -343,14 +347,15 @@ async fn report_progress(mut progress: watch::Receiver<Option<Steps>>, reporter:
 }
 
 /// Returns a server that limits every resource a peer could otherwise use without end.
-fn server() -> Server {
+/// Returns a server whose clients have at most so many calls under way on a connection.
+fn server(calls: u32) -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .max_concurrent_streams(64)
-        .concurrency_limit_per_connection(64)
+        .max_concurrent_streams(calls)
+        .concurrency_limit_per_connection(calls as usize)
         .http2_max_header_list_size(16 << 10)
         .tcp_nodelay(true)
 }

@@ -383,5 +383,26 @@ impl Drop for TestCluster {
             let _ = child.kill();
             let _ = child.wait();
         }
+        if !std::thread::panicking() {
+            refuse_secrets(&self.path(""));
+        }
+    }
+}
+
+/// What no log may hold, whatever a test has done: an operator's token, an invitation's line, a key.
+const SECRETS: [&str; 3] = ["smt1_", "seatmeter1.", "PRIVATE KEY"];
+
+/// Fails if a log of any program below a folder tells a secret.
+fn refuse_secrets(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            refuse_secrets(&path);
+        } else if name == "err" || name.ends_with(".err") || name.starts_with("health.log") || name == "status.json" {
+            let text = text(&fs::read(&path).unwrap_or_default());
+            let told = SECRETS.into_iter().find(|secret| text.contains(secret));
+            assert!(told.is_none(), "{} tells a secret: {told:?}", path.display());
+        }
     }
 }

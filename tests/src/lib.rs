@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod disk;
+pub mod double;
 pub mod enrolled;
 pub mod postgres;
 pub mod process;

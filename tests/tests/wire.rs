@@ -1,55 +1,16 @@
 //! Faults 14, 19 and 20: what an agent sends is placed by its positions, and believed in nothing else; and peers that say
 //! nothing.
 
-use seatmeter_count::{Event, Kind};
-use seatmeter_proto::batch;
 use seatmeter_proto::split;
 use seatmeter_proto::transport::Dialer;
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::ingest_response::Message as Down;
 use seatmeter_proto::v1::ingest_service_client::IngestServiceClient;
-use seatmeter_proto::v1::{
-    Batch, BatchOutcome, BatchResult, Columns, Hello, IngestRequest, Limits, RefusalReason, Stream,
-};
+use seatmeter_proto::v1::{Batch, BatchOutcome, BatchResult, Hello, IngestRequest, Limits, RefusalReason};
+use seatmeter_tests::double::batch;
 use seatmeter_tests::{TestCluster, wait_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-
-/// A batch with a checkout at each tenth byte of its range.
-fn batch(sequence: u64, start: u64, end: u64) -> Batch {
-    let mut columns = Columns {
-        strings: ["d", "f", "u", "h"].map(String::from).to_vec(),
-        feature_daemons: vec![0],
-        feature_names: vec![1],
-        client_users: vec![2],
-        client_hosts: vec![3],
-        ..Columns::default()
-    };
-    let (mut last_at, mut last) = (0, start);
-    for position in (start..end).filter(|position| position % 10 == 0) {
-        let at = 1_767_254_400 + position as i64;
-        let event = Event { kind: Kind::Checkout, at, feature: 0, client: 0, seats: 1, detail: 0 };
-        batch::push(&mut columns, &mut last_at, (position - last) as u32, event);
-        last = position;
-    }
-    let (sealed, columns_size) = batch::seal(&columns).unwrap();
-    Batch {
-        sequence,
-        stream: Some(Stream {
-            fingerprint: vec![9; 32],
-            log: "log".into(),
-            first_line_time: 1_767_254_400,
-            ..Stream::default()
-        }),
-        start_position: start,
-        end_position: end,
-        last_line_time: 1_767_254_400 + end as i64,
-        event_count: columns.kinds.len() as u32,
-        columns_size,
-        columns: sealed.into(),
-        ..Batch::default()
-    }
-}
 
 /// Sends batches over one stream, and gives their results in the order of their sequences.
 async fn send(cluster: &TestCluster, batches: Vec<Batch>) -> Vec<BatchResult> {

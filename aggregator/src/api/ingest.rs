@@ -19,7 +19,7 @@ use seatmeter_proto::v1::{
 use seatmeter_proto::{MAX_OFFER, batch};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -42,6 +42,9 @@ const MAX_IN_FLIGHT: u32 = 8;
 
 /// The longest text of a Hello, in bytes.
 pub(super) const MAX_TEXT: usize = 255;
+
+/// How long an agent may take to say who it is.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest generation, in bytes.
 const MAX_GENERATION: usize = 32;
@@ -105,7 +108,9 @@ struct Conversation {
 impl Conversation {
     /// Takes an agent's messages until the agent ends the stream.
     async fn run(&mut self, requests: &mut Streaming<IngestRequest>) -> Result<(), Status> {
-        let hello = match requests.next().await.transpose()?.and_then(|request| request.message) {
+        let first = timeout(HELLO_WITHIN, requests.next()).await;
+        let first = first.map_err(|_| Status::from(ApiError::Protocol("a Hello must come within ten seconds")))?;
+        let hello = match first.transpose()?.and_then(|request| request.message) {
             Some(Up::Hello(hello)) => hello,
             None => return Ok(()),
             Some(_) => return Err(ApiError::Protocol("the first message of a stream must be a Hello").into()),
