@@ -21,11 +21,12 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Clones a machine: its agent's state, its configuration and its log, which is `clone.log`.
+/// Clones a machine: its agent's state, its configuration and its log.
 fn clone_of(cluster: &TestCluster, agent: &Agent, log: &Path) -> (Agent, std::path::PathBuf) {
-    let copy = cluster.agent_in("copy", SERVER, &[], "");
+    let folder = format!("{}-copy", agent.folder.file_name().unwrap().to_str().unwrap());
+    let copy = cluster.agent_in(&folder, SERVER, &[], "");
     copy_folder(&agent.state(), &copy.state());
-    let own_log = cluster.path("clone.log");
+    let own_log = cluster.path(&format!("{folder}.log"));
     fs::copy(log, &own_log).unwrap();
     let configured = fs::read_to_string(&agent.config).unwrap();
     let configured = configured.replace(agent.state().to_str().unwrap(), copy.state().to_str().unwrap());
@@ -73,11 +74,11 @@ fn agent_and_clone(cluster: &TestCluster) -> (Agent, Agent, std::path::PathBuf, 
 fn fault_58_a_clone_is_kept_apart_until_it_is_accepted() {
     let mut cluster = enrolling("1h");
     let (mut agent, mut copy, log, own_log) = agent_and_clone(&cluster);
-    let name = format!("{SERVER} (copy 2)");
     let is_shown = || {
         let servers = cluster.ask(&["servers"]);
         let rows = servers["rows"].as_array().unwrap();
-        rows.iter().any(|row| row["license_server"] == name.as_str() && row["events"].as_u64() > Some(0))
+        rows.iter()
+            .any(|row| row["license_server"].as_str().unwrap().contains(" (copy ") && row["events"].as_u64() > Some(0))
     };
     wait_until("what it has sent is kept", is_shown);
     assert_eq!(copies(&cluster).len(), 1);
@@ -184,4 +185,41 @@ fn fault_58_an_outdated_certificate_opens_the_quarantine_alone() {
     wait_until("once its certificate has ended, it is told", || copy.errors().contains("renewed by another holder"));
     assert_eq!(copies(&cluster)[0]["status"], "quarantined");
     assert_eq!(cluster.activity(SERVER), truth);
+}
+
+/// Copies of two agents that report for one license server are known apart, and an operator's word is of one of them.
+#[test]
+fn fault_58_copies_of_two_agents_are_not_mixed_up() {
+    let cluster = enrolling("1h");
+    let mut running = Vec::new();
+    for name in ["east", "west"] {
+        let log = cluster.path(&format!("{name}.log"));
+        let begins = format!(" 8:00:00 (lmgrd) TIMESTAMP 1/5/2026\n 8:00:01 (vend) OUT: \"{name}\" someone@pc\n");
+        fs::write(&log, begins).unwrap();
+        let mut agent = enrolled(&cluster, name, &log);
+        agent.start();
+        wait_until("it is counted", || counts(&cluster, name));
+        agent.stop();
+        let (mut copy, own_log) = clone_of(&cluster, &agent, &log);
+        agent.start();
+        append(&log, &use_of(&format!("{name}-own")));
+        wait_until("it goes on", || counts(&cluster, &format!("{name}-own")));
+        append(&own_log, &use_of(&format!("{name}-cloned")));
+        copy.start();
+        running.push((agent, copy));
+    }
+    let quarantined = || copies(&cluster).iter().filter(|row| row["status"] == "quarantined").count() == 2;
+    wait_until("both clones are in quarantine", quarantined);
+    let of_east = |row: &serde_json::Value| row["host"].is_string() && row["copy"].is_null();
+    let rows: Vec<_> = enrolments(&cluster).into_iter().filter(of_east).collect();
+    let east = rows.iter().map(|row| row["enrolment"].as_str().unwrap()).next().unwrap();
+    wait_until("both have delivered", || {
+        let idle = |copy: &Agent| copy.inspect()["batches"].as_array().is_some_and(Vec::is_empty);
+        running.iter().all(|(_, copy)| is_connected(copy) && idle(copy))
+    });
+    assert!(!counts(&cluster, "cloned"));
+    let accepted = cluster.seatmeter(&["agents", "accept", east]);
+    assert!(accepted.status.success(), "{}", text(&accepted.stderr));
+    wait_until("the one counts", || counts(&cluster, "east-cloned"));
+    assert!(!counts(&cluster, "west-cloned"), "the other one waits for a word of its own");
 }

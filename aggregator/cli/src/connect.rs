@@ -134,9 +134,12 @@ impl Connection {
             (Some(authority), _) => Some(Credentials::Files(Trust { authority: authority.clone(), identity })),
             (None, Some(authority)) => {
                 let (trust, file) = (Trust { authority: authority.clone(), identity }, authority);
-                let keep = move |shown: &[CertificateDer<'static>]| match are_others(&file, shown) {
-                    true => private::write(&file, pem_of(shown).as_bytes(), None),
-                    false => Ok(()),
+                let keep = move |shown: &[CertificateDer<'static>]| {
+                    if are_others(&file, shown) {
+                        // Where it cannot be kept, it is learned with a later command.
+                        let _ = private::write(&file, pem_of(shown).as_bytes(), None);
+                    }
+                    Ok(())
                 };
                 Some(Credentials::Learning(trust, Arc::new(keep)))
             }

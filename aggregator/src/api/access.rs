@@ -25,7 +25,7 @@ use crate::access::authority::Authority;
 use crate::access::enrolment::{EnrolmentError, Enrolments, Wanted, sealed};
 use crate::codes;
 use crate::ingest::archiver::{Command, Word};
-use crate::quarantine;
+use crate::quarantine::Copy;
 use crate::store::enrolments as store;
 use crate::store::holders::{self, Standing};
 
@@ -173,13 +173,15 @@ impl AccessService for AccessApi {
         let (enrolments, asked) = (self.enrolments()?, request.into_inner());
         let (register, id) = (enrolments.clone(), asked.id.clone());
         let copy = answer(move || match register.judge(&id, asked.copy, Standing::Accepted) {
-            Ok((enrolment, number)) => Ok(Some((enrolment.license_server, number))),
+            Ok((enrolment, copy)) => {
+                let copy = Copy { enrolment: &enrolment.id, number: copy.number, since: copy.since };
+                Ok(Some((copy.name(&enrolment.license_server), enrolment.license_server)))
+            }
             // What waits can be something else than a copy.
             Err(EnrolmentError::NoCopy(_)) if asked.copy == 0 => Ok(None),
             Err(error) => Err(error),
         });
-        if let Some((license_server, number)) = copy.await?.into_inner() {
-            let copy = quarantine::name_of(&license_server, number);
+        if let Some((copy, license_server)) = copy.await?.into_inner() {
             say(&self.commands, Word::Renamed(copy, license_server)).await?;
         }
         answer(move || {

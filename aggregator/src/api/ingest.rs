@@ -34,7 +34,7 @@ use crate::access::trail::Entry;
 use crate::codes;
 use crate::ingest::archiver::{Command, Word};
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
-use crate::quarantine;
+use crate::quarantine::{self, Copy};
 use crate::store::holders::Standing;
 
 /// The most batches of one agent that may be in flight.
@@ -195,8 +195,8 @@ impl Conversation {
     /// Returns the Hello as it counts: a copy in quarantine speaks for a license server of its own.
     async fn in_its_place(&self, hello: Hello, admitted: &Admitted) -> Result<Hello, Status> {
         let number = admitted.holder.number;
-        let copy = quarantine::name_of(&hello.license_server, number);
-        let agent_id = quarantine::agent_id(&hello.agent_id, number);
+        let copy = Copy { enrolment: &admitted.enrolment, number, since: admitted.holder.since };
+        let (copy, agent_id) = (copy.name(&hello.license_server), copy.agent_id(&hello.agent_id));
         if admitted.holder.standing == Standing::Quarantined {
             tracing::error!(
                 code = codes::AGENT_QUARANTINED,

@@ -99,7 +99,9 @@ impl SealedService for SealedApi {
         let _permit = self.limit.enter()?;
         let (inner, from, asked) = (self.inner()?, address(&request), request.into_inner());
         answer(move || {
-            let path = inner.upload(&asked.upload)?;
+            // Taken away from whoever uploads: what is checked is what is taken in.
+            let (uploaded, path) = (inner.upload(&asked.upload)?, inner.upload(&uuid::Uuid::new_v4().to_string())?);
+            fs::rename(&uploaded, &path).map_err(|_| ApiError::invalid("upload", "is not there: upload it first"))?;
             let taken = inner.take_in(&path, asked.size, from);
             // It is carried again, if need be.
             let _ = fs::remove_file(&path);
@@ -128,11 +130,11 @@ impl Inner {
         }
         let failed = |error| ApiError::Upload(error);
         seatmeter_service::state::make(&self.folder).map_err(std::io::Error::other).map_err(failed)?;
-        if piece.position == 0 && !path.exists() && fs::read_dir(&self.folder).map_err(failed)?.count() >= MOST_UPLOADS
-        {
+        let is_first = piece.position == 0;
+        if is_first && !path.exists() && fs::read_dir(&self.folder).map_err(failed)?.count() >= MOST_UPLOADS {
             return Err(ApiError::TooMany);
         }
-        let mut file = File::options().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = File::options().create(is_first).write(true).truncate(false).open(&path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() < piece.position {
             return Err(ApiError::invalid("position", "must not be behind the end of what was uploaded"));
         }

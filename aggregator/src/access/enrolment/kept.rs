@@ -52,9 +52,9 @@ impl Enrolments {
     }
 
     /// Records what an operator says of a copy in quarantine: the one of this number, or the only one if it is 0. Ends its connection.
-    /// Returns its number.
-    pub fn judge(&self, id: &str, number: i64, standing: Standing) -> Result<(Enrolment, i64), EnrolmentError> {
-        let (enrolment, number) = self.write(|connection| {
+    /// Returns the copy.
+    pub fn judge(&self, id: &str, number: i64, standing: Standing) -> Result<(Enrolment, Holder), EnrolmentError> {
+        let (enrolment, copy) = self.write(|connection| {
             let enrolment = find(connection, id)?;
             let license_server = enrolment.license_server.clone();
             let mut waiting = holders::holders(connection, &enrolment.id)?;
@@ -68,10 +68,10 @@ impl Enrolments {
             }
             copy.standing = standing;
             holders::save_holder(connection, &enrolment.id, &copy)?;
-            Ok::<_, EnrolmentError>((enrolment, copy.number))
+            Ok::<_, EnrolmentError>((enrolment, copy))
         })?;
-        self.connections.end(&enrolment.id, number);
-        Ok((enrolment, number))
+        self.connections.end(&enrolment.id, copy.number);
+        Ok((enrolment, copy))
     }
 
     /// Lets an agent in that waits for it, and lets it renew expired certificates again.
