@@ -223,3 +223,17 @@ fn fault_58_copies_of_two_agents_are_not_mixed_up() {
     wait_until("the one counts", || counts(&cluster, "east-cloned"));
     assert!(!counts(&cluster, "west-cloned"), "the other one waits for a word of its own");
 }
+
+/// A clone takes nothing from the agent that it was made of: that one's certificate is renewed, whoever asks first, and the clone's is not.
+#[test]
+fn fault_58_a_clone_does_not_cut_off_the_agent_itself() {
+    let cluster = enrolling("12s");
+    let (agent, copy, log, _) = agent_and_clone(&cluster);
+    let renewals = |agent: &Agent| agent.errors().matches("\"code\":\"certificate_renewed\"").count();
+    let before = renewals(&agent);
+    wait_until("the agent is renewed, again and again", || renewals(&agent) >= before + 3);
+    wait_until("the clone is told why it is not", || copy.errors().contains("its certificate is not renewed"));
+    append(&log, &use_of("renewed"));
+    wait_until("the agent delivers", || counts(&cluster, "renewed"));
+    assert!(!counts(&cluster, "cloned"));
+}

@@ -101,14 +101,15 @@ pub async fn enrol(
     Ok(Enrolled { license_server: answer.license_server, realm: answer.realm, expires })
 }
 
-/// Gets the agent's next certificate for the one that it has, whether that has expired or not. Returns when the next one ends.
-pub async fn renew(url: &str, files: &Files) -> Result<Timestamp, CallError> {
+/// Gets the agent's next certificate for the one that it has, whether that has expired or not. `generation` is what the aggregator gave at
+/// the last connection. Returns when the next one ends.
+pub async fn renew(url: &str, files: &Files, generation: Vec<u8>) -> Result<Timestamp, CallError> {
     let held = files.load()?;
     let next = files.next_key()?;
     let signing_request = signing_request(&next)?;
     let signature = sign(&held.key, &signing_request)?;
     let dialer = Dialer::new(url, Some(files.credentials_of_nobody()))?;
-    let request = RenewRequest { certificate: held.certificate.to_vec(), signing_request, signature };
+    let request = RenewRequest { certificate: held.certificate.to_vec(), signing_request, signature, generation };
     let mut client = EnrolmentServiceClient::new(dialer.connect().await?);
     let answer = timeout(PATIENCE, client.renew(request)).await.map_err(|_| CallError::Silent)?;
     let answer = answer.map_err(|status| CallError::Refused(Box::new(status)))?.into_inner();

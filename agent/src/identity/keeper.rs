@@ -27,6 +27,8 @@ pub struct Ties {
     pub renewed: Arc<Notify>,
     /// Why there is none, for people; empty if nothing is wrong.
     pub trouble: Arc<Mutex<String>>,
+    /// What the aggregator gave at the last connection: by it, the agent is told from a copy of it.
+    generation: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Ties {
@@ -34,6 +36,15 @@ impl Ties {
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         Some(trouble.clone()).filter(|trouble| !trouble.is_empty())
+    }
+
+    /// Takes note of what the aggregator gave.
+    pub fn set_generation(&self, given: &[u8]) {
+        given.clone_into(&mut self.generation.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn generation(&self) -> Vec<u8> {
+        self.generation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_trouble(&self, trouble: &str) {
@@ -65,7 +76,7 @@ pub async fn keep(files: Files, url: String, ties: Ties, mut stop: watch::Receiv
             continue;
         }
         let renewed = tokio::select! {
-            renewed = renew(&url, &files) => renewed,
+            renewed = renew(&url, &files, ties.generation()) => renewed,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match renewed {

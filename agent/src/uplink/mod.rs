@@ -194,6 +194,7 @@ impl Uplink {
         let clock = Some(seatmeter_proto::timestamp(Timestamp::now().as_second()));
         let buffer = self.buffer.clone();
         let generation = blocking(move || buffer.generation()).await?;
+        self.ties.set_generation(&generation);
         let hello = Hello { epoch: epoch.clone(), clock, generation, ..self.hello.clone() };
         send(&requests, Up::Hello(hello)).await?;
         let opening = tokio::time::timeout(ANSWER_TIMEOUT, client.ingest(ReceiverStream::new(stream)));
@@ -213,6 +214,7 @@ impl Uplink {
         if !welcome.generation.is_empty() {
             let (buffer, given) = (self.buffer.clone(), welcome.generation.clone());
             blocking(move || buffer.set_generation(&given)).await?;
+            self.ties.set_generation(&welcome.generation);
         }
         self.offer(&mut session).await?;
         self.report_up(&welcome);

@@ -212,12 +212,13 @@ impl Enrolments {
         })
     }
 
-    /// Gives an agent its next certificate. `signature` proves that it has the key of the one before.
+    /// Gives an agent its next certificate. `signature` proves that it has the key of the one before, and `generation` says which of
+    /// the holders of the identity it is: a copy gets none, and takes nothing from the agent that it was made of.
     pub fn renew(
         &self,
         certificate: &[u8],
         signing_request: &[u8],
-        signature: &[u8],
+        (signature, generation): (&[u8], &[u8]),
     ) -> Result<Issued, EnrolmentError> {
         let key = RequestedKey::of(signing_request)?;
         let renewed = sha256(&CertificateDer::from(certificate));
@@ -230,7 +231,22 @@ impl Enrolments {
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &old.public_key)
                 .verify(signing_request, signature)
                 .map_err(|_| EnrolmentError::Unknown)?;
-            let enrolment = valid(connection, &old)?;
+            let enrolment = not_revoked(connection, &old)?;
+            let known = holders::holders(connection, &enrolment.id)?;
+            let comes_with =
+                |holder: &&Holder| [&holder.issued, &holder.presented].iter().any(|one| **one == generation);
+            let holder = known.iter().find(comes_with).filter(|_| !generation.is_empty());
+            match holder.map(|holder| holder.standing) {
+                Some(Standing::Counted | Standing::Accepted | Standing::Displaced) => {}
+                Some(Standing::Quarantined | Standing::Probation) => {
+                    return Err(EnrolmentError::Copy(enrolment.license_server));
+                }
+                Some(Standing::Rejected) => return Err(EnrolmentError::Rejected(enrolment.license_server)),
+                None if old.state == CertificateState::Superseded => {
+                    return Err(EnrolmentError::Superseded(enrolment.license_server));
+                }
+                None => {}
+            }
             if let Some(known) = store::certificate_of_key(connection, key.point())? {
                 // It was renewed, and the agent has not got the answer.
                 let is_own = known.enrolment == old.enrolment && known.state != CertificateState::Superseded;
@@ -398,15 +414,6 @@ fn not_revoked(
     match enrolment.revoked_at {
         Some(_) => Err(EnrolmentError::Revoked(enrolment.license_server)),
         None => Ok(enrolment),
-    }
-}
-
-/// Returns the enrolment of a certificate that is valid but for its end.
-fn valid(connection: &mut dyn engine::Connection, certificate: &Certificate) -> Result<Enrolment, EnrolmentError> {
-    let enrolment = not_revoked(connection, certificate)?;
-    match certificate.state {
-        CertificateState::Superseded => Err(EnrolmentError::Superseded(enrolment.license_server)),
-        _ => Ok(enrolment),
     }
 }
 

@@ -8,6 +8,7 @@ use seatmeter_proto::v1::enrolment_service_server::EnrolmentService;
 use seatmeter_proto::v1::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
 use tonic::{Request, Response, Status};
 
+use super::ingest::MAX_GENERATION;
 use super::ingest::MAX_TEXT;
 use super::status::{ApiError, enrolment, reason_of};
 use super::{ConcurrencyLimit, address, answer};
@@ -92,9 +93,11 @@ impl EnrolmentService for EnrolmentApi {
         must_fit("certificate", &asked.certificate, MAX_DER)?;
         must_fit("signing_request", &asked.signing_request, MAX_DER)?;
         must_fit("signature", &asked.signature, MAX_DER)?;
+        must_fit("generation", &asked.generation, MAX_GENERATION)?;
         let api = self.clone();
         answer(move || {
-            let issued = api.enrolments.renew(&asked.certificate, &asked.signing_request, &asked.signature);
+            let proof = (&*asked.signature, &*asked.generation);
+            let issued = api.enrolments.renew(&asked.certificate, &asked.signing_request, proof);
             api.tell(address, "Renew", &issued);
             let issued = issued?;
             if issued.is_recovery {

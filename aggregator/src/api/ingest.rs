@@ -47,7 +47,7 @@ pub(super) const MAX_TEXT: usize = 255;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest generation, in bytes.
-const MAX_GENERATION: usize = 32;
+pub(super) const MAX_GENERATION: usize = 32;
 
 /// The most answers that wait for one agent. Answers beyond this are dropped, since the agent does not read them.
 const MAX_ANSWERS: usize = 256;

@@ -267,6 +267,7 @@ pub(super) fn enrolment(error: &EnrolmentError) -> Status {
         | EnrolmentError::Superseded(_)
         | EnrolmentError::TooOften(_)
         | EnrolmentError::Rejected(_)
+        | EnrolmentError::Copy(_)
         | EnrolmentError::OtherServer { .. }
         | EnrolmentError::OtherRealm { .. }
         | EnrolmentError::Waits { .. } => with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text),

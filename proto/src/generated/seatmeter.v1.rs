@@ -1810,6 +1810,10 @@ pub struct RenewRequest {
     /// The signing request, signed with the key of the certificate (ECDSA with SHA-256, ASN.1).
     #[prost(bytes = "vec", tag = "3")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// What the last Welcome named, at most 32 bytes; empty if the agent knows none. A copy in quarantine renews nothing, and takes
+    /// nothing from the agent that it was made of.
+    #[prost(bytes = "vec", tag = "4")]
+    pub generation: ::prost::alloc::vec::Vec<u8>,
 }
 /// The next certificate. The one before is valid until this one is used.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

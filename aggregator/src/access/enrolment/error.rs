@@ -49,6 +49,11 @@ pub enum EnrolmentError {
          name of its own if both are to report"
     )]
     Superseded(String),
+    /// It is a copy in quarantine.
+    #[error(
+        "this agent is a copy of the one that reports for license server {0:?}: its certificate is not renewed until an operator says what          it is (`seatmeter agents enrolled`); enrol it under a name of its own if both are to report"
+    )]
+    Copy(String),
     /// An operator has said that it is a copy that never counts.
     #[error(
         "this agent is a copy of the one that reports for license server {0:?}, and was rejected: stop it, or enrol it under a name \

@@ -25,7 +25,7 @@ fn renew(enrolments: &Enrolments, old: (&KeyPair, &[u8]), new: &KeyPair) -> Resu
     let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &old.0.serialize_der(), &random).unwrap();
     let asked = request(new);
     let signature = signer.sign(&random, &asked).unwrap();
-    enrolments.renew(old.1, &asked, signature.as_ref()).map(|issued| issued.certificate)
+    enrolments.renew(old.1, &asked, (signature.as_ref(), &[])).map(|issued| issued.certificate)
 }
 
 fn admit(enrolments: &Enrolments, certificate: &[u8]) -> Result<Admitted, EnrolmentError> {
