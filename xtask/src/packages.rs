@@ -16,7 +16,7 @@ pub fn try_all(root: &Path) -> Result<()> {
         println!("SKIPPED: SEATMETER_SHARED does not name a folder with the tools to test packages");
         return Ok(());
     };
-    dist::dist(root, &dist::Options::default())?;
+    dist::dist(root, &dist::Options::quick())?;
     let next = dist::next_version(root)?;
     let target = target_folder(root);
     for deb in names_in(&target.join("dist"), &["deb"])? {

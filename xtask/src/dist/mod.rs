@@ -35,12 +35,21 @@ pub struct Options {
     /// makes one
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
+    /// Optimise less: for tests of what packages do
+    #[arg(skip)]
+    quick: bool,
 }
 
 impl Options {
     /// Returns options that build everything twice, for every system that this machine can build for.
     pub fn twice() -> Self {
-        Self { without_windows: std::env::var_os("SEATMETER_SHARED").is_none(), twice: true, sign: None }
+        let without_windows = std::env::var_os("SEATMETER_SHARED").is_none();
+        Self { without_windows, twice: true, ..Self::default() }
+    }
+
+    /// Returns options for packages that are tested and thrown away: their programs are optimised each crate by itself.
+    pub fn quick() -> Self {
+        Self { quick: true, ..Self::default() }
     }
 }
 
@@ -54,12 +63,14 @@ struct Dist {
     version: String,
     /// The time of the commit, in seconds since 1970 UTC.
     epoch: String,
+    /// Whether the programs are optimised each crate by itself.
+    quick: bool,
 }
 
 /// Builds all files, and prints their sizes and paths.
 pub fn dist(root: &Path, options: &Options) -> Result<()> {
     let once = |out: &str, build: &str| {
-        let dist = Dist::new(root, out, build, env!("CARGO_PKG_VERSION"))?;
+        let dist = Dist { quick: options.quick, ..Dist::new(root, out, build, env!("CARGO_PKG_VERSION"))? };
         linux::make(&dist)?;
         if !options.without_windows {
             windows::make(&dist)?;
@@ -116,7 +127,14 @@ impl Dist {
             fs::remove_dir_all(&out)?;
         }
         fs::create_dir_all(&out)?;
-        Ok(Self { root: root.into(), out, build: target.join(build), version: version.into(), epoch: epoch(root)? })
+        Ok(Self {
+            root: root.into(),
+            out,
+            build: target.join(build),
+            version: version.into(),
+            epoch: epoch(root)?,
+            quick: false,
+        })
     }
 
     /// Returns a cargo command that builds the programs in `folder`. The programs contain no paths of this machine.
@@ -134,6 +152,9 @@ impl Dist {
         }
         cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", flags.trim()).env("CFLAGS", c_flags.join(" "));
         cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
+        if self.quick {
+            cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        }
         // The text that `--version` prints.
         let commit = said(Command::new("git").args(["log", "-1", "--format=%h %cs"]).current_dir(&self.root))?;
         cargo.env("SEATMETER_BUILD", format!("{} ({commit})", env!("CARGO_PKG_VERSION")));
@@ -227,7 +248,10 @@ fn sign(folder: &Path, key: &Path) -> Result<()> {
 fn install(subcommand: &str) -> Result<()> {
     let name = subcommand.trim_start_matches("cargo-");
     let is_there = Command::new("cargo").args([name, "--help"]).output().is_ok_and(|output| output.status.success());
-    if is_there { Ok(()) } else { run(Command::new("cargo").args(["install", "--quiet", "--locked", subcommand])) }
+    let quickly = [("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")];
+    let mut build = Command::new("cargo");
+    build.args(["install", "--quiet", "--locked", subcommand]).envs(quickly);
+    if is_there { Ok(()) } else { run(&mut build) }
 }
 
 /// Runs a program. Returns its output without trailing white space.
