@@ -126,7 +126,7 @@ impl Capture {
 
     /// Whether every stream that was to be read again has been, or is known to be gone.
     pub fn has_rewound(&self) -> bool {
-        self.rewinds.wanted().is_empty()
+        self.rewinds.are_fulfilled()
     }
 
     /// Commits what was read and stops all threads. A thread that waits for a drive that hangs is left behind: what it has

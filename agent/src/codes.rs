@@ -31,6 +31,7 @@ seatmeter_service::codes! {
     37 BATCH_DAMAGED "batch_damaged" error "A batch in the buffer is damaged. Its log is read again, where it is still there.", "Check the disk and the memory of this machine.";
     38 ANSWER_SETTLED "answer_settled" info "The answer to an export was carried back: what was taken in of it is no longer kept.", "";
     39 ANSWER_USELESS "answer_useless" error "The answer to an export is of no use.", "The reason says what is wrong. Import the last export again, and carry its answer back.";
+    42 SETTLE_FAILED "settle_failed" error "What was handed to an agent without a network, or what it says of itself, cannot be kept.", "The reason says why; it is tried again every few seconds.";
     40 CERTIFICATE_RENEWED "certificate_renewed" info "The agent has got its next certificate.", "";
     41 CERTIFICATE_NOT_RENEWED "certificate_not_renewed" error "The agent has not got its next certificate; it is tried again. When the one that it has ends, batches wait in the buffer.", "The reason says what is wrong. If the enrolment was revoked or renewed by another holder, enrol the agent again: `seatmeter-agent enroll`.";
 }

@@ -13,6 +13,7 @@
 //! | [`source`] | the sources of input, and how they are recognised again |
 //! | [`mod@detect`] | finds the license managers of this machine |
 //! | [`mod@format`] | the log formats of license managers: pure parsers, dating, line counts |
+//! | [`mod@acknowledged`] | what an aggregator can lack that has another database than before |
 //! | [`batcher`] | gathers events into batches |
 //! | [`buffer`] | batches and checkpoints on disk, in one transaction |
 //! | [`checkpoint`] | how far each stream was read, and the state to resume there |
@@ -25,6 +26,7 @@
 //!
 //! Nothing but [`buffer`] opens SQLite; nothing in [`mod@format`] reads a clock or a file.
 
+pub mod acknowledged;
 pub mod batcher;
 pub mod buffer;
 pub mod capture;

@@ -1,7 +1,7 @@
 //! Runs capture and delivery until the agent is told to stop.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use seatmeter_proto::v1::Hello;
@@ -81,7 +81,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), 
             let uplink = Uplink { dialer, hello, buffer, capture: capture_of, status, ties, pseudonym_key_id };
             uplink.run(stop).await;
         }
-        Reach::Sealed(address) => Settler { address, state, buffer, capture: capture_of, status }.run(stop).await,
+        Reach::Sealed(address) => {
+            let (capture, incarnation) = (capture_of, Mutex::default());
+            Settler { address, state, buffer, capture, status, pseudonym_key_id, incarnation }.run(stop).await;
+        }
     }
     manager::stopping();
     // The reporter shares the capture, and ends on the same signal as the uplink.

@@ -24,6 +24,7 @@ seatmeter_service::codes! {
     116 TLS_RENEWED "tls_renewed" info "A port has got another certificate.", "";
     117 TLS_FAILED "tls_failed" error "The files of a port's certificate were replaced, and cannot be used: the certificate before stays in use.", "The reason says what is wrong; correct the files.";
     118 NOBODY_ENROLLED "nobody_enrolled" warn "The aggregator has an authority, and no agent is enrolled.", "If agents were, `access.db` is another one: restore it from a backup (`seatmeter-aggregator restore`), or enrol them again.";
+    139 SEALING_KEY_LOST "sealing_key_lost" error "The key with which exports are opened is gone, though agents without a network are enrolled: another one was made.", "Restore `authority/sealing.key` from a backup, or enrol those agents again: what they export until then does not open.";
     119 NO_ADMINISTRATOR "no_administrator" warn "Nobody can administer the aggregator yet: no operator is let in whose role is `admin`.", "Run `seatmeter-aggregator administrator NAME` on this machine, and log in with the line that it prints.";
     132 OPERATOR_REFUSED "operator_refused" warn "A call of an operator was refused: who it was, if that is known, from where, and why.", "If nobody knows of it, find out who it was: `seatmeter audit list`.";
     133 AUDIT_HEAD "audit_head" info "The last record of the audit trail: its number and its hash, told at every start and once a day.", "Keep it where nobody who has access to the aggregator can change it: `seatmeter audit verify --noted NUMBER:HASH` proves the trail by it.";

@@ -30,7 +30,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::access::authority::{self, Authority, AuthorityError};
 use crate::access::door::Door;
-use crate::access::enrolment::Enrolments;
+use crate::access::enrolment::{EnrolmentError, Enrolments};
 use crate::access::operators::Operators;
 use crate::access::refusals::Refusals;
 use crate::access::registrar::Registrar;
@@ -38,7 +38,7 @@ use crate::access::sealing;
 use crate::access::tls::{Clients, Files, PortTls, Source};
 use crate::access::trail::Trail;
 use crate::api::ConcurrencyLimit;
-use crate::api::access::{AccessApi, Sealed};
+use crate::api::access::{AccessApi, Sealed, settle_copies};
 use crate::api::audit::AuditApi;
 use crate::api::authority::AuthorityApi;
 use crate::api::enrolment::EnrolmentApi;
@@ -109,6 +109,9 @@ pub enum ServeError {
     /// The authority, or a port's certificate, cannot be used.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The agents that are enrolled cannot be told.
+    #[error(transparent)]
+    Enrolments(#[from] EnrolmentError),
     /// The operating system cannot start a worker's thread.
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
@@ -305,14 +308,18 @@ async fn operators_server(
     let url = format!("https://{}:{}", config.authority.names[0], listening.agents.port());
     let (sealed, known_by) = match (&access.enrolments, &own) {
         (Some(enrolments), Some(authority)) => {
-            let key = sealing::key(&config.state)?;
+            let key = sealing::key(&config.state, enrolments.without_network()?)?;
             let known_by = Sealed { authority: authority.clone(), key: key.public() };
             let parts = (authority.clone(), enrolments.clone(), key);
-            let api = SealedApi::new(parts, &config.state, workers.commands(), zone.clone(), limit.clone());
+            let archiver = (workers.commands(), workers.incarnation());
+            let api = SealedApi::new(parts, &config.state, archiver, zone.clone(), limit.clone());
             (api, Some(known_by))
         }
         _ => (SealedApi::without_agents(limit.clone()), None),
     };
+    if let Some(enrolments) = &access.enrolments {
+        tokio::spawn(settle_copies(enrolments.clone(), workers.commands()));
+    }
     let access = AccessApi::new(access.enrolments, (url, known_by), zone, limit, workers.commands());
     Ok(server(CALLS_OF_OPERATORS)
         .layer(gate)

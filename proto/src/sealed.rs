@@ -20,6 +20,7 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use prost::Message;
 use rustls::pki_types::CertificateDer;
 
+use crate::batch::MAX_BATCH;
 use crate::tls::sha256;
 use crate::v1::{SealedAcknowledgement, SealedAnswer, SealedRecord};
 
@@ -32,7 +33,10 @@ const PIECE: usize = 1 << 20;
 /// What encryption adds to a piece.
 const TAG: usize = 16;
 /// The most bytes of a record: a batch, and some room.
-const LONGEST_RECORD: usize = 32 << 20;
+const LONGEST_RECORD: usize = MAX_BATCH + (64 << 10);
+
+/// The most batches of an export, so that its answer can be held in memory.
+pub const MOST_BATCHES: u64 = 500_000;
 
 type SealingKem = X25519HkdfSha256;
 
@@ -172,8 +176,9 @@ impl<W: Write> Sealer<W> {
 pub struct Opener<R> {
     file: R,
     context: AeadCtxR<ChaCha20Poly1305, HkdfSha256, SealingKem>,
-    /// What was opened and is not read yet.
+    /// The pieces that are open, and how much of them was read.
     open: Vec<u8>,
+    read: usize,
     at: u64,
     has_ended: bool,
     signed: ring::digest::Context,
@@ -197,7 +202,7 @@ impl<R: Read> Opener<R> {
         let mut signed = ring::digest::Context::new(&ring::digest::SHA256);
         signed.update(&encapsulated);
         let at = (MARK.len() + encapsulated.len()) as u64;
-        Ok(Self { file, context, open: Vec::new(), at, has_ended: false, signed })
+        Ok(Self { file, context, open: Vec::new(), read: 0, at, has_ended: false, signed })
     }
 
     /// Returns the next record, and the hash that a signature would be of that stands there; `None` at the end.
@@ -206,13 +211,18 @@ impl<R: Read> Opener<R> {
         hash.copy_from_slice(self.signed.clone().finish().as_ref());
         loop {
             if let Some(length) = self.whole_record()? {
-                let bytes: Vec<u8> = self.open.drain(..length).collect();
-                self.signed.update(&bytes);
-                let record = SealedRecord::decode_length_delimited(&bytes[..]);
+                let bytes = &self.open[self.read..self.read + length];
+                self.signed.update(bytes);
+                let record = SealedRecord::decode_length_delimited(bytes);
+                self.read += length;
                 return record.map(|record| Some((record, hash))).map_err(|_| SealedError::Content("no record"));
             }
             if self.has_ended {
-                return if self.open.is_empty() { Ok(None) } else { Err(SealedError::Content("half a record")) };
+                return if self.read == self.open.len() {
+                    Ok(None)
+                } else {
+                    Err(SealedError::Content("half a record"))
+                };
             }
             self.read_piece()?;
         }
@@ -220,16 +230,17 @@ impl<R: Read> Opener<R> {
 
     /// Returns the length of the record that comes next, with that of its length; `None` if it is not all there.
     fn whole_record(&self) -> Result<Option<usize>, SealedError> {
-        let mut rest = &self.open[..];
+        let open = &self.open[self.read..];
+        let mut rest = open;
         let Ok(length) = prost::decode_length_delimiter(&mut rest) else {
             // Ten bytes hold every length.
-            return if self.open.len() < 10 { Ok(None) } else { Err(SealedError::Content("no record")) };
+            return if open.len() < 10 { Ok(None) } else { Err(SealedError::Content("no record")) };
         };
         if length > LONGEST_RECORD {
             return Err(SealedError::Content("a record that is too long"));
         }
-        let whole = self.open.len() - rest.len() + length;
-        Ok((self.open.len() >= whole).then_some(whole))
+        let whole = open.len() - rest.len() + length;
+        Ok((open.len() >= whole).then_some(whole))
     }
 
     fn read_piece(&mut self) -> Result<(), SealedError> {
@@ -250,6 +261,8 @@ impl<R: Read> Opener<R> {
         self.has_ended = length < PIECE + TAG;
         let associated = if self.has_ended { LAST } else { b"" };
         let opened = self.context.open(&sealed, associated).map_err(|_| damaged)?;
+        self.open.drain(..self.read);
+        self.read = 0;
         self.open.extend_from_slice(&opened);
         self.at += 4 + length as u64;
         if self.has_ended && self.file.read(&mut [0])? > 0 {

@@ -137,6 +137,11 @@ fn fault_58_a_clone_that_is_rejected_never_counts() {
     assert!(is_connected(&agent));
     assert!(!counts(&cluster, "cloned"));
     assert_eq!(copies(&cluster)[0]["status"], "rejected");
+    // What is decided is no alert any more.
+    let servers = cluster.ask(&["servers"]);
+    let rows = servers["rows"].as_array().unwrap();
+    let copy = rows.iter().find(|row| row["license_server"].as_str().unwrap().contains(" (copy ")).unwrap();
+    assert_eq!((&copy["state"], &copy["warnings"]), (&"not_expected".into(), &serde_json::json!([])), "{copy}");
 }
 
 /// A machine that goes back to a snapshot is still the same agent, and nothing that it sends again counts twice.

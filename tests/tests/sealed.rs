@@ -161,6 +161,8 @@ fn fault_59_what_is_not_whole_or_not_ones_own_is_refused() {
     for name in ["buffer.db", "agent-id", "identity/secret"] {
         fs::copy(agent.state().join(name), thief.state().join(name)).unwrap();
     }
+    let second = offline(&cluster, "second", &log);
+    fs::copy(second.state().join("identity/next.key"), thief.state().join("identity/next.key")).unwrap();
     let configured = fs::read_to_string(&agent.config).unwrap();
     let own = configured.replace(agent.state().to_str().unwrap(), thief.state().to_str().unwrap());
     fs::write(&thief.config, own).unwrap();
@@ -201,4 +203,113 @@ fn fault_59_what_is_not_whole_or_not_ones_own_is_refused() {
     let name = text_of.lines().find_map(|line| line.split("OUT: ").nth(1)?.split([' ', '@']).nth(1)).unwrap();
     let is_in = |bytes: &[u8]| bytes.windows(name.len()).any(|window| window == name.as_bytes());
     assert!(name.len() > 3 && is_in(text_of.as_bytes()) && !is_in(&whole), "{name} is readable in an export");
+}
+
+/// A batch that is damaged in the buffer holds up no other one, and is read again from the log.
+#[test]
+fn fault_59_a_damaged_batch_is_in_the_next_export() {
+    let cluster = enrolling("1h");
+    let (log, truth) = log(&cluster);
+    let mut agent = offline(&cluster, "agent", &log);
+    append(&log, "23:59:58 (vend) OUT: \"middle\" someone@pc\n");
+    read_all(&agent, &log);
+    append(&log, "23:59:59 (vend) OUT: \"last\" someone@pc\n");
+    read_all(&agent, &log);
+    agent.stop();
+    let buffer = rusqlite::Connection::open(agent.state().join("buffer.db")).unwrap();
+    let damage = "UPDATE batch SET body = zeroblob(length(body)) WHERE sequence = (SELECT min(sequence) FROM waiting)";
+    assert_eq!(buffer.execute(damage, []).unwrap(), 1);
+    drop(buffer);
+    let files: Vec<PathBuf> = (1..=2).map(|number| cluster.path(&format!("export{number}"))).collect();
+    let done = agent.command(&["export", files[0].to_str().unwrap()]);
+    assert!(done.status.success() && text(&done.stdout).contains("1 batch in the buffer"), "{}", text(&done.stdout));
+    imported(&cluster, &files[0]);
+    agent.start();
+    wait_until("it is known", || agent.has_said("batch_damaged"));
+    read_all(&agent, &log);
+    let is_whole = || {
+        let _ = fs::remove_file(&files[1]);
+        export(&agent, &files[1]);
+        imported(&cluster, &files[1])["refused_batches"] == 0 && cluster.activity(SERVER).contains("last")
+    };
+    wait_until("all of it is there", is_whole);
+    wait_until("all of it counts", || {
+        let figures = cluster.activity(SERVER);
+        figures.contains("middle") && truth.lines().all(|line| figures.contains(line))
+    });
+    cluster.assert_verified();
+}
+
+/// An aggregator that was set back says so in the next answer, even if nothing new is carried: the next export has it all again.
+#[test]
+fn fault_59_an_aggregator_that_was_set_back_gets_all_again() {
+    let mut cluster = enrolling("1h");
+    let (log, truth) = log(&cluster);
+    let agent = offline(&cluster, "agent", &log);
+    let files: Vec<PathBuf> = (1..=3).map(|number| cluster.path(&format!("export{number}"))).collect();
+    let carried = |file: &Path| {
+        export(&agent, file);
+        let told = imported(&cluster, file);
+        assert!(acknowledge(&agent, &answer_of(file)).status.success());
+        wait_until("the answer is settled", || {
+            agent.errors().matches("\"answer_settled\"").count() == told["number"].as_u64().unwrap() as usize
+        });
+        told
+    };
+    carried(&files[0]);
+    cluster.wait_for_activity(SERVER, &truth);
+    assert_eq!(waiting(&agent), 0);
+    cluster.kill_aggregator();
+    for name in ["aggregator.db", "facts.db"] {
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(cluster.path("aggregator").join(format!("{name}{end}")));
+        }
+    }
+    cluster.start_aggregator();
+    let carried = |file: &Path| {
+        export(&agent, file);
+        let told = imported(&cluster, file);
+        assert!(acknowledge(&agent, &answer_of(file)).status.success());
+        told
+    };
+    assert_eq!(carried(&files[1])["batches"], 0, "nothing is new");
+    wait_until("it waits again", || waiting(&agent) > 0);
+    assert!(agent.has_said("aggregator_restored"), "{}", agent.errors());
+    carried(&files[2]);
+    cluster.wait_for_activity(SERVER, &truth);
+    wait_until("the buffer is free", || waiting(&agent) == 0);
+}
+
+/// An agent that was revoked is enrolled again by another invitation, as another agent; what it is known by is shown as of one that
+/// reports.
+#[test]
+fn fault_59_a_revoked_agent_is_enrolled_again() {
+    let cluster = enrolling("1h");
+    let (log, truth) = log(&cluster);
+    let mut agent = offline(&cluster, "agent", &log);
+    let files: Vec<PathBuf> = (1..=3).map(|number| cluster.path(&format!("export{number}"))).collect();
+    export(&agent, &files[0]);
+    imported(&cluster, &files[0]);
+    cluster.wait_for_activity(SERVER, &truth);
+    wait_until("it says how it is", || agent.state().join("heartbeat").exists());
+    export(&agent, &files[1]);
+    imported(&cluster, &files[1]);
+    let servers = cluster.ask(&["servers"]);
+    // The log is followed, and its last line is of long ago.
+    assert_eq!(servers["rows"][0]["state"], "late", "{servers}");
+    assert_eq!(servers["rows"][0]["warnings"], serde_json::json!([]), "{servers}");
+    let id = enrolments(&cluster)[0]["enrolment"].as_str().unwrap().to_owned();
+    assert!(cluster.seatmeter(&["agents", "revoke", &id]).status.success());
+    export(&agent, &files[2]);
+    assert!(text(&import(&cluster, &files[2]).stderr).contains("was revoked"));
+    agent.stop();
+    let line = invite(&cluster, &["--server", SERVER, "--offline"]);
+    let again = agent.command(&["enroll", &line, "--state", agent.state().to_str().unwrap()]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    agent.start();
+    fs::remove_file(&files[2]).unwrap();
+    export(&agent, &files[2]);
+    assert_eq!(imported(&cluster, &files[2])["refused_batches"], 0);
+    assert_eq!(enrolments(&cluster).iter().filter(|row| row["status"] == "ok").count(), 1);
+    assert_eq!(cluster.activity(SERVER), truth);
 }

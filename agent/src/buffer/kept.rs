@@ -1,7 +1,7 @@
 //! Batches in the buffer: written with a checksum, kept for a time once they are acknowledged, and delivered again to an
 //! aggregator that has lost them.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use seatmeter_proto::v1::Batch;
 
 use super::{Buffer, BufferError, ROW_OVERHEAD, Writer, decode, lock};
@@ -146,17 +146,22 @@ impl Buffer {
         Ok(delivered)
     }
 
-    /// Deletes a damaged batch. Returns its stream; `None` if there is no such batch.
+    /// Deletes a damaged batch. Returns its stream; `None` if there is no such batch, or if it is whole.
     pub fn drop_damaged(&self, sequence: u64) -> Result<Option<Fingerprint>, BufferError> {
         self.write(&mut lock(&self.writer), |connection| {
             let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM waiting WHERE sequence = ?1", [sequence as i64])?;
-            let mut statement = transaction.prepare("DELETE FROM batch WHERE sequence = ?1 RETURNING fingerprint")?;
-            let found =
-                statement.query_map([sequence as i64], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-            drop(statement);
+            let found = transaction
+                .prepare("SELECT fingerprint, body, checksum FROM batch WHERE sequence = ?1")?
+                .query_row([sequence as i64], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?)))
+                .optional()?;
+            let is_damaged =
+                |(_, body, sum): &(Fingerprint, Vec<u8>, Option<Vec<u8>>)| intact(0, body, sum.clone()).is_none();
+            let Some((fingerprint, ..)) = found.filter(is_damaged) else { return Ok(None) };
+            for sql in ["DELETE FROM waiting WHERE sequence = ?1", "DELETE FROM batch WHERE sequence = ?1"] {
+                transaction.execute(sql, [sequence as i64])?;
+            }
             transaction.commit()?;
-            Ok(found.into_iter().next())
+            Ok(Some(fingerprint))
         })
     }
 }

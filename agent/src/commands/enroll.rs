@@ -70,8 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let is_sealed = Address::read(&invitation.url).is_some();
     let (server, realm) = if is_sealed {
         // The first export enrols it.
-        files.next_key()?;
-        files.save_secret(&invitation.secret)?;
+        files.prepare_without_network(&invitation.secret)?;
         answer!("prepared    without a network: its first export enrols it");
         (name, String::new())
     } else {

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use seatmeter_agent::config::{Config, Reach};
 use seatmeter_agent::run::{agent_id, hello};
 use seatmeter_agent::sealed::export::export;
-use seatmeter_agent::sealed::settle::{hand_over, read};
+use seatmeter_agent::sealed::hand_over;
+use seatmeter_agent::sealed::settle::read;
 use seatmeter_proto::sealed::Address;
 use seatmeter_service::answer;
 use seatmeter_service::screen::text::{count, size};
@@ -57,6 +58,16 @@ pub(crate) fn run_export(arguments: &Export) -> Result<ExitCode> {
     let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let batches = count(exported.batches, "batch");
     answer!("Export {}: {batches}, {}, in {}", exported.number, size(bytes), path.display());
+    if exported.damaged > 0 {
+        let damaged = count(exported.damaged, "batch");
+        answer!(
+            "note: {damaged} in the buffer cannot be read any more, and the agent reads the log again: what they held is in the next \
+             export, if the log is still there"
+        );
+    }
+    if exported.is_cut {
+        answer!("note: more waits than an export can hold: once its answer is here, export again");
+    }
     answer!(
         "Carry it to where an operator runs `seatmeter import FILE`, and carry the answer back: `seatmeter-agent acknowledge FILE`"
     );
@@ -67,7 +78,7 @@ pub(crate) fn run_acknowledge(arguments: &Acknowledge) -> Result<ExitCode> {
     let (config, address) = configured(&arguments.configured)?;
     let path = &arguments.file;
     let (bytes, told) = read(path, &address).with_context(|| path.display().to_string())?;
-    hand_over(&config.state, &bytes).context("the answer cannot be handed to the agent")?;
+    hand_over::answer(&config.state, &bytes).context("the answer cannot be handed to the agent")?;
     answer!(
         "The answer to export {} is handed to the agent, which frees its buffer of what was taken in.",
         told.number

@@ -108,9 +108,22 @@ impl Files {
         Ok(key)
     }
 
-    /// Keeps the secret of the invitation of an agent without a network: it goes into each export.
-    pub fn save_secret(&self, secret: &[u8; 32]) -> Result<(), FileError> {
-        self.write(&self.folder.join("secret"), &HEXLOWER.encode(secret))
+    /// Prepares an agent without a network: the secret of its invitation goes into each export, and a key signs them. With another
+    /// invitation it gets another key, as another agent.
+    pub fn prepare_without_network(&self, secret: &[u8; 32]) -> Result<(), FileError> {
+        if self.secret().is_ok_and(|known| known != *secret) {
+            self.forget_next_key()?;
+        }
+        self.write(&self.folder.join("secret"), &HEXLOWER.encode(secret))?;
+        self.next_key().map(drop)
+    }
+
+    /// Returns the key of an agent without a network.
+    pub fn key_without_certificate(&self) -> Result<KeyPair, FileError> {
+        let path = self.folder.join("next.key");
+        let text = fs::read_to_string(&path)
+            .map_err(|error| FileError::Damaged { path: path.clone(), reason: error.to_string() })?;
+        KeyPair::from_pem(&text).map_err(|error| FileError::Damaged { path, reason: error.to_string() })
     }
 
     /// Returns the secret of the invitation of an agent without a network.

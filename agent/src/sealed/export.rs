@@ -1,19 +1,21 @@
 //! Writes all that waits in the buffer into a file, sealed for the aggregator and signed by the agent.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use seatmeter_proto::sealed::{Address, SealedError, Sealer};
-use seatmeter_proto::timestamp;
+use prost::Message;
+use seatmeter_proto::sealed::{Address, MOST_BATCHES, SealedError, Sealer};
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::sealed_record::Record;
-use seatmeter_proto::v1::{Heartbeat, Hello, IngestRequest, SealedHead, SealedRecord};
+use seatmeter_proto::v1::{Heartbeat, Hello, IngestRequest, Offer, SealedHead, SealedRecord};
+use seatmeter_proto::{MAX_OFFER, timestamp};
 use seatmeter_service::private;
 
-use crate::buffer::BufferError;
-use crate::buffer::Onlooker;
+use super::hand_over::{self, HEARTBEAT};
+use crate::buffer::{BufferError, Onlooker};
 use crate::identity::calls::{CallError, sign, signing_request};
 use crate::identity::files::{FileError, Files};
 
@@ -51,13 +53,17 @@ pub struct Exported {
     pub number: u64,
     /// The batches in it.
     pub batches: u64,
+    /// Batches that are damaged in the buffer, and not in it: the agent reads their logs again.
+    pub damaged: u64,
+    /// Whether more batches wait than an export can hold.
+    pub is_cut: bool,
 }
 
 /// Exports what waits in the buffer of a state folder into a file that is not there yet. `hello` is the agent's; epoch and clock are
 /// filled in.
 pub fn export(state: &Path, address: &Address, hello: Hello, path: &Path) -> Result<Exported, ExportError> {
     let (onlooker, files) = (Onlooker::open(state)?, Files::of(state));
-    let (key, secret) = (files.next_key()?, files.secret()?);
+    let (key, secret) = (files.key_without_certificate()?, files.secret()?);
     let number = next_number(state)?;
     let now = timestamp(Timestamp::now().as_second());
     let head =
@@ -67,36 +73,67 @@ pub fn export(state: &Path, address: &Address, hello: Hello, path: &Path) -> Res
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = Path::new(&fresh);
-    let file = File::create(fresh).map_err(failed)?;
+    // What an earlier attempt has left, if it is not a link to something else.
+    let _ = fs::remove_file(fresh);
+    let file = File::options().write(true).create_new(true).open(fresh).map_err(failed)?;
     let mut sealer = Sealer::begin(BufWriter::new(file), &address.key)?;
     let record = |record| SealedRecord { record: Some(record) };
     let request = |message| record(Record::Request(IngestRequest { message: Some(message) }));
     sealer.add(&record(Record::Head(head)))?;
     sealer.add(&request(Up::Hello(Hello { epoch: onlooker.epoch()?, clock: Some(now), ..hello })))?;
-    sealer.add(&request(Up::Heartbeat(Heartbeat { clock: Some(now), ..Heartbeat::default() })))?;
-    let (mut batches, mut after) = (0, 0);
-    loop {
-        let portion = onlooker.batches_after(after, PORTION)?;
-        let Some(last) = portion.last() else { break };
+    sealer.add(&request(Up::Heartbeat(Heartbeat { clock: Some(now), ..heartbeat(state) })))?;
+    let (mut batches, mut after, mut damaged) = (0, 0, BTreeSet::new());
+    let is_cut = 'reading: loop {
+        let portion = match onlooker.batches_after(after, PORTION) {
+            Err(BufferError::Damaged { sequence }) => {
+                damaged.insert(sequence);
+                after = sequence;
+                continue;
+            }
+            portion => portion?,
+        };
+        let Some(last) = portion.last() else { break false };
         after = last.sequence;
         for batch in portion {
+            if batches == MOST_BATCHES {
+                break 'reading true;
+            }
             sealer.add(&request(Up::Batch(batch)))?;
             batches += 1;
         }
+    };
+    for offered in onlooker.streams()?.chunks(MAX_OFFER) {
+        let fingerprints = offered.iter().map(|stream| stream.fingerprint.to_vec()).collect();
+        sealer.add(&request(Up::Offer(Offer { fingerprints })))?;
     }
     let file = sealer.end(|hash| sign(&key, hash).map_err(ExportError::from))?;
     let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
     // A link fails where there is such a file already; a renaming would put ours in its place.
     fs::hard_link(fresh, path)
+        .and_then(|()| fs::remove_file(fresh))
         .or_else(|error| match path.exists() {
             true => Err(error),
             // A drive without links, as those that are carried.
-            false => fs::copy(fresh, path).map(drop),
+            false => fs::rename(fresh, path),
         })
         .map_err(failed)?;
-    fs::remove_file(fresh).map_err(failed)?;
-    Ok(Exported { number, batches })
+    sync_folder(path).map_err(failed)?;
+    for sequence in &damaged {
+        hand_over::damaged(state, *sequence).map_err(failed)?;
+    }
+    Ok(Exported { number, batches, damaged: damaged.len() as u64, is_cut })
+}
+
+/// Makes the name of a file durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Returns what the agent last said of itself; nothing if it has not run.
+fn heartbeat(state: &Path) -> Heartbeat {
+    fs::read(state.join(HEARTBEAT)).ok().and_then(|bytes| Heartbeat::decode(&bytes[..]).ok()).unwrap_or_default()
 }
 
 /// Returns the number of the next export of the buffer, which is then used up.

@@ -33,6 +33,9 @@ pub(crate) struct Import {
 /// How many bytes are sent at a time.
 const PIECE: usize = 1 << 20;
 
+/// The most bytes of what comes back: it tells the outcome of each batch.
+const LONGEST_ANSWER: usize = 256 << 20;
+
 /// What was taken in. The field names are those in JSON, and must not change.
 #[derive(Serialize)]
 struct Report {
@@ -53,7 +56,7 @@ pub(crate) async fn import(channel: &Channel, asked: &Import, view: &View) -> Re
         name.push(".answer");
         name.into()
     });
-    let mut client = SealedServiceClient::new(channel.clone());
+    let mut client = SealedServiceClient::new(channel.clone()).max_decoding_message_size(LONGEST_ANSWER);
     let (upload, size) = send(&mut client, asked).await?;
     let taken = client.import(ImportRequest { upload, size }).await?.into_inner();
     std::fs::write(&answer_file, &taken.answer)

@@ -81,7 +81,8 @@ pub enum AuthorityError {
     Step(&'static str),
     /// Agents would be left behind.
     #[error(
-        "{count} of the agents are not ready, such as that of {first:?}: `seatmeter authority` lists them; wait until they have renewed          their certificates, or revoke those that are gone (`seatmeter agents revoke`)"
+        "{count} of the agents are not ready, such as that of {first:?}: `seatmeter authority` lists them; wait until they have renewed \
+         their certificates, or revoke those that are gone (`seatmeter agents revoke`)"
     )]
     LeftBehind {
         /// How many.

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::authority::{Authority, AuthorityError, RequestedKey};
-use super::holders::{Arrival, Connection, Connections, REMEMBERED, place};
+use super::holders::{Arrival, Connections, REMEMBERED, UNDECIDED, place};
 use super::registrar::Registrar;
 use super::trail::{self, Entry, OK};
 use crate::store::engine;
@@ -51,8 +51,8 @@ pub struct Admitted {
     pub expires_at: i64,
     /// Which of the holders of the enrolment it is, and what becomes of what it sends.
     pub holder: Holder,
-    /// The connection that it has come by.
-    pub connection: Connection,
+    /// Changes when another connection takes the place of this one.
+    pub turn: watch::Receiver<()>,
 }
 
 /// A certificate that was issued.
@@ -225,6 +225,8 @@ impl Enrolments {
         let now = Timestamp::now().as_second();
         self.write(|connection| {
             let old = match store::certificate(connection, &renewed)? {
+                // An agent without a network has a key, and no certificate.
+                Some(known) if known.der.is_empty() => return Err(EnrolmentError::Unknown),
                 Some(known) => known,
                 None => self.newer_than_known(connection, certificate, now)?,
             };
@@ -233,9 +235,7 @@ impl Enrolments {
                 .map_err(|_| EnrolmentError::Unknown)?;
             let enrolment = not_revoked(connection, &old)?;
             let known = holders::holders(connection, &enrolment.id)?;
-            let comes_with =
-                |holder: &&Holder| [&holder.issued, &holder.presented].iter().any(|one| **one == generation);
-            let holder = known.iter().find(comes_with).filter(|_| !generation.is_empty());
+            let holder = known.iter().find(|holder| holder.comes_with(generation));
             match holder.map(|holder| holder.standing) {
                 Some(Standing::Counted | Standing::Accepted | Standing::Displaced) => {}
                 Some(Standing::Quarantined | Standing::Probation) => {
@@ -244,6 +244,10 @@ impl Enrolments {
                 Some(Standing::Rejected) => return Err(EnrolmentError::Rejected(enrolment.license_server)),
                 None if old.state == CertificateState::Superseded => {
                     return Err(EnrolmentError::Superseded(enrolment.license_server));
+                }
+                // Which of them it is cannot be told.
+                None if generation.is_empty() && known.iter().any(Holder::is_copy) => {
+                    return Err(EnrolmentError::Copy(enrolment.license_server));
                 }
                 None => {}
             }
@@ -330,14 +334,19 @@ impl Enrolments {
             let is_outdated = known.state == CertificateState::Superseded;
             let mut found = holders::holders(connection, &enrolment.id)?;
             let before = found.clone();
-            let link = |number| self.connections.link(&enrolment.id, number);
-            let index = place(&mut found, arrival, generation, is_outdated, link, now);
+            let is_open = |number| self.connections.is_open(&enrolment.id, number);
+            let index = place(&mut found, arrival, generation, is_outdated, is_open, now);
+            let is_undecided = |holder: &&Holder| holder.standing.is_undecided();
+            if found.len() > before.len() && found.iter().filter(is_undecided).count() > UNDECIDED {
+                return Err(EnrolmentError::TooManyCopies(enrolment.license_server));
+            }
             for holder in found.iter().filter(|holder| !before.contains(holder)) {
                 holders::save_holder(connection, &enrolment.id, holder)?;
             }
             let holder = found.swap_remove(index);
             let is_new = before.iter().all(|known| known.number != holder.number);
-            for other in found.iter().filter(|other| is_new || !before.contains(other)) {
+            let is_rival = is_new && matches!(holder.standing, Standing::Counted | Standing::Probation);
+            for other in found.iter().filter(|other| is_rival || !before.contains(other)) {
                 // It comes again, if it lives, and learns what has become of it.
                 self.connections.end(&enrolment.id, other.number);
             }
@@ -350,7 +359,7 @@ impl Enrolments {
             }
             store::set_seen(connection, &enrolment.id, now)?;
             Ok(Admitted {
-                connection: self.connections.enter(&enrolment.id, holder.number),
+                turn: self.connections.enter(&enrolment.id, holder.number),
                 enrolment: enrolment.id,
                 license_server: enrolment.license_server,
                 realm: enrolment.realm,
@@ -358,6 +367,11 @@ impl Enrolments {
                 holder,
             })
         })
+    }
+
+    /// Takes note that a holder has got the generation that it was given: it has sent something after it.
+    pub fn has_generation(&self, enrolment: &str, holder: &Holder) -> Result<(), EnrolmentError> {
+        self.write(|connection| Ok(holders::set_issued(connection, enrolment, holder.number, &holder.issued)?))
     }
 
     /// Returns whether an agent that was let in may stay.

@@ -7,7 +7,6 @@
 //! quarantine. If it does not, its connection was dead, and the later one counts.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -16,6 +15,9 @@ use crate::store::holders::{Holder, Standing};
 
 /// How many holders without a place are remembered, of an enrolment.
 pub const REMEMBERED: i64 = 20;
+
+/// How many holders of an enrolment can wait for an operator's word.
+pub const UNDECIDED: usize = 20;
 
 /// How an agent comes.
 #[derive(Clone, Debug, Default)]
@@ -32,32 +34,30 @@ pub struct Arrival {
 pub const PROBATION: i64 = 150;
 
 /// Gives whoever comes a place among the holders of an enrolment, and the generation `issued`. Returns the index. `is_outdated` says
-/// that a later certificate was used already; `link` says of a holder's number how it is connected.
+/// that a later certificate was used already; `is_open` says whether the holder of a number is connected.
 pub fn place(
     holders: &mut Vec<Holder>,
     arrival: &Arrival,
     issued: Vec<u8>,
     is_outdated: bool,
-    link: impl Fn(i64) -> Link,
+    is_open: impl Fn(i64) -> bool,
     now: i64,
 ) -> usize {
-    let comes_with = |holder: &Holder| {
-        let is_answer_lost = holder.presented == arrival.generation && !link(holder.number).has_generation;
-        holder.issued == arrival.generation || is_answer_lost
-    };
-    let known = holders.iter().position(|holder| !arrival.generation.is_empty() && comes_with(holder));
+    let known = holders.iter().position(|holder| holder.comes_with(&arrival.generation));
     let index = known.unwrap_or_else(|| {
-        let is_second =
-            holders.iter().any(|holder| holder.standing == Standing::Counted && link(holder.number).is_open);
-        let standing = match (holders.is_empty(), is_outdated, is_second) {
-            (true, ..) | (false, false, false) => Standing::Counted,
-            (false, true, _) => Standing::Quarantined,
-            (false, false, true) => Standing::Probation,
+        let is_second = holders.iter().any(|holder| holder.standing == Standing::Counted && is_open(holder.number));
+        // A known copy can come without what tells it apart; one that knows a generation may have it from before a restored backup.
+        let is_of_many = arrival.generation.is_empty() && holders.iter().any(Holder::is_copy);
+        let standing = match is_outdated || is_of_many {
+            true => Standing::Quarantined,
+            false if is_second => Standing::Probation,
+            false => Standing::Counted,
         };
         holders.push(Holder {
             number: holders.last().map_or(1, |last| last.number + 1),
             presented: Vec::new(),
             issued: Vec::new(),
+            has_issued: false,
             standing,
             host: String::new(),
             address: String::new(),
@@ -75,7 +75,8 @@ pub fn place(
         for (other, holder) in holders.iter_mut().enumerate().filter(|(other, _)| *other != index) {
             // Of two that count, the later one is a copy; an earlier one has not come back.
             match holder.standing {
-                Standing::Counted | Standing::Probation if other > index => holder.standing = Standing::Quarantined,
+                Standing::Probation => holder.standing = Standing::Quarantined,
+                Standing::Counted if other > index => holder.standing = Standing::Quarantined,
                 Standing::Counted => holder.standing = Standing::Displaced,
                 _ => {}
             }
@@ -84,69 +85,40 @@ pub fn place(
     let holder = &mut holders[index];
     holder.standing = standing;
     holder.presented.clone_from(&arrival.generation);
-    holder.issued = issued;
+    (holder.issued, holder.has_issued) = (issued, false);
     holder.host.clone_from(&arrival.host);
     holder.address.clone_from(&arrival.address);
     holder.seen_at = now;
     index
 }
 
-/// How a holder is connected.
-#[derive(Clone, Copy, Default)]
-pub struct Link {
-    /// Whether it is connected now.
-    pub is_open: bool,
-    /// Whether it has certainly got the last generation that it was given.
-    pub has_generation: bool,
-}
-
-/// The connection of a holder.
-#[derive(Debug)]
-pub struct Connection {
-    /// Changes when another connection takes the place of this one.
-    pub turn: watch::Receiver<()>,
-    /// Becomes true once the agent has sent something: it then has the generation that it was given.
-    pub has_generation: Arc<AtomicBool>,
-}
-
 /// The last connection of each holder: a later one ends the one before it.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<HashMap<(String, i64), Known>>>);
-
-struct Known {
-    turn: watch::Sender<()>,
-    has_generation: Arc<AtomicBool>,
-}
+pub struct Connections(Arc<Mutex<HashMap<(String, i64), watch::Sender<()>>>>);
 
 impl Connections {
-    /// Takes note of a connection, and ends the one before.
-    pub fn enter(&self, enrolment: &str, number: i64) -> Connection {
+    /// Takes note of a connection, and ends the one before. What is returned changes when another one takes the place of this one.
+    pub fn enter(&self, enrolment: &str, number: i64) -> watch::Receiver<()> {
         let (sender, turn) = watch::channel(());
-        let has_generation = Arc::new(AtomicBool::new(false));
-        let known = Known { turn: sender, has_generation: has_generation.clone() };
-        if let Some(before) = self.lock().insert((enrolment.to_owned(), number), known) {
-            before.turn.send_replace(());
+        if let Some(before) = self.lock().insert((enrolment.to_owned(), number), sender) {
+            before.send_replace(());
         }
-        Connection { turn, has_generation }
+        turn
     }
 
     /// Ends the connection of a holder, if there is one.
     pub fn end(&self, enrolment: &str, number: i64) {
-        if let Some(known) = self.lock().get(&(enrolment.to_owned(), number)) {
-            known.turn.send_replace(());
+        if let Some(turn) = self.lock().get(&(enrolment.to_owned(), number)) {
+            turn.send_replace(());
         }
     }
 
-    /// Returns how a holder is connected.
-    pub fn link(&self, enrolment: &str, number: i64) -> Link {
-        let known = self.lock();
-        known.get(&(enrolment.to_owned(), number)).map_or_else(Link::default, |known| Link {
-            is_open: known.turn.receiver_count() > 0,
-            has_generation: known.has_generation.load(Ordering::Relaxed),
-        })
+    /// Returns whether a holder is connected.
+    pub fn is_open(&self, enrolment: &str, number: i64) -> bool {
+        self.lock().get(&(enrolment.to_owned(), number)).is_some_and(|turn| turn.receiver_count() > 0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i64), Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i64), watch::Sender<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,6 +137,8 @@ mod tests {
         open: Vec<i64>,
         /// Whether each agent has certainly got what it was given.
         is_known: bool,
+        /// Whether whoever comes shows an outdated certificate.
+        is_outdated: bool,
         now: i64,
     }
 
@@ -174,9 +148,9 @@ mod tests {
             self.given += 1;
             let arrival = Arrival { generation: generation.to_vec(), ..Arrival::default() };
             let (issued, open) = (vec![self.given], self.open.clone());
-            let is_known = self.is_known;
-            let link = |number| Link { is_open: open.contains(&number), has_generation: is_known };
-            let index = place(&mut self.holders, &arrival, issued.clone(), false, link, self.now);
+            let is_open = |number| open.contains(&number);
+            let index = place(&mut self.holders, &arrival, issued.clone(), self.is_outdated, is_open, self.now);
+            self.holders[index].has_issued = self.is_known;
             let number = self.holders[index].number;
             self.open.push(number);
             (number, issued)
@@ -250,6 +224,48 @@ mod tests {
         world.now = PROBATION;
         world.arrive(&d);
         assert_eq!(world.standings(), [Displaced, Counted]);
+    }
+
+    #[test]
+    fn an_outdated_certificate_never_counts_not_even_the_first_one_that_comes() {
+        let mut world = World { is_outdated: true, ..World::default() };
+        world.arrive(&[]);
+        world.is_outdated = false;
+        let (_, own) = world.arrive(&[]);
+        assert_eq!(
+            world.standings(),
+            [Quarantined, Quarantined],
+            "a copy is known: nobody is believed without a generation"
+        );
+        world.arrive(&own);
+        world.arrive(&[7]);
+        assert_eq!(world.standings(), [Quarantined, Quarantined, Counted]);
+    }
+
+    #[test]
+    fn a_copy_that_forgets_its_generation_stays_a_copy() {
+        let mut world = World::default();
+        let (_, a) = world.arrive(&[]);
+        world.arrive(&a);
+        world.holders[0].has_issued = true;
+        world.arrive(&a);
+        world.holders[1].standing = Standing::Rejected;
+        world.open.clear();
+        world.arrive(&[]);
+        assert_eq!(world.standings(), [Counted, Standing::Rejected, Quarantined]);
+    }
+
+    #[test]
+    fn whoever_is_on_probation_is_a_copy_once_another_one_counts() {
+        let mut world = World { is_known: true, ..World::default() };
+        let (_, a) = world.arrive(&[]);
+        let (_, b) = world.arrive(&a);
+        world.arrive(&a);
+        world.open.clear();
+        world.arrive(&[9]);
+        assert_eq!(world.standings(), [Displaced, Quarantined, Counted]);
+        world.arrive(&b);
+        assert_eq!(world.standings(), [Counted, Quarantined, Quarantined]);
     }
 
     proptest! {

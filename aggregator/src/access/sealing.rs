@@ -9,10 +9,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use seatmeter_proto::sealed::SealingKey;
 use seatmeter_proto::tls::refuse_open;
 
+use crate::codes;
+
 use super::authority::{AuthorityError, FOLDER, write_new};
 
-/// Reads the key in a state folder. Makes one if there is none.
-pub fn key(state: &Path) -> Result<SealingKey, AuthorityError> {
+/// Reads the key in a state folder. Makes one if there is none; `agents` is how many seal for one that was there.
+pub fn key(state: &Path, agents: usize) -> Result<SealingKey, AuthorityError> {
     let path = state.join(FOLDER).join("sealing.key");
     let failed = |source| AuthorityError::File { path: path.clone(), source };
     match fs::read_to_string(&path) {
@@ -23,6 +25,9 @@ pub fn key(state: &Path) -> Result<SealingKey, AuthorityError> {
             Ok(SealingKey::of(&seed.ok_or_else(damaged)?))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if agents > 0 {
+                tracing::error!(code = codes::SEALING_KEY_LOST, path = %path.display(), agents, "another one is made");
+            }
             let mut seed = [0; 32];
             SystemRandom::new().fill(&mut seed).map_err(|_| AuthorityError::Random)?;
             seatmeter_service::state::make(&state.join(FOLDER)).map_err(io::Error::other).map_err(failed)?;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use seatmeter_count::Day;
 use seatmeter_count::name::fold_case;
 use seatmeter_proto::sealed::Address;
 use seatmeter_proto::timestamp;
@@ -14,6 +16,7 @@ use seatmeter_proto::v1::{
     RevokeEnrolmentRequest, RevokeEnrolmentResponse,
 };
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::fleet::must_be_a_name;
@@ -195,8 +198,17 @@ impl AccessService for AccessApi {
     async fn reject_copy(&self, request: Request<RejectCopyRequest>) -> Result<Response<RejectCopyResponse>, Status> {
         let _permit = self.limit.enter()?;
         let (enrolments, asked) = (self.enrolments()?, request.into_inner());
+        let (register, id) = (enrolments.clone(), asked.id.clone());
+        let rejected = answer(move || {
+            let (enrolment, copy) = register.judge(&id, asked.copy, Standing::Rejected)?;
+            let copy = Copy { enrolment: &enrolment.id, number: copy.number, since: copy.since };
+            Ok::<_, EnrolmentError>((copy.name(&enrolment.license_server), enrolment))
+        });
+        let (copy, enrolment) = rejected.await?.into_inner();
+        // Nothing more is expected of it: in no time zone is that day to come. It can have sent nothing at all.
+        let yesterday = Timestamp::now().as_second().div_euclid(86_400) as Day - 1;
+        let _ = say(&self.commands, Word::RetiredFrom(copy, Some(yesterday))).await;
         answer(move || {
-            let (enrolment, _) = enrolments.judge(&asked.id, asked.copy, Standing::Rejected)?;
             let holders = holders_of(&enrolments)?.remove(&enrolment.id).unwrap_or_default();
             Ok::<_, EnrolmentError>(RejectCopyResponse { enrolment: Some(message(enrolment, holders)) })
         })
@@ -204,14 +216,26 @@ impl AccessService for AccessApi {
     }
 }
 
-/// Returns the holders of each enrolment that has had more than one.
-fn holders_of(enrolments: &Enrolments) -> Result<HashMap<String, Vec<Holder>>, EnrolmentError> {
-    let mut found: HashMap<String, Vec<Holder>> = HashMap::new();
-    for (enrolment, holder) in enrolments.holders()? {
-        found.entry(enrolment).or_default().push(holder.into());
+/// Repeats what operators have said of copies, in case that the aggregator was stopped before it was done.
+pub async fn settle_copies(enrolments: Enrolments, commands: mpsc::Sender<Command>) {
+    let Ok(Ok(accepted)) = spawn_blocking(move || enrolments.accepted_copies()).await else { return };
+    for (enrolment, holder) in accepted {
+        let copy = Copy { enrolment: &enrolment.id, number: holder.number, since: holder.since };
+        // Of most of them, nothing has been kept apart since.
+        let _ = say(&commands, Word::Renamed(copy.name(&enrolment.license_server), enrolment.license_server)).await;
     }
-    found.retain(|_, holders| holders.len() > 1);
-    Ok(found)
+}
+
+/// Returns the holders of each enrolment that has had more than one, or only a copy.
+fn holders_of(enrolments: &Enrolments) -> Result<HashMap<String, Vec<Holder>>, EnrolmentError> {
+    let mut found: HashMap<String, Vec<holders::Holder>> = HashMap::new();
+    for (enrolment, holder) in enrolments.holders()? {
+        found.entry(enrolment).or_default().push(holder);
+    }
+    found.retain(|_, holders| holders.len() > 1 || holders.iter().any(holders::Holder::is_copy));
+    let message =
+        |(enrolment, holders): (_, Vec<holders::Holder>)| (enrolment, holders.into_iter().map(Holder::from).collect());
+    Ok(found.into_iter().map(message).collect())
 }
 
 impl From<holders::Holder> for Holder {

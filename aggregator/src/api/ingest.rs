@@ -4,7 +4,6 @@
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,7 +34,7 @@ use crate::codes;
 use crate::ingest::archiver::{Command, Word};
 use crate::ingest::{Answer, Answers, Delivery, Outcome, Refusal};
 use crate::quarantine::{self, Copy};
-use crate::store::holders::Standing;
+use crate::store::holders::{Holder, Standing};
 
 /// The most batches of one agent that may be in flight.
 const MAX_IN_FLIGHT: u32 = 8;
@@ -122,7 +121,7 @@ impl Conversation {
             None => hello,
         });
         self.welcome(&hello, admitted.as_ref()).await?;
-        let has_generation = admitted.as_ref().map(|admitted| admitted.connection.has_generation.clone());
+        let mut given = admitted.as_ref().map(|admitted| (admitted.enrolment.clone(), admitted.holder.clone()));
         let mut leave = pin!(self.must_leave(admitted));
         loop {
             let request = tokio::select! {
@@ -130,8 +129,8 @@ impl Conversation {
                 status = &mut leave => return Err(status),
             };
             let Some(request) = request else { return Ok(()) };
-            if let Some(has_generation) = &has_generation {
-                has_generation.store(true, Ordering::Relaxed);
+            if let Some((enrolment, holder)) = given.take() {
+                self.has_generation(enrolment, holder).await;
             }
             match request.message {
                 Some(Up::Batch(batch)) => self.deliver(batch, &hello).await?,
@@ -148,6 +147,12 @@ impl Conversation {
                 None => {}
             }
         }
+    }
+
+    /// Takes note that the agent has got the generation that it was given. Where the database fails, a copy of it is known a little later.
+    async fn has_generation(&self, enrolment: String, holder: Holder) {
+        let Door::Enrolled(enrolments) = self.door.clone() else { return };
+        let _ = spawn_blocking(move || enrolments.has_generation(&enrolment, &holder)).await;
     }
 
     /// Lets the agent in, or says why not.
@@ -212,11 +217,11 @@ impl Conversation {
             Standing::Quarantined | Standing::Rejected | Standing::Probation => {
                 return Ok(Hello { license_server: copy, agent_id, ..hello });
             }
-            // What it has sent as a copy is the license server's.
-            Standing::Accepted | Standing::Counted if number > 1 => {
+            // What it has sent as a copy, or on probation, is the license server's.
+            standing if standing == Standing::Accepted || number > 1 => {
                 say(&self.commands, Word::Renamed(copy, hello.license_server.clone())).await?;
             }
-            Standing::Accepted | Standing::Counted | Standing::Displaced => {}
+            _ => {}
         }
         Ok(if admitted.holder.standing == Standing::Accepted { Hello { agent_id, ..hello } } else { hello })
     }
@@ -243,7 +248,7 @@ impl Conversation {
                         let expired = ApiError::Enrolment(EnrolmentError::Expired);
                         return if has_expired { expired } else { ApiError::Displaced }.into();
                     }
-                    _ = admitted.connection.turn.changed() => return ApiError::Displaced.into(),
+                    _ = admitted.turn.changed() => return ApiError::Displaced.into(),
                     _ = revocations.changed() => {}
                 }
                 let (enrolments, asked) = (enrolments.clone(), admitted.enrolment.clone());

@@ -1,24 +1,26 @@
 //! `seatmeter.v1.SealedService`: what agents export that have no network, and somebody carries here.
 
-use std::fs::{self, File};
-use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{BufReader, Write};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+
+use uploads::Uploads;
 
 use jiff::Timestamp;
 use prost::Message;
 use ring::digest::{Context, SHA256};
-use seatmeter_proto::batch;
-use seatmeter_proto::sealed::{Opener, SealingKey};
+use seatmeter_proto::sealed::{MOST_BATCHES, Opener, SealingKey};
 use seatmeter_proto::v1::ingest_request::Message as Up;
 use seatmeter_proto::v1::sealed_record::Record;
 use seatmeter_proto::v1::sealed_service_server::SealedService;
 use seatmeter_proto::v1::{
     Batch, BatchOutcome, BatchResult, Heartbeat, Hello, ImportRequest, ImportResponse, SealedAcknowledgement,
-    SealedAnswer, SealedHead, UploadRequest, UploadResponse,
+    SealedAnswer, SealedHead, SealedMark, UploadRequest, UploadResponse,
 };
-use tokio::sync::mpsc;
+use seatmeter_proto::{MAX_OFFER, batch};
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 use super::ingest::{bound, validate};
@@ -31,12 +33,10 @@ use crate::ingest::archiver::Command;
 use crate::ingest::{Answer, Delivery, Outcome, Refusal};
 use crate::store::exports::Export;
 
-/// The most bytes of a piece, and of an export.
-const LONGEST_PIECE: usize = 1 << 20;
-const LONGEST_EXPORT: u64 = 64 << 30;
+mod uploads;
 
-/// The most uploads that are not taken in yet.
-const MOST_UPLOADS: usize = 20;
+/// The most streams that an export offers.
+const MOST_OFFERED: usize = 100 * MAX_OFFER;
 
 /// The most batches that are with the archiver at a time.
 const IN_FLIGHT: usize = 32;
@@ -53,9 +53,10 @@ struct Inner {
     authority: Arc<Authority>,
     enrolments: Enrolments,
     key: SealingKey,
-    /// Where uploads are kept until they are taken in.
-    folder: PathBuf,
+    uploads: Uploads,
     commands: mpsc::Sender<Command>,
+    /// The incarnation of the archive.
+    incarnation: String,
     /// The IANA name of the billing time zone.
     time_zone: String,
 }
@@ -67,18 +68,16 @@ impl SealedApi {
     }
 
     /// Creates the service over an authority, its enrolments and a key, with a limit on requests. Uploads are kept in the state folder;
-    /// batches go to the archiver as commands. Clients show moments in `time_zone`.
+    /// batches go as commands to the archiver of the archive with this incarnation. Clients show moments in `time_zone`.
     pub fn new(
         (authority, enrolments, key): (Arc<Authority>, Enrolments, SealingKey),
         state: &Path,
-        commands: mpsc::Sender<Command>,
+        (commands, incarnation): (mpsc::Sender<Command>, String),
         time_zone: String,
         limit: ConcurrencyLimit,
     ) -> Self {
-        let folder = state.join("imports");
-        // What was not taken in before a restart is uploaded again.
-        let _ = fs::remove_dir_all(&folder);
-        let inner = Inner { authority, enrolments, key, folder, commands, time_zone };
+        let uploads = Uploads::of(state);
+        let inner = Inner { authority, enrolments, key, uploads, commands, incarnation, time_zone };
         Self { inner: Some(Arc::new(inner)), limit }
     }
 
@@ -92,20 +91,15 @@ impl SealedService for SealedApi {
     async fn upload(&self, request: Request<UploadRequest>) -> Result<Response<UploadResponse>, Status> {
         let _permit = self.limit.enter()?;
         let (inner, piece) = (self.inner()?, request.into_inner());
-        answer(move || inner.keep(&piece)).await
+        answer(move || inner.uploads.keep(&piece).map(|()| UploadResponse {})).await
     }
 
     async fn import(&self, request: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
         let _permit = self.limit.enter()?;
         let (inner, from, asked) = (self.inner()?, address(&request), request.into_inner());
         answer(move || {
-            // Taken away from whoever uploads: what is checked is what is taken in.
-            let (uploaded, path) = (inner.upload(&asked.upload)?, inner.upload(&uuid::Uuid::new_v4().to_string())?);
-            fs::rename(&uploaded, &path).map_err(|_| ApiError::invalid("upload", "is not there: upload it first"))?;
-            let taken = inner.take_in(&path, asked.size, from);
-            // It is carried again, if need be.
-            let _ = fs::remove_file(&path);
-            taken
+            let taken = inner.uploads.take(&asked.upload, asked.size)?;
+            inner.take_in(taken.path(), from)
         })
         .await
     }
@@ -118,38 +112,13 @@ struct Beginning {
 }
 
 impl Inner {
-    fn upload(&self, name: &str) -> Result<PathBuf, ApiError> {
-        let name = uuid::Uuid::try_parse(name).map_err(|_| ApiError::invalid("upload", "must be a UUID"))?;
-        Ok(self.folder.join(name.to_string()))
-    }
-
-    fn keep(&self, piece: &UploadRequest) -> Result<UploadResponse, ApiError> {
-        let path = self.upload(&piece.upload)?;
-        if piece.data.len() > LONGEST_PIECE || piece.position > LONGEST_EXPORT {
-            return Err(ApiError::invalid("data", "must be at most a megabyte, of at most 64 GiB"));
-        }
-        let failed = |error| ApiError::Upload(error);
-        seatmeter_service::state::make(&self.folder).map_err(std::io::Error::other).map_err(failed)?;
-        let is_first = piece.position == 0;
-        if is_first && !path.exists() && fs::read_dir(&self.folder).map_err(failed)?.count() >= MOST_UPLOADS {
-            return Err(ApiError::TooMany);
-        }
-        let mut file = File::options().create(is_first).write(true).truncate(false).open(&path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.len() < piece.position {
-            return Err(ApiError::invalid("position", "must not be behind the end of what was uploaded"));
-        }
-        file.seek(SeekFrom::Start(piece.position)).and_then(|_| file.write_all(&piece.data)).map_err(failed)?;
-        Ok(UploadResponse {})
-    }
-
     /// Takes in an export. First all of it is opened: nothing is taken of one that was altered, or not signed by who it names.
-    fn take_in(&self, path: &Path, size: u64, from: Option<IpAddr>) -> Result<ImportResponse, ApiError> {
-        let there = fs::metadata(path).map_or(0, |metadata| metadata.len());
-        if there != size {
-            return Err(ApiError::invalid("size", format!("must be what was uploaded: {there} bytes")));
-        }
+    fn take_in(&self, path: &Path, from: Option<IpAddr>) -> Result<ImportResponse, ApiError> {
         let (Beginning { head, hello }, batches) = self.check(path)?;
         validate(&hello)?;
+        if hello.license_server.chars().any(char::is_control) {
+            return Err(ApiError::invalid("hello.license_server", "must not contain control characters"));
+        }
         let sha256 = hash_of(path).map_err(ApiError::Upload)?;
         let let_in = self.enrolments.let_in(&head, &hello, &sha256, from)?;
         if let_in.differs {
@@ -163,13 +132,19 @@ impl Inner {
         }
         let (license_server, realm) = (let_in.enrolment.license_server.clone(), let_in.enrolment.realm.clone());
         let hello = Arc::new(Hello { license_server, realm, ..hello });
-        let results = self.deliver(path, &hello)?;
+        let (results, marks) = self.deliver(path, &hello)?;
         let outcome = |wanted: BatchOutcome| results.iter().filter(|result| result.outcome() == wanted).count() as u64;
         let new_batches = outcome(BatchOutcome::Committed) + outcome(BatchOutcome::Trimmed);
         let refused_batches = batches - new_batches - outcome(BatchOutcome::Duplicate);
         let export = Export { number: head.number, sha256 };
         self.enrolments.note_import(&let_in, &hello.epoch, &export, Timestamp::now().as_second())?;
-        let acknowledgement = SealedAcknowledgement { epoch: hello.epoch.clone(), number: head.number, results };
+        let acknowledgement = SealedAcknowledgement {
+            epoch: hello.epoch.clone(),
+            number: head.number,
+            results,
+            incarnation: self.incarnation.clone(),
+            marks,
+        };
         let acknowledgement = acknowledgement.encode_to_vec();
         let (authority, signature) = self.authority.sign(&acknowledgement).map_err(EnrolmentError::from)?;
         Ok(ImportResponse {
@@ -197,10 +172,12 @@ impl Inner {
         let wrong = ApiError::Content;
         let Some((first, _)) = opener.next_record()? else { return Err(wrong("nothing")) };
         let Some(Record::Head(head)) = first.record else { return Err(wrong("no head at its beginning")) };
+        // Whoever has the public key can seal whatever they like: nobody else's is read to its end.
+        self.enrolments.may_export(&head)?;
         let Some((second, _)) = opener.next_record()? else { return Err(wrong("no Hello")) };
         let Some(Record::Request(request)) = second.record else { return Err(wrong("no Hello")) };
         let Some(Up::Hello(hello)) = request.message else { return Err(wrong("no Hello")) };
-        let (mut batches, mut is_signed) = (0, false);
+        let (mut batches, mut offered, mut is_signed) = (0, 0, false);
         while let Some((record, hash)) = opener.next_record()? {
             if is_signed {
                 return Err(wrong("more after its signature"));
@@ -212,7 +189,19 @@ impl Inner {
                     }
                     is_signed = true;
                 }
-                Some(Record::Request(request)) => batches += u64::from(matches!(request.message, Some(Up::Batch(_)))),
+                Some(Record::Request(request)) => match request.message {
+                    Some(Up::Batch(_)) if batches == MOST_BATCHES => {
+                        return Err(wrong("more batches than an export can"));
+                    }
+                    Some(Up::Batch(_)) => batches += 1,
+                    Some(Up::Offer(offer)) => {
+                        offered += offer.fingerprints.len();
+                        if offered > MOST_OFFERED || offer.fingerprints.iter().any(|name| name.len() != 32) {
+                            return Err(wrong("streams that are none, or too many"));
+                        }
+                    }
+                    _ => {}
+                },
                 Some(Record::Head(_)) => return Err(wrong("two heads")),
                 // Of a later version.
                 None => {}
@@ -221,11 +210,12 @@ impl Inner {
         if is_signed { Ok((Beginning { head, hello }, batches)) } else { Err(wrong("no signature")) }
     }
 
-    /// Hands the batches of an export to the archiver. Returns what became of each.
-    fn deliver(&self, path: &Path, hello: &Arc<Hello>) -> Result<Vec<BatchResult>, ApiError> {
+    /// Hands the batches of an export to the archiver. Returns what became of each, and how far each stream is archived then that
+    /// the export offers.
+    fn deliver(&self, path: &Path, hello: &Arc<Hello>) -> Result<(Vec<BatchResult>, Vec<SealedMark>), ApiError> {
         let send = |command| self.commands.blocking_send(command).map_err(|_| ApiError::Stopping);
         let (answers, mut answered) = mpsc::channel(IN_FLIGHT + 1);
-        let (mut results, mut in_flight) = (Vec::new(), 0);
+        let (mut results, mut in_flight, mut offered) = (Vec::new(), 0, Vec::new());
         send(Command::Hello(hello.clone(), 0))?;
         let mut opener = self.open(path)?;
         while let Some((record, _)) = opener.next_record()? {
@@ -243,21 +233,29 @@ impl Inner {
                     }
                     Err(error) => results.push(invalid(&batch, error)),
                 },
+                Some(Up::Offer(offer)) => offered.extend(offer.fingerprints),
                 _ => {}
             }
             while in_flight >= IN_FLIGHT {
                 in_flight -= settle(answered.blocking_recv(), &mut results)?;
             }
         }
+        // Whoever answers has one of their own: the last of them is gone if the archiver is.
+        drop(answers);
         while in_flight > 0 {
             in_flight -= settle(answered.blocking_recv(), &mut results)?;
         }
-        Ok(results)
+        let (answer, marks) = oneshot::channel();
+        send(Command::Marks(hello.clone(), offered.clone(), answer))?;
+        let marks = marks.blocking_recv().map_err(|_| ApiError::Stopping)?;
+        let mark = |(fingerprint, (position, check))| SealedMark { fingerprint, position, check };
+        Ok((results, offered.into_iter().zip(marks).map(mark).collect()))
     }
 }
 
-/// An agent's clock was carried, too: how far it is ahead cannot be told.
+/// An agent's clock was carried, too: how far it is ahead cannot be told. That batches wait is as it should be.
 fn heard(hello: &Arc<Hello>, heartbeat: Heartbeat) -> Command {
+    let heartbeat = Heartbeat { oldest_batch_age_seconds: 0, ..heartbeat };
     Command::Heartbeat(hello.clone(), Box::new(heartbeat), 0)
 }
 

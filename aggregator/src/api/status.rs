@@ -268,6 +268,7 @@ pub(super) fn enrolment(error: &EnrolmentError) -> Status {
         | EnrolmentError::TooOften(_)
         | EnrolmentError::Rejected(_)
         | EnrolmentError::Copy(_)
+        | EnrolmentError::TooManyCopies(_)
         | EnrolmentError::OtherServer { .. }
         | EnrolmentError::OtherRealm { .. }
         | EnrolmentError::Waits { .. } => with_reason(Code::PermissionDenied, ErrorReason::NotEnrolled, &text),

@@ -192,8 +192,10 @@ impl Fleet {
         let named = fleet.named(name)?.map(|server| server.id);
         let wanted = fleet.servers.iter().filter(|server| named.is_none_or(|id| id == server.id));
         let differ = realms_with_several_keys(&fleet, now);
+        let mut concurrent = self.concurrent_in_use(&fleet, in_use);
         let reports = wanted.map(|server| {
-            let mut report = self.report(&fleet, server, &in_use, now);
+            let concurrent = concurrent.remove(&server.id).unwrap_or_default();
+            let mut report = self.report(&fleet, server, concurrent, now);
             if differ.contains(server.realm.as_str()) && report.state != ReportState::NotExpected {
                 report.warnings.insert(0, Warning::new(Kind::NamesDiffer, Severity::Alert));
             }
@@ -202,11 +204,24 @@ impl Fleet {
         Ok(reports.collect())
     }
 
+    /// Returns which of the features in use of each license server, by its id, are licensed by concurrent use.
+    fn concurrent_in_use(&self, fleet: &FleetSnapshot, in_use: Vec<(i64, Feature)>) -> HashMap<i64, BTreeSet<String>> {
+        let mut found: HashMap<i64, BTreeSet<String>> = HashMap::new();
+        for (log, Feature { daemon, name, .. }) in in_use {
+            if self.limits.concurrent.contains(&(daemon, name.clone()))
+                && let Some(server) = fleet.server_of(log)
+            {
+                found.entry(server.id).or_default().insert(name);
+            }
+        }
+        found
+    }
+
     fn report(
         &self,
         fleet: &FleetSnapshot,
         server: &received::LicenseServer,
-        in_use: &[(i64, Feature)],
+        concurrent: BTreeSet<String>,
         now: i64,
     ) -> ServerReport {
         let mut logs = log_reports(fleet, server, now);
@@ -216,11 +231,6 @@ impl Fleet {
         let is_excused = excuse(&mut logs, expected, fleet.retired(server, &self.calendar), now);
         let lines = |outcome: usize| logs.iter().map(|log| log.lines[outcome]).sum();
         let agents: Vec<&Agent> = fleet.agents_of(server.id).collect();
-        let is_concurrent =
-            |feature: &Feature| self.limits.concurrent.contains(&(feature.daemon.clone(), feature.name.clone()));
-        let own = in_use.iter().filter(|(log, _)| fleet.server_of(*log).is_some_and(|of| of.id == server.id));
-        let concurrent: BTreeSet<&str> =
-            own.filter(|(_, feature)| is_concurrent(feature)).map(|(_, feature)| feature.name.as_str()).collect();
         let intake = fleet.intake(server.id);
         let mut report = ServerReport {
             name: server.name.clone(),
@@ -235,7 +245,7 @@ impl Fleet {
             retired_from: server.retired_from,
             namesakes: fleet.namesakes(server.id).map(|(other, count)| (other.name.clone(), count)).collect(),
             came: Came { batches: intake.batches, bytes: intake.bytes, new_names: fleet.new_names(server.id) },
-            concurrent_in_use: concurrent.into_iter().map(str::to_owned).collect(),
+            concurrent_in_use: concurrent.into_iter().collect(),
             warnings: Vec::new(),
             logs,
         };

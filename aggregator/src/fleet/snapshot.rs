@@ -49,8 +49,8 @@ pub struct FleetSnapshot {
     namesakes: HashMap<i64, Vec<(i64, u64)>>,
     /// The most that came of each license server in a day, since yesterday.
     intake: HashMap<i64, Intake>,
-    /// The most names that nobody had before, in a day since yesterday, by log.
-    new_names: HashMap<i64, u64>,
+    /// The names that nobody had before, of each day since yesterday, by log.
+    new_names: HashMap<i64, Vec<(i64, u64)>>,
     /// Indexes, so that a question over ten thousand license servers stays fast.
     server_of_log: HashMap<i64, usize>,
     logs_of_server: HashMap<i64, Vec<usize>>,
@@ -109,7 +109,7 @@ impl FleetSnapshot {
         let yesterday = Timestamp::now().as_second().div_euclid(DAY) - 1;
         Ok(Self {
             intake: intake::most_since(connection, yesterday)?.into_iter().collect(),
-            new_names: intake::new_names_since(connection, yesterday)?.into_iter().collect(),
+            new_names: new_names_since(connection, yesterday)?,
             server_of_log: server_of_log(&servers, &logs),
             logs_of_server: grouped(logs.iter().map(|log| log.server_id)),
             streams_of_log: grouped(streams.iter().map(|stream| stream.log_id)),
@@ -214,7 +214,11 @@ impl FleetSnapshot {
 
     /// Returns the most names that nobody had before and that came of a license server in a day, since yesterday.
     pub fn new_names(&self, server_id: i64) -> u64 {
-        self.logs_of(server_id).filter_map(|log| self.new_names.get(&log.id)).sum()
+        let mut of_days: HashMap<i64, u64> = HashMap::new();
+        for (day, names) in self.logs_of(server_id).filter_map(|log| self.new_names.get(&log.id)).flatten() {
+            *of_days.entry(*day).or_default() += names;
+        }
+        of_days.into_values().max().unwrap_or_default()
     }
 
     /// Returns all agents.
@@ -430,4 +434,12 @@ fn grouped(keys: impl Iterator<Item = i64>) -> HashMap<i64, Vec<usize>> {
 
 fn at(groups: &HashMap<i64, Vec<usize>>, key: i64) -> &[usize] {
     groups.get(&key).map_or(&[], Vec::as_slice)
+}
+
+fn new_names_since(connection: &mut dyn Connection, day: i64) -> Result<HashMap<i64, Vec<(i64, u64)>>, StoreError> {
+    let mut found: HashMap<i64, Vec<(i64, u64)>> = HashMap::new();
+    for (log_id, day, names) in intake::new_names_since(connection, day)? {
+        found.entry(log_id).or_default().push((day, names));
+    }
+    Ok(found)
 }

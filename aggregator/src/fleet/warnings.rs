@@ -183,8 +183,10 @@ pub fn warnings(
     now: i64,
 ) -> Vec<Warning> {
     if quarantine::is_name(&report.name) {
-        // What else is wrong with it is of no use.
-        return vec![Warning::new(Kind::Quarantined, Severity::Alert)];
+        // What else is wrong with it is of no use. A rejected one is not expected any more.
+        let is_open = report.state != ReportState::NotExpected;
+        let quarantined = is_open.then(|| Warning::new(Kind::Quarantined, Severity::Alert));
+        return quarantined.into_iter().chain(over_quota(report, &limits.quotas)).collect();
     }
     let of_copies = |(other, _): &&(String, u64)| !quarantine::is_name(other);
     let mut found: Vec<Warning> = report.namesakes.iter().filter(of_copies).map(same_files).collect();
@@ -204,19 +206,21 @@ fn same_files((other, count): &(String, u64)) -> Warning {
     Warning { count: *count, other: other.clone(), ..Warning::new(Kind::SameFiles, Severity::Warning) }
 }
 
-fn of_server(report: &ServerReport, agents: &[&Agent], limits: &Limits, now: i64) -> Vec<Warning> {
-    let mut found = Vec::new();
-    let (came, quotas) = (&report.came, &limits.quotas);
-    for (what, is, quota) in [
+fn over_quota(report: &ServerReport, quotas: &Quotas) -> impl Iterator<Item = Warning> {
+    let came = &report.came;
+    let held = [
         ("batches", came.batches, quotas.batches),
         ("bytes", came.bytes, quotas.bytes),
         ("new names", came.new_names, quotas.new_names),
-    ] {
-        if is > quota {
-            let (other, detail) = (quota.to_string(), what.to_owned());
-            found.push(Warning { count: is, other, detail, ..Warning::new(Kind::OverQuota, Severity::Warning) });
-        }
-    }
+    ];
+    held.into_iter().filter(|(_, is, quota)| is > quota).map(|(what, is, quota)| {
+        let (other, detail) = (quota.to_string(), what.to_owned());
+        Warning { count: is, other, detail, ..Warning::new(Kind::OverQuota, Severity::Warning) }
+    })
+}
+
+fn of_server(report: &ServerReport, agents: &[&Agent], limits: &Limits, now: i64) -> Vec<Warning> {
+    let mut found: Vec<Warning> = over_quota(report, &limits.quotas).collect();
     if !report.concurrent_in_use.is_empty() {
         let (count, detail) = (report.concurrent_in_use.len() as u64, report.concurrent_in_use.join(", "));
         found.push(Warning { count, detail, ..Warning::new(Kind::ConcurrentInUse, Severity::Notice) });

@@ -1,7 +1,7 @@
 //! The tables of who may speak with the aggregator, in a database of their own, and of what they did.
 
 /// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 5] = [
+pub(super) const MIGRATIONS: [&[&str]; 6] = [
     &[
         "CREATE TABLE invitation (
          secret_hash    {blob} PRIMARY KEY,
@@ -96,4 +96,6 @@ pub(super) const MIGRATIONS: [&[&str]; 5] = [
          imported_at  BIGINT NOT NULL,
          PRIMARY KEY (enrolment_id, epoch, number, sha256)
      )"],
+    // 1: it has certainly got the generation that it was given.
+    &["ALTER TABLE holder ADD COLUMN has_issued BIGINT NOT NULL DEFAULT 0"],
 ];

@@ -12,7 +12,7 @@ statements! {
     DELETE_INTAKE = "DELETE FROM intake WHERE day < $1";
     ADD_NEW_NAMES = "INSERT INTO new_names (log_id, day, names) VALUES ($1, $2, $3)
          ON CONFLICT (log_id, day) DO UPDATE SET names = new_names.names + excluded.names";
-    SELECT_NEW_NAMES = "SELECT log_id, max(names) FROM new_names WHERE day >= $1 GROUP BY log_id";
+    SELECT_NEW_NAMES = "SELECT log_id, day, names FROM new_names WHERE day >= $1";
 }
 
 /// What came of a license server in a day.
@@ -50,11 +50,11 @@ pub fn add_new_names(connection: &mut dyn Connection, log_id: i64, day: i64, nam
     connection.execute(ADD_NEW_NAMES, &[log_id.into(), day.into(), names.into()]).map(drop)
 }
 
-/// Returns the most new names that came with each log in a day, of the days from this one on.
-pub fn new_names_since(connection: &mut dyn Connection, day: i64) -> Result<Vec<(i64, u64)>, StoreError> {
+/// Returns the new names that came with each log on each day from this one on: log, day, names.
+pub fn new_names_since(connection: &mut dyn Connection, day: i64) -> Result<Vec<(i64, i64, u64)>, StoreError> {
     let mut found = Vec::new();
     connection.query(SELECT_NEW_NAMES, &[day.into()], &mut |row| {
-        found.push((row.int(0)?, row.int(1)? as u64));
+        found.push((row.int(0)?, row.int(1)?, row.int(2)? as u64));
         Ok(())
     })?;
     Ok(found)

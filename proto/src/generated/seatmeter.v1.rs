@@ -6337,7 +6337,7 @@ pub mod sealed_record {
         /// What it is, and of whom.
         #[prost(message, tag = "1")]
         Head(super::SealedHead),
-        /// A message of the agent: its Hello, its heartbeat, its batches.
+        /// A message of the agent: its Hello, its heartbeat, its batches; Offers last, of all streams as far as they were acknowledged.
         #[prost(message, tag = "2")]
         Request(super::IngestRequest),
         /// ECDSA with SHA-256 (ASN.1), by the key that the head names, over the SHA-256 of the encapsulated key of the encryption and all
@@ -6387,6 +6387,25 @@ pub struct SealedAcknowledgement {
     /// The outcome of each batch.
     #[prost(message, repeated, tag = "3")]
     pub results: ::prost::alloc::vec::Vec<BatchResult>,
+    /// The incarnation of the aggregator's database, as a Welcome tells it.
+    #[prost(string, tag = "4")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// How far the aggregator has each stream that the export offered, once its batches were taken in.
+    #[prost(message, repeated, tag = "5")]
+    pub marks: ::prost::alloc::vec::Vec<SealedMark>,
+}
+/// How far the aggregator has a stream.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedMark {
+    /// The stream.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// The end of what it has; 0 if it has nothing.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The check value of that position; empty if none is known.
+    #[prost(bytes = "vec", tag = "3")]
+    pub check: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod sealed_service_client {

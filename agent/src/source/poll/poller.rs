@@ -284,7 +284,7 @@ impl Poller {
 
     /// Delivers again what the aggregator lacks of this and of earlier runs, as far as the buffer keeps it. The rest is a gap.
     fn rewind(&mut self) -> Result<(), PollError> {
-        for rewind in self.rewinds.wanted() {
+        for rewind in self.rewinds.wanted_of(&self.source.name) {
             let Some(mut checkpoint) = self.buffer.checkpoint(&rewind.fingerprint)? else { continue };
             let is_foreign = checkpoint.log != self.source.name;
             if !self.rewinds.can_be_of(&checkpoint.log, &self.source.name)

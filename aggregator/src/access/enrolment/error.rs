@@ -51,7 +51,8 @@ pub enum EnrolmentError {
     Superseded(String),
     /// It is a copy in quarantine.
     #[error(
-        "this agent is a copy of the one that reports for license server {0:?}: its certificate is not renewed until an operator says what          it is (`seatmeter agents enrolled`); enrol it under a name of its own if both are to report"
+        "this agent is a copy of the one that reports for license server {0:?}: its certificate is not renewed until an operator says \
+         what it is (`seatmeter agents enrolled`); enrol it under a name of its own if both are to report"
     )]
     Copy(String),
     /// An operator has said that it is a copy that never counts.
@@ -60,6 +61,12 @@ pub enum EnrolmentError {
          of its own"
     )]
     Rejected(String),
+    /// More copies wait for an operator's word than are kept apart.
+    #[error(
+        "too many copies of the agent for license server {0:?} are in quarantine: `seatmeter agents enrolled` lists them, `seatmeter \
+         agents reject` makes room"
+    )]
+    TooManyCopies(String),
     /// Nothing waits for an operator's word.
     #[error("no copy of the agent for license server {0:?} is in quarantine")]
     NoCopy(String),

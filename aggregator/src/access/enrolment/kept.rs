@@ -27,6 +27,12 @@ impl Enrolments {
         Ok(revoked)
     }
 
+    /// Returns how many agents are enrolled that have no network.
+    pub fn without_network(&self) -> Result<usize, EnrolmentError> {
+        let is_offline = |known: &&Enrolment| known.revoked_at.is_none() && known.expires_at == Some(sealed::NO_END);
+        Ok(self.list()?.iter().filter(is_offline).count())
+    }
+
     /// Returns all holders, each with the id of its enrolment.
     pub fn holders(&self) -> Result<Vec<(String, Holder)>, EnrolmentError> {
         self.write(|connection| Ok(holders::all_holders(connection)?))
@@ -51,14 +57,29 @@ impl Enrolments {
         })
     }
 
+    /// Returns the copies that an operator has accepted, each with its enrolment.
+    pub fn accepted_copies(&self) -> Result<Vec<(Enrolment, Holder)>, EnrolmentError> {
+        self.write(|connection| {
+            let enrolments: HashMap<String, Enrolment> =
+                store::enrolments(connection)?.into_iter().map(|known| (known.id.clone(), known)).collect();
+            let mut accepted = holders::all_holders(connection)?;
+            accepted.retain(|(_, holder)| holder.standing == Standing::Accepted);
+            let with_enrolment = |(id, holder)| enrolments.get(&id).cloned().map(|enrolment| (enrolment, holder));
+            Ok(accepted.into_iter().filter_map(with_enrolment).collect())
+        })
+    }
+
     /// Records what an operator says of a copy in quarantine: the one of this number, or the only one if it is 0. Ends its connection.
     /// Returns the copy.
     pub fn judge(&self, id: &str, number: i64, standing: Standing) -> Result<(Enrolment, Holder), EnrolmentError> {
         let (enrolment, copy) = self.write(|connection| {
             let enrolment = find(connection, id)?;
             let license_server = enrolment.license_server.clone();
+            if standing == Standing::Accepted && enrolment.revoked_at.is_some() {
+                return Err(EnrolmentError::Revoked(license_server));
+            }
             let mut waiting = holders::holders(connection, &enrolment.id)?;
-            waiting.retain(|holder| holder.standing == Standing::Quarantined && [0, holder.number].contains(&number));
+            waiting.retain(|holder| holder.standing.is_undecided() && [0, holder.number].contains(&number));
             let count = waiting.len();
             let Some(mut copy) = waiting.into_iter().next() else {
                 return Err(EnrolmentError::NoCopy(license_server));

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use seatmeter_proto::v1::{Hello, SealedHead};
 
-use super::{EnrolmentError, Enrolments, Issued, admits};
+use super::{EnrolmentError, Enrolments, Issued, admits, hash, not_revoked};
 use crate::access::authority::RequestedKey;
 use crate::store::enrolments::{self as store, Certificate, CertificateState, Enrolment};
 use crate::store::exports::{self, Export};
@@ -37,6 +38,20 @@ impl Enrolments {
     pub fn has_signed(head: &SealedHead, hash: &[u8], signature: &[u8]) -> bool {
         RequestedKey::of(&head.signing_request).is_ok_and(|key| {
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.point()).verify(hash, signature).is_ok()
+        })
+    }
+
+    /// Returns whether an export with this head can be of an agent: of one that is enrolled, or by an invitation that can be used.
+    pub fn may_export(&self, head: &SealedHead) -> Result<(), EnrolmentError> {
+        let key = RequestedKey::of(&head.signing_request)?;
+        let now = Timestamp::now().as_second();
+        self.write(|connection| {
+            if let Some(known) = store::certificate(connection, &name_of(key.point()))? {
+                return not_revoked(connection, &known).map(drop);
+            }
+            let invitation = store::invitation(connection, &hash(&head.secret))?;
+            let can_be_used = |known: &store::Invitation| now < known.expires_at && known.uses_left > 0;
+            invitation.filter(can_be_used).map(drop).ok_or(EnrolmentError::Invitation)
         })
     }
 
@@ -85,13 +100,15 @@ impl Enrolments {
             state: CertificateState::Issued,
         };
         let name = name_of(key.point());
-        let said = (hello.license_server.as_str(), hello.host.as_str());
-        let Issued { enrolment, .. } = self.enrol_by(&head.secret, key, said, address, |connection, id, now| {
-            let certificate = issue(id);
-            store::add_certificate(connection, &name, &certificate, &[], now)?;
-            Ok(certificate)
-        })?;
-        Ok(enrolment)
+        let said = (hello.license_server.trim(), hello.host.as_str());
+        let Issued { enrolment, certificate, .. } =
+            self.enrol_by(&head.secret, key, said, address, |connection, id, now| {
+                let certificate = issue(id);
+                store::add_certificate(connection, &name, &certificate, &[], now)?;
+                Ok(certificate)
+            })?;
+        // A key that has a certificate is of an agent that has a network.
+        if certificate.is_empty() { Ok(enrolment) } else { Err(EnrolmentError::Invitation) }
     }
 
     /// Takes note that an export was taken in.

@@ -111,3 +111,47 @@ fn an_authority_is_made_once_and_never_by_halves() {
     std::fs::copy(other.path().join("authority/authority.key"), folder.path().join("authority/authority.key")).unwrap();
     assert!(matches!(Authority::open(folder.path(), 0), Err(AuthorityError::Unusable { .. })), "another one's key");
 }
+
+/// Whoever has an outdated certificate disturbs nobody, and cannot fill the database.
+#[test]
+fn copies_in_quarantine_are_bounded_and_end_no_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let enrolments = enrolments(folder.path());
+    let keys = [key(), key()];
+    let a = first(&enrolments, &keys[0]);
+    let b = renew(&enrolments, (&keys[0], &a), &keys[1]).unwrap();
+    let own = admit(&enrolments, &b).unwrap();
+    for _ in 0..UNDECIDED {
+        assert_eq!(admit(&enrolments, &a).unwrap().holder.standing, Standing::Quarantined);
+    }
+    assert!(matches!(admit(&enrolments, &a), Err(EnrolmentError::TooManyCopies(_))));
+    assert!(!own.turn.has_changed().unwrap(), "the agent itself stays");
+    let id = enrolments.list().unwrap().remove(0).id;
+    enrolments.judge(&id, 2, Standing::Rejected).unwrap();
+    admit(&enrolments, &a).unwrap();
+}
+
+/// That an agent has got its generation is known after a restart, too: a copy that comes first with the one before is the copy.
+#[test]
+fn a_copy_that_comes_first_after_a_restart_is_still_the_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = enrolments(folder.path());
+    let certificate = first(&before, &key());
+    let come = |enrolments: &Enrolments, generation: &[u8]| {
+        let arrival = Arrival { generation: generation.to_vec(), ..Arrival::default() };
+        enrolments.admit(&CertificateDer::from(&*certificate), ("LIC01", ""), &arrival).unwrap()
+    };
+    let given = come(&before, &[]).holder.issued;
+    let own = come(&before, &given);
+    before.has_generation(&own.enrolment, &own.holder).unwrap();
+    drop(before);
+    let after = enrolments(folder.path());
+    let copy = come(&after, &given);
+    assert_ne!(copy.holder.number, own.holder.number);
+    let again = come(&after, &own.holder.issued);
+    assert_eq!((again.holder.number, again.holder.standing), (own.holder.number, Standing::Counted));
+    assert_eq!(after.holders().unwrap()[1].1.standing, Standing::Quarantined);
+    assert!(matches!(after.judge(&own.enrolment, 7, Standing::Accepted), Err(EnrolmentError::NoCopy(_))));
+    after.revoke(&own.enrolment).unwrap();
+    assert!(matches!(after.judge(&own.enrolment, 0, Standing::Accepted), Err(EnrolmentError::Revoked(_))));
+}

@@ -9,10 +9,10 @@ use crate::source::file::stream::StreamError;
 
 impl LogTailer {
     /// Rewinds the streams that were requested, so that they are read again from the beginning. Accepts the gap of a
-    /// stream that is no longer on disk. Returns whether there were any such streams.
+    /// stream that is no longer on disk. Returns whether any was.
     pub(super) fn rewind(&mut self) -> Result<bool, StreamError> {
         let mut mine = Vec::new();
-        for rewind in self.rewinds.wanted() {
+        for rewind in self.rewinds.wanted_of(&self.source.name) {
             match self.buffer.checkpoint(&rewind.fingerprint)? {
                 Some(checkpoint) if !self.rewinds.can_be_of(&checkpoint.log, &self.source.name) => {}
                 checkpoint => mine.push((rewind, checkpoint)),
@@ -22,8 +22,7 @@ impl LogTailer {
             return Ok(false);
         }
         let Some(on_disk) = self.streams_on_disk()? else { return Ok(false) };
-        (self.open, self.before) = (None, None);
-        self.moved.clear();
+        let mut has_rewound = false;
         for (rewind, checkpoint) in mine {
             if let Some(checkpoint) = checkpoint {
                 let is_on_disk = on_disk.contains(&rewind.fingerprint);
@@ -32,12 +31,15 @@ impl LogTailer {
                     // Another source may have it.
                     continue;
                 }
+                (self.open, self.before) = (None, None);
+                self.moved.clear();
+                has_rewound = true;
                 self.rewind_stream(rewind, checkpoint, is_on_disk)?;
             }
             // Only now is the request fulfilled, even if the process ends here.
             self.rewinds.fulfilled(&rewind);
         }
-        Ok(true)
+        Ok(has_rewound)
     }
 
     fn rewind_stream(
