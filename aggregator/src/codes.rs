@@ -34,5 +34,6 @@ seatmeter_service::codes! {
     137 AGENT_QUARANTINED "agent_quarantined" error "Two agents have one identity (a cloned machine, a restored snapshot): what the later one sends is kept, and counts nowhere.", "Find out what the copy is: `seatmeter agents enrolled`. If it counts, `seatmeter agents accept`; if not, `seatmeter agents reject`, and stop it.";
     138 EXPORTS_DIFFER "exports_differ" warn "Two exports of an agent without a network have one number and other content: the agent was copied, or went back to a snapshot. Both are taken in.", "Find out whether two machines export under one name, and enrol one of them anew.";
     130 QUERY_FAILED "query_failed" error "A question could not be answered.", "The reason says what failed.";
+    150 RULES_REFUSED "rules_refused" error "The rules of the configuration contradict those that operators have made: the ones before stay in force.", "The reason names both: change either of them (`seatmeter rules list`), and restart the aggregator.";
     131 REALM_CHANGED "realm_changed" warn "An agent tells another realm for its license server than before: all its people are named anew.", "";
 }

@@ -15,6 +15,7 @@ use seatmeter_aggregator::codes;
 use seatmeter_aggregator::config::{Config, Endpoint};
 use seatmeter_aggregator::fleet::Fleet;
 use seatmeter_aggregator::ingest::verify;
+use seatmeter_aggregator::rules::book::RuleBook;
 use seatmeter_aggregator::serve::{self, Listening};
 use seatmeter_aggregator::store::Store;
 use seatmeter_aggregator::store::backup::{self, database, facts};
@@ -71,8 +72,7 @@ pub(crate) fn check_config(path: &Path) -> Result<ExitCode> {
     for (name, endpoint) in [("agents", &config.agents), ("operators", &config.operators)] {
         answer!("{name:<15} {}, {}", endpoint.address, security(name, endpoint));
     }
-    answer!("catalogue       {}", count(config.rules.catalogue.ids().count() as u64, "feature"));
-    answer!("rules           {}", config.rules.version);
+    answer!("rules           {} of the configuration", config.rules.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,8 +108,12 @@ pub(crate) fn status(config: &Path, json: bool) -> Result<ExitCode> {
     let bytes_of = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let (database_bytes, facts_bytes) = (bytes_of(&file), bytes_of(&facts(&config.state)));
     let servers = if file.exists() {
-        Fleet::new(Store::open_current(&config.state)?, config.calendar.clone(), config.limits.clone())
-            .license_servers("")?
+        {
+            let store = Store::open_current(&config.state)?;
+            let book = RuleBook::open(&store)?;
+            Fleet::new(store, config.calendar.clone(), config.limits.clone(), book)
+        }
+        .license_servers("")?
     } else {
         Vec::new()
     };

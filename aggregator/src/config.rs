@@ -18,9 +18,9 @@ use serde::Deserialize;
 
 use crate::access::tls::{Files, PortTls};
 use crate::fleet::warnings::{Limits, Quotas};
-use crate::usage::catalogue::{Catalogue, CatalogueError};
-use crate::usage::people::{DomainRule, IdentityRules, domain_map};
-use crate::usage::rules::{PersonRule, Rules};
+use crate::rules::check::check;
+use crate::rules::file::{self, FileError};
+use crate::rules::rule::{Counted, Domain, DomainRule, Domains, PersonRule, Rule, Says};
 
 /// The configuration file, as parsed.
 #[derive(Debug, Default, Deserialize)]
@@ -72,8 +72,8 @@ struct AlertSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PeopleSettings {
-    counted: PersonRule,
-    domains: DomainRule,
+    counted: Option<PersonRule>,
+    domains: Option<DomainRule>,
     domain_map: BTreeMap<String, String>,
 }
 
@@ -96,8 +96,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often alerts are looked for.
     pub look_every: Duration,
-    /// The rules by which questions are answered.
-    pub rules: Rules,
+    /// The rules that the configuration says.
+    pub rules: Vec<Rule>,
 }
 
 /// The settings of the authority.
@@ -130,7 +130,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = config::read(path)?;
         let file: File = config::parse(path, &text)?;
-        let (catalogue, parsed) = catalogue(path, file.catalogue.as_deref())?;
+        let rules = rules(path, file.catalogue.as_deref(), file.people)?;
         let mut problems = Vec::new();
         let zone = config::time_zone(file.time_zone.as_deref()).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -144,7 +144,6 @@ impl Config {
             problems.push(format!("alerts: {problem}"));
             (Limits::default(), LOOK_EVERY)
         });
-        let limits = Limits { concurrent: parsed.concurrent().cloned().collect(), ..limits };
         let mut endpoint = |name: &str, listen: &Listen, default: &str, by_certificate: bool| {
             endpoint(path, listen, default, by_certificate)
                 .map_err(|problem| problems.push(format!("{name}: {problem}")))
@@ -165,8 +164,6 @@ impl Config {
         let (Some(agents), Some(operators), true) = (agents, operators, problems.is_empty()) else {
             return Err(ConfigError::Values { path: path.to_owned(), problems });
         };
-        let settings = file.people;
-        let version = version_of(&settings, &catalogue);
         Ok(Self {
             state: file.state.map_or_else(|| state_folder("aggregator", path), |state| config::beside(path, &state)),
             calendar: Calendar::new(zone),
@@ -176,12 +173,7 @@ impl Config {
             authority,
             limits,
             look_every,
-            rules: Rules {
-                identity: IdentityRules { domains: settings.domains, map: domain_map(settings.domain_map) },
-                person: settings.counted,
-                catalogue: parsed,
-                version,
-            },
+            rules,
         })
     }
 }
@@ -201,16 +193,30 @@ impl Config {
     }
 }
 
-/// Reads the catalogue that a configuration file names. Returns its text, and what it says.
-fn catalogue(config: &Path, named: Option<&Path>) -> Result<(String, Catalogue), ConfigError> {
+/// Returns the rules that a configuration says: those of the file that it names, and those of people.
+fn rules(config: &Path, named: Option<&Path>, people: PeopleSettings) -> Result<Vec<Rule>, ConfigError> {
     let path = named.map(|named| config::beside(config, named));
     let text = path.as_deref().map_or(Ok(String::new()), config::read)?;
     let path = path.as_deref().unwrap_or(config);
-    let catalogue = Catalogue::with(&text).map_err(|error| match error {
-        CatalogueError::Syntax(error) => config::syntax(path, &text, &error),
-        wrong => ConfigError::Values { path: path.to_owned(), problems: vec![wrong.to_string()] },
+    let wrong = |problems| ConfigError::Values { path: path.to_owned(), problems };
+    let mut rules = file::parse(&text).map_err(|error| match error {
+        FileError::Syntax(error) => config::syntax(path, &text, &error),
+        FileError::Entries(problems) => wrong(problems),
     })?;
-    Ok((text, catalogue))
+    let counted = people.counted.map(|who| Says::Counted(Counted { who }));
+    let domains = people.domains.map(|rule| Says::Domains(Domains { rule }));
+    let is_mapped = people.domains == Some(DomainRule::Map);
+    let map = people.domain_map.into_iter().filter(|_| is_mapped).map(|(name, is)| Says::Domain(Domain { name, is }));
+    let said = counted.into_iter().chain(domains).chain(map);
+    rules.extend(said.map(|says| Rule { says, from: None, through: None, reason: String::new() }));
+    let problems = check(&rules.iter().collect::<Vec<_>>());
+    match problems.is_empty() {
+        true => Ok(rules),
+        false => {
+            let told = problems.into_iter().map(|problem| format!("{}: {problem}", rules[problem.rule].canonical()));
+            Err(wrong(told.collect()))
+        }
+    }
 }
 
 /// Checks the settings of a port. The aggregator's own authority gives it a certificate if none is named. What comes `by_certificate`
@@ -285,7 +291,6 @@ fn alerts(settings: AlertSettings) -> Result<(Limits, Duration), String> {
             bytes: settings.megabytes_a_day.map_or(usual.quotas.bytes, |megabytes| megabytes.saturating_mul(1_000_000)),
             new_names: settings.new_names_a_day.unwrap_or(usual.quotas.new_names),
         },
-        concurrent: usual.concurrent,
     };
     for least in limits.license_managers_at_least.iter().map(|(_, least)| least).chain([&limits.agents_at_least]) {
         if !least.starts_with(|character: char| character.is_ascii_digit()) {
@@ -318,13 +323,6 @@ fn authority(config: &Path, settings: AuthoritySettings) -> Result<AuthorityConf
     // Whoever is on this machine can do without them.
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     Ok(AuthorityConfig { names, files, agents_life })
-}
-
-/// Returns the version of the rules: 12 hexadecimal digits that change with the settings, the catalogue or the program.
-fn version_of(settings: &PeopleSettings, catalogue: &str) -> String {
-    let text = format!("{settings:?}{catalogue}{}", env!("CARGO_PKG_VERSION"));
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -364,11 +362,18 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_the_rules_changes_with_them() {
-        let kept = load(PLAIN).unwrap().rules.version;
-        assert_eq!(kept, load(PLAIN).unwrap().rules.version);
-        let truncated = format!("{PLAIN}[people]\ndomains = 'truncate'\n");
-        assert_ne!(kept, load(&truncated).unwrap().rules.version);
+    fn people_and_catalogue_are_rules() {
+        assert!(load(PLAIN).unwrap().rules.is_empty());
+        let text = format!("{PLAIN}[people]\ndomains = 'map'\ncounted = 'checked_out'\ndomain_map = {{ 'A' = 'b' }}\n");
+        let lines: Vec<String> = load(&text).unwrap().rules.iter().map(Rule::canonical).collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"counted":{"who":"checked_out"}}"#,
+                r#"{"domains":{"rule":"map"}}"#,
+                r#"{"domain":{"name":"A","is":"b"}}"#
+            ]
+        );
         assert!(
             load(&format!("{PLAIN}[people]\ndomain = 'keep'\n")).err().unwrap().contains("did you mean `domains`?")
         );

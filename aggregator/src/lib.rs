@@ -29,6 +29,7 @@ pub mod dating;
 pub mod fleet;
 pub mod ingest;
 pub mod quarantine;
+pub mod rules;
 pub mod serve;
 pub mod store;
 pub mod usage;

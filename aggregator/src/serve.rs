@@ -53,6 +53,7 @@ use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::fleet::watcher::watch_fleet;
 use crate::ingest::projector::Steps;
+use crate::rules::book::{RuleBook, RuleError};
 use crate::store::{self, Store, StoreError};
 use crate::usage::UsageQuestions;
 use crate::workers::Workers;
@@ -127,6 +128,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let listening = Listening::of(&agents, &operators)?;
     let store = Store::open_embedded(&config.state)?;
     let access = Access::open(&config, &store)?;
+    let book = open_book(&config, &store)?;
     let agents_tls = port_tls(&config, &config.agents, access.authority.as_ref(), Clients::Agents)?;
     let operators_tls = port_tls(&config, &config.operators, access.authority.as_ref(), Clients::None)?;
     let workers = Workers::start(&store, config.calendar.clone())?;
@@ -135,7 +137,7 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     let living = tokio::spawn(manager::keep_alive());
     report_start(&config, &listening);
     let for_agents = agents_server(&config, &workers, &access).await;
-    let for_operators = operators_server(&store, &config, &workers, access, &listening).await?;
+    let for_operators = operators_server(&store, &book, &config, &workers, access, &listening).await?;
     let for_agents =
         for_agents.serve_with_incoming_shutdown(accept(agents, agents_tls, MAX_AGENTS), stopped(stop.clone()));
     let for_operators = for_operators
@@ -150,6 +152,20 @@ pub async fn serve(config: Config, stop: watch::Receiver<bool>) -> Result<(), Se
     workers.stop().await;
     tracing::info!(code = codes::STOPPED, "the aggregator has stopped");
     Ok(())
+}
+
+/// Opens the book of rules, and makes those of the configuration a version of their own, if they are others than before. Where they
+/// contradict what operators have said since, the ones before stay in force.
+fn open_book(config: &Config, store: &Store) -> Result<RuleBook, StoreError> {
+    let book = RuleBook::open(store)?;
+    match book.configure(config.rules.clone()) {
+        Err(RuleError::Store(error)) => return Err(error),
+        Err(error) => {
+            tracing::error!(code = codes::RULES_REFUSED, reason = %error, "the rules of the configuration before stay in force");
+        }
+        Ok(()) => {}
+    }
+    Ok(book)
 }
 
 /// Who may speak with the aggregator.
@@ -276,15 +292,16 @@ async fn agents_server(config: &Config, workers: &Workers, access: &Access) -> R
 /// Builds the services on the operators' port.
 async fn operators_server(
     store: &Store,
+    book: &RuleBook,
     config: &Config,
     workers: &Workers,
     access: Access,
     listening: &Listening,
 ) -> Result<Router<Stack<GateLayer, Identity>>, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
-    let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), config.rules.clone());
+    let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), book.clone());
     let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
-    let fleet = Fleet::new(store.clone(), config.calendar.clone(), config.limits.clone());
+    let fleet = Fleet::new(store.clone(), config.calendar.clone(), config.limits.clone(), book.clone());
     let watched = (watch_fleet(fleet.clone(), config.look_every), access.operators.clone());
     let zone = time_zone(config).to_owned();
     let fleet = FleetApi::new(fleet, zone.clone(), limit.clone(), workers.commands(), workers.progress(), watched);

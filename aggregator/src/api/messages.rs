@@ -12,16 +12,16 @@ use crate::fleet::snapshot::SharedBeginning;
 use crate::fleet::streams::{DatedBy, Difference, Redating, Rezoning, StreamReport};
 use crate::fleet::warnings::{Kind, Severity, Warning};
 use crate::fleet::{AgentReport, Renaming, ServerReport, UnrecognisedSample};
+use crate::rules::rule::{DomainRule, PersonRule, Unit};
 use crate::store::facts::ESTIMATED;
 use crate::store::received::Gap;
+use crate::usage::Basis;
 use crate::usage::activity::Activity;
 use crate::usage::completeness::{Completeness, Reason, ServerCompleteness};
 use crate::usage::entitlements::Entitlement;
 use crate::usage::held_now::HeldNow;
 use crate::usage::monthly::SkuUsage;
-use crate::usage::people::DomainRule;
 use crate::usage::realm_preview::RealmPreview;
-use crate::usage::rules::{Basis, PersonRule};
 use crate::usage::users::UserUsage;
 
 /// The longest list within a message. For a longer one, the message gives the total number, or another method pages it.
@@ -49,9 +49,8 @@ impl From<SkuUsage> for v1::SkuUsage {
             catalogued: usage.sku.catalogued,
             license_server: usage.license_server.unwrap_or_default(),
             unique_users: usage.unique_users,
-            // No rule declares a user free yet.
-            free_users: 0,
-            paid_users: usage.unique_users,
+            free_users: usage.free_users,
+            paid_users: usage.unique_users - usage.free_users,
             devices: usage.devices,
             checkouts: usage.checkouts,
             denials: usage.denials,
@@ -61,7 +60,7 @@ impl From<SkuUsage> for v1::SkuUsage {
             peak_at: moment((usage.peak.seats > 0).then_some(usage.peak.at)),
             peak_exact: usage.peak.is_exact,
             complete: usage.is_complete,
-            concurrent_model: usage.sku.concurrent,
+            concurrent_model: usage.sku.unit == Unit::Concurrent,
             reported: usage.is_reported,
         }
     }

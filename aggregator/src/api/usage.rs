@@ -105,14 +105,14 @@ impl UsageService for UsageApi {
             let (rows, next_page_token) = page.cut(rows);
             Ok::<_, UsageError>(GetMonthlyUsageResponse {
                 rows,
-                basis: Some(usage.basis().into()),
+                basis: Some(usage.basis(month).into()),
                 completeness: Some(found.completeness.into()),
                 latest_month: found.latest_month.map(|month| month.to_string()).unwrap_or_default(),
                 next_page_token,
                 total: Some(UsageTotal {
                     unique_users: found.total_users,
-                    free_users: 0,
-                    paid_users: found.total_users,
+                    free_users: found.free_users,
+                    paid_users: found.total_users - found.free_users,
                     reported,
                 }),
             })
@@ -138,7 +138,7 @@ impl UsageService for UsageApi {
             let rows =
                 servers.into_iter().map(|server| (vec![fold_case(&server.license_server).into_owned()], server.into()));
             let (servers, next_page_token) = page.cut(rows);
-            let basis = Some(usage.basis().into());
+            let basis = Some(usage.basis(month).into());
             Ok::<_, UsageError>(ListCompletenessResponse { servers, next_page_token, total_size, basis })
         })
         .await
@@ -162,7 +162,7 @@ impl UsageService for UsageApi {
                 users,
                 next_page_token: if cut_token.is_empty() { next } else { cut_token },
                 total_size: found.total as i64,
-                basis: Some(usage.basis().into()),
+                basis: Some(usage.basis(month).into()),
                 completeness: Some(found.completeness.into()),
             })
         })
@@ -204,7 +204,7 @@ impl UsageService for UsageApi {
             let rows = usage.trend(from, through, &filter)?;
             let rows = rows.into_iter().map(|row| (vec![row.sku.id.clone(), row.month.to_string()], row.into()));
             let (rows, next_page_token) = page.cut(rows);
-            Ok::<_, UsageError>(GetTrendResponse { rows, basis: Some(usage.basis().into()), next_page_token })
+            Ok::<_, UsageError>(GetTrendResponse { rows, basis: Some(usage.basis(through).into()), next_page_token })
         })
         .await
     }
@@ -225,7 +225,7 @@ impl UsageService for UsageApi {
                 (vec![server.to_owned(), month.to_string(), daemon.to_owned(), feature.to_owned()], row.into())
             });
             let (rows, next_page_token) = page.cut(rows);
-            Ok::<_, UsageError>(ListActivityResponse { rows, next_page_token, time_zone: usage.basis().time_zone })
+            Ok::<_, UsageError>(ListActivityResponse { rows, next_page_token, time_zone: usage.time_zone() })
         })
         .await
     }
@@ -257,7 +257,7 @@ impl UsageService for UsageApi {
             let key = |number: usize| vec![format!("{number:012}")];
             let rows = found.rows.into_iter().enumerate().map(|(number, row)| (key(number), row.into()));
             let (entitlements, next_page_token) = page.cut(rows);
-            let (basis, date) = (Some(usage.basis().into()), day_text(Some(found.day)));
+            let (basis, date) = (Some(usage.basis(usage.month_of(found.day)).into()), day_text(Some(found.day)));
             Ok::<_, UsageError>(ListEntitlementsResponse { entitlements, next_page_token, total_size, basis, date })
         })
         .await
@@ -297,7 +297,7 @@ impl UsageService for UsageApi {
                 (key, session.into())
             });
             let (sessions, next_page_token) = page.cut(rows);
-            let basis = Some(usage.basis().into());
+            let basis = Some(usage.basis(usage.current_month()).into());
             Ok::<_, UsageError>(ListSessionsResponse { sessions, next_page_token, total_size, basis })
         })
         .await
@@ -323,7 +323,7 @@ fn export(
     usage.each_page_of_users(month, filter, EXPORT_PORTION, &mut |page| {
         let mut part = ExportUsersResponse { total_size: page.total as i64, ..ExportUsersResponse::default() };
         if std::mem::take(&mut is_first) {
-            part.basis = Some(usage.basis().into());
+            part.basis = Some(usage.basis(month).into());
             part.completeness = Some(page.completeness.into());
         }
         let mut bytes = 0;

@@ -17,6 +17,7 @@ use seatmeter_count::name::fold_case;
 use seatmeter_count::{Calendar, Day};
 use seatmeter_proto::v1::Heartbeat;
 
+use crate::rules::book::RuleBook;
 use crate::store::agents::Agent;
 use crate::store::engine::Connection;
 use crate::store::names::Feature;
@@ -172,13 +173,15 @@ pub struct Fleet {
     store: Store,
     calendar: Calendar,
     limits: Arc<Limits>,
+    book: RuleBook,
 }
 
 impl Fleet {
-    /// Creates the questions over a store, with the days of this calendar. What is beyond these limits is a warning.
-    pub fn new(store: Store, calendar: Calendar, limits: Limits) -> Self {
+    /// Creates the questions over a store, with the days of this calendar. What is beyond these limits is a warning, and so is use of
+    /// features that, by the rules in a book, are licensed by concurrent use.
+    pub fn new(store: Store, calendar: Calendar, limits: Limits, book: RuleBook) -> Self {
         let limits = Limits { counted_from: Timestamp::now().as_second(), ..limits };
-        Self { store, calendar, limits: Arc::new(limits) }
+        Self { store, calendar, limits: Arc::new(limits), book }
     }
 
     /// Returns the license servers, ordered by name; only the one of this name if `name` is not empty.
@@ -207,8 +210,11 @@ impl Fleet {
     /// Returns which of the features in use of each license server, by its id, are licensed by concurrent use.
     fn concurrent_in_use(&self, fleet: &FleetSnapshot, in_use: Vec<(i64, Feature)>) -> HashMap<i64, BTreeSet<String>> {
         let mut found: HashMap<i64, BTreeSet<String>> = HashMap::new();
+        let set = self.book.current();
+        let rules = set.of(self.calendar.clone().month(Timestamp::now().as_second()));
+        let concurrent: HashSet<&(String, String)> = rules.catalogue.concurrent().collect();
         for (log, Feature { daemon, name, .. }) in in_use {
-            if self.limits.concurrent.contains(&(daemon, name.clone()))
+            if concurrent.contains(&(daemon, name.clone()))
                 && let Some(server) = fleet.server_of(log)
             {
                 found.entry(server.id).or_default().insert(name);

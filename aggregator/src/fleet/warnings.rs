@@ -1,7 +1,5 @@
 //! What an operator should look into, of a license server: by what its agents say, and by what its logs hold.
 
-use std::collections::HashSet;
-
 use seatmeter_count::Calendar;
 use seatmeter_count::calendar::date_of;
 use seatmeter_proto::v1::SourceState;
@@ -126,8 +124,6 @@ pub struct Limits {
     pub license_managers_at_least: Vec<(String, String)>,
     /// The most that should come of a license server in a day.
     pub quotas: Quotas,
-    /// The features that are licensed by concurrent use: daemon and code.
-    pub concurrent: HashSet<(String, String)>,
 }
 
 /// The most that should come of a license server in a day.
@@ -156,7 +152,6 @@ impl Default for Limits {
             agents_at_least,
             license_managers_at_least: Vec::new(),
             quotas: Quotas::default(),
-            concurrent: HashSet::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::engine::{Engine, Role};
-use super::sqlite::{ACCESS, FACTS, Sqlite};
+use super::sqlite::{ACCESS, FACTS, MONTHS, Sqlite};
 use super::{Failure, Store, StoreError, schema, settings};
 
 /// Returns the path of the facts in a state folder.
@@ -24,19 +24,15 @@ pub fn database(folder: &Path) -> PathBuf {
     folder.join("aggregator.db")
 }
 
-/// Returns the path of who may speak with the aggregator: in a state folder, or beside a backup.
-fn access(folder: &Path) -> PathBuf {
-    folder.join(ACCESS)
-}
+/// The databases that a backup has beside the archive, and that a restore leaves as they are if they are there: who writes each, its file
+/// in a state folder, and the ending of its file beside a backup.
+const BESIDE: [(Role, &str, &str); 2] = [(Role::Registrar, ACCESS, ".access"), (Role::Clerk, MONTHS, ".months")];
 
-/// The ending of the file beside a backup that holds who may speak with the aggregator.
-const OF_ACCESS: &str = ".access";
-
-/// Copies the database in a state folder to a file that does not exist yet, and who may speak with the aggregator to one beside it.
-/// Returns the first file's size in bytes.
+/// Copies the database in a state folder to a file that does not exist yet; who may speak with the aggregator, and rules and months, to
+/// files beside it. Returns the first file's size in bytes.
 pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
-    let of_access = beside(to, OF_ACCESS);
-    if let Some(there) = [to, &of_access].into_iter().find(|path| path.exists()) {
+    let others = BESIDE.map(|(.., ending)| beside(to, ending));
+    if let Some(there) = others.iter().map(PathBuf::as_path).chain([to]).find(|path| path.exists()) {
         return Err(refused(format!("{} already exists: name another file", there.display())));
     }
     if !database(folder).exists() {
@@ -45,9 +41,11 @@ pub fn backup(folder: &Path, to: &Path) -> Result<u64, StoreError> {
     let partial = beside(to, ".partial");
     remove(&partial)?;
     let databases = Sqlite::new(&database(folder))?;
-    if access(folder).exists() {
-        databases.copy_to(Role::Registrar, &of_access)?;
-        restrict(&of_access)?;
+    for ((role, file, _), copy) in BESIDE.iter().zip(&others) {
+        if folder.join(file).exists() {
+            databases.copy_to(*role, copy)?;
+            restrict(copy)?;
+        }
     }
     databases.copy_to(Role::Archiver, &partial)?;
     let checked = Sqlite::new(&partial)?.check().and_then(|()| {
@@ -101,12 +99,15 @@ pub fn restore(folder: &Path, from: &Path) -> Result<Restored, StoreError> {
         }
     }
     fs::rename(&fresh, &current).map_err(|error| failed("replace", &current, &error))?;
-    // What was revoked since stays so.
-    let (of_access, own) = (beside(from, OF_ACCESS), access(folder));
-    let has_access = of_access.exists() && !own.exists();
-    if has_access {
-        remove(&own)?;
-        fs::copy(&of_access, &own).map_err(|error| failed("copy", &of_access, &error))?;
+    // What was revoked or billed since stays so.
+    let mut has_access = false;
+    for (role, file, ending) in BESIDE {
+        let (copy, own) = (beside(from, ending), folder.join(file));
+        if copy.exists() && !own.exists() {
+            remove(&own)?;
+            fs::copy(&copy, &own).map_err(|error| failed("copy", &copy, &error))?;
+            has_access |= role == Role::Registrar;
+        }
     }
     Ok(Restored { archive: kept, has_access })
 }
@@ -187,7 +188,7 @@ mod tests {
         drop((writer, open));
         assert!(backup(folder.path(), &copy).unwrap_err().reason.contains("already"));
         // Nobody was enrolled.
-        assert!(!beside(&copy, OF_ACCESS).exists());
+        assert!(BESIDE.iter().all(|(.., ending)| !beside(&copy, ending).exists()));
         set(folder.path(), "after");
         let kept = restore(folder.path(), &copy).unwrap().archive.unwrap();
         // Within the same second, too, each database that was there is kept.

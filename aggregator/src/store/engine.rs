@@ -112,6 +112,8 @@ pub enum Role {
     Reader,
     /// Reads and writes who may speak with the aggregator, and sees nothing else. Only one may be in use at a time.
     Registrar,
+    /// Reads and writes rules and months, and sees nothing else. Only one may be in use at a time.
+    Clerk,
 }
 
 /// A kind of database.

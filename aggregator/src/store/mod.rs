@@ -10,6 +10,7 @@
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
 //! - [`enrolments`]: which agents may speak for which license server; [`operators`]: who may ask and change what; [`audit`]: what they
 //!   did. Their tables, `access_schema`, are in a database of their own
+//! - [`rules`]: rules and their versions; their tables, `clerk_schema`, are in a database of their own, too
 //! - [`settings`]: settings that the database keeps about itself
 //!
 //! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
@@ -19,6 +20,7 @@ mod access_schema;
 pub mod agents;
 pub mod audit;
 pub mod backup;
+mod clerk_schema;
 pub mod engine;
 pub mod enrolments;
 pub mod exports;
@@ -32,6 +34,7 @@ pub mod operators;
 pub mod pools;
 pub mod projections;
 pub mod received;
+pub mod rules;
 mod schema;
 pub mod settings;
 pub mod sql;
@@ -139,6 +142,13 @@ impl Store {
     pub fn registrar(&self) -> Result<Box<dyn Connection>, StoreError> {
         let mut connection = self.engine.connect(Role::Registrar)?;
         schema::apply(&access_schema::MIGRATIONS, self.engine.as_ref(), connection.as_mut())?;
+        Ok(connection)
+    }
+
+    /// Opens a connection to rules and months, and migrates its tables to this version. Only one may be in use at a time.
+    pub fn clerk(&self) -> Result<Box<dyn Connection>, StoreError> {
+        let mut connection = self.engine.connect(Role::Clerk)?;
+        schema::apply(&clerk_schema::MIGRATIONS, self.engine.as_ref(), connection.as_mut())?;
         Ok(connection)
     }
 

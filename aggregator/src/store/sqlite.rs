@@ -17,12 +17,13 @@ use super::{Failure, StoreError};
 /// The oldest SQLite whose write-ahead log does not corrupt databases in a race of checkpoints.
 const OLDEST: i32 = 3_051_003;
 
-/// A database of three files: the archive, and beside it the facts, and who may speak with the aggregator. Each can be written while
-/// the others are.
+/// A database of four files: the archive, and beside it the facts, who may speak with the aggregator, and rules and months. Each can
+/// be written while the others are.
 pub struct Sqlite {
     archive: PathBuf,
     facts: PathBuf,
     access: PathBuf,
+    months: PathBuf,
 }
 
 impl Sqlite {
@@ -34,7 +35,7 @@ impl Sqlite {
             return Err(StoreError::new(Failure::Permanent, reason));
         }
         let beside = |name| archive.with_file_name(name);
-        Ok(Self { archive: archive.to_owned(), facts: beside(FACTS), access: beside(ACCESS) })
+        Ok(Self { archive: archive.to_owned(), facts: beside(FACTS), access: beside(ACCESS), months: beside(MONTHS) })
     }
 
     /// Writes one consistent state of a role's database into a file that does not exist yet.
@@ -59,6 +60,7 @@ impl Sqlite {
             Role::Archiver | Role::Reader => &self.archive,
             Role::Projector => &self.facts,
             Role::Registrar => &self.access,
+            Role::Clerk => &self.months,
         }
     }
 
@@ -107,6 +109,9 @@ pub(super) const FACTS: &str = "facts.db";
 
 /// The file of who may speak with the aggregator, beside the archive. A restored archive changes nothing of it: what was revoked stays so.
 pub(super) const ACCESS: &str = "access.db";
+
+/// The file of rules and months, beside the archive. A restored archive changes nothing of it: what was billed stays so.
+pub(super) const MONTHS: &str = "months.db";
 
 impl Engine for Sqlite {
     fn connect(&self, role: Role) -> Result<Box<dyn Connection>, StoreError> {

@@ -6,16 +6,17 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    access_schema, agents, audit, enrolments, exports, facts, facts_schema, holders, intake, names, operators, pools,
-    projections, received, schema, settings, streams, usage,
+    access_schema, agents, audit, clerk_schema, enrolments, exports, facts, facts_schema, holders, intake, names,
+    operators, pools, projections, received, rules, schema, settings, streams, usage,
 };
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
-/// order, the tables of the facts, and those of who may speak with the aggregator.
+/// order, the tables of the facts, those of who may speak with the aggregator, and those of rules and months.
 pub fn migrations(dialect: Dialect) -> Vec<String> {
     let archive = schema::MIGRATIONS.iter().copied().flatten();
     let access = access_schema::MIGRATIONS.iter().copied().flatten();
-    archive.chain(facts_schema::DEFINITIONS).chain(access).map(|sql| dialect.definition(sql)).collect()
+    let months = clerk_schema::MIGRATIONS.iter().copied().flatten();
+    archive.chain(facts_schema::DEFINITIONS).chain(access).chain(months).map(|sql| dialect.definition(sql)).collect()
 }
 
 /// Returns every statement that the program sends, whatever the engine.
@@ -37,6 +38,7 @@ pub fn all_statements() -> Vec<&'static str> {
         names::STATEMENTS,
         pools::STATEMENTS,
         facts::STATEMENTS,
+        rules::STATEMENTS,
         usage::STATEMENTS,
     ];
     modules.concat()

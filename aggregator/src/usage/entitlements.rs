@@ -8,12 +8,14 @@ use seatmeter_count::name::fold_case;
 use seatmeter_count::{Day, Month};
 use seatmeter_proto::v1::LicensePool;
 
+use super::in_force::InForce;
 use super::monthly::unite;
 use super::open_sessions::usages;
 use super::peak::peak;
 use super::sources::{seen_elsewhere, who};
 use super::{Filter, Scope, UsageError, UsageQuestions, now};
 use crate::fleet::report::Voices;
+use crate::rules::catalogue::Catalogue;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::names::{self, Feature};
@@ -109,7 +111,8 @@ impl UsageQuestions {
         let (today, month) = (day.unwrap_or_else(|| calendar.day(at)), calendar.month(at));
         self.store.read(|connection| {
             let of_server = Filter { license_server: filter.license_server.clone(), sku: String::new() };
-            let Scope { fleet, skus, selection } = self.scope(connection, &of_server)?;
+            let Scope { fleet, selection, months } = self.scope(connection, &of_server, (month, month))?;
+            let Some(in_force) = months.get(&month) else { return Ok(Entitlements { day: today, rows: Vec::new() }) };
             let features = names::features_from(connection, 0)?;
             let found = usages(connection, &fleet, &self.calendar, month, month)?;
             let elsewhere = seen_elsewhere(&found, &fleet);
@@ -123,7 +126,7 @@ impl UsageQuestions {
                 if *peak > 0 && !elsewhere.contains(key) {
                     of_feature.peaks.push((*key, *peak, *peak_at));
                 }
-                unite(&mut of_feature.who, who(usage, self.rules.person, fleet.is_asked(key.0)).clone());
+                unite(&mut of_feature.who, who(usage, in_force.rules.person, fleet.is_asked(key.0)).clone());
             }
             let mut in_use: HashMap<FeatureName, u64> = HashMap::new();
             for log in fleet.logs.iter().filter(|_| day.is_none()) {
@@ -172,11 +175,11 @@ impl UsageQuestions {
                     }
                 }
             }
-            self.name_skus(&mut rows, features);
+            name_skus(&in_force.rules.catalogue, &mut rows, features);
             let wanted = fold_case(&filter.sku);
             if !rows.iter().any(|row| fold_case(&row.sku) == wanted) {
                 // Of a SKU that is known otherwise, there are no licenses.
-                self.select(&fleet, &skus, filter)?;
+                self.select(&fleet, &months, filter)?;
             }
             rows.retain(|row| {
                 selection.server.as_ref().is_none_or(|server| server.name == row.license_server)
@@ -188,7 +191,7 @@ impl UsageQuestions {
                 let name = (*server, fold_case(&row.feature).into_owned());
                 row.in_use = (day.is_none() && !row.is_use_unknown).then(|| in_use.get(&name).copied().unwrap_or(0));
                 if let Some(of_feature) = used.get(&name) {
-                    (row.peak, row.users) = self.figures(connection, of_feature, month)?;
+                    (row.peak, row.users) = self.figures(connection, in_force, of_feature, month)?;
                 }
             }
             rows.sort_by(|one, other| key(one).cmp(&key(other)));
@@ -197,31 +200,34 @@ impl UsageQuestions {
     }
 
     /// Returns the peak and the people of a feature in a month.
-    fn figures(&self, connection: &mut dyn Connection, of: &Use, month: Month) -> Result<(u64, u64), StoreError> {
+    fn figures(
+        &self,
+        connection: &mut dyn Connection,
+        in_force: &InForce,
+        of: &Use,
+        month: Month,
+    ) -> Result<(u64, u64), StoreError> {
         let hour = |month: Month| self.calendar.start_of(month).div_euclid(3600);
         let peak = peak(connection, (hour(month), hour(month.next())), &of.peaks)?;
-        Ok((peak.seats, self.count([&of.who].into_iter())))
+        Ok((peak.seats, in_force.count([&of.who].into_iter())))
     }
+}
 
-    /// Sets the SKU of each row. A feature that nobody has used yet has one, too.
-    fn name_skus(&self, rows: &mut [Entitlement], mut features: Vec<Feature>) {
-        let known: HashSet<(String, String)> =
-            features.iter().map(|feature| (feature.daemon.clone(), feature.name.clone())).collect();
-        let unused: HashSet<(String, String)> = rows
-            .iter()
-            .map(|row| (row.daemon.clone(), row.feature.clone()))
-            .filter(|row| !known.contains(row))
-            .collect();
-        let next = features.last().map_or(0, |feature| feature.id + 1);
-        features.extend((next..).zip(unused).map(|(id, (daemon, name))| Feature { id, daemon, name }));
-        let skus = self.rules.catalogue.assign(&features);
-        let skus: HashMap<(&str, &str), &str> = features
-            .iter()
-            .filter_map(|feature| Some(((&*feature.daemon, &*feature.name), &*skus.get(&feature.id)?.id)))
-            .collect();
-        for row in rows {
-            row.sku = skus.get(&(&*row.daemon, &*row.feature)).map(|sku| (*sku).to_owned()).unwrap_or_default();
-        }
+/// Sets the SKU of each row. A feature that nobody has used yet has one, too.
+fn name_skus(catalogue: &Catalogue, rows: &mut [Entitlement], mut features: Vec<Feature>) {
+    let known: HashSet<(String, String)> =
+        features.iter().map(|feature| (feature.daemon.clone(), feature.name.clone())).collect();
+    let unused: HashSet<(String, String)> =
+        rows.iter().map(|row| (row.daemon.clone(), row.feature.clone())).filter(|row| !known.contains(row)).collect();
+    let next = features.last().map_or(0, |feature| feature.id + 1);
+    features.extend((next..).zip(unused).map(|(id, (daemon, name))| Feature { id, daemon, name }));
+    let skus = catalogue.assign(&features);
+    let skus: HashMap<(&str, &str), &str> = features
+        .iter()
+        .filter_map(|feature| Some(((&*feature.daemon, &*feature.name), &*skus.get(&feature.id)?.id)))
+        .collect();
+    for row in rows {
+        row.sku = skus.get(&(&*row.daemon, &*row.feature)).map(|sku| (*sku).to_owned()).unwrap_or_default();
     }
 }
 

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use super::open_sessions::usages;
 use super::sources::seen_elsewhere;
-use super::{Filter, Scope, UsageError, UsageQuestions, now};
+use super::{Filter, Scope, UsageError, UsageQuestions};
 use crate::store::names::{self, Feature, NameKind};
 
 /// A session that is not known to have ended.
@@ -37,8 +37,9 @@ impl UsageQuestions {
     /// this month.
     pub fn held_now(&self, filter: &Filter) -> Result<Vec<HeldNow>, UsageError> {
         self.store.read(|connection| {
-            let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
-            let month = self.calendar.clone().month(now());
+            let month = self.current_month();
+            let Scope { fleet, selection, months } = self.scope(connection, filter, (month, month))?;
+            let skus = months.get(&month).map(|in_force| &in_force.skus);
             let elsewhere = seen_elsewhere(&usages(connection, &fleet, &self.calendar, month, month)?, &fleet);
             let features = names::features_from(connection, 0)?.into_iter().map(|feature| (feature.id, feature));
             let features: HashMap<u32, Feature> = features.collect();
@@ -49,7 +50,7 @@ impl UsageQuestions {
             for log in &fleet.logs {
                 let Some(server) = fleet.server_of(log.id) else { continue };
                 for session in fleet.open(log.id) {
-                    let sku = skus.get(&session.feature);
+                    let sku = skus.and_then(|skus| skus.get(&session.feature));
                     let is_wanted = match sku {
                         Some(sku) => selection.has(server, sku),
                         None => selection.sku.is_none() && selection.server_id().is_none_or(|id| id == server.id),

@@ -1,8 +1,8 @@
 //! Questions about usage, and the rules by which they are answered.
 //!
 //! Facts record which identity used which feature, on which license server and when. Which identities are one person
-//! ([`people`]), which SKU a feature belongs to ([`catalogue`]) and who counts ([`rules`]) are rules. The rules are
-//! applied when a question is asked: a changed rule changes every answer at once, and no fact.
+//! ([`people`](crate::rules::people)), which SKU a feature belongs to ([`catalogue`](crate::rules::catalogue)), who counts and who is free
+//! are rules. The rules of a month are applied when a question is asked: a changed rule changes every answer at once, and no fact.
 //!
 //! | module | one idea |
 //! |---|---|
@@ -13,40 +13,44 @@
 //! | [`held_now`] | who holds seats now |
 //! | [`entitlements`] | which licenses there are, how many are used, when they expire |
 //! | [`mod@completeness`] | what is known to be missing |
+//! | [`report`] | the figures of a month, for each customer |
 //! | [`realm_preview`] | how many people there would be if a license server belonged to another realm |
+//! | [`in_force`] | the rules of a month, applied to what the facts hold |
 //! | [`open_sessions`] | usage that no fact contains yet |
 //! | `sources` | which source's measure counts, where several saw the same seats |
 
 pub mod activity;
-pub mod catalogue;
 pub mod completeness;
 pub mod entitlements;
 pub mod held_now;
+pub mod in_force;
 pub mod monthly;
 pub mod open_sessions;
 pub mod peak;
-pub mod people;
 pub mod realm_preview;
-pub mod rules;
+pub mod report;
 mod sources;
 pub mod users;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use seatmeter_count::name::fold_case;
-use seatmeter_count::{Calendar, Month};
+use seatmeter_count::{Calendar, Day, Month};
 
 use crate::fleet::snapshot::{FleetSnapshot, UnknownServer};
+use crate::rules::book::RuleBook;
+use crate::rules::catalogue::Sku;
+use crate::rules::rule::{DomainRule, PersonRule};
+use crate::rules::set::RuleSet;
 use crate::store::engine::Connection;
-use crate::store::names::{self, NameKind};
+use crate::store::names::{self, Feature};
 use crate::store::received::LicenseServer;
-use crate::store::{Store, StoreError, facts_schema};
-use catalogue::Sku;
+use crate::store::{Store, StoreError};
 use completeness::{Completeness, completeness};
-use people::People;
-use rules::{Basis, Rules};
+use in_force::{InForce, Register};
 
 /// Why a question about usage has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -113,8 +117,29 @@ type Skus = HashMap<u32, Sku>;
 /// What a question about usage is about.
 struct Scope {
     fleet: FleetSnapshot,
-    skus: Skus,
     selection: Selection,
+    /// The rules of each month that the question is about, applied.
+    months: BTreeMap<Month, Arc<InForce>>,
+}
+
+impl Scope {
+    /// Returns the rules of a month, which is one that the question is about.
+    fn of(&self, month: Month) -> Option<&Arc<InForce>> {
+        self.months.get(&month)
+    }
+}
+
+/// The rules behind an answer.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    /// The IANA name of the time zone of days and months.
+    pub time_zone: String,
+    /// The rule that says who counts.
+    pub person: PersonRule,
+    /// The rule for the domains of user names.
+    pub domains: DomainRule,
+    /// The version of the rules, which changes whenever the rules or the built-in catalogue change.
+    pub version: String,
 }
 
 /// Answers questions about usage.
@@ -122,32 +147,38 @@ struct Scope {
 pub struct UsageQuestions {
     store: Store,
     calendar: Calendar,
-    rules: Arc<Rules>,
-    people: Arc<RwLock<KnownPeople>>,
-}
-
-/// The people of the facts of a generation.
-struct KnownPeople {
-    generation: Option<String>,
-    people: People,
+    book: RuleBook,
+    register: Arc<Register>,
 }
 
 impl UsageQuestions {
-    /// Creates the questions over a store, answered by these rules and with the days of this calendar.
-    pub fn new(store: Store, calendar: Calendar, rules: Rules) -> Self {
-        let people = KnownPeople { generation: None, people: People::new(rules.identity.clone()) };
-        let people = Arc::new(RwLock::new(people));
-        Self { store, calendar, rules: Arc::new(rules), people }
+    /// Creates the questions over a store, answered by the rules in a book and with the days of this calendar.
+    pub fn new(store: Store, calendar: Calendar, book: RuleBook) -> Self {
+        Self { store, calendar, book, register: Arc::default() }
     }
 
-    /// Returns the rules behind the answers.
-    pub fn basis(&self) -> Basis {
+    /// Returns the rules behind the answers about a month.
+    pub fn basis(&self, month: Month) -> Basis {
+        let set = self.book.current();
+        let rules = set.of(month);
         Basis {
-            time_zone: self.calendar.zone().iana_name().unwrap_or("UTC").to_owned(),
-            person: self.rules.person,
-            domains: self.rules.identity.domains,
-            version: self.rules.version.clone(),
+            time_zone: self.time_zone(),
+            person: rules.person,
+            domains: rules.identity.domains(),
+            version: set.version(),
         }
+    }
+
+    /// Returns the IANA name of the billing time zone.
+    pub fn time_zone(&self) -> String {
+        self.calendar.zone().iana_name().unwrap_or("UTC").to_owned()
+    }
+
+    /// Returns the month of a day.
+    pub fn month_of(&self, day: Day) -> Month {
+        let mut calendar = self.calendar.clone();
+        let begins = calendar.start_of_day(day);
+        calendar.month(begins)
     }
 
     /// Returns the current month, in the billing time zone.
@@ -168,48 +199,58 @@ impl UsageQuestions {
         if month > current { Err(UsageError::FutureMonth { month, current }) } else { Ok(()) }
     }
 
-    /// Reads what every question about usage begins with.
-    fn scope(&self, connection: &mut dyn Connection, filter: &Filter) -> Result<Scope, UsageError> {
-        self.refresh_people(connection)?;
+    /// Reads what every question about the usage of some months begins with.
+    fn scope(
+        &self,
+        connection: &mut dyn Connection,
+        filter: &Filter,
+        (from, through): (Month, Month),
+    ) -> Result<Scope, UsageError> {
+        let features = names::features_from(connection, 0)?;
+        let months = self.in_force(connection, &self.book.current(), &features, (from, through))?;
         let fleet = FleetSnapshot::read(connection)?.counted();
-        let skus = self.skus(connection)?;
-        let selection = self.select(&fleet, &skus, filter)?;
-        Ok(Scope { fleet, skus, selection })
+        let selection = self.select(&fleet, &months, filter)?;
+        Ok(Scope { fleet, selection, months })
     }
 
-    /// Adds the identities that are new in the database to the people.
-    fn refresh_people(&self, connection: &mut dyn Connection) -> Result<(), StoreError> {
-        let generation = facts_schema::generation(connection)?;
-        let (is_same, next) = {
-            let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
-            (known.generation == generation, known.people.next_identity())
-        };
-        let new = names::names_from(connection, NameKind::Identity, if is_same { next } else { 0 })?;
-        if is_same && new.is_empty() {
-            // The usual case.
-            return Ok(());
+    /// Applies the rules of each month of a range.
+    fn in_force(
+        &self,
+        connection: &mut dyn Connection,
+        set: &RuleSet,
+        features: &[Feature],
+        (from, through): (Month, Month),
+    ) -> Result<BTreeMap<Month, Arc<InForce>>, StoreError> {
+        let mut months: BTreeMap<Month, Arc<InForce>> = BTreeMap::new();
+        let mut month = from;
+        while month <= through {
+            let rules = set.of(month);
+            // Of months that follow one another, most have the same rules.
+            let last = months.last_key_value().map(|(_, last)| last.clone());
+            let applied = match last.filter(|last| Arc::ptr_eq(&last.rules, rules)) {
+                Some(last) => last,
+                None => Arc::new(self.register.apply(connection, rules, features)?),
+            };
+            months.insert(month, applied);
+            month = month.next();
         }
-        let mut known = self.people.write().unwrap_or_else(PoisonError::into_inner);
-        if known.generation != generation {
-            *known = KnownPeople { generation, people: People::new(self.rules.identity.clone()) };
-        }
-        // Another question may have added some of these identities meanwhile.
-        let next = known.people.next_identity();
-        known.people.add(new.into_iter().filter(|name| name.id >= next).collect());
-        Ok(())
-    }
-
-    fn skus(&self, connection: &mut dyn Connection) -> Result<Skus, StoreError> {
-        Ok(self.rules.catalogue.assign(&names::features_from(connection, 0)?))
+        Ok(months)
     }
 
     /// Finds the license server and the SKU that a filter names.
-    fn select(&self, fleet: &FleetSnapshot, skus: &Skus, filter: &Filter) -> Result<Selection, UsageError> {
+    fn select(
+        &self,
+        fleet: &FleetSnapshot,
+        months: &BTreeMap<Month, Arc<InForce>>,
+        filter: &Filter,
+    ) -> Result<Selection, UsageError> {
         let server = fleet.named(&filter.license_server)?.cloned();
         if filter.sku.is_empty() {
             return Ok(Selection { server, sku: None });
         }
-        let mut known: Vec<&str> = skus.values().map(|sku| sku.id.as_str()).chain(self.rules.catalogue.ids()).collect();
+        let used = || months.values().flat_map(|in_force| in_force.skus.values()).map(|sku| sku.id.as_str());
+        let catalogued = months.values().flat_map(|in_force| in_force.rules.catalogue.ids());
+        let mut known: Vec<&str> = used().chain(catalogued).collect();
         known.sort_unstable();
         known.dedup();
         let key = fold_case(&filter.sku);
@@ -220,7 +261,7 @@ impl UsageQuestions {
             return Ok(Selection { server, sku: Some((*id).to_owned()) });
         }
         let mut known: Vec<String> = if alike.is_empty() {
-            skus.values().map(|sku| sku.id.clone()).collect()
+            used().map(str::to_owned).collect()
         } else {
             alike.into_iter().map(str::to_owned).collect()
         };

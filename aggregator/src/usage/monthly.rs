@@ -1,19 +1,20 @@
 //! Unique users by SKU, in a month and over months.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
 
-use super::catalogue::Sku;
 use super::completeness::{Completeness, completeness};
+use super::in_force::InForce;
 use super::open_sessions::usages;
 use super::peak::{Peak, peak};
 use super::sources::{seen_elsewhere, who};
-use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
+use super::{Filter, Scope, UsageError, UsageQuestions, now};
 use crate::fleet::snapshot::FleetSnapshot;
+use crate::rules::catalogue::Sku;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::usage::{self, Usage, UsageKey};
@@ -29,6 +30,8 @@ pub struct SkuUsage {
     pub license_server: Option<String>,
     /// The number of people who count.
     pub unique_users: u64,
+    /// Those of them who are free: all that they used of it is.
+    pub free_users: u64,
     /// The number of hosts on which seats were held.
     pub devices: u64,
     /// The number of checkout lines.
@@ -53,6 +56,8 @@ pub struct MonthlyUsage {
     pub rows: Vec<SkuUsage>,
     /// The number of people who count in any row, each counted once.
     pub total_users: u64,
+    /// Those of them who are free: all that they used is.
+    pub free_users: u64,
     /// How complete the month is, for the license servers selected.
     pub completeness: Completeness,
     /// The last month with any usage; `None` if no month has any.
@@ -64,15 +69,20 @@ impl UsageQuestions {
     pub fn monthly(&self, month: Month, filter: &Filter, by_server: bool) -> Result<MonthlyUsage, UsageError> {
         self.refuse_future(month)?;
         self.store.read(|connection| {
-            let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
-            let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
-            let groups = self.groups(connection, &fleet, &skus, (month, month), &selection, by_server)?;
-            let total_users = self.count(groups.values().map(|group| &group.who));
+            let scope = self.scope(connection, filter, (month, month))?;
+            let server_id = scope.selection.server_id();
+            let completeness = completeness(&scope.fleet, server_id, &self.calendar, month, now());
+            let groups = self.groups(connection, &scope, (month, month), by_server)?;
+            let (mut total_users, mut free_users) = (0, 0);
+            if let Some(in_force) = scope.of(month) {
+                total_users = in_force.count(groups.values().map(|group| &group.who));
+                free_users = total_users - in_force.count(groups.values().map(|group| &group.paid));
+            }
             let mut rows = self.rows(connection, groups)?;
             let judgement = Judgement::of(&completeness);
             rows.iter_mut().for_each(|row| judgement.pass_on(row));
             let latest_month = usage::months(connection)?.and_then(|(_, last)| Month::from_number(last));
-            Ok(MonthlyUsage { rows, total_users, completeness, latest_month })
+            Ok(MonthlyUsage { rows, total_users, free_users, completeness, latest_month })
         })
     }
 
@@ -81,8 +91,9 @@ impl UsageQuestions {
     pub fn trend(&self, from: Month, through: Month, filter: &Filter) -> Result<Vec<SkuUsage>, UsageError> {
         self.refuse_future(through)?;
         self.store.read(|connection| {
-            let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
-            let groups = self.groups(connection, &fleet, &skus, (from, through), &selection, false)?;
+            let scope = self.scope(connection, filter, (from, through))?;
+            let groups = self.groups(connection, &scope, (from, through), false)?;
+            let Scope { fleet, selection, .. } = scope;
             let mut rows = with_every_month(self.rows(connection, groups)?, from, through);
             let months = std::iter::successors(Some(from), |month| (*month < through).then(|| month.next()));
             let judgements: BTreeMap<Month, Judgement> = months
@@ -100,37 +111,38 @@ impl UsageQuestions {
         })
     }
 
-    /// Returns the number of people in any of these sets of identities, each person counted once.
-    pub(super) fn count<'a>(&self, sets: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
-        let all = sets.fold(RoaringBitmap::new(), |all, set| all | set);
-        self.people.read().unwrap_or_else(PoisonError::into_inner).people.count(&all)
-    }
-
     /// Returns the selected usage by SKU, month and, if asked for, license server.
     fn groups(
         &self,
         connection: &mut dyn Connection,
-        fleet: &FleetSnapshot,
-        skus: &Skus,
+        scope: &Scope,
         (from, through): (Month, Month),
-        selection: &Selection,
         by_server: bool,
     ) -> Result<BTreeMap<GroupKey, Group>, StoreError> {
+        let Scope { fleet, selection, .. } = scope;
         let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
         let found = usages(connection, fleet, &self.calendar, from, through)?;
         let seen_elsewhere = seen_elsewhere(&found, fleet);
+        let free = free_of_months(scope, &found);
         for (key, mut usage) in found {
             if seen_elsewhere.contains(&key) {
                 (usage.seat_seconds, usage.peak) = (0, 0);
             }
             let (Some(server), Some(month)) = (fleet.server_of(key.0), Month::from_number(key.1)) else { continue };
-            let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
+            let Some(in_force) = scope.of(month) else { continue };
+            let Some(sku) = in_force.skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
+            let who = who(&usage, in_force.rules.person, fleet.is_asked(key.0)).clone();
+            let is_free = in_force.attributes().known.rules().is_free(in_force.place(server, key.2));
+            let paid = match free.get(&month) {
+                _ if is_free => RoaringBitmap::new(),
+                Some(free) => &who - free,
+                None => who.clone(),
+            };
             let server = (by_server || selection.server.is_some()).then(|| server.name.clone());
-            let who = who(&usage, self.rules.person, fleet.is_asked(key.0)).clone();
             groups
                 .entry((sku.id.clone(), month, server))
-                .or_insert_with(|| Group::new(sku.clone()))
-                .add(key, usage, who);
+                .or_insert_with(|| Group::new(sku.clone(), in_force.clone()))
+                .add(key, usage, who, paid);
         }
         Ok(groups)
     }
@@ -144,7 +156,7 @@ impl UsageQuestions {
         for ((_, month, license_server), group) in groups {
             let hour = |month: Month| self.calendar.start_of(month).div_euclid(3600);
             let peak = peak(connection, (hour(month), hour(month.next())), &group.peaks)?;
-            let unique_users = self.count([&group.who].into_iter());
+            let unique_users = group.in_force.count([&group.who].into_iter());
             if unique_users + group.sum.outs + group.sum.denial_lines > 0 {
                 rows.push(group.row(month, license_server, unique_users, peak));
             }
@@ -159,24 +171,30 @@ type GroupKey = (String, Month, Option<String>);
 /// The usage that makes up a row.
 struct Group {
     sku: Sku,
+    /// The rules of its month.
+    in_force: Arc<InForce>,
     sum: Usage,
     /// The identities that count.
     who: RoaringBitmap,
+    /// Those of them that used anything that is not free.
+    paid: RoaringBitmap,
     /// The peak of each feature of each log, and its moment.
     peaks: Vec<(UsageKey, u64, i64)>,
 }
 
 impl Group {
-    fn new(sku: Sku) -> Self {
-        Self { sku, sum: Usage::default(), who: RoaringBitmap::new(), peaks: Vec::new() }
+    fn new(sku: Sku, in_force: Arc<InForce>) -> Self {
+        let [who, paid] = Default::default();
+        Self { sku, in_force, sum: Usage::default(), who, paid, peaks: Vec::new() }
     }
 
-    fn add(&mut self, key: UsageKey, usage: Usage, who: RoaringBitmap) {
+    fn add(&mut self, key: UsageKey, usage: Usage, who: RoaringBitmap, paid: RoaringBitmap) {
         // A feature of which no seat was in use does not make the peak of others less exact.
         if usage.peak > 0 {
             self.peaks.push((key, usage.peak, usage.peak_at));
         }
         unite(&mut self.who, who);
+        unite(&mut self.paid, paid);
         let sum = &mut self.sum;
         sum.outs += usage.outs;
         sum.denial_lines += usage.denial_lines;
@@ -188,9 +206,10 @@ impl Group {
     fn row(self, month: Month, license_server: Option<String>, unique_users: u64, peak: Peak) -> SkuUsage {
         SkuUsage {
             month,
-            sku: self.sku,
             license_server,
             unique_users,
+            free_users: unique_users - self.in_force.count([&self.paid].into_iter()),
+            sku: self.sku,
             devices: self.sum.devices.len(),
             checkouts: self.sum.outs,
             denials: self.sum.denials,
@@ -260,5 +279,40 @@ fn with_every_month(rows: Vec<SkuUsage>, from: Month, through: Month) -> Vec<Sku
 }
 
 fn without_usage(like: &SkuUsage, month: Month) -> SkuUsage {
-    Group::new(like.sku.clone()).row(month, like.license_server.clone(), 0, Peak::NONE)
+    SkuUsage {
+        month,
+        sku: like.sku.clone(),
+        license_server: like.license_server.clone(),
+        unique_users: 0,
+        free_users: 0,
+        devices: 0,
+        checkouts: 0,
+        denials: 0,
+        denial_lines: 0,
+        seat_seconds: 0,
+        peak: Peak::NONE,
+        is_complete: false,
+        is_reported: true,
+    }
+}
+
+/// Returns the identities whose use is free wherever it is, of each month in which there are any.
+fn free_of_months(scope: &Scope, found: &[(UsageKey, Usage)]) -> HashMap<Month, RoaringBitmap> {
+    let months = scope.months.iter();
+    let free = months.map(|(month, in_force)| (*month, free_of(in_force, &scope.fleet, *month, found)));
+    free.filter(|(_, free)| !free.is_empty()).collect()
+}
+
+/// Returns the identities whose use is free wherever it is, in a month.
+pub(super) fn free_of(
+    in_force: &InForce,
+    fleet: &FleetSnapshot,
+    month: Month,
+    found: &[(UsageKey, Usage)],
+) -> RoaringBitmap {
+    in_force.free(|| {
+        let of_month = found.iter().filter(|(key, _)| key.1 == month.number() && in_force.skus.contains_key(&key.2));
+        let sets = of_month.map(|(key, usage)| who(usage, in_force.rules.person, fleet.is_asked(key.0)));
+        sets.fold(RoaringBitmap::new(), |all, set| all | set)
+    })
 }

@@ -1,13 +1,11 @@
 //! How many people there would be if a license server belonged to another realm.
 
-use std::sync::PoisonError;
-
 use hashbrown::HashSet;
 use seatmeter_count::Month;
 
 use super::open_sessions::usages;
 use super::sources::who;
-use super::{Filter, Scope, UsageError, UsageQuestions};
+use super::{Filter, UsageError, UsageQuestions};
 use crate::store::usage;
 
 /// What changes if a license server belongs to another realm.
@@ -23,20 +21,23 @@ impl UsageQuestions {
     /// Returns what changes if a license server belongs to another realm: the people of all license servers together.
     pub fn realm_preview(&self, license_server: &str, realm: &str) -> Result<RealmPreview, UsageError> {
         self.store.read(|connection| {
-            let Scope { fleet, skus, .. } = self.scope(connection, &Filter::default())?;
-            let moved = fleet.must_be_named(license_server)?;
-            let mut preview = RealmPreview { realm: moved.realm.clone(), months: Vec::new() };
             let last = self.current_month();
             let first = usage::months(connection)?.and_then(|(first, _)| Month::from_number(first)).unwrap_or(last);
-            let mut month = last;
-            while month >= first {
-                let found = usages(connection, &fleet, &self.calendar, month, month)?;
-                let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
+            let scope = self.scope(connection, &Filter::default(), (first.min(last), last))?;
+            let fleet = &scope.fleet;
+            let moved = fleet.must_be_named(license_server)?;
+            let mut preview = RealmPreview { realm: moved.realm.clone(), months: Vec::new() };
+            for (month, in_force) in scope.months.iter().rev() {
+                let month = *month;
+                let found = usages(connection, fleet, &self.calendar, month, month)?;
+                let known = in_force.people();
                 let (mut before, mut after) = (HashSet::new(), HashSet::new());
                 for (key, usage) in &found {
-                    let Some(server) = fleet.server_of(key.0).filter(|_| skus.contains_key(&key.2)) else { continue };
-                    for person in &known.people.of(who(usage, self.rules.person, fleet.is_asked(key.0))) {
-                        let person = known.people.get(person);
+                    let Some(server) = fleet.server_of(key.0).filter(|_| in_force.skus.contains_key(&key.2)) else {
+                        continue;
+                    };
+                    for person in &known.known.of(who(usage, in_force.rules.person, fleet.is_asked(key.0))) {
+                        let person = known.known.get(person);
                         before.insert((person.realm.as_str(), person.key.as_str()));
                         let realm = if server.id == moved.id { realm } else { person.realm.as_str() };
                         after.insert((realm, person.key.as_str()));
@@ -45,7 +46,6 @@ impl UsageQuestions {
                 if before.len() != after.len() {
                     preview.months.push((month, before.len() as u64, after.len() as u64));
                 }
-                month = month.previous();
             }
             Ok(preview)
         })

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
 
-use super::rules::PersonRule;
 use crate::fleet::snapshot::FleetSnapshot;
+use crate::rules::rule::PersonRule;
 use crate::store::usage::{Usage, UsageKey};
 
 /// A source of seats: all logs of a license server together, or one license manager that is asked.

@@ -1,18 +1,19 @@
 //! The people behind a number of unique users.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::Month;
 
 use super::completeness::{Completeness, completeness};
+use super::in_force::InForce;
+use super::monthly::free_of;
 use super::open_sessions::{OpenPart, open_in, usages};
-use super::people::People;
 use super::sources::{seen_elsewhere, who};
-use super::{Filter, Scope, Selection, Skus, UsageError, UsageQuestions, now};
-use crate::fleet::snapshot::FleetSnapshot;
+use super::{Filter, Scope, UsageError, UsageQuestions, now};
+use crate::rules::people::People;
 use crate::store::StoreError;
 use crate::store::engine::Connection;
 use crate::store::facts::{self, FactFigures};
@@ -31,6 +32,8 @@ pub struct UserUsage {
     pub skus: Vec<String>,
     /// The person's figures over all selected SKUs.
     pub figures: FactFigures,
+    /// Whether all that the person used of them is free.
+    pub is_free: bool,
 }
 
 /// A page of people.
@@ -53,7 +56,10 @@ struct Sum {
 
 /// The people of a month, in order.
 struct UserList {
+    in_force: Arc<InForce>,
     wanted: Vec<Wanted>,
+    /// The people who used anything that is not free.
+    paid: RoaringBitmap,
     /// All identities that count.
     who: RoaringBitmap,
     /// The people, by realm and name.
@@ -68,6 +74,8 @@ struct Wanted {
     key: UsageKey,
     sku: String,
     who: RoaringBitmap,
+    /// Those of them whose use of it is not free.
+    paid: RoaringBitmap,
     /// Whether its seats are to be added: no other source saw more of them.
     has_seats: bool,
 }
@@ -87,8 +95,8 @@ impl UsageQuestions {
             let from = match after {
                 None => 0,
                 Some((realm, name)) => {
-                    let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
-                    let people = &known.people;
+                    let known = list.in_force.people();
+                    let people = &known.known;
                     list.order.partition_point(|person| key(people, *person) <= (realm.as_str(), name.as_str()))
                 }
             };
@@ -134,16 +142,25 @@ impl UsageQuestions {
         month: Month,
         filter: &Filter,
     ) -> Result<UserList, UsageError> {
-        let Scope { fleet, skus, selection } = self.scope(connection, filter)?;
-        let completeness = completeness(&fleet, selection.server_id(), &self.calendar, month, now());
-        let wanted = self.wanted(connection, &fleet, &skus, month, &selection)?;
-        let who = wanted.iter().fold(RoaringBitmap::new(), |all, wanted| all | &wanted.who);
-        let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
-        let people = &known.people;
-        let mut order: Vec<u32> = people.of(&who).iter().collect();
-        order.sort_by_key(|person| key(people, *person));
-        let open = open_by_identity(&wanted, open_in(&fleet, month, &self.calendar));
-        Ok(UserList { wanted, who, order, open, completeness })
+        let scope = self.scope(connection, filter, (month, month))?;
+        let server_id = scope.selection.server_id();
+        let completeness = completeness(&scope.fleet, server_id, &self.calendar, month, now());
+        let wanted = self.wanted(connection, &scope, month)?;
+        let union =
+            |sets: &mut dyn Iterator<Item = &RoaringBitmap>| sets.fold(RoaringBitmap::new(), |all, set| all | set);
+        let who = union(&mut wanted.iter().map(|wanted| &wanted.who));
+        let paid = union(&mut wanted.iter().map(|wanted| &wanted.paid));
+        let current = self.current_month();
+        let in_force = scope.of(month).ok_or(UsageError::FutureMonth { month, current })?.clone();
+        let (order, paid) = {
+            let known = in_force.people();
+            let people = &known.known;
+            let mut order: Vec<u32> = people.of(&who).iter().collect();
+            order.sort_by_key(|person| key(people, *person));
+            (order, people.of(&paid))
+        };
+        let open = open_by_identity(&wanted, open_in(&scope.fleet, month, &self.calendar));
+        Ok(UserList { in_force, wanted, paid, who, order, open, completeness })
     }
 
     /// Returns the usage of the people in a range of the list.
@@ -153,10 +170,11 @@ impl UsageQuestions {
         list: &UserList,
         range: std::ops::Range<usize>,
     ) -> Result<Vec<UserUsage>, StoreError> {
-        let known = self.people.read().unwrap_or_else(PoisonError::into_inner);
-        let people = &known.people;
+        let known = list.in_force.people();
+        let people = &known.known;
         let mut users = Vec::with_capacity(range.len());
         for person in &list.order[range] {
+            let is_free = !list.paid.contains(*person);
             let person = people.get(*person);
             let mut sum = Sum { figures: FactFigures::NOTHING, skus: BTreeSet::new() };
             let used: Vec<u32> =
@@ -173,27 +191,27 @@ impl UsageQuestions {
                 identities: used.iter().map(|identity| people.name(*identity).to_owned()).collect(),
                 skus: sum.skus.into_iter().collect(),
                 figures: sum.figures,
+                is_free,
             });
         }
         Ok(users)
     }
 
-    fn wanted(
-        &self,
-        connection: &mut dyn Connection,
-        fleet: &FleetSnapshot,
-        skus: &Skus,
-        month: Month,
-        selection: &Selection,
-    ) -> Result<Vec<Wanted>, StoreError> {
+    fn wanted(&self, connection: &mut dyn Connection, scope: &Scope, month: Month) -> Result<Vec<Wanted>, StoreError> {
+        let Scope { fleet, selection, .. } = scope;
+        let Some(in_force) = scope.of(month) else { return Ok(Vec::new()) };
         let mut wanted = Vec::new();
         let found = usages(connection, fleet, &self.calendar, month, month)?;
         let seen_elsewhere = seen_elsewhere(&found, fleet);
+        let free = free_of(in_force, fleet, month, &found);
         for (key, usage) in found {
             let Some(server) = fleet.server_of(key.0) else { continue };
-            let Some(sku) = skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
-            let who = who(&usage, self.rules.person, fleet.is_asked(key.0)).clone();
-            wanted.push(Wanted { key, sku: sku.id.clone(), who, has_seats: !seen_elsewhere.contains(&key) });
+            let Some(sku) = in_force.skus.get(&key.2).filter(|sku| selection.has(server, sku)) else { continue };
+            let who = who(&usage, in_force.rules.person, fleet.is_asked(key.0)).clone();
+            let is_free = in_force.attributes().known.rules().is_free(in_force.place(server, key.2));
+            let paid = if is_free { RoaringBitmap::new() } else { &who - &free };
+            let has_seats = !seen_elsewhere.contains(&key);
+            wanted.push(Wanted { key, sku: sku.id.clone(), who, paid, has_seats });
         }
         Ok(wanted)
     }

@@ -154,6 +154,9 @@ impl Dist {
         cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
         if self.quick {
             cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+            for less in ["profile.release.opt-level=1", "profile.release.package.\"*\".opt-level=0"] {
+                cargo.args(["--config", less]);
+            }
         }
         // The text that `--version` prints.
         let commit = said(Command::new("git").args(["log", "-1", "--format=%h %cs"]).current_dir(&self.root))?;
