@@ -28,6 +28,7 @@ pub mod config;
 pub mod dating;
 pub mod fleet;
 pub mod ingest;
+pub mod month;
 pub mod quarantine;
 pub mod rules;
 pub mod serve;

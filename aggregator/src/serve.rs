@@ -17,6 +17,8 @@ use seatmeter_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use seatmeter_proto::v1::fleet_service_server::FleetServiceServer;
 use seatmeter_proto::v1::ingest_service_server::IngestServiceServer;
 use seatmeter_proto::v1::operator_service_server::OperatorServiceServer;
+use seatmeter_proto::v1::report_service_server::ReportServiceServer;
+use seatmeter_proto::v1::rule_service_server::RuleServiceServer;
 use seatmeter_proto::v1::sealed_service_server::SealedServiceServer;
 use seatmeter_proto::v1::usage_service_server::UsageServiceServer;
 use seatmeter_service::manager;
@@ -46,6 +48,8 @@ use crate::api::fleet::FleetApi;
 use crate::api::gate::{Gate, GateLayer};
 use crate::api::ingest::IngestApi;
 use crate::api::operators::{Address, OperatorsApi};
+use crate::api::reports::ReportsApi;
+use crate::api::rules::RulesApi;
 use crate::api::sealed::SealedApi;
 use crate::api::usage::UsageApi;
 use crate::codes;
@@ -53,6 +57,7 @@ use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::fleet::watcher::watch_fleet;
 use crate::ingest::projector::Steps;
+use crate::month::statement::Statements;
 use crate::rules::book::{RuleBook, RuleError};
 use crate::store::{self, Store, StoreError};
 use crate::usage::UsageQuestions;
@@ -68,6 +73,9 @@ const CALLS_OF_OPERATORS: u32 = 64;
 
 /// The most questions that are answered at a time.
 const MAX_REQUESTS: usize = 64;
+
+/// The most bytes of a request of an operator that can hold many rules.
+const LARGEST_REQUEST: usize = 32 << 20;
 
 /// The most calls for certificates that are answered at a time.
 const MAX_ENROLLING: usize = 32;
@@ -300,7 +308,8 @@ async fn operators_server(
 ) -> Result<Router<Stack<GateLayer, Identity>>, ServeError> {
     let limit = ConcurrencyLimit::new(MAX_REQUESTS);
     let questions = UsageQuestions::new(store.clone(), config.calendar.clone(), book.clone());
-    let usage = UsageServiceServer::new(UsageApi::new(questions, limit.clone()));
+    let usage = UsageServiceServer::new(UsageApi::new(questions.clone(), limit.clone()));
+    let statements = Statements::new(questions, book.clone());
     let fleet = Fleet::new(store.clone(), config.calendar.clone(), config.limits.clone(), book.clone());
     let watched = (watch_fleet(fleet.clone(), config.look_every), access.operators.clone());
     let zone = time_zone(config).to_owned();
@@ -337,11 +346,16 @@ async fn operators_server(
     if let Some(enrolments) = &access.enrolments {
         tokio::spawn(settle_copies(enrolments.clone(), workers.commands()));
     }
+    let report_limit = limit.clone();
+    let rules = RulesApi::new(book.clone(), statements.clone(), &zone, limit.clone());
+    let rules = RuleServiceServer::new(rules).max_decoding_message_size(LARGEST_REQUEST);
     let access = AccessApi::new(access.enrolments, (url, known_by), zone, limit, workers.commands());
     Ok(server(CALLS_OF_OPERATORS)
         .layer(gate)
         .add_service(usage)
         .add_service(FleetServiceServer::new(fleet))
+        .add_service(rules)
+        .add_service(ReportServiceServer::new(ReportsApi::new(statements, report_limit)))
         .add_service(AccessServiceServer::new(access))
         .add_service(AuthorityServiceServer::new(authority))
         .add_service(SealedServiceServer::new(sealed))

@@ -88,6 +88,7 @@ const RULES: &[Rule] = &[
             "aggregator/cli/src/profile.rs",
             "aggregator/cli/src/audit.rs",
             "aggregator/cli/src/import.rs",
+            "aggregator/cli/src/rules.rs",
         ],
         absent: &["seatmeter_aggregator", "seatmeter_count", "std::fs"],
     },

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "seatmeter/v1/access.proto",
     "seatmeter/v1/audit.proto",
     "seatmeter/v1/authority.proto",
@@ -15,6 +15,8 @@ const FILES: [&str; 10] = [
     "seatmeter/v1/fleet.proto",
     "seatmeter/v1/ingest.proto",
     "seatmeter/v1/operators.proto",
+    "seatmeter/v1/reports.proto",
+    "seatmeter/v1/rules.proto",
     "seatmeter/v1/sealed.proto",
     "seatmeter/v1/usage.proto",
 ];

@@ -16,6 +16,9 @@ mod notes;
 mod operators;
 mod preview;
 mod profile;
+mod report;
+mod rule_words;
+mod rules;
 mod say;
 mod servers;
 mod sessions;
@@ -67,6 +70,13 @@ enum Command {
     Usage(usage::Usage),
     /// The people behind a month's numbers
     Users(users::Users),
+    Report(report::Report),
+    /// The rules by which usage is counted and billed: people, free users, SKUs, customers
+    ///
+    /// Each rule can be valid from a month on, or through a month. Every change is a version,
+    /// with an author and a reason, and can be seen before it is made (--preview) and undone.
+    #[command(subcommand)]
+    Rules(rules::Rules),
     /// Unique users by SKU, month by month
     Trend(trend::Trend),
     /// Who holds seats now, as far as is known
@@ -194,6 +204,8 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Denials(asked) => denials::denials(&channel, asked, &view).await,
             Command::Entitlements(asked) => entitlements::entitlements(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,
+            Command::Report(asked) => report::report(&channel, asked, &view).await,
+            Command::Rules(asked) => rules::rules(&channel, asked, &view).await,
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,
             Command::Unrecognised(asked) => unrecognised::unrecognised(&channel, asked, &view).await,

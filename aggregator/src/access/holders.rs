@@ -94,7 +94,10 @@ pub fn place(
 
 /// The last connection of each holder: a later one ends the one before it.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<HashMap<(String, i64), watch::Sender<()>>>>);
+pub struct Connections(Arc<Mutex<Turns>>);
+
+/// Changes when another connection takes the place of a holder's, by enrolment and number.
+type Turns = HashMap<(String, i64), watch::Sender<()>>;
 
 impl Connections {
     /// Takes note of a connection, and ends the one before. What is returned changes when another one takes the place of this one.
@@ -118,7 +121,7 @@ impl Connections {
         self.lock().get(&(enrolment.to_owned(), number)).is_some_and(|turn| turn.receiver_count() > 0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i64), watch::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,11 +21,8 @@ use crate::access::trail::{ASKED, Entry, OK, Trail};
 use crate::codes;
 use crate::store::{Failure, StoreError};
 
-/// The most bytes of a request that is written down.
-const MOST_REQUEST: usize = 64 << 10;
-
 /// How long a client may take to send such a request.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long whoever is not known waits for the answer: who guesses, guesses slowly.
 const GUESS: Duration = Duration::from_secs(1);
@@ -137,7 +134,7 @@ impl Gate {
             return Ok((request, None));
         }
         let (parts, body) = request.into_parts();
-        let whole = tokio::time::timeout(REQUEST_WITHIN, Limited::new(body, MOST_REQUEST).collect()).await;
+        let whole = tokio::time::timeout(REQUEST_WITHIN, Limited::new(body, method.most).collect()).await;
         let whole = whole.map_err(|_| Status::deadline_exceeded("the request took too long to arrive"))?;
         let whole = whole.map_err(|_| Status::resource_exhausted("the request is too long"))?.to_bytes();
         let detail = one_message(&whole).and_then(method.describe);

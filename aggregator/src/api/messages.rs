@@ -161,6 +161,7 @@ impl From<UserUsage> for v1::UserUsage {
             checkouts: figures.checkouts,
             seat_seconds: figures.seat_seconds,
             estimated: figures.flags & ESTIMATED != 0,
+            free: user.is_free,
         }
     }
 }

@@ -38,7 +38,13 @@ pub(super) struct Method {
     pub(super) audited: Audited,
     /// Says what a request asks, without secrets; `None` if it is none of this method.
     pub(super) describe: fn(&[u8]) -> Option<String>,
+    /// The most bytes of a request that is written down.
+    pub(super) most: usize,
 }
+
+/// The most bytes of a request that is written down, and of one that can hold many rules.
+const USUAL: usize = 64 << 10;
+pub(super) const LARGE: usize = 32 << 20;
 
 const ANYBODY: Who = Who::Anybody;
 const VIEWER: Who = Who::AtLeast(Role::Viewer);
@@ -46,15 +52,15 @@ const REPORTER: Who = Who::AtLeast(Role::Reporter);
 const ADMIN: Who = Who::AtLeast(Role::Admin);
 
 const fn silent(path: &'static str, who: Who) -> Method {
-    Method { path, who, audited: Audited::Nothing, describe: |_| None }
+    Method { path, who, audited: Audited::Nothing, describe: |_| None, most: USUAL }
 }
 
 const fn reads<M: Message + Default + Debug>(path: &'static str, who: Who) -> Method {
-    Method { path, who, audited: Audited::Read, describe: fields::<M> }
+    Method { path, who, audited: Audited::Read, describe: fields::<M>, most: USUAL }
 }
 
 const fn changes<M: Message + Default + Debug>(path: &'static str, who: Who) -> Method {
-    Method { path, who, audited: Audited::Change, describe: fields::<M> }
+    Method { path, who, audited: Audited::Change, describe: fields::<M>, most: USUAL }
 }
 
 /// Every method of the operators' port.
@@ -74,6 +80,17 @@ pub(super) const METHODS: &[Method] = &[
     reads::<ListUsersRequest>("/seatmeter.v1.UsageService/ListUsers", REPORTER),
     reads::<ExportUsersRequest>("/seatmeter.v1.UsageService/ExportUsers", REPORTER),
     reads::<ListSessionsRequest>("/seatmeter.v1.UsageService/ListSessions", REPORTER),
+    // Rules name users.
+    reads::<ListRulesRequest>("/seatmeter.v1.RuleService/ListRules", REPORTER),
+    reads::<ExportRulesRequest>("/seatmeter.v1.RuleService/ExportRules", REPORTER),
+    silent("/seatmeter.v1.RuleService/ListRuleVersions", VIEWER),
+    reads::<GetRuleVersionRequest>("/seatmeter.v1.RuleService/GetRuleVersion", REPORTER),
+    Method { describe: changed_rules, most: LARGE,
+             ..changes::<ChangeRulesRequest>("/seatmeter.v1.RuleService/ChangeRules", REPORTER) },
+    Method { describe: imported_rules, most: LARGE,
+             ..changes::<ImportRulesRequest>("/seatmeter.v1.RuleService/ImportRules", REPORTER) },
+    changes::<UndoRuleVersionRequest>("/seatmeter.v1.RuleService/UndoRuleVersion", REPORTER),
+    silent("/seatmeter.v1.ReportService/GetReport", VIEWER),
     silent("/seatmeter.v1.FleetService/ListLicenseServers", VIEWER),
     silent("/seatmeter.v1.FleetService/ListAgents", VIEWER),
     silent("/seatmeter.v1.FleetService/ListStreams", VIEWER),
@@ -129,6 +146,20 @@ impl Method {
     }
 }
 
+/// The rules themselves stand in the version that the change makes.
+fn changed_rules(request: &[u8]) -> Option<String> {
+    let ChangeRulesRequest { add, remove, reason, seen_version: _, preview } = Message::decode(request).ok()?;
+    let add = add.len();
+    Some(format!("add: {add} rules, remove: {remove:?}, reason: {reason:?}, preview: {preview}"))
+}
+
+fn imported_rules(request: &[u8]) -> Option<String> {
+    let asked = ImportRulesRequest::decode(request).ok()?;
+    let (format, bytes) = (asked.format(), asked.text.len());
+    let ImportRulesRequest { origin, reason, preview, .. } = asked;
+    Some(format!("format: {format:?}, text: {bytes} bytes, origin: {origin:?}, reason: {reason:?}, preview: {preview}"))
+}
+
 /// Returns the fields of a request as text.
 fn fields<M: Message + Default + Debug>(request: &[u8]) -> Option<String> {
     let request = M::decode(request).ok()?;
@@ -177,7 +208,7 @@ mod tests {
         for method in METHODS {
             let changes = [
                 "Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "Reject", "LogIn", "Create", "Add",
-                "Change", "Renew", "Import",
+                "Change", "Renew", "Import", "Undo",
             ];
             let is_change = changes.iter().any(|verb| method.name().starts_with(verb));
             let is_told = matches!(method.audited, Audited::Change | Audited::ByItself);

@@ -16,6 +16,8 @@ use crate::access::operators::OperatorError;
 use crate::codes;
 use crate::fleet::FleetError;
 use crate::fleet::snapshot::UnknownServer;
+use crate::month::statement::ReportError;
+use crate::rules::book::RuleError;
 use crate::store::{Failure, StoreError};
 use crate::usage::UsageError;
 
@@ -65,6 +67,10 @@ pub enum ApiError {
     Refused(Refused),
     /// A call about enrolments fails.
     Enrolment(EnrolmentError),
+    /// The rules cannot be told or changed.
+    Rules(RuleError),
+    /// There is no report.
+    Report(ReportError),
     /// Another connection of the same agent has taken the place of this one.
     Displaced,
     /// An upload cannot be kept or taken in.
@@ -136,6 +142,18 @@ impl From<Refused> for ApiError {
 impl From<EnrolmentError> for ApiError {
     fn from(error: EnrolmentError) -> Self {
         Self::Enrolment(error)
+    }
+}
+
+impl From<RuleError> for ApiError {
+    fn from(error: RuleError) -> Self {
+        Self::Rules(error)
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        Self::Report(error)
     }
 }
 
@@ -215,6 +233,11 @@ impl From<ApiError> for Status {
                     format!("the export holds {what}: it was not made by `seatmeter-agent export`, or was altered");
                 wrong_field(ErrorReason::InvalidField, "upload", &text)
             }
+            ApiError::Rules(error) => rules(&error),
+            ApiError::Report(ReportError::Usage(error)) => ApiError::Usage(error).into(),
+            ApiError::Report(ReportError::UnknownCustomer { id, known }) => {
+                unknown(ErrorReason::UnknownCustomer, "customer", "customer", &id, &known)
+            }
             ApiError::Displaced => Status::aborted("another connection of this agent has taken the place of this one"),
             ApiError::NoToken => {
                 let text = "who are you? Log in (`seatmeter login`), or give a token (--token-file)";
@@ -242,6 +265,37 @@ impl From<ApiError> for Status {
                 with_reason(Code::Internal, ErrorReason::Internal, text)
             }
         }
+    }
+}
+
+/// The most bytes of an error text: it travels in headers, twice, and encoded.
+const MOST_TEXT: usize = 1500;
+
+/// Returns as many lines of a text as an error can tell, and how many more there are.
+pub(super) fn few(text: &str) -> String {
+    let mut told = String::new();
+    for (index, line) in text.lines().enumerate() {
+        if !told.is_empty() && told.len() + line.len() > MOST_TEXT {
+            return format!("{told}\nand {} more", text.lines().count() - index);
+        }
+        let separator = if told.is_empty() { "" } else { "\n" };
+        told = format!("{told}{separator}{}", &line[..line.floor_char_boundary(MOST_TEXT)]);
+    }
+    told
+}
+
+/// Returns the status of a call about rules that fails.
+fn rules(error: &RuleError) -> Status {
+    let text = error.to_string();
+    match error {
+        RuleError::Store(error) => store(error),
+        RuleError::Problems(_) => wrong_field(ErrorReason::RulesContradict, "add", &few(&text)),
+        RuleError::NoRule(_) => with_reason(Code::NotFound, ErrorReason::UnknownRule, &text),
+        RuleError::NoVersion(_) => with_reason(Code::NotFound, ErrorReason::UnknownRule, &text),
+        RuleError::Configured(_) => wrong_field(ErrorReason::InvalidField, "remove", &text),
+        RuleError::Changed(_) => with_reason(Code::Aborted, ErrorReason::RulesChanged, &text),
+        RuleError::Nothing => with_reason(Code::FailedPrecondition, ErrorReason::NothingChanges, &text),
+        RuleError::TooMany => wrong_field(ErrorReason::InvalidField, "add", &text),
     }
 }
 
@@ -369,6 +423,15 @@ fn store(error: &StoreError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_lines() {
+        let text: Vec<String> = (0..100).map(|number| format!("line {number}: {}", "x".repeat(100))).collect();
+        let told = few(&text.join("\n"));
+        assert!(told.len() < MOST_TEXT + 20 && told.ends_with("and 87 more"), "{told}");
+        assert_eq!(few("one\ntwo"), "one\ntwo");
+        assert_eq!(few(&"ä".repeat(2000)).len(), MOST_TEXT);
+    }
 
     #[test]
     fn an_error_names_its_reason_the_field_and_the_remedy() {

@@ -1,19 +1,18 @@
 //! Who is free, and whose use is which customer's: of identities, and of what is used on a license server or of a feature.
 
+use super::pattern::Pattern;
+use super::rule::{Cause, Customer, Rule, Says, Selected, Selector, account};
+use crate::store::names::Name;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use seatmeter_count::name::{fold_case, split_domain};
-use wildmatch::WildMatch;
-
-use super::rule::{Cause, Customer, Rule, Says, Selected, Selector, account};
-use crate::store::names::Name;
 
 /// Gives each selection of a rule to those whom it selects.
 #[derive(Debug)]
 struct Selections<T> {
     users: HashMap<(String, String), Vec<T>>,
     departments: HashMap<String, Vec<T>>,
-    patterns: Vec<(WildMatch, T)>,
+    patterns: Vec<(Pattern, T)>,
     domains: HashMap<String, Vec<T>>,
     features: HashMap<String, Vec<T>>,
     servers: HashMap<String, Vec<T>>,
@@ -42,7 +41,7 @@ impl<T: Copy> Selections<T> {
                 self.users.entry((realm.to_owned(), account(&fold_case(user)))).or_default().push(given);
             }
             Some(Selected::Department(name)) => self.departments.entry(folded(name)).or_default().push(given),
-            Some(Selected::Pattern(name)) => self.patterns.push((WildMatch::new(&folded(name)), given)),
+            Some(Selected::Pattern(name)) => self.patterns.push((Pattern::new(name), given)),
             Some(Selected::Domain(name)) => self.domains.entry(folded(name)).or_default().push(given),
             // Codes of features differ in case.
             Some(Selected::Feature(name)) => self.features.entry(name.to_owned()).or_default().push(given),
@@ -289,11 +288,11 @@ mod tests {
                 r#"{"free":{"who":{"user":"jo","realm":"r"},"cause":"trial"}}"#,
                 r#"{"free":{"who":{"server":"LAB"},"cause":"internal"}}"#,
             ],
-            &["Test-1", "jo", "r/JO", "x"],
+            &["Test-1", "jo", "r/JO", "ACME\\test-2"],
         );
         let free: Vec<(Option<u64>, Vec<u32>)> =
             found.free().map(|(rule, who)| (rule.cap, who.iter().collect())).collect();
-        assert_eq!(free, [(Some(2), vec![0]), (None, vec![2]), (None, vec![])]);
+        assert_eq!(free, [(Some(2), vec![0, 3]), (None, vec![2]), (None, vec![])]);
         assert!(found.rules().is_free(Place { feature: "f", server: "lab", realm: "" }));
         assert!(!found.rules().is_free(Place { feature: "f", server: "lab2", realm: "" }));
     }

@@ -108,6 +108,11 @@ impl Catalogue {
         self.skus.values().map(|sku| sku.id.as_str())
     }
 
+    /// Returns the SKU with an id that has an entry.
+    pub fn sku(&self, id: &str) -> Option<&Sku> {
+        self.skus.values().find(|sku| sku.id == id)
+    }
+
     /// Returns the SKU of each feature, by the feature's id. A feature that never counts has none. A feature without an
     /// entry is its own SKU: the id is the feature's code, followed by the vendor daemon if an earlier daemon has a
     /// feature of the same code, or if a SKU of the catalogue has that id.

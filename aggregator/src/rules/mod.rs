@@ -10,6 +10,7 @@
 //! | [`book`] | all versions of the rules, each with its author |
 //! | [`set`] | the rules of a version |
 //! | [`month_rules`] | what they come to in a month |
+//! | [`pattern`] | what names of accounts are like |
 //! | [`people`] | which identities are one person |
 //! | [`catalogue`] | which features make up which SKU |
 //! | [`attributes`] | who is free, and whose use is which customer's |
@@ -20,6 +21,7 @@ pub mod catalogue;
 pub mod check;
 pub mod file;
 pub mod month_rules;
+pub mod pattern;
 pub mod people;
 pub mod rule;
 pub mod set;

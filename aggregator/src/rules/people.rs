@@ -1,12 +1,11 @@
 //! Maps identities to people, by rules that are applied when a question is asked.
 
+use super::pattern::Pattern;
+use super::rule::{DomainRule, Rule, Says, account};
+use crate::store::names::Name;
 use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
 use seatmeter_count::name::{fold_case, split_domain};
-use wildmatch::WildMatch;
-
-use super::rule::{DomainRule, Rule, Says, account};
-use crate::store::names::Name;
 
 /// The most steps from an account to the person behind it.
 const MOST_STEPS: usize = 16;
@@ -22,7 +21,7 @@ pub struct IdentityRules {
     /// The accounts that are people of their own, by realm and account.
     splits: HashSet<(String, String)>,
     /// Accounts that are nobody's, perhaps only in a realm.
-    nobody: Vec<(Option<String>, WildMatch)>,
+    nobody: Vec<(Option<String>, Pattern)>,
     /// The canonical forms of all of these rules.
     text: String,
 }
@@ -47,8 +46,7 @@ impl IdentityRules {
                     identity.splits.insert((split.realm.clone(), account(&fold_case(&split.user))));
                 }
                 Says::NoPerson(nobody) => {
-                    let pattern = WildMatch::new(&fold_case(&nobody.pattern));
-                    identity.nobody.push((nobody.realm.clone(), pattern));
+                    identity.nobody.push((nobody.realm.clone(), Pattern::new(&nobody.pattern)));
                 }
                 _ => continue,
             }
@@ -76,7 +74,7 @@ impl IdentityRules {
     /// Returns the key of the person behind a case-folded user name; `None` if it is nobody's. Two names of a realm are the same
     /// person if their keys are equal. `DOMAIN\user` is the same as `user@domain`.
     fn person(&self, realm: &str, key: &str) -> Option<String> {
-        let is_nobody = |(only, pattern): &(Option<String>, WildMatch)| {
+        let is_nobody = |(only, pattern): &(Option<String>, Pattern)| {
             only.as_ref().is_none_or(|only| only == realm) && pattern.matches(key)
         };
         if self.nobody.iter().any(is_nobody) {

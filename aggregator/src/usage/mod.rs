@@ -48,7 +48,7 @@ use crate::rules::set::RuleSet;
 use crate::store::engine::Connection;
 use crate::store::names::{self, Feature};
 use crate::store::received::LicenseServer;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, usage};
 use completeness::{Completeness, completeness};
 use in_force::{InForce, Register};
 
@@ -167,6 +167,14 @@ impl UsageQuestions {
             domains: rules.identity.domains(),
             version: set.version(),
         }
+    }
+
+    /// Returns the first month with any usage; `None` if no month has any.
+    pub fn first_month(&self) -> Result<Option<Month>, UsageError> {
+        let months = self.store.read(usage::months)?;
+        let first = months.and_then(|(first, _)| Month::from_number(first));
+        // Of a session that is open since long ago, facts know later.
+        Ok(first.map(|first| first.min(self.current_month())))
     }
 
     /// Returns the IANA name of the billing time zone.

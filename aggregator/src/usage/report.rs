@@ -44,6 +44,30 @@ pub struct Report {
     pub in_force: Arc<InForce>,
 }
 
+impl Report {
+    /// Returns realm and name of each of these people.
+    pub fn names(&self, people: &RoaringBitmap) -> Vec<(String, String)> {
+        let known = self.in_force.people();
+        let name = |person: u32| {
+            let person = known.known.get(person);
+            (person.realm.clone(), person.key.clone())
+        };
+        people.iter().map(name).collect()
+    }
+
+    /// Returns those of these names, each after its realm, that are of nobody among these people.
+    pub fn not_among(&self, mut names: Vec<(String, String)>, people: &RoaringBitmap) -> Vec<(String, String)> {
+        let known = self.in_force.people();
+        names.retain(|(realm, name)| known.known.find(realm, name).is_none_or(|person| !people.contains(person)));
+        names
+    }
+
+    /// Returns the person of a name in a realm, if there is one.
+    pub fn person(&self, realm: &str, name: &str) -> Option<u32> {
+        self.in_force.people().known.find(realm, name)
+    }
+}
+
 /// The use of a SKU by a customer, or by all. The sets are of people.
 #[derive(Clone, Debug)]
 pub struct Line {

@@ -2241,6 +2241,16 @@ pub enum ErrorReason {
     UnknownToken = 23,
     /// FAILED_PRECONDITION: agents are not enrolled here.
     NoEnrolments = 24,
+    /// INVALID_ARGUMENT: rules would contradict each other, or make no sense.
+    RulesContradict = 25,
+    /// ABORTED: the rules have changed since the caller has seen them. Look at them again.
+    RulesChanged = 26,
+    /// FAILED_PRECONDITION: what is asked for is so already.
+    NothingChanges = 27,
+    /// NOT_FOUND: no rule, or no version of the rules, has this number.
+    UnknownRule = 28,
+    /// NOT_FOUND: no customer has this short name in the month. Metadata `known` lists up to ten names.
+    UnknownCustomer = 29,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2274,6 +2284,11 @@ impl ErrorReason {
             Self::LastAdmin => "ERROR_REASON_LAST_ADMIN",
             Self::UnknownToken => "ERROR_REASON_UNKNOWN_TOKEN",
             Self::NoEnrolments => "ERROR_REASON_NO_ENROLMENTS",
+            Self::RulesContradict => "ERROR_REASON_RULES_CONTRADICT",
+            Self::RulesChanged => "ERROR_REASON_RULES_CHANGED",
+            Self::NothingChanges => "ERROR_REASON_NOTHING_CHANGES",
+            Self::UnknownRule => "ERROR_REASON_UNKNOWN_RULE",
+            Self::UnknownCustomer => "ERROR_REASON_UNKNOWN_CUSTOMER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2304,6 +2319,11 @@ impl ErrorReason {
             "ERROR_REASON_LAST_ADMIN" => Some(Self::LastAdmin),
             "ERROR_REASON_UNKNOWN_TOKEN" => Some(Self::UnknownToken),
             "ERROR_REASON_NO_ENROLMENTS" => Some(Self::NoEnrolments),
+            "ERROR_REASON_RULES_CONTRADICT" => Some(Self::RulesContradict),
+            "ERROR_REASON_RULES_CHANGED" => Some(Self::RulesChanged),
+            "ERROR_REASON_NOTHING_CHANGES" => Some(Self::NothingChanges),
+            "ERROR_REASON_UNKNOWN_RULE" => Some(Self::UnknownRule),
+            "ERROR_REASON_UNKNOWN_CUSTOMER" => Some(Self::UnknownCustomer),
             _ => None,
         }
     }
@@ -6261,510 +6281,6 @@ pub mod operator_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// A piece of an export.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct UploadRequest {
-    /// The upload: a UUID that the client makes.
-    #[prost(string, tag = "1")]
-    pub upload: ::prost::alloc::string::String,
-    /// Where in the file the piece begins: at most where the pieces before it end.
-    #[prost(uint64, tag = "2")]
-    pub position: u64,
-    /// The piece; at most a megabyte.
-    #[prost(bytes = "vec", tag = "3")]
-    pub data: ::prost::alloc::vec::Vec<u8>,
-}
-/// A piece is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct UploadResponse {}
-/// An export to take in.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ImportRequest {
-    /// The upload.
-    #[prost(string, tag = "1")]
-    pub upload: ::prost::alloc::string::String,
-    /// How many bytes the file has.
-    #[prost(uint64, tag = "2")]
-    pub size: u64,
-}
-/// What was taken of an export.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ImportResponse {
-    /// The license server that it is of.
-    #[prost(string, tag = "1")]
-    pub license_server: ::prost::alloc::string::String,
-    /// The export's number: it counts the exports of an agent's buffer, from 1.
-    #[prost(uint64, tag = "2")]
-    pub number: u64,
-    /// When it was made, by the agent's clock.
-    #[prost(message, optional, tag = "3")]
-    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The batches in it.
-    #[prost(uint64, tag = "4")]
-    pub batches: u64,
-    /// Those that were not known before.
-    #[prost(uint64, tag = "5")]
-    pub new_batches: u64,
-    /// Those that could not be taken: the aggregator lacks what comes before them, or they are invalid.
-    #[prost(uint64, tag = "6")]
-    pub refused_batches: u64,
-    /// Exports before it that were never imported. What they held and nobody has acknowledged is in this one, too.
-    #[prost(uint64, repeated, tag = "7")]
-    pub missing: ::prost::alloc::vec::Vec<u64>,
-    /// Another export of the same number was imported before, with other content: the agent was copied, or went back to a snapshot.
-    #[prost(bool, tag = "8")]
-    pub differs: bool,
-    /// The answer to carry back to the agent: a SealedAnswer. With it, the agent frees its buffer.
-    #[prost(bytes = "vec", tag = "9")]
-    pub answer: ::prost::alloc::vec::Vec<u8>,
-    /// The time zone in which to show moments, as an IANA name.
-    #[prost(string, tag = "10")]
-    pub time_zone: ::prost::alloc::string::String,
-}
-/// An export is a sequence of these, each after its length, encrypted for the aggregator: first the head, then the messages of a
-/// stream to it, the signature last.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct SealedRecord {
-    /// One of them is set.
-    #[prost(oneof = "sealed_record::Record", tags = "1, 2, 3")]
-    pub record: ::core::option::Option<sealed_record::Record>,
-}
-/// Nested message and enum types in `SealedRecord`.
-pub mod sealed_record {
-    /// One of them is set.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Record {
-        /// What it is, and of whom.
-        #[prost(message, tag = "1")]
-        Head(super::SealedHead),
-        /// A message of the agent: its Hello, its heartbeat, its batches; Offers last, of all streams as far as they were acknowledged.
-        #[prost(message, tag = "2")]
-        Request(super::IngestRequest),
-        /// ECDSA with SHA-256 (ASN.1), by the key that the head names, over the SHA-256 of the encapsulated key of the encryption and all
-        /// records before this one, each after its length.
-        #[prost(bytes, tag = "3")]
-        Signature(::prost::alloc::vec::Vec<u8>),
-    }
-}
-/// What an export is, and of whom.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SealedHead {
-    /// A signing request (PKCS #10, DER) for the agent's key, ECDSA on P-256. Nothing but its key is taken.
-    #[prost(bytes = "vec", tag = "1")]
-    pub signing_request: ::prost::alloc::vec::Vec<u8>,
-    /// The secret of the invitation, 32 bytes: with its first export, the agent is enrolled.
-    #[prost(bytes = "vec", tag = "2")]
-    pub secret: ::prost::alloc::vec::Vec<u8>,
-    /// The export's number: it counts the exports of an agent's buffer, from 1.
-    #[prost(uint64, tag = "3")]
-    pub number: u64,
-    /// When it was made, by the agent's clock.
-    #[prost(message, optional, tag = "4")]
-    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
-}
-/// The answer to an export, which is carried back.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SealedAnswer {
-    /// The certificate of the authority that has signed it, in DER. The agent knows it by its hash.
-    #[prost(bytes = "vec", tag = "1")]
-    pub authority: ::prost::alloc::vec::Vec<u8>,
-    /// A SealedAcknowledgement.
-    #[prost(bytes = "vec", tag = "2")]
-    pub acknowledgement: ::prost::alloc::vec::Vec<u8>,
-    /// The acknowledgement, signed by the authority (ECDSA with SHA-256, ASN.1).
-    #[prost(bytes = "vec", tag = "3")]
-    pub signature: ::prost::alloc::vec::Vec<u8>,
-}
-/// What became of the batches of an export.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct SealedAcknowledgement {
-    /// The epoch of the buffer that it is for.
-    #[prost(string, tag = "1")]
-    pub epoch: ::prost::alloc::string::String,
-    /// The export's number.
-    #[prost(uint64, tag = "2")]
-    pub number: u64,
-    /// The outcome of each batch.
-    #[prost(message, repeated, tag = "3")]
-    pub results: ::prost::alloc::vec::Vec<BatchResult>,
-    /// The incarnation of the aggregator's database, as a Welcome tells it.
-    #[prost(string, tag = "4")]
-    pub incarnation: ::prost::alloc::string::String,
-    /// How far the aggregator has each stream that the export offered, once its batches were taken in.
-    #[prost(message, repeated, tag = "5")]
-    pub marks: ::prost::alloc::vec::Vec<SealedMark>,
-}
-/// How far the aggregator has a stream.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SealedMark {
-    /// The stream.
-    #[prost(bytes = "vec", tag = "1")]
-    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
-    /// The end of what it has; 0 if it has nothing.
-    #[prost(uint64, tag = "2")]
-    pub position: u64,
-    /// The check value of that position; empty if none is known.
-    #[prost(bytes = "vec", tag = "3")]
-    pub check: ::prost::alloc::vec::Vec<u8>,
-}
-/// Generated client implementations.
-pub mod sealed_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    /// Takes what agents export that have no network.
-    #[derive(Debug, Clone)]
-    pub struct SealedServiceClient<T> {
-        inner: tonic::client::Grpc<T>,
-    }
-    impl<T> SealedServiceClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> SealedServiceClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            SealedServiceClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        /// Takes a piece of an export. A piece can be sent again.
-        pub async fn upload(
-            &mut self,
-            request: impl tonic::IntoRequest<super::UploadRequest>,
-        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/seatmeter.v1.SealedService/Upload",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Upload"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
-        pub async fn import(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ImportRequest>,
-        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/seatmeter.v1.SealedService/Import",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Import"));
-            self.inner.unary(req, path, codec).await
-        }
-    }
-}
-/// Generated server implementations.
-pub mod sealed_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with SealedServiceServer.
-    #[async_trait]
-    pub trait SealedService: std::marker::Send + std::marker::Sync + 'static {
-        /// Takes a piece of an export. A piece can be sent again.
-        async fn upload(
-            &self,
-            request: tonic::Request<super::UploadRequest>,
-        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status>;
-        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
-        async fn import(
-            &self,
-            request: tonic::Request<super::ImportRequest>,
-        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
-    }
-    /// Takes what agents export that have no network.
-    #[derive(Debug)]
-    pub struct SealedServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> SealedServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for SealedServiceServer<T>
-    where
-        T: SealedService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/seatmeter.v1.SealedService/Upload" => {
-                    #[allow(non_camel_case_types)]
-                    struct UploadSvc<T: SealedService>(pub Arc<T>);
-                    impl<
-                        T: SealedService,
-                    > tonic::server::UnaryService<super::UploadRequest>
-                    for UploadSvc<T> {
-                        type Response = super::UploadResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::UploadRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as SealedService>::upload(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = UploadSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/seatmeter.v1.SealedService/Import" => {
-                    #[allow(non_camel_case_types)]
-                    struct ImportSvc<T: SealedService>(pub Arc<T>);
-                    impl<
-                        T: SealedService,
-                    > tonic::server::UnaryService<super::ImportRequest>
-                    for ImportSvc<T> {
-                        type Response = super::ImportResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ImportRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as SealedService>::import(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ImportSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for SealedServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "seatmeter.v1.SealedService";
-    impl<T> tonic::server::NamedService for SealedServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
 /// Month, filters and page.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMonthlyUsageRequest {
@@ -7102,6 +6618,9 @@ pub struct UserUsage {
     /// Whether a part is an estimate: a session whose end was not seen.
     #[prost(bool, tag = "10")]
     pub estimated: bool,
+    /// Whether all that the person used of the SKUs is free.
+    #[prost(bool, tag = "11")]
+    pub free: bool,
 }
 /// Months and filters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8481,6 +8000,2324 @@ pub mod usage_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "seatmeter.v1.UsageService";
     impl<T> tonic::server::NamedService for UsageServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A rule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rule {
+    /// Its number. Given by the aggregator.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// What it was imported from: `configuration`, or a name given with the import. Empty: an operator has said it.
+    #[prost(string, tag = "2")]
+    pub origin: ::prost::alloc::string::String,
+    /// The first month in which it is valid. Empty: it always was.
+    #[prost(string, tag = "3")]
+    pub from_month: ::prost::alloc::string::String,
+    /// The last month in which it is valid. Empty: it has no end.
+    #[prost(string, tag = "4")]
+    pub through_month: ::prost::alloc::string::String,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// What it says.
+    #[prost(
+        oneof = "rule::Says",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
+    )]
+    pub says: ::core::option::Option<rule::Says>,
+}
+/// Nested message and enum types in `Rule`.
+pub mod rule {
+    /// What it says.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Says {
+        /// Who counts as a user of a month. Without such a rule: everyone who held a seat.
+        #[prost(enumeration = "super::PersonRule", tag = "10")]
+        Counted(i32),
+        /// What domains mean. Without such a rule, they are kept.
+        #[prost(enumeration = "super::DomainRule", tag = "11")]
+        Domains(i32),
+        /// The other name of a domain.
+        #[prost(message, tag = "12")]
+        Domain(super::DomainName),
+        /// The person behind an account.
+        #[prost(message, tag = "13")]
+        Alias(super::Alias),
+        /// An account that is a person of its own, whatever its domain means.
+        #[prost(message, tag = "14")]
+        Split(super::Account),
+        /// Accounts that are nobody's: of services and machines.
+        #[prost(message, tag = "15")]
+        NoPerson(super::Nobody),
+        /// The department of an account.
+        #[prost(message, tag = "16")]
+        Department(super::Department),
+        /// Who is free.
+        #[prost(message, tag = "17")]
+        Free(super::FreeUse),
+        /// The features of a SKU.
+        #[prost(message, tag = "18")]
+        Sku(super::CatalogueEntry),
+        /// Features that never count.
+        #[prost(message, tag = "19")]
+        NeverCounted(super::Features),
+        /// A customer.
+        #[prost(message, tag = "20")]
+        Customer(super::Customer),
+        /// Whose use is a customer's.
+        #[prost(message, tag = "21")]
+        Assign(super::Assignment),
+        /// What is licensed, or agreed.
+        #[prost(message, tag = "22")]
+        Entitled(super::EntitledQuantity),
+    }
+}
+/// The other name of a domain: of two that are one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DomainName {
+    /// The domain.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The domain that it is. Empty: it is cut off.
+    #[prost(string, tag = "2")]
+    pub is: ::prost::alloc::string::String,
+}
+/// An account: a name of a user in a realm.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Account {
+    /// The name; `DOMAIN\user` is the same as `user@domain`.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// The realm. Empty is the default one.
+    #[prost(string, tag = "2")]
+    pub realm: ::prost::alloc::string::String,
+}
+/// The person behind an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Alias {
+    /// The account.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// Its realm. Empty is the default one.
+    #[prost(string, tag = "2")]
+    pub realm: ::prost::alloc::string::String,
+    /// The person: another account of the same realm.
+    #[prost(string, tag = "3")]
+    pub person: ::prost::alloc::string::String,
+}
+/// Accounts that are nobody's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Nobody {
+    /// What their names are like; `*` stands for any characters, `?` for one. Without a domain, the pattern is of users, whatever their
+    /// domains are.
+    #[prost(string, tag = "1")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Only in this realm. Not set: in all.
+    #[prost(string, optional, tag = "2")]
+    pub realm: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// The department of an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Department {
+    /// The account.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// Its realm. Empty is the default one.
+    #[prost(string, tag = "2")]
+    pub realm: ::prost::alloc::string::String,
+    /// The department.
+    #[prost(string, tag = "3")]
+    pub department: ::prost::alloc::string::String,
+}
+/// Whom or what a rule is about. The most specific word decides whose use it is: of a user before a department, before a pattern, before a
+/// domain, before a feature, before a license server, before a realm.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Selector {
+    /// One of them is set.
+    #[prost(oneof = "selector::Selects", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub selects: ::core::option::Option<selector::Selects>,
+}
+/// Nested message and enum types in `Selector`.
+pub mod selector {
+    /// One of them is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Selects {
+        /// An account.
+        #[prost(message, tag = "1")]
+        User(super::Account),
+        /// The accounts whose names are like this; `*` stands for any characters, `?` for one. Without a domain, the pattern is of users,
+        /// whatever their domains are.
+        #[prost(string, tag = "2")]
+        Pattern(::prost::alloc::string::String),
+        /// The accounts of a domain, as it is written in their names.
+        #[prost(string, tag = "3")]
+        Domain(::prost::alloc::string::String),
+        /// The accounts of a department.
+        #[prost(string, tag = "4")]
+        Department(::prost::alloc::string::String),
+        /// All that is used of a feature.
+        #[prost(string, tag = "5")]
+        Feature(::prost::alloc::string::String),
+        /// All that is used on a license server.
+        #[prost(string, tag = "6")]
+        Server(::prost::alloc::string::String),
+        /// All that is used on the license servers of a realm. Empty is the default one.
+        #[prost(string, tag = "7")]
+        Realm(::prost::alloc::string::String),
+    }
+}
+/// Who is free. Who is seen free and paid is paid.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FreeUse {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub who: ::core::option::Option<Selector>,
+    /// As what.
+    #[prost(enumeration = "FreeCause", tag = "2")]
+    pub cause: i32,
+    /// At most so many people of them are free in a month, the first by name; the others are paid. 0: all.
+    #[prost(uint64, tag = "3")]
+    pub cap: u64,
+}
+/// The features of a SKU, of one vendor daemon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogueEntry {
+    /// The SKU's id, a text.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The product's name.
+    #[prost(string, tag = "2")]
+    pub product: ::prost::alloc::string::String,
+    /// The vendor daemon.
+    #[prost(string, tag = "3")]
+    pub daemon: ::prost::alloc::string::String,
+    /// The codes of the features.
+    #[prost(string, repeated, tag = "4")]
+    pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What is counted. Not set: users.
+    #[prost(enumeration = "Unit", tag = "5")]
+    pub unit: i32,
+    /// The number by which the distributor knows it. Empty: there is none.
+    #[prost(string, tag = "6")]
+    pub part_number: ::prost::alloc::string::String,
+    /// The product of which it is an edition: who uses several counts for the highest one. Empty: of none.
+    #[prost(string, tag = "7")]
+    pub edition_of: ::prost::alloc::string::String,
+    /// The rank among the editions; higher ones count.
+    #[prost(uint32, tag = "8")]
+    pub rank: u32,
+    /// The price of one, with its currency, as `12.50 EUR`: shown on reports.
+    #[prost(string, tag = "9")]
+    pub price: ::prost::alloc::string::String,
+}
+/// Features of a vendor daemon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Features {
+    /// The vendor daemon.
+    #[prost(string, tag = "1")]
+    pub daemon: ::prost::alloc::string::String,
+    /// The codes of the features.
+    #[prost(string, repeated, tag = "2")]
+    pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A customer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Customer {
+    /// The short name by which other rules know it.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The name on reports.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The address, in one line.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    /// The country, in two letters (ISO 3166).
+    #[prost(string, tag = "4")]
+    pub country: ::prost::alloc::string::String,
+    /// The number of the contract.
+    #[prost(string, tag = "5")]
+    pub contract: ::prost::alloc::string::String,
+    /// Whether its name is to stand on no report that leaves the house.
+    #[prost(bool, tag = "6")]
+    pub confidential: bool,
+}
+/// Whose use is a customer's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Assignment {
+    /// The customer's short name.
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    /// Whose use, or the use of what.
+    #[prost(message, optional, tag = "2")]
+    pub who: ::core::option::Option<Selector>,
+}
+/// What is licensed, or agreed, of a SKU.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EntitledQuantity {
+    /// The SKU's id.
+    #[prost(string, tag = "1")]
+    pub sku: ::prost::alloc::string::String,
+    /// The customer's short name. Empty: all customers together.
+    #[prost(string, tag = "2")]
+    pub customer: ::prost::alloc::string::String,
+    /// How many may be used.
+    #[prost(uint64, tag = "3")]
+    pub quantity: u64,
+    /// At least so many are paid. 0: no minimum.
+    #[prost(uint64, tag = "4")]
+    pub minimum: u64,
+}
+/// Filters and page.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRulesRequest {
+    /// Only this kind, as `free` or `sku`. Empty is all.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Only rules that are valid in this month. Empty is all.
+    #[prost(string, tag = "2")]
+    pub month: ::prost::alloc::string::String,
+    /// At most this many rules; 0 is 100, and 1000 is the limit. A page can be shorter.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// The next_page_token of the page before. Empty is the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of rules.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRulesResponse {
+    /// By number.
+    #[prost(message, repeated, tag = "1")]
+    pub rules: ::prost::alloc::vec::Vec<Rule>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The rules on all pages.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// The version of the rules.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+}
+/// A change of the rules.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeRulesRequest {
+    /// The rules to add.
+    #[prost(message, repeated, tag = "1")]
+    pub add: ::prost::alloc::vec::Vec<Rule>,
+    /// The numbers of the rules to remove.
+    #[prost(uint64, repeated, tag = "2")]
+    pub remove: ::prost::alloc::vec::Vec<u64>,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The version that the author has seen: if the rules have changed since, nothing is done. Empty: whatever they are.
+    #[prost(string, tag = "4")]
+    pub seen_version: ::prost::alloc::string::String,
+    /// Say what would change, and change nothing.
+    #[prost(bool, tag = "5")]
+    pub preview: bool,
+}
+/// What a change comes to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeRulesResponse {
+    /// What it comes to.
+    #[prost(message, optional, tag = "1")]
+    pub effect: ::core::option::Option<RuleEffect>,
+}
+/// What a change of the rules comes to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleEffect {
+    /// The version of the rules after it.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// How many rules it adds.
+    #[prost(uint64, tag = "2")]
+    pub added: u64,
+    /// How many rules it removes.
+    #[prost(uint64, tag = "3")]
+    pub removed: u64,
+    /// The months whose figures change, the last one first; in a preview alone, and at most the last 24.
+    #[prost(message, repeated, tag = "4")]
+    pub months: ::prost::alloc::vec::Vec<MonthEffect>,
+}
+/// What a change of the rules comes to in a month.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MonthEffect {
+    /// The month.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The lines that change.
+    #[prost(message, repeated, tag = "2")]
+    pub lines: ::prost::alloc::vec::Vec<LineEffect>,
+    /// The people who are other people than before, are charged elsewhere, or not any more: at most 100.
+    #[prost(message, repeated, tag = "3")]
+    pub people: ::prost::alloc::vec::Vec<PersonEffect>,
+    /// How many there are.
+    #[prost(uint64, tag = "4")]
+    pub people_count: u64,
+}
+/// What a change of the rules comes to in a line.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LineEffect {
+    /// The customer's short name. Empty: nobody's use.
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    /// The SKU's id.
+    #[prost(string, tag = "2")]
+    pub sku: ::prost::alloc::string::String,
+    /// What is charged before.
+    #[prost(uint64, tag = "3")]
+    pub before: u64,
+    /// What is charged after.
+    #[prost(uint64, tag = "4")]
+    pub after: u64,
+}
+/// A person who is charged for otherwise.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersonEffect {
+    /// The realm.
+    #[prost(string, tag = "1")]
+    pub realm: ::prost::alloc::string::String,
+    /// The name, by the identity rules before or after.
+    #[prost(string, tag = "2")]
+    pub person: ::prost::alloc::string::String,
+    /// The lines in which the person is charged before: customer and SKU.
+    #[prost(string, repeated, tag = "3")]
+    pub before: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The same after.
+    #[prost(string, repeated, tag = "4")]
+    pub after: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A file of rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportRulesRequest {
+    /// What the text is.
+    #[prost(enumeration = "RuleFormat", tag = "1")]
+    pub format: i32,
+    /// The text, at most 32 MB.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// A name for the source: what was imported from it before and is not in the text any more is removed. Empty: the rules are only added.
+    #[prost(string, tag = "3")]
+    pub origin: ::prost::alloc::string::String,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// As in ChangeRulesRequest.
+    #[prost(string, tag = "5")]
+    pub seen_version: ::prost::alloc::string::String,
+    /// Say what would change, and change nothing.
+    #[prost(bool, tag = "6")]
+    pub preview: bool,
+}
+/// What an import comes to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportRulesResponse {
+    /// What it comes to.
+    #[prost(message, optional, tag = "1")]
+    pub effect: ::core::option::Option<RuleEffect>,
+}
+/// Filters.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRulesRequest {
+    /// Only this kind. Empty is all.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+}
+/// A piece of the rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRulesResponse {
+    /// The piece.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+}
+/// A version to take back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndoRuleVersionRequest {
+    /// The version's number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Say what would change, and change nothing.
+    #[prost(bool, tag = "3")]
+    pub preview: bool,
+}
+/// What taking a version back comes to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UndoRuleVersionResponse {
+    /// What it comes to.
+    #[prost(message, optional, tag = "1")]
+    pub effect: ::core::option::Option<RuleEffect>,
+}
+/// A version of the rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleVersion {
+    /// Counts the versions, from 1.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// SHA-256 of the rules. Its beginning is the version's name.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Who has made it. Empty: the aggregator's configuration.
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// When.
+    #[prost(message, optional, tag = "5")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The version that it takes back; 0 if none.
+    #[prost(uint64, tag = "6")]
+    pub undoes: u64,
+    /// How many rules it has that the version before has not.
+    #[prost(uint64, tag = "7")]
+    pub added: u64,
+    /// How many rules it has not that the version before has.
+    #[prost(uint64, tag = "8")]
+    pub removed: u64,
+}
+/// Page.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRuleVersionsRequest {
+    /// At most this many versions; 0 is 100, and 1000 is the limit. A page can be shorter.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// The next_page_token of the page before. Empty is the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of versions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRuleVersionsResponse {
+    /// The last one first.
+    #[prost(message, repeated, tag = "1")]
+    pub versions: ::prost::alloc::vec::Vec<RuleVersion>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The versions on all pages.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "4")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// A version.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRuleVersionRequest {
+    /// The version's number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}
+/// A version, and what it changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetRuleVersionResponse {
+    /// The version.
+    #[prost(message, optional, tag = "1")]
+    pub version: ::core::option::Option<RuleVersion>,
+    /// The rules that it has added; at most 1000.
+    #[prost(message, repeated, tag = "2")]
+    pub added: ::prost::alloc::vec::Vec<Rule>,
+    /// The rules that it has removed; at most 1000.
+    #[prost(message, repeated, tag = "3")]
+    pub removed: ::prost::alloc::vec::Vec<Rule>,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "4")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// Why somebody is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FreeCause {
+    /// Never sent.
+    Unspecified = 0,
+    /// For a trial.
+    Trial = 1,
+    /// For tests.
+    Test = 2,
+    /// For administration.
+    Administrative = 3,
+    /// For the provider itself.
+    Internal = 4,
+}
+impl FreeCause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FREE_CAUSE_UNSPECIFIED",
+            Self::Trial => "FREE_CAUSE_TRIAL",
+            Self::Test => "FREE_CAUSE_TEST",
+            Self::Administrative => "FREE_CAUSE_ADMINISTRATIVE",
+            Self::Internal => "FREE_CAUSE_INTERNAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FREE_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FREE_CAUSE_TRIAL" => Some(Self::Trial),
+            "FREE_CAUSE_TEST" => Some(Self::Test),
+            "FREE_CAUSE_ADMINISTRATIVE" => Some(Self::Administrative),
+            "FREE_CAUSE_INTERNAL" => Some(Self::Internal),
+            _ => None,
+        }
+    }
+}
+/// What is counted of a SKU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Unit {
+    /// In requests: users.
+    Unspecified = 0,
+    /// People.
+    User = 1,
+    /// Hosts on which seats were held.
+    Device = 2,
+    /// People or hosts, whichever are fewer.
+    UserOrDevice = 3,
+    /// The most seats in use at once.
+    Concurrent = 4,
+    /// Hours for which seats were held, begun ones in full.
+    SeatHour = 5,
+}
+impl Unit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "UNIT_UNSPECIFIED",
+            Self::User => "UNIT_USER",
+            Self::Device => "UNIT_DEVICE",
+            Self::UserOrDevice => "UNIT_USER_OR_DEVICE",
+            Self::Concurrent => "UNIT_CONCURRENT",
+            Self::SeatHour => "UNIT_SEAT_HOUR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNIT_UNSPECIFIED" => Some(Self::Unspecified),
+            "UNIT_USER" => Some(Self::User),
+            "UNIT_DEVICE" => Some(Self::Device),
+            "UNIT_USER_OR_DEVICE" => Some(Self::UserOrDevice),
+            "UNIT_CONCURRENT" => Some(Self::Concurrent),
+            "UNIT_SEAT_HOUR" => Some(Self::SeatHour),
+            _ => None,
+        }
+    }
+}
+/// What the text of an import is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RuleFormat {
+    /// Never sent.
+    Unspecified = 0,
+    /// TOML, with rules of every kind.
+    Toml = 1,
+    /// A table of free users (CSV with a header line): user, realm, pattern, domain, department, server, feature, cause, reason, from,
+    /// through, cap.
+    FreeCsv = 2,
+    /// A table of the accounts of people (CSV with a header line): user, mail, upn, department, realm.
+    DirectoryCsv = 3,
+}
+impl RuleFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RULE_FORMAT_UNSPECIFIED",
+            Self::Toml => "RULE_FORMAT_TOML",
+            Self::FreeCsv => "RULE_FORMAT_FREE_CSV",
+            Self::DirectoryCsv => "RULE_FORMAT_DIRECTORY_CSV",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RULE_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "RULE_FORMAT_TOML" => Some(Self::Toml),
+            "RULE_FORMAT_FREE_CSV" => Some(Self::FreeCsv),
+            "RULE_FORMAT_DIRECTORY_CSV" => Some(Self::DirectoryCsv),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod rule_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The rules by which usage is counted and billed. Each is valid from a month on, through a month, or always. All rules together are a
+    /// version, whose name is the beginning of a hash of them; each change makes a new one, with an author and a reason.
+    #[derive(Debug, Clone)]
+    pub struct RuleServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RuleServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RuleServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RuleServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The rules that are in force.
+        pub async fn list_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/ListRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "ListRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds and removes rules, all or none; or says what that would change.
+        pub async fn change_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/ChangeRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "ChangeRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds the rules of a file, all or none; or says what that would change.
+        pub async fn import_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/ImportRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "ImportRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The rules that are in force as a file, which ImportRules takes, in pieces.
+        pub async fn export_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportRulesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/ExportRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "ExportRules"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Takes a version back, which makes a new one; or says what that would change.
+        pub async fn undo_rule_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UndoRuleVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UndoRuleVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/UndoRuleVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "UndoRuleVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// All versions, the last one first.
+        pub async fn list_rule_versions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRuleVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRuleVersionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/ListRuleVersions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "ListRuleVersions"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A version, with the rules that it has added and removed.
+        pub async fn get_rule_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRuleVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRuleVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.RuleService/GetRuleVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.RuleService", "GetRuleVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod rule_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RuleServiceServer.
+    #[async_trait]
+    pub trait RuleService: std::marker::Send + std::marker::Sync + 'static {
+        /// The rules that are in force.
+        async fn list_rules(
+            &self,
+            request: tonic::Request<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        >;
+        /// Adds and removes rules, all or none; or says what that would change.
+        async fn change_rules(
+            &self,
+            request: tonic::Request<super::ChangeRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeRulesResponse>,
+            tonic::Status,
+        >;
+        /// Adds the rules of a file, all or none; or says what that would change.
+        async fn import_rules(
+            &self,
+            request: tonic::Request<super::ImportRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportRulesResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportRules method.
+        type ExportRulesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportRulesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The rules that are in force as a file, which ImportRules takes, in pieces.
+        async fn export_rules(
+            &self,
+            request: tonic::Request<super::ExportRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportRulesStream>,
+            tonic::Status,
+        >;
+        /// Takes a version back, which makes a new one; or says what that would change.
+        async fn undo_rule_version(
+            &self,
+            request: tonic::Request<super::UndoRuleVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UndoRuleVersionResponse>,
+            tonic::Status,
+        >;
+        /// All versions, the last one first.
+        async fn list_rule_versions(
+            &self,
+            request: tonic::Request<super::ListRuleVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRuleVersionsResponse>,
+            tonic::Status,
+        >;
+        /// A version, with the rules that it has added and removed.
+        async fn get_rule_version(
+            &self,
+            request: tonic::Request<super::GetRuleVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRuleVersionResponse>,
+            tonic::Status,
+        >;
+    }
+    /// The rules by which usage is counted and billed. Each is valid from a month on, through a month, or always. All rules together are a
+    /// version, whose name is the beginning of a hash of them; each change makes a new one, with an author and a reason.
+    #[derive(Debug)]
+    pub struct RuleServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RuleServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RuleServiceServer<T>
+    where
+        T: RuleService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/seatmeter.v1.RuleService/ListRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRulesSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::ListRulesRequest>
+                    for ListRulesSvc<T> {
+                        type Response = super::ListRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::list_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/ChangeRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeRulesSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::ChangeRulesRequest>
+                    for ChangeRulesSvc<T> {
+                        type Response = super::ChangeRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::change_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/ImportRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportRulesSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::ImportRulesRequest>
+                    for ImportRulesSvc<T> {
+                        type Response = super::ImportRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::import_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/ExportRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportRulesSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::ServerStreamingService<super::ExportRulesRequest>
+                    for ExportRulesSvc<T> {
+                        type Response = super::ExportRulesResponse;
+                        type ResponseStream = T::ExportRulesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::export_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/UndoRuleVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndoRuleVersionSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::UndoRuleVersionRequest>
+                    for UndoRuleVersionSvc<T> {
+                        type Response = super::UndoRuleVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UndoRuleVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::undo_rule_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndoRuleVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/ListRuleVersions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRuleVersionsSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::ListRuleVersionsRequest>
+                    for ListRuleVersionsSvc<T> {
+                        type Response = super::ListRuleVersionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRuleVersionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::list_rule_versions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRuleVersionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.RuleService/GetRuleVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRuleVersionSvc<T: RuleService>(pub Arc<T>);
+                    impl<
+                        T: RuleService,
+                    > tonic::server::UnaryService<super::GetRuleVersionRequest>
+                    for GetRuleVersionSvc<T> {
+                        type Response = super::GetRuleVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRuleVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RuleService>::get_rule_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRuleVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RuleServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "seatmeter.v1.RuleService";
+    impl<T> tonic::server::NamedService for RuleServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetReportRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// Only this customer, by its short name. Empty is all.
+    #[prost(string, tag = "2")]
+    pub customer: ::prost::alloc::string::String,
+}
+/// The report of a month. Preview, draft and final report are the same.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetReportResponse {
+    /// The month.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// By customer, nobody's use last, then by SKU.
+    #[prost(message, repeated, tag = "2")]
+    pub lines: ::prost::alloc::vec::Vec<ReportLine>,
+    /// A line for each SKU, over all customers: each person once. Empty where only one customer was asked for.
+    #[prost(message, repeated, tag = "3")]
+    pub totals: ::prost::alloc::vec::Vec<ReportLine>,
+    /// The people who used anything, each once.
+    #[prost(uint64, tag = "4")]
+    pub users: u64,
+    /// Those of them who are free: all that they used is.
+    #[prost(uint64, tag = "5")]
+    pub free_users: u64,
+    /// The customers of the month.
+    #[prost(message, repeated, tag = "6")]
+    pub customers: ::prost::alloc::vec::Vec<Customer>,
+    /// The rules behind the report.
+    #[prost(message, optional, tag = "7")]
+    pub basis: ::core::option::Option<Basis>,
+    /// How complete the month is.
+    #[prost(message, optional, tag = "8")]
+    pub completeness: ::core::option::Option<Completeness>,
+    /// Whether the month has ended.
+    #[prost(bool, tag = "9")]
+    pub ended: bool,
+    /// When the report was made.
+    #[prost(message, optional, tag = "10")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// The use of a SKU by a customer, or by all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportLine {
+    /// The customer's short name. Empty: nobody's use, or that of all.
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    /// The SKU's id.
+    #[prost(string, tag = "2")]
+    pub sku: ::prost::alloc::string::String,
+    /// The product's name.
+    #[prost(string, tag = "3")]
+    pub product: ::prost::alloc::string::String,
+    /// What is counted.
+    #[prost(enumeration = "Unit", tag = "4")]
+    pub unit: i32,
+    /// The number by which the distributor knows it.
+    #[prost(string, tag = "5")]
+    pub part_number: ::prost::alloc::string::String,
+    /// What is charged.
+    #[prost(uint64, tag = "6")]
+    pub quantity: u64,
+    /// The people who used it.
+    #[prost(uint64, tag = "7")]
+    pub users: u64,
+    /// Those of them who are free: all that they used of it is.
+    #[prost(uint64, tag = "8")]
+    pub free_users: u64,
+    /// Those of them who are not, and count for a higher edition of the product.
+    #[prost(uint64, tag = "9")]
+    pub counted_elsewhere: u64,
+    /// Hosts on which seats were held that are not free.
+    #[prost(uint64, tag = "10")]
+    pub devices: u64,
+    /// The most such seats in use at once.
+    #[prost(uint64, tag = "11")]
+    pub peak_concurrent: u64,
+    /// Hours for which such seats were held, begun ones in full.
+    #[prost(uint64, tag = "12")]
+    pub seat_hours: u64,
+    /// What is charged of it in the month before.
+    #[prost(uint64, tag = "13")]
+    pub previous_quantity: u64,
+    /// What may be used of it; not set where no rule says it.
+    #[prost(uint64, optional, tag = "14")]
+    pub entitled: ::core::option::Option<u64>,
+    /// At least so many are paid; not set where no rule says it.
+    #[prost(uint64, optional, tag = "15")]
+    pub minimum: ::core::option::Option<u64>,
+    /// The price of one, as the catalogue says it.
+    #[prost(string, tag = "16")]
+    pub price: ::prost::alloc::string::String,
+    /// Whether the catalogue has the SKU.
+    #[prost(bool, tag = "17")]
+    pub catalogued: bool,
+}
+/// Generated client implementations.
+pub mod report_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What is reported and billed of a month.
+    #[derive(Debug, Clone)]
+    pub struct ReportServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ReportServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ReportServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ReportServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The figures of a month, for each customer and SKU.
+        pub async fn get_report(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetReportRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetReportResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/GetReport",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "GetReport"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod report_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ReportServiceServer.
+    #[async_trait]
+    pub trait ReportService: std::marker::Send + std::marker::Sync + 'static {
+        /// The figures of a month, for each customer and SKU.
+        async fn get_report(
+            &self,
+            request: tonic::Request<super::GetReportRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetReportResponse>,
+            tonic::Status,
+        >;
+    }
+    /// What is reported and billed of a month.
+    #[derive(Debug)]
+    pub struct ReportServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ReportServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ReportServiceServer<T>
+    where
+        T: ReportService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/seatmeter.v1.ReportService/GetReport" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetReportSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::GetReportRequest>
+                    for GetReportSvc<T> {
+                        type Response = super::GetReportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetReportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::get_report(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetReportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ReportServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "seatmeter.v1.ReportService";
+    impl<T> tonic::server::NamedService for ReportServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A piece of an export.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadRequest {
+    /// The upload: a UUID that the client makes.
+    #[prost(string, tag = "1")]
+    pub upload: ::prost::alloc::string::String,
+    /// Where in the file the piece begins: at most where the pieces before it end.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The piece; at most a megabyte.
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+/// A piece is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadResponse {}
+/// An export to take in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportRequest {
+    /// The upload.
+    #[prost(string, tag = "1")]
+    pub upload: ::prost::alloc::string::String,
+    /// How many bytes the file has.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+}
+/// What was taken of an export.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportResponse {
+    /// The license server that it is of.
+    #[prost(string, tag = "1")]
+    pub license_server: ::prost::alloc::string::String,
+    /// The export's number: it counts the exports of an agent's buffer, from 1.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// When it was made, by the agent's clock.
+    #[prost(message, optional, tag = "3")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The batches in it.
+    #[prost(uint64, tag = "4")]
+    pub batches: u64,
+    /// Those that were not known before.
+    #[prost(uint64, tag = "5")]
+    pub new_batches: u64,
+    /// Those that could not be taken: the aggregator lacks what comes before them, or they are invalid.
+    #[prost(uint64, tag = "6")]
+    pub refused_batches: u64,
+    /// Exports before it that were never imported. What they held and nobody has acknowledged is in this one, too.
+    #[prost(uint64, repeated, tag = "7")]
+    pub missing: ::prost::alloc::vec::Vec<u64>,
+    /// Another export of the same number was imported before, with other content: the agent was copied, or went back to a snapshot.
+    #[prost(bool, tag = "8")]
+    pub differs: bool,
+    /// The answer to carry back to the agent: a SealedAnswer. With it, the agent frees its buffer.
+    #[prost(bytes = "vec", tag = "9")]
+    pub answer: ::prost::alloc::vec::Vec<u8>,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "10")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// An export is a sequence of these, each after its length, encrypted for the aggregator: first the head, then the messages of a
+/// stream to it, the signature last.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SealedRecord {
+    /// One of them is set.
+    #[prost(oneof = "sealed_record::Record", tags = "1, 2, 3")]
+    pub record: ::core::option::Option<sealed_record::Record>,
+}
+/// Nested message and enum types in `SealedRecord`.
+pub mod sealed_record {
+    /// One of them is set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Record {
+        /// What it is, and of whom.
+        #[prost(message, tag = "1")]
+        Head(super::SealedHead),
+        /// A message of the agent: its Hello, its heartbeat, its batches; Offers last, of all streams as far as they were acknowledged.
+        #[prost(message, tag = "2")]
+        Request(super::IngestRequest),
+        /// ECDSA with SHA-256 (ASN.1), by the key that the head names, over the SHA-256 of the encapsulated key of the encryption and all
+        /// records before this one, each after its length.
+        #[prost(bytes, tag = "3")]
+        Signature(::prost::alloc::vec::Vec<u8>),
+    }
+}
+/// What an export is, and of whom.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedHead {
+    /// A signing request (PKCS #10, DER) for the agent's key, ECDSA on P-256. Nothing but its key is taken.
+    #[prost(bytes = "vec", tag = "1")]
+    pub signing_request: ::prost::alloc::vec::Vec<u8>,
+    /// The secret of the invitation, 32 bytes: with its first export, the agent is enrolled.
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    /// The export's number: it counts the exports of an agent's buffer, from 1.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// When it was made, by the agent's clock.
+    #[prost(message, optional, tag = "4")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// The answer to an export, which is carried back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedAnswer {
+    /// The certificate of the authority that has signed it, in DER. The agent knows it by its hash.
+    #[prost(bytes = "vec", tag = "1")]
+    pub authority: ::prost::alloc::vec::Vec<u8>,
+    /// A SealedAcknowledgement.
+    #[prost(bytes = "vec", tag = "2")]
+    pub acknowledgement: ::prost::alloc::vec::Vec<u8>,
+    /// The acknowledgement, signed by the authority (ECDSA with SHA-256, ASN.1).
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+/// What became of the batches of an export.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SealedAcknowledgement {
+    /// The epoch of the buffer that it is for.
+    #[prost(string, tag = "1")]
+    pub epoch: ::prost::alloc::string::String,
+    /// The export's number.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// The outcome of each batch.
+    #[prost(message, repeated, tag = "3")]
+    pub results: ::prost::alloc::vec::Vec<BatchResult>,
+    /// The incarnation of the aggregator's database, as a Welcome tells it.
+    #[prost(string, tag = "4")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// How far the aggregator has each stream that the export offered, once its batches were taken in.
+    #[prost(message, repeated, tag = "5")]
+    pub marks: ::prost::alloc::vec::Vec<SealedMark>,
+}
+/// How far the aggregator has a stream.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedMark {
+    /// The stream.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// The end of what it has; 0 if it has nothing.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The check value of that position; empty if none is known.
+    #[prost(bytes = "vec", tag = "3")]
+    pub check: ::prost::alloc::vec::Vec<u8>,
+}
+/// Generated client implementations.
+pub mod sealed_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Takes what agents export that have no network.
+    #[derive(Debug, Clone)]
+    pub struct SealedServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> SealedServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SealedServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            SealedServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Takes a piece of an export. A piece can be sent again.
+        pub async fn upload(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UploadRequest>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.SealedService/Upload",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Upload"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.SealedService/Import",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.SealedService", "Import"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod sealed_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with SealedServiceServer.
+    #[async_trait]
+    pub trait SealedService: std::marker::Send + std::marker::Sync + 'static {
+        /// Takes a piece of an export. A piece can be sent again.
+        async fn upload(
+            &self,
+            request: tonic::Request<super::UploadRequest>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status>;
+        /// Takes in an export, once all of it is uploaded. It can be taken in again, and before or after any other one.
+        async fn import(
+            &self,
+            request: tonic::Request<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
+    }
+    /// Takes what agents export that have no network.
+    #[derive(Debug)]
+    pub struct SealedServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> SealedServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for SealedServiceServer<T>
+    where
+        T: SealedService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/seatmeter.v1.SealedService/Upload" => {
+                    #[allow(non_camel_case_types)]
+                    struct UploadSvc<T: SealedService>(pub Arc<T>);
+                    impl<
+                        T: SealedService,
+                    > tonic::server::UnaryService<super::UploadRequest>
+                    for UploadSvc<T> {
+                        type Response = super::UploadResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UploadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SealedService>::upload(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UploadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.SealedService/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: SealedService>(pub Arc<T>);
+                    impl<
+                        T: SealedService,
+                    > tonic::server::UnaryService<super::ImportRequest>
+                    for ImportSvc<T> {
+                        type Response = super::ImportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SealedService>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for SealedServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "seatmeter.v1.SealedService";
+    impl<T> tonic::server::NamedService for SealedServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

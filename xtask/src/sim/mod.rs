@@ -6,9 +6,11 @@
 //! - [`server`]: a FlexNet license server: people take and return seats, and the server writes its log
 //! - [`rlm`]: an RLM license server, with a report log and a debug log
 //! - [`truth`]: the true figures, by month and feature
+//! - [`provider`]: a service provider with customers, people with several accounts, and free use
 //! - [`files`]: the log on disk, and the ways in which administrators rotate it
 
 pub mod files;
+pub mod provider;
 pub mod rlm;
 pub mod server;
 pub mod truth;
