@@ -24,13 +24,14 @@ fn manuals(dist: &Dist) -> Result<()> {
         std::fs::remove_dir_all(&folder)?;
     }
     for (_, program) in PROGRAMS {
-        run(Command::new(release.join(program)).args(["generate", "--folder"]).arg(&folder))?;
-    }
-    for entry in std::fs::read_dir(&folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "1") {
-            run(Command::new("gzip").args(["--best", "--no-name"]).arg(path))?;
-        }
+        // Each in a folder of its own: names of pages do not tell whose they are (`seatmeter-agents`).
+        let own = folder.join(program);
+        std::fs::create_dir_all(&own)?;
+        run(Command::new(release.join(program)).args(["generate", "--folder"]).arg(&own))?;
+        let pages: Vec<_> =
+            std::fs::read_dir(&own)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let pages = pages.into_iter().filter(|path| path.extension().is_some_and(|end| end == "1"));
+        run(Command::new("gzip").args(["--best", "--no-name"]).args(pages))?;
     }
     Ok(())
 }
