@@ -34,6 +34,7 @@ struct File {
     authority: AuthoritySettings,
     people: PeopleSettings,
     alerts: AlertSettings,
+    months: MonthSettings,
     health_log: health::Settings,
 }
 
@@ -55,6 +56,12 @@ struct AuthoritySettings {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     agents_valid_for: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MonthSettings {
+    two_people: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -98,6 +105,8 @@ pub struct Config {
     pub look_every: Duration,
     /// The rules that the configuration says.
     pub rules: Vec<Rule>,
+    /// Whether whoever reviews a month may not approve it.
+    pub two_people: bool,
 }
 
 /// The settings of the authority.
@@ -174,6 +183,7 @@ impl Config {
             limits,
             look_every,
             rules,
+            two_people: file.months.two_people,
         })
     }
 }

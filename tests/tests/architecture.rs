@@ -89,6 +89,7 @@ const RULES: &[Rule] = &[
             "aggregator/cli/src/audit.rs",
             "aggregator/cli/src/import.rs",
             "aggregator/cli/src/rules.rs",
+            "aggregator/cli/src/month.rs",
         ],
         absent: &["seatmeter_aggregator", "seatmeter_count", "std::fs"],
     },

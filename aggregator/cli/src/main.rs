@@ -11,6 +11,7 @@ mod entitlements;
 mod explain;
 mod import;
 mod login;
+mod month;
 mod months;
 mod notes;
 mod operators;
@@ -71,6 +72,12 @@ enum Command {
     /// The people behind a month's numbers
     Users(users::Users),
     Report(report::Report),
+    /// Close a month: review, approve, submit; and what has changed since
+    ///
+    /// An approved month is never changed: late data and other rules show as differences, and become,
+    /// by decision, another revision.
+    #[command(subcommand, verbatim_doc_comment)]
+    Month(month::Months),
     /// The rules by which usage is counted and billed: people, free users, SKUs, customers
     ///
     /// Each rule can be valid from a month on, or through a month. Every change is a version,
@@ -205,6 +212,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Entitlements(asked) => entitlements::entitlements(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,
             Command::Report(asked) => report::report(&channel, asked, &view).await,
+            Command::Month(asked) => month::months(&channel, asked, &view).await,
             Command::Rules(asked) => rules::rules(&channel, asked, &view).await,
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,
             Command::Activity(asked) => activity::activity(&channel, asked, &view).await,

@@ -9,6 +9,7 @@ use seatmeter_service::screen::text::count;
 use serde::Serialize;
 
 use crate::connect::Channel;
+use crate::month::state_word;
 use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, yellow, zone};
 use crate::rule_words::unit_words;
 
@@ -31,6 +32,9 @@ pub(crate) struct Report {
     /// Only this customer, by its short name
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     customer: String,
+    /// The figures as they are now, though the month is approved
+    #[arg(long)]
+    live: bool,
 }
 
 /// A line. The field names are those in JSON and CSV, and must not change.
@@ -44,6 +48,7 @@ struct LineRow {
     part_number: Option<String>,
     unit: &'static str,
     quantity: u64,
+    adjustment: i64,
     users: u64,
     free_users: u64,
     counted_elsewhere: u64,
@@ -68,6 +73,7 @@ const COLUMNS: &[Column] = &[
     Column::new("part_number", "Part number", Kind::Text, 7),
     Column::new("unit", "Unit", Kind::Text, 1),
     Column::new("quantity", "Quantity", Kind::Number, 0),
+    Column::new("adjustment", "Adjusted", Kind::Number, 6),
     Column::new("users", "Users", Kind::Number, 2),
     Column::new("free_users", "Free", Kind::Number, 0),
     Column::new("counted_elsewhere", "Other edition", Kind::Number, 5),
@@ -99,6 +105,7 @@ impl LineRow {
             product: line.catalogued.then_some(line.product),
             part_number: told(&line.part_number),
             quantity: line.quantity,
+            adjustment: line.adjustment,
             users: line.users,
             free_users: line.free_users,
             counted_elsewhere: line.counted_elsewhere,
@@ -121,6 +128,9 @@ struct Envelope {
     users: u64,
     free_users: u64,
     ended: bool,
+    state: &'static str,
+    revision: Option<u64>,
+    sha256: Option<String>,
     made_at: Option<String>,
     basis: Option<BasisJson>,
     completeness: Option<CompletenessJson>,
@@ -128,7 +138,8 @@ struct Envelope {
 
 pub(crate) async fn report(channel: &Channel, asked: Report, view: &View) -> Result<bool> {
     let mut client = ReportServiceClient::new(channel.clone());
-    let request = GetReportRequest { month: asked.month.unwrap_or_default(), customer: asked.customer.clone() };
+    let request =
+        GetReportRequest { month: asked.month.unwrap_or_default(), customer: asked.customer.clone(), live: asked.live };
     let found = client.get_report(request).await?.into_inner();
     let GetReportResponse { month, customers, .. } = &found;
     let rows = |lines: &[ReportLine]| -> Vec<LineRow> {
@@ -145,6 +156,9 @@ pub(crate) async fn report(channel: &Channel, asked: Report, view: &View) -> Res
         users: found.users,
         free_users: found.free_users,
         ended: found.ended,
+        state: state_word(found.state()),
+        revision: Some(found.revision).filter(|revision| *revision > 0),
+        sha256: Some(data_encoding::HEXLOWER.encode(&found.sha256)).filter(|hash| !hash.is_empty()),
         made_at: stamp(found.made_at.as_ref()),
         basis: found.basis.clone().map(BasisJson::from),
         completeness: found.completeness.as_ref().map(CompletenessJson::new),
@@ -156,6 +170,10 @@ pub(crate) async fn report(channel: &Channel, asked: Report, view: &View) -> Res
     if view.is_for_people() {
         let (users, free) = (count(found.users, "person"), found.free_users);
         answer!("{month}: {users} in all, {free} of them free.");
+        if found.revision > 0 {
+            let state = state_word(found.state());
+            answer!("Revision {}, {state}; SHA-256 {}", found.revision, data_encoding::HEXLOWER.encode(&found.sha256));
+        }
         if !found.ended {
             anstream::eprintln!("{}: the month has not ended: these figures still grow", yellow("note"));
         }

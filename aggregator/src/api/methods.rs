@@ -91,6 +91,17 @@ pub(super) const METHODS: &[Method] = &[
              ..changes::<ImportRulesRequest>("/seatmeter.v1.RuleService/ImportRules", REPORTER) },
     changes::<UndoRuleVersionRequest>("/seatmeter.v1.RuleService/UndoRuleVersion", REPORTER),
     silent("/seatmeter.v1.ReportService/GetReport", VIEWER),
+    silent("/seatmeter.v1.ReportService/ListMonths", VIEWER),
+    silent("/seatmeter.v1.ReportService/GetMonth", VIEWER),
+    changes::<ReviewMonthRequest>("/seatmeter.v1.ReportService/ReviewMonth", REPORTER),
+    changes::<WithdrawReviewRequest>("/seatmeter.v1.ReportService/WithdrawReview", REPORTER),
+    changes::<ApproveMonthRequest>("/seatmeter.v1.ReportService/ApproveMonth", REPORTER),
+    changes::<SubmitMonthRequest>("/seatmeter.v1.ReportService/SubmitMonth", REPORTER),
+    changes::<AcknowledgeServerRequest>("/seatmeter.v1.ReportService/AcknowledgeServer", REPORTER),
+    changes::<AdjustMonthRequest>("/seatmeter.v1.ReportService/AdjustMonth", REPORTER),
+    changes::<WithdrawAdjustmentRequest>("/seatmeter.v1.ReportService/WithdrawAdjustment", REPORTER),
+    // The people are in it.
+    reads::<ExportRevisionRequest>("/seatmeter.v1.ReportService/ExportRevision", REPORTER),
     silent("/seatmeter.v1.FleetService/ListLicenseServers", VIEWER),
     silent("/seatmeter.v1.FleetService/ListAgents", VIEWER),
     silent("/seatmeter.v1.FleetService/ListStreams", VIEWER),
@@ -207,8 +218,27 @@ mod tests {
     fn names_are_for_reporters_and_changes_are_written_down() {
         for method in METHODS {
             let changes = [
-                "Set", "Expect", "Retire", "Rename", "Invite", "Revoke", "Accept", "Reject", "LogIn", "Create", "Add",
-                "Change", "Renew", "Import", "Undo",
+                "Set",
+                "Expect",
+                "Retire",
+                "Rename",
+                "Invite",
+                "Revoke",
+                "Accept",
+                "Reject",
+                "LogIn",
+                "Create",
+                "Add",
+                "Change",
+                "Renew",
+                "Import",
+                "Undo",
+                "Review",
+                "Withdraw",
+                "Approve",
+                "Submit",
+                "Acknowledge",
+                "Adjust",
             ];
             let is_change = changes.iter().any(|verb| method.name().starts_with(verb));
             let is_told = matches!(method.audited, Audited::Change | Audited::ByItself);

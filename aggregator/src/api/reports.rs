@@ -1,87 +1,444 @@
-//! `seatmeter.v1.ReportService`: what is reported and billed of a month.
+//! `seatmeter.v1.ReportService`: what is reported and billed of a month, and how a month is closed.
+
+use std::pin::Pin;
 
 use jiff::Timestamp;
+use seatmeter_count::Month;
+use seatmeter_count::calendar::NotAMonth;
 use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::report_service_server::ReportService;
-use seatmeter_proto::v1::{GetReportRequest, GetReportResponse, ReportLine, Unit};
+use seatmeter_proto::v1::*;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::rules::must_be_a_reason;
 use super::status::ApiError;
-use super::{ConcurrencyLimit, answer};
-use crate::month::statement::{ReportError, StatedLine, Statements};
+use super::{ConcurrencyLimit, answer, caller};
+use crate::month::document::{Document, DocumentLine};
+use crate::month::ledger::{Ledger, LedgerError};
+use crate::month::statement::{Statement, unknown_customer};
 use crate::rules::rule;
+use crate::store::months as store;
 
-/// Tells reports.
+/// The most months that are listed.
+const MOST_MONTHS: usize = 120;
+
+/// The longest text beside a reason, in bytes.
+const LONGEST: usize = 255;
+
+/// The most an adjustment can add or take away.
+const MOST_ADJUSTED: i64 = 1_000_000_000;
+
+/// The bytes of a piece of a document.
+const PIECE: usize = 1 << 20;
+
+/// Tells reports, and closes months.
+#[derive(Clone)]
 pub struct ReportsApi {
-    statements: Statements,
+    ledger: Ledger,
     limit: ConcurrencyLimit,
 }
 
 impl ReportsApi {
-    /// Creates the service over statements, with a limit on requests.
-    pub fn new(statements: Statements, limit: ConcurrencyLimit) -> Self {
-        Self { statements, limit }
+    /// Creates the service over a ledger, with a limit on requests.
+    pub fn new(ledger: Ledger, limit: ConcurrencyLimit) -> Self {
+        Self { ledger, limit }
     }
+
+    fn current(&self) -> Month {
+        self.ledger.statements().usage().current_month()
+    }
+
+    /// Reads the month of a request: the last one, if none is named.
+    fn month(&self, text: &str) -> Result<Month, ApiError> {
+        let current = self.current();
+        let month = match text {
+            "" | "last" => current.previous(),
+            "current" => current,
+            text => text.parse().map_err(|error: NotAMonth| ApiError::invalid("month", error.to_string()))?,
+        };
+        if month > current { Err(ApiError::FutureMonth { field: "month", month, current }) } else { Ok(month) }
+    }
+
+    fn time_zone(&self) -> String {
+        self.ledger.statements().usage().time_zone()
+    }
+}
+
+fn must_be_short(field: &'static str, text: &str, may_be_empty: bool) -> Result<(), ApiError> {
+    let is_empty = text.trim().is_empty();
+    if text.len() > LONGEST || text.chars().any(char::is_control) || (is_empty && !may_be_empty) {
+        let least = if may_be_empty { 0 } else { 1 };
+        return Err(ApiError::invalid(
+            field,
+            format!("must have {least} to {LONGEST} bytes, and no control characters"),
+        ));
+    }
+    Ok(())
+}
+
+fn must_have_a_reason(reason: &str) -> Result<(), ApiError> {
+    if reason.trim().is_empty() {
+        return Err(ApiError::invalid("reason", "is missing: say why (--reason)"));
+    }
+    must_be_a_reason(reason)
 }
 
 #[tonic::async_trait]
 impl ReportService for ReportsApi {
+    type ExportRevisionStream = Pin<Box<dyn Stream<Item = Result<ExportRevisionResponse, Status>> + Send>>;
+
     async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<GetReportResponse>, Status> {
         let _permit = self.limit.enter()?;
         let asked = request.into_inner();
-        let current = self.statements.usage().current_month();
-        let month = match asked.month.as_str() {
-            "" | "last" => current.previous(),
-            "current" => current,
-            text => text
-                .parse()
-                .map_err(|error: seatmeter_count::calendar::NotAMonth| ApiError::invalid("month", error.to_string()))?,
-        };
-        if month > current {
-            return Err(ApiError::FutureMonth { field: "month", month, current }.into());
-        }
-        let statements = self.statements.clone();
+        let (month, ended) = (self.month(&asked.month)?, self.month(&asked.month)? < self.current());
+        let ledger = self.ledger.clone();
         answer(move || {
-            let made_at = Some(timestamp(Timestamp::now().as_second()));
-            let found = statements.of(month, &asked.customer)?;
-            Ok::<_, ReportError>(GetReportResponse {
+            let closed = if asked.live { None } else { ledger.closed(month)? };
+            if let Some((revision, document)) = closed {
+                return of_document(document, &revision, &asked.customer);
+            }
+            let statement = ledger.live(month, &asked.customer)?;
+            Ok::<_, LedgerError>(GetReportResponse { ended, ..of_statement(statement) })
+        })
+        .await
+    }
+
+    async fn list_months(&self, _: Request<ListMonthsRequest>) -> Result<Response<ListMonthsResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (ledger, current, time_zone) = (self.ledger.clone(), self.current(), self.time_zone());
+        answer(move || {
+            let revisions = ledger.revisions()?;
+            let first_used = ledger.statements().usage().first_month()?;
+            let first_kept = revisions.first().and_then(|revision| Month::from_number(revision.month));
+            let first = first_used.into_iter().chain(first_kept).min().unwrap_or(current);
+            let months = std::iter::successors(Some(current), |month| (*month > first).then(|| month.previous()));
+            let summary = |month: Month| {
+                let of_month = revisions.iter().filter(|revision| revision.month == month.number());
+                let last = of_month.rev().find(|revision| revision.state != store::State::Withdrawn);
+                MonthSummary {
+                    month: month.to_string(),
+                    state: last.map_or(MonthState::Unspecified, |last| last.state.into()).into(),
+                    revision: last.map_or(0, |last| last.revision),
+                    ended: month < current,
+                    sha256: last.map(|last| last.sha256.clone()).unwrap_or_default(),
+                }
+            };
+            let months = months.take(MOST_MONTHS).map(summary).collect();
+            Ok::<_, LedgerError>(ListMonthsResponse { months, time_zone })
+        })
+        .await
+    }
+
+    async fn get_month(&self, request: Request<GetMonthRequest>) -> Result<Response<GetMonthResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let month = self.month(&request.into_inner().month)?;
+        let (ledger, ended, time_zone) = (self.ledger.clone(), month < self.current(), self.time_zone());
+        answer(move || {
+            let view = ledger.view(month)?;
+            let last = view.revisions.iter().rev().find(|revision| revision.state != store::State::Withdrawn);
+            let difference = |((customer, sku), revision_quantity, quantity)| LineDifference {
+                customer,
+                sku,
+                revision_quantity,
+                quantity,
+            };
+            Ok::<_, LedgerError>(GetMonthResponse {
                 month: month.to_string(),
-                lines: found.lines.into_iter().map(Into::into).collect(),
-                totals: found.totals.into_iter().map(Into::into).collect(),
-                users: found.users,
-                free_users: found.free_users,
-                customers: found.customers.into_iter().map(Into::into).collect(),
-                basis: Some(found.basis.into()),
-                completeness: Some(found.completeness.into()),
-                ended: month < current,
-                made_at,
+                state: last.map_or(MonthState::Unspecified, |last| last.state.into()).into(),
+                revisions: view.revisions.into_iter().map(Into::into).collect(),
+                events: view.events.into_iter().map(Into::into).collect(),
+                adjustments: view.adjustments.into_iter().map(Into::into).collect(),
+                incomplete_servers: view.incomplete,
+                acknowledged_servers: view.acknowledged,
+                ended,
+                differences: view.differences.into_iter().map(difference).collect(),
+                two_people: ledger.two_people(),
+                time_zone,
             })
         })
         .await
     }
+
+    async fn review_month(
+        &self,
+        request: Request<ReviewMonthRequest>,
+    ) -> Result<Response<ReviewMonthResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_be_a_reason(&asked.reason)?;
+        let month = self.month(&asked.month)?;
+        answer(move || {
+            let revision = Some(ledger.review(month, &author, &asked.reason)?.into());
+            Ok::<_, LedgerError>(ReviewMonthResponse { revision })
+        })
+        .await
+    }
+
+    async fn withdraw_review(
+        &self,
+        request: Request<WithdrawReviewRequest>,
+    ) -> Result<Response<WithdrawReviewResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_be_a_reason(&asked.reason)?;
+        let month = self.month(&asked.month)?;
+        answer(move || ledger.withdraw(month, &author, &asked.reason).map(|()| WithdrawReviewResponse {})).await
+    }
+
+    async fn approve_month(
+        &self,
+        request: Request<ApproveMonthRequest>,
+    ) -> Result<Response<ApproveMonthResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_be_a_reason(&asked.reason)?;
+        let month = self.month(&asked.month)?;
+        answer(move || {
+            let revision = Some(ledger.approve(month, &author, &asked.sha256, &asked.reason)?.into());
+            Ok::<_, LedgerError>(ApproveMonthResponse { revision })
+        })
+        .await
+    }
+
+    async fn submit_month(
+        &self,
+        request: Request<SubmitMonthRequest>,
+    ) -> Result<Response<SubmitMonthResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_be_short("reference", &asked.reference, true)?;
+        let month = self.month(&asked.month)?;
+        answer(move || {
+            let revision = Some(ledger.submit(month, &author, &asked.reference)?.into());
+            Ok::<_, LedgerError>(SubmitMonthResponse { revision })
+        })
+        .await
+    }
+
+    async fn acknowledge_server(
+        &self,
+        request: Request<AcknowledgeServerRequest>,
+    ) -> Result<Response<AcknowledgeServerResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_have_a_reason(&asked.reason)?;
+        must_be_short("license_server", &asked.license_server, false)?;
+        let month = self.month(&asked.month)?;
+        answer(move || {
+            ledger.acknowledge(month, &author, &asked.license_server, &asked.reason)?;
+            Ok::<_, LedgerError>(AcknowledgeServerResponse {})
+        })
+        .await
+    }
+
+    async fn adjust_month(
+        &self,
+        request: Request<AdjustMonthRequest>,
+    ) -> Result<Response<AdjustMonthResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        must_have_a_reason(&asked.reason)?;
+        must_be_short("customer", &asked.customer, true)?;
+        must_be_short("sku", &asked.sku, false)?;
+        if asked.quantity == 0 || asked.quantity.abs() > MOST_ADJUSTED {
+            return Err(ApiError::invalid("quantity", "must be a number other than 0, of at most a billion").into());
+        }
+        let month = self.month(&asked.month)?;
+        let AdjustMonthRequest { customer, sku, quantity, reason, .. } = asked;
+        let at = Timestamp::now().as_second();
+        let adjustment = store::Adjustment { number: 0, customer, sku, quantity, reason, author, at };
+        answer(move || ledger.adjust(month, &adjustment).map(|()| AdjustMonthResponse {})).await
+    }
+
+    async fn withdraw_adjustment(
+        &self,
+        request: Request<WithdrawAdjustmentRequest>,
+    ) -> Result<Response<WithdrawAdjustmentResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let (author, asked, ledger) = (caller(&request)?.name, request.into_inner(), self.ledger.clone());
+        let month = self.month(&asked.month)?;
+        answer(move || {
+            ledger.withdraw_adjustment(month, &author, asked.number)?;
+            Ok::<_, LedgerError>(WithdrawAdjustmentResponse {})
+        })
+        .await
+    }
+
+    async fn export_revision(
+        &self,
+        request: Request<ExportRevisionRequest>,
+    ) -> Result<Response<Self::ExportRevisionStream>, Status> {
+        let _permit = self.limit.enter()?;
+        let (asked, ledger) = (request.into_inner(), self.ledger.clone());
+        let month = self.month(&asked.month)?;
+        let bytes = answer(move || ledger.export(month, asked.revision)).await?.into_inner();
+        let pieces: Vec<_> =
+            bytes.chunks(PIECE).map(|piece| Ok(ExportRevisionResponse { data: piece.to_vec() })).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
+    }
 }
 
-impl From<StatedLine> for ReportLine {
-    fn from(line: StatedLine) -> Self {
+/// Returns the figures as they are now.
+fn of_statement(statement: Statement) -> GetReportResponse {
+    let lines = |lines: &[_]| lines.iter().map(DocumentLine::from).map(Into::into).collect();
+    GetReportResponse {
+        month: statement.month.to_string(),
+        lines: lines(&statement.lines),
+        totals: lines(&statement.totals),
+        users: statement.users,
+        free_users: statement.free_users,
+        customers: statement.customers.into_iter().map(Into::into).collect(),
+        basis: Some(statement.basis.into()),
+        completeness: Some(statement.completeness.into()),
+        made_at: Some(timestamp(Timestamp::now().as_second())),
+        ..GetReportResponse::default()
+    }
+}
+
+/// Returns what a revision says; of one customer, if one is named.
+fn of_document(
+    document: Document,
+    revision: &store::Revision,
+    customer: &str,
+) -> Result<GetReportResponse, LedgerError> {
+    let document = match customer {
+        "" => document,
+        customer => of_customer(document, customer)?,
+    };
+    let incomplete: Vec<ServerCompleteness> = document
+        .servers
+        .iter()
+        .filter(|server| !server.lacks.is_empty())
+        .map(|server| ServerCompleteness {
+            license_server: server.license_server.clone(),
+            reported_through: moment(server.reported_through.as_deref()),
+            complete: false,
+            reasons: Vec::new(),
+        })
+        .collect();
+    Ok(GetReportResponse {
+        completeness: Some(Completeness {
+            complete: document.complete,
+            incomplete_count: incomplete.len() as u64,
+            server_count: document.servers.len() as u64,
+            incomplete,
+        }),
+        basis: Some(Basis {
+            time_zone: document.time_zone,
+            person_rule: PersonRule::from(document.rules.counted).into(),
+            domain_rule: DomainRule::from(document.rules.domains).into(),
+            rules_version: document.rules.sha256.chars().take(12).collect(),
+            aggregator_version: document.software,
+        }),
+        month: document.month,
+        lines: document.lines.into_iter().map(Into::into).collect(),
+        totals: document.totals.into_iter().map(Into::into).collect(),
+        users: document.users,
+        free_users: document.free_users,
+        customers: document.customers.into_iter().map(Into::into).collect(),
+        ended: true,
+        made_at: moment(Some(&document.made_at)),
+        state: MonthState::from(revision.state).into(),
+        revision: revision.revision,
+        sha256: revision.sha256.clone(),
+    })
+}
+
+/// Leaves what is one customer's: those are the people who used anything of its.
+fn of_customer(mut document: Document, customer: &str) -> Result<Document, LedgerError> {
+    let key = seatmeter_count::name::fold_case(customer).into_owned();
+    let is_own = |id: &str| seatmeter_count::name::fold_case(id) == key.as_str();
+    if !document.customers.iter().any(|known| is_own(&known.id)) {
+        return Err(unknown_customer(customer, &document.customers).into());
+    }
+    document.customers.retain(|known| is_own(&known.id));
+    document.lines.retain(|line| is_own(&line.customer));
+    document.totals.clear();
+    let own = |person: &crate::month::document::DocumentPerson| -> Vec<crate::month::document::Counts> {
+        person.uses.iter().filter(|one| is_own(&one.customer)).map(|one| one.counts).collect()
+    };
+    let users: Vec<Vec<_>> = document.people.iter().map(own).filter(|uses| !uses.is_empty()).collect();
+    let is_free = |uses: &&Vec<_>| uses.iter().all(|counts| *counts == crate::month::document::Counts::Free);
+    (document.users, document.free_users) = (users.len() as u64, users.iter().filter(is_free).count() as u64);
+    Ok(document)
+}
+
+fn moment(text: Option<&str>) -> Option<prost_types::Timestamp> {
+    let moment: Timestamp = text?.parse().ok()?;
+    Some(timestamp(moment.as_second()))
+}
+
+impl From<DocumentLine> for ReportLine {
+    fn from(line: DocumentLine) -> Self {
         let unit: fn(rule::Unit) -> Unit = Unit::from;
         Self {
             customer: line.customer,
-            unit: unit(line.sku.unit).into(),
-            sku: line.sku.id,
-            product: line.sku.product,
-            part_number: line.sku.part_number,
+            unit: unit(line.unit).into(),
+            sku: line.sku,
+            product: line.product,
+            part_number: line.part_number,
             quantity: line.quantity,
             users: line.users,
             free_users: line.free_users,
             counted_elsewhere: line.counted_elsewhere,
             devices: line.devices,
-            peak_concurrent: line.peak,
+            peak_concurrent: line.peak_concurrent,
             seat_hours: line.seat_hours,
-            previous_quantity: line.previous,
+            previous_quantity: line.previous_quantity,
             entitled: line.entitled,
             minimum: line.minimum,
-            price: line.sku.price,
-            catalogued: line.sku.catalogued,
+            price: line.price,
+            catalogued: line.catalogued,
+            adjustment: line.adjustment,
         }
+    }
+}
+
+impl From<store::State> for MonthState {
+    fn from(state: store::State) -> Self {
+        match state {
+            store::State::InReview => Self::InReview,
+            store::State::Approved => Self::Approved,
+            store::State::Submitted => Self::Submitted,
+            store::State::Superseded => Self::Superseded,
+            store::State::Withdrawn => Self::Withdrawn,
+        }
+    }
+}
+
+impl From<store::Revision> for MonthRevision {
+    fn from(revision: store::Revision) -> Self {
+        let state = MonthState::from(revision.state).into();
+        Self { revision: revision.revision, state, sha256: revision.sha256 }
+    }
+}
+
+impl From<store::Event> for MonthEvent {
+    fn from(event: store::Event) -> Self {
+        let kind = event.what.map_or(MonthEventKind::Unspecified, |what| match what {
+            store::What::Reviewed => MonthEventKind::Reviewed,
+            store::What::Withdrawn => MonthEventKind::Withdrawn,
+            store::What::Approved => MonthEventKind::Approved,
+            store::What::Submitted => MonthEventKind::Submitted,
+            store::What::Acknowledged => MonthEventKind::Acknowledged,
+            store::What::Adjusted => MonthEventKind::Adjusted,
+            store::What::AdjustmentWithdrawn => MonthEventKind::AdjustmentWithdrawn,
+        });
+        Self {
+            at: Some(timestamp(event.at)),
+            author: event.author,
+            kind: kind.into(),
+            revision: event.revision,
+            subject: event.subject,
+            reason: event.reason,
+        }
+    }
+}
+
+impl From<store::Adjustment> for Adjustment {
+    fn from(one: store::Adjustment) -> Self {
+        let store::Adjustment { number, customer, sku, quantity, reason, author, at } = one;
+        Self { number, customer, sku, quantity, reason, author, at: Some(timestamp(at)) }
     }
 }

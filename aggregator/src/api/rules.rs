@@ -84,7 +84,7 @@ fn told(before: &RuleSet, after: &RuleSet) -> RuleEffect {
     }
 }
 
-fn must_be_a_reason(reason: &str) -> Result<(), ApiError> {
+pub(super) fn must_be_a_reason(reason: &str) -> Result<(), ApiError> {
     match reason.len() > LONGEST_REASON || reason.chars().any(|c| c.is_control() && c != '\n') {
         true => Err(ApiError::invalid("reason", "must have at most 1000 bytes, and no control characters")),
         false => Ok(()),

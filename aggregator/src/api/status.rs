@@ -16,6 +16,7 @@ use crate::access::operators::OperatorError;
 use crate::codes;
 use crate::fleet::FleetError;
 use crate::fleet::snapshot::UnknownServer;
+use crate::month::ledger::LedgerError;
 use crate::month::statement::ReportError;
 use crate::rules::book::RuleError;
 use crate::store::{Failure, StoreError};
@@ -71,6 +72,8 @@ pub enum ApiError {
     Rules(RuleError),
     /// There is no report.
     Report(ReportError),
+    /// Something cannot be done with a month.
+    Ledger(LedgerError),
     /// Another connection of the same agent has taken the place of this one.
     Displaced,
     /// An upload cannot be kept or taken in.
@@ -148,6 +151,12 @@ impl From<EnrolmentError> for ApiError {
 impl From<RuleError> for ApiError {
     fn from(error: RuleError) -> Self {
         Self::Rules(error)
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
     }
 }
 
@@ -234,6 +243,11 @@ impl From<ApiError> for Status {
                 wrong_field(ErrorReason::InvalidField, "upload", &text)
             }
             ApiError::Rules(error) => rules(&error),
+            ApiError::Ledger(LedgerError::Store(error)) => store(&error),
+            ApiError::Ledger(LedgerError::Report(error)) => ApiError::Report(error).into(),
+            ApiError::Ledger(error) => {
+                with_reason(Code::FailedPrecondition, ErrorReason::MonthState, &few(&error.to_string()))
+            }
             ApiError::Report(ReportError::Usage(error)) => ApiError::Usage(error).into(),
             ApiError::Report(ReportError::UnknownCustomer { id, known }) => {
                 unknown(ErrorReason::UnknownCustomer, "customer", "customer", &id, &known)

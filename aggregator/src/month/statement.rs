@@ -1,14 +1,18 @@
 //! The report of a month, in words and numbers alone: what is shown, and what is kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use seatmeter_count::Month;
 use seatmeter_count::name::fold_case;
 
+use super::document::{Document, DocumentLine};
 use crate::rules::book::RuleBook;
 use crate::rules::catalogue::Sku;
 use crate::rules::month_rules::MonthRules;
 use crate::rules::rule::Customer;
+use crate::rules::set::RuleSet;
+use crate::store::months::Adjustment;
 use crate::usage::completeness::Completeness;
 use crate::usage::report::{Line, Report};
 use crate::usage::{Basis, UsageError, UsageQuestions};
@@ -59,6 +63,8 @@ pub struct StatedLine {
     pub sku: Sku,
     /// What is charged.
     pub quantity: u64,
+    /// What adjustments add to what was counted.
+    pub adjustment: i64,
     /// The people who used it.
     pub users: u64,
     /// Those of them who are free.
@@ -86,6 +92,7 @@ impl StatedLine {
             customer: customer.map(|customer| customer.id.clone()).unwrap_or_default(),
             sku: line.sku.clone(),
             quantity: line.quantity(),
+            adjustment: 0,
             users: line.users.len(),
             free_users: line.users.len() - line.paid.len(),
             counted_elsewhere: line.elsewhere.len(),
@@ -104,6 +111,7 @@ impl StatedLine {
             customer: customer.to_owned(),
             sku,
             quantity: 0,
+            adjustment: 0,
             users: 0,
             free_users: 0,
             counted_elsewhere: 0,
@@ -114,6 +122,12 @@ impl StatedLine {
             entitled: None,
             minimum: None,
         }
+    }
+
+    /// Adds to what is charged, which is never less than nothing.
+    fn adjust(&mut self, quantity: i64) {
+        self.adjustment += quantity;
+        self.quantity = self.quantity.saturating_add_signed(quantity);
     }
 
     fn key(&self) -> (String, String) {
@@ -139,16 +153,40 @@ impl Statements {
         &self.usage
     }
 
-    /// Returns the report of a month; of one customer, if one is named.
-    pub fn of(&self, month: Month, customer: &str) -> Result<Statement, ReportError> {
+    /// Returns the rules that are in force.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.book.current()
+    }
+
+    /// Returns the report of a month; of one customer, if one is named. `adjustments` are those of the month, and `previous` is the month
+    /// before, as it was billed.
+    pub fn of(
+        &self,
+        month: Month,
+        customer: &str,
+        adjustments: &[Adjustment],
+        previous: Option<&Document>,
+    ) -> Result<Statement, ReportError> {
         let set = self.book.current();
         let report = self.usage.report(month, &set)?;
-        let before = self.usage.report(month.previous(), &set)?;
         let rules = &report.in_force.rules;
         let customers = &rules.customers;
         let (mut lines, mut totals) = (stated(&report.lines, customers), stated(&report.totals, customers));
-        complete(&mut lines, &stated(&before.lines, &before.in_force.rules.customers), rules, false);
-        complete(&mut totals, &stated(&before.totals, &[]), rules, true);
+        let (before, total_before) = match previous {
+            Some(document) => (billed(&document.lines), billed(&document.totals)),
+            None => {
+                let before = self.usage.report(month.previous(), &set)?;
+                (stated(&before.lines, &before.in_force.rules.customers), stated(&before.totals, &[]))
+            }
+        };
+        complete(&mut lines, &before, rules, false);
+        complete(&mut totals, &total_before, rules, true);
+        for Adjustment { customer, sku, quantity, .. } in adjustments {
+            let is_meant =
+                |line: &&mut StatedLine| line.sku.id == *sku && fold_case(&line.customer) == fold_case(customer);
+            lines.iter_mut().filter(is_meant).for_each(|line| line.adjust(*quantity));
+            totals.iter_mut().filter(|line| line.sku.id == *sku).for_each(|line| line.adjust(*quantity));
+        }
         let mut statement = Statement {
             month,
             lines,
@@ -171,8 +209,7 @@ impl Statement {
     fn keep_only(&mut self, customer: &str, report: &Report) -> Result<(), ReportError> {
         let key = fold_case(customer).into_owned();
         let Some(index) = self.customers.iter().position(|known| fold_case(&known.id) == key) else {
-            let known = self.customers.iter().map(|known| known.id.clone()).collect();
-            return Err(ReportError::UnknownCustomer { id: customer.to_owned(), known });
+            return Err(unknown_customer(customer, &self.customers));
         };
         self.customers = vec![self.customers.swap_remove(index)];
         self.lines.retain(|line| fold_case(&line.customer) == key);
@@ -187,6 +224,19 @@ impl Statement {
         (self.users, self.free_users) = (users.len(), users.len() - paid.len());
         Ok(())
     }
+}
+
+/// Returns the error for a customer that there is not.
+pub fn unknown_customer(id: &str, customers: &[Customer]) -> ReportError {
+    let known = customers.iter().map(|known| known.id.clone()).collect();
+    ReportError::UnknownCustomer { id: id.to_owned(), known }
+}
+
+/// Returns what was billed, as far as the next month shows it.
+fn billed(lines: &[DocumentLine]) -> Vec<StatedLine> {
+    let line =
+        |line: &DocumentLine| StatedLine { quantity: line.quantity, ..StatedLine::zero(&line.customer, line.into()) };
+    lines.iter().map(line).collect()
 }
 
 fn stated(lines: &[Line], customers: &[Customer]) -> Vec<StatedLine> {

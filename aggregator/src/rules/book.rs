@@ -86,6 +86,11 @@ impl RuleBook {
         Ok(Self { writer: Arc::new(Mutex::new(writer)), current })
     }
 
+    /// Returns the connection to the database of rules and months, of which there can be only one.
+    pub fn writer(&self) -> Arc<Mutex<Box<dyn Connection>>> {
+        self.writer.clone()
+    }
+
     /// Returns the rules that are in force.
     pub fn current(&self) -> Arc<RuleSet> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -10,7 +10,7 @@
 //! - [`facts`]: usage by person; [`usage`]: usage by feature and by hour
 //! - [`enrolments`]: which agents may speak for which license server; [`operators`]: who may ask and change what; [`audit`]: what they
 //!   did. Their tables, `access_schema`, are in a database of their own
-//! - [`rules`]: rules and their versions; their tables, `clerk_schema`, are in a database of their own, too
+//! - [`rules`]: rules and their versions; [`months`]: months and their revisions. Their tables, `clerk_schema`, are in a database of their own, too
 //! - [`settings`]: settings that the database keeps about itself
 //!
 //! The batches received, the archive, are the durable truth; facts are their projection and can be rebuilt from them. Each
@@ -29,6 +29,7 @@ pub mod facts_schema;
 pub mod holders;
 pub mod intake;
 pub mod log_state;
+pub mod months;
 pub mod names;
 pub mod operators;
 pub mod pools;

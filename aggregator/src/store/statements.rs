@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use super::sql::Dialect;
 use super::{
-    access_schema, agents, audit, clerk_schema, enrolments, exports, facts, facts_schema, holders, intake, names,
-    operators, pools, projections, received, rules, schema, settings, streams, usage,
+    access_schema, agents, audit, clerk_schema, enrolments, exports, facts, facts_schema, holders, intake, months,
+    names, operators, pools, projections, received, rules, schema, settings, streams, usage,
 };
 
 /// Returns the statements that create this version's tables from nothing, in a dialect: every migration of the archive in
@@ -39,6 +39,7 @@ pub fn all_statements() -> Vec<&'static str> {
         pools::STATEMENTS,
         facts::STATEMENTS,
         rules::STATEMENTS,
+        months::STATEMENTS,
         usage::STATEMENTS,
     ];
     modules.concat()

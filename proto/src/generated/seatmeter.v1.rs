@@ -2251,6 +2251,8 @@ pub enum ErrorReason {
     UnknownRule = 28,
     /// NOT_FOUND: no customer has this short name in the month. Metadata `known` lists up to ten names.
     UnknownCustomer = 29,
+    /// FAILED_PRECONDITION: the month is not in a state in which that can be done, or something stands in the way.
+    MonthState = 30,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2289,6 +2291,7 @@ impl ErrorReason {
             Self::NothingChanges => "ERROR_REASON_NOTHING_CHANGES",
             Self::UnknownRule => "ERROR_REASON_UNKNOWN_RULE",
             Self::UnknownCustomer => "ERROR_REASON_UNKNOWN_CUSTOMER",
+            Self::MonthState => "ERROR_REASON_MONTH_STATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2324,6 +2327,7 @@ impl ErrorReason {
             "ERROR_REASON_NOTHING_CHANGES" => Some(Self::NothingChanges),
             "ERROR_REASON_UNKNOWN_RULE" => Some(Self::UnknownRule),
             "ERROR_REASON_UNKNOWN_CUSTOMER" => Some(Self::UnknownCustomer),
+            "ERROR_REASON_MONTH_STATE" => Some(Self::MonthState),
             _ => None,
         }
     }
@@ -9435,6 +9439,9 @@ pub struct GetReportRequest {
     /// Only this customer, by its short name. Empty is all.
     #[prost(string, tag = "2")]
     pub customer: ::prost::alloc::string::String,
+    /// The figures as they are now, though the month is approved.
+    #[prost(bool, tag = "3")]
+    pub live: bool,
 }
 /// The report of a month. Preview, draft and final report are the same.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -9469,6 +9476,15 @@ pub struct GetReportResponse {
     /// When the report was made.
     #[prost(message, optional, tag = "10")]
     pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The state of the revision that is shown; unspecified if these are the figures as they are now.
+    #[prost(enumeration = "MonthState", tag = "11")]
+    pub state: i32,
+    /// Its number; 0 if these are the figures as they are now.
+    #[prost(uint64, tag = "12")]
+    pub revision: u64,
+    /// SHA-256 of its document.
+    #[prost(bytes = "vec", tag = "13")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
 }
 /// The use of a SKU by a customer, or by all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -9524,6 +9540,394 @@ pub struct ReportLine {
     /// Whether the catalogue has the SKU.
     #[prost(bool, tag = "17")]
     pub catalogued: bool,
+    /// What adjustments add to what was counted, or take away; it is in the quantity.
+    #[prost(int64, tag = "18")]
+    pub adjustment: i64,
+}
+/// Nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMonthsRequest {}
+/// The months.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListMonthsResponse {
+    /// The last one first: from the first month with usage through the current one, at most 120.
+    #[prost(message, repeated, tag = "1")]
+    pub months: ::prost::alloc::vec::Vec<MonthSummary>,
+    /// The time zone of the months, as an IANA name.
+    #[prost(string, tag = "2")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// A month at a glance.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MonthSummary {
+    /// The month.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// Its state: that of its last revision that is not withdrawn.
+    #[prost(enumeration = "MonthState", tag = "2")]
+    pub state: i32,
+    /// That revision; 0 if there is none.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// Whether the month has ended.
+    #[prost(bool, tag = "4")]
+    pub ended: bool,
+    /// SHA-256 of the revision's document.
+    #[prost(bytes = "vec", tag = "5")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// A month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetMonthRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+}
+/// A month, whole.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetMonthResponse {
+    /// The month.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// Its state.
+    #[prost(enumeration = "MonthState", tag = "2")]
+    pub state: i32,
+    /// Its revisions, the first one first.
+    #[prost(message, repeated, tag = "3")]
+    pub revisions: ::prost::alloc::vec::Vec<MonthRevision>,
+    /// What happened to it, in order.
+    #[prost(message, repeated, tag = "4")]
+    pub events: ::prost::alloc::vec::Vec<MonthEvent>,
+    /// The adjustments that are in force.
+    #[prost(message, repeated, tag = "5")]
+    pub adjustments: ::prost::alloc::vec::Vec<Adjustment>,
+    /// What stands in the way of an approval.
+    #[prost(string, repeated, tag = "6")]
+    pub incomplete_servers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Those of them that are acknowledged.
+    #[prost(string, repeated, tag = "7")]
+    pub acknowledged_servers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether the month has ended.
+    #[prost(bool, tag = "8")]
+    pub ended: bool,
+    /// What has changed since the last revision was made: late data, other rules, adjustments.
+    #[prost(message, repeated, tag = "9")]
+    pub differences: ::prost::alloc::vec::Vec<LineDifference>,
+    /// Whether whoever reviews a month may not approve it.
+    #[prost(bool, tag = "10")]
+    pub two_people: bool,
+    /// The time zone in which to show moments, as an IANA name.
+    #[prost(string, tag = "11")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// A revision of a month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MonthRevision {
+    /// Counts the revisions of the month, from 1.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Its state.
+    #[prost(enumeration = "MonthState", tag = "2")]
+    pub state: i32,
+    /// SHA-256 of its document.
+    #[prost(bytes = "vec", tag = "3")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
+/// Something that happened to a month.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MonthEvent {
+    /// When.
+    #[prost(message, optional, tag = "1")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who did it.
+    #[prost(string, tag = "2")]
+    pub author: ::prost::alloc::string::String,
+    /// What.
+    #[prost(enumeration = "MonthEventKind", tag = "3")]
+    pub kind: i32,
+    /// The revision; 0 if it is of the month as a whole.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// What it is about: a license server, a line, a reference.
+    #[prost(string, tag = "5")]
+    pub subject: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// An adjustment of what is charged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Adjustment {
+    /// Its number. Given by the aggregator.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The customer's short name. Empty: nobody's use.
+    #[prost(string, tag = "2")]
+    pub customer: ::prost::alloc::string::String,
+    /// The SKU's id.
+    #[prost(string, tag = "3")]
+    pub sku: ::prost::alloc::string::String,
+    /// What is added to what is charged; negative takes away.
+    #[prost(int64, tag = "4")]
+    pub quantity: i64,
+    /// Why.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Who says so.
+    #[prost(string, tag = "6")]
+    pub author: ::prost::alloc::string::String,
+    /// When.
+    #[prost(message, optional, tag = "7")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// What has changed of a line.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LineDifference {
+    /// The customer's short name. Empty: nobody's use.
+    #[prost(string, tag = "1")]
+    pub customer: ::prost::alloc::string::String,
+    /// The SKU's id.
+    #[prost(string, tag = "2")]
+    pub sku: ::prost::alloc::string::String,
+    /// What the revision charges.
+    #[prost(uint64, tag = "3")]
+    pub revision_quantity: u64,
+    /// What would be charged now.
+    #[prost(uint64, tag = "4")]
+    pub quantity: u64,
+}
+/// A month to review.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewMonthRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// Why; needed for a correction of a month that is approved. At most 1000 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It is in review.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewMonthResponse {
+    /// The revision.
+    #[prost(message, optional, tag = "1")]
+    pub revision: ::core::option::Option<MonthRevision>,
+}
+/// A review to take back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawReviewRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawReviewResponse {}
+/// A month to approve.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveMonthRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// SHA-256 of the document that was looked at. Empty: that of the revision in review, whatever it is.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// A remark; at most 1000 bytes.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It is approved.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveMonthResponse {
+    /// The revision.
+    #[prost(message, optional, tag = "1")]
+    pub revision: ::core::option::Option<MonthRevision>,
+}
+/// A month that was handed on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitMonthRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// By which it is known there, as an order number; at most 255 bytes.
+    #[prost(string, tag = "2")]
+    pub reference: ::prost::alloc::string::String,
+}
+/// It is noted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitMonthResponse {
+    /// The revision.
+    #[prost(message, optional, tag = "1")]
+    pub revision: ::core::option::Option<MonthRevision>,
+}
+/// A license server that lacks something.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeServerRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The license server.
+    #[prost(string, tag = "2")]
+    pub license_server: ::prost::alloc::string::String,
+    /// Why the month can be approved all the same; at most 1000 bytes.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeServerResponse {}
+/// An adjustment.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdjustMonthRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The customer's short name. Empty: nobody's use.
+    #[prost(string, tag = "2")]
+    pub customer: ::prost::alloc::string::String,
+    /// The SKU's id.
+    #[prost(string, tag = "3")]
+    pub sku: ::prost::alloc::string::String,
+    /// What is added to what is charged; negative takes away.
+    #[prost(int64, tag = "4")]
+    pub quantity: i64,
+    /// Why; at most 1000 bytes.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdjustMonthResponse {}
+/// An adjustment to take back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawAdjustmentRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The adjustment's number.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+/// It is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawAdjustmentResponse {}
+/// A revision to export.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRevisionRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+    /// The revision. 0: the one that is billed, or else the one in review.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+/// A piece of a document.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRevisionResponse {
+    /// The piece.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+/// How far a month, or a revision of it, is on its way to the bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MonthState {
+    /// Of a month: its figures change with what is received and with the rules.
+    Unspecified = 0,
+    /// A revision waits for approval.
+    InReview = 1,
+    /// A revision is what is billed.
+    Approved = 2,
+    /// The revision was handed on.
+    Submitted = 3,
+    /// A later revision has taken its place.
+    Superseded = 4,
+    /// It was taken back before it was approved.
+    Withdrawn = 5,
+}
+impl MonthState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MONTH_STATE_UNSPECIFIED",
+            Self::InReview => "MONTH_STATE_IN_REVIEW",
+            Self::Approved => "MONTH_STATE_APPROVED",
+            Self::Submitted => "MONTH_STATE_SUBMITTED",
+            Self::Superseded => "MONTH_STATE_SUPERSEDED",
+            Self::Withdrawn => "MONTH_STATE_WITHDRAWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MONTH_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MONTH_STATE_IN_REVIEW" => Some(Self::InReview),
+            "MONTH_STATE_APPROVED" => Some(Self::Approved),
+            "MONTH_STATE_SUBMITTED" => Some(Self::Submitted),
+            "MONTH_STATE_SUPERSEDED" => Some(Self::Superseded),
+            "MONTH_STATE_WITHDRAWN" => Some(Self::Withdrawn),
+            _ => None,
+        }
+    }
+}
+/// What happened to a month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MonthEventKind {
+    /// Something of a later version.
+    Unspecified = 0,
+    /// A revision was made, for review.
+    Reviewed = 1,
+    /// It was taken back.
+    Withdrawn = 2,
+    /// It was approved.
+    Approved = 3,
+    /// It was handed on.
+    Submitted = 4,
+    /// What a license server lacks was acknowledged.
+    Acknowledged = 5,
+    /// What is charged was adjusted.
+    Adjusted = 6,
+    /// An adjustment was taken back.
+    AdjustmentWithdrawn = 7,
+}
+impl MonthEventKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MONTH_EVENT_KIND_UNSPECIFIED",
+            Self::Reviewed => "MONTH_EVENT_KIND_REVIEWED",
+            Self::Withdrawn => "MONTH_EVENT_KIND_WITHDRAWN",
+            Self::Approved => "MONTH_EVENT_KIND_APPROVED",
+            Self::Submitted => "MONTH_EVENT_KIND_SUBMITTED",
+            Self::Acknowledged => "MONTH_EVENT_KIND_ACKNOWLEDGED",
+            Self::Adjusted => "MONTH_EVENT_KIND_ADJUSTED",
+            Self::AdjustmentWithdrawn => "MONTH_EVENT_KIND_ADJUSTMENT_WITHDRAWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MONTH_EVENT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "MONTH_EVENT_KIND_REVIEWED" => Some(Self::Reviewed),
+            "MONTH_EVENT_KIND_WITHDRAWN" => Some(Self::Withdrawn),
+            "MONTH_EVENT_KIND_APPROVED" => Some(Self::Approved),
+            "MONTH_EVENT_KIND_SUBMITTED" => Some(Self::Submitted),
+            "MONTH_EVENT_KIND_ACKNOWLEDGED" => Some(Self::Acknowledged),
+            "MONTH_EVENT_KIND_ADJUSTED" => Some(Self::Adjusted),
+            "MONTH_EVENT_KIND_ADJUSTMENT_WITHDRAWN" => Some(Self::AdjustmentWithdrawn),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod report_service_client {
@@ -9631,6 +10035,260 @@ pub mod report_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.ReportService", "GetReport"));
             self.inner.unary(req, path, codec).await
         }
+        /// The months, and how far each is on its way to the bill.
+        pub async fn list_months(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMonthsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMonthsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/ListMonths",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ListMonths"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A month: its revisions, what happened to it, what stands in the way of its approval, and what has changed since.
+        pub async fn get_month(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetMonthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/GetMonth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "GetMonth"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a revision of a month from its figures, for review. Of a month that is approved, that is a correction, and needs a reason.
+        pub async fn review_month(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReviewMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReviewMonthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/ReviewMonth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ReviewMonth"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a revision back that is in review.
+        pub async fn withdraw_review(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WithdrawReviewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawReviewResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/WithdrawReview",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "WithdrawReview"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Approves the revision in review. From then on, nothing changes it.
+        pub async fn approve_month(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApproveMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveMonthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/ApproveMonth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ApproveMonth"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Notes that the approved revision was handed on.
+        pub async fn submit_month(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubmitMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SubmitMonthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/SubmitMonth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "SubmitMonth"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Acknowledges what a license server lacks in a month, by name and reason.
+        pub async fn acknowledge_server(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcknowledgeServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcknowledgeServerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/AcknowledgeServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.ReportService", "AcknowledgeServer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds to what is charged, or takes away.
+        pub async fn adjust_month(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AdjustMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AdjustMonthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/AdjustMonth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "AdjustMonth"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes an adjustment back.
+        pub async fn withdraw_adjustment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WithdrawAdjustmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawAdjustmentResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/WithdrawAdjustment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("seatmeter.v1.ReportService", "WithdrawAdjustment"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The document of a revision: the report and the people behind it, as JSON, byte for byte as its hash proves it.
+        pub async fn export_revision(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportRevisionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportRevisionResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/ExportRevision",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ExportRevision"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -9652,6 +10310,92 @@ pub mod report_service_server {
             request: tonic::Request<super::GetReportRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetReportResponse>,
+            tonic::Status,
+        >;
+        /// The months, and how far each is on its way to the bill.
+        async fn list_months(
+            &self,
+            request: tonic::Request<super::ListMonthsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMonthsResponse>,
+            tonic::Status,
+        >;
+        /// A month: its revisions, what happened to it, what stands in the way of its approval, and what has changed since.
+        async fn get_month(
+            &self,
+            request: tonic::Request<super::GetMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetMonthResponse>,
+            tonic::Status,
+        >;
+        /// Makes a revision of a month from its figures, for review. Of a month that is approved, that is a correction, and needs a reason.
+        async fn review_month(
+            &self,
+            request: tonic::Request<super::ReviewMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReviewMonthResponse>,
+            tonic::Status,
+        >;
+        /// Takes a revision back that is in review.
+        async fn withdraw_review(
+            &self,
+            request: tonic::Request<super::WithdrawReviewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawReviewResponse>,
+            tonic::Status,
+        >;
+        /// Approves the revision in review. From then on, nothing changes it.
+        async fn approve_month(
+            &self,
+            request: tonic::Request<super::ApproveMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveMonthResponse>,
+            tonic::Status,
+        >;
+        /// Notes that the approved revision was handed on.
+        async fn submit_month(
+            &self,
+            request: tonic::Request<super::SubmitMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SubmitMonthResponse>,
+            tonic::Status,
+        >;
+        /// Acknowledges what a license server lacks in a month, by name and reason.
+        async fn acknowledge_server(
+            &self,
+            request: tonic::Request<super::AcknowledgeServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcknowledgeServerResponse>,
+            tonic::Status,
+        >;
+        /// Adds to what is charged, or takes away.
+        async fn adjust_month(
+            &self,
+            request: tonic::Request<super::AdjustMonthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AdjustMonthResponse>,
+            tonic::Status,
+        >;
+        /// Takes an adjustment back.
+        async fn withdraw_adjustment(
+            &self,
+            request: tonic::Request<super::WithdrawAdjustmentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawAdjustmentResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportRevision method.
+        type ExportRevisionStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportRevisionResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The document of a revision: the report and the people behind it, as JSON, byte for byte as its hash proves it.
+        async fn export_revision(
+            &self,
+            request: tonic::Request<super::ExportRevisionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportRevisionStream>,
             tonic::Status,
         >;
     }
@@ -9773,6 +10517,459 @@ pub mod report_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/ListMonths" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMonthsSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::ListMonthsRequest>
+                    for ListMonthsSvc<T> {
+                        type Response = super::ListMonthsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMonthsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::list_months(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMonthsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/GetMonth" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetMonthSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::GetMonthRequest>
+                    for GetMonthSvc<T> {
+                        type Response = super::GetMonthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetMonthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::get_month(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetMonthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/ReviewMonth" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReviewMonthSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::ReviewMonthRequest>
+                    for ReviewMonthSvc<T> {
+                        type Response = super::ReviewMonthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReviewMonthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::review_month(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReviewMonthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/WithdrawReview" => {
+                    #[allow(non_camel_case_types)]
+                    struct WithdrawReviewSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::WithdrawReviewRequest>
+                    for WithdrawReviewSvc<T> {
+                        type Response = super::WithdrawReviewResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WithdrawReviewRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::withdraw_review(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WithdrawReviewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/ApproveMonth" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApproveMonthSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::ApproveMonthRequest>
+                    for ApproveMonthSvc<T> {
+                        type Response = super::ApproveMonthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApproveMonthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::approve_month(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApproveMonthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/SubmitMonth" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubmitMonthSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::SubmitMonthRequest>
+                    for SubmitMonthSvc<T> {
+                        type Response = super::SubmitMonthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubmitMonthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::submit_month(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubmitMonthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/AcknowledgeServer" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcknowledgeServerSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::AcknowledgeServerRequest>
+                    for AcknowledgeServerSvc<T> {
+                        type Response = super::AcknowledgeServerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcknowledgeServerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::acknowledge_server(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcknowledgeServerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/AdjustMonth" => {
+                    #[allow(non_camel_case_types)]
+                    struct AdjustMonthSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::AdjustMonthRequest>
+                    for AdjustMonthSvc<T> {
+                        type Response = super::AdjustMonthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AdjustMonthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::adjust_month(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AdjustMonthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/WithdrawAdjustment" => {
+                    #[allow(non_camel_case_types)]
+                    struct WithdrawAdjustmentSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::WithdrawAdjustmentRequest>
+                    for WithdrawAdjustmentSvc<T> {
+                        type Response = super::WithdrawAdjustmentResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WithdrawAdjustmentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::withdraw_adjustment(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WithdrawAdjustmentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/ExportRevision" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportRevisionSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::ServerStreamingService<super::ExportRevisionRequest>
+                    for ExportRevisionSvc<T> {
+                        type Response = super::ExportRevisionResponse;
+                        type ResponseStream = T::ExportRevisionStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportRevisionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::export_revision(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportRevisionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
