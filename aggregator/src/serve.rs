@@ -57,6 +57,7 @@ use crate::config::{Config, Endpoint};
 use crate::fleet::Fleet;
 use crate::fleet::watcher::watch_fleet;
 use crate::ingest::projector::Steps;
+use crate::month::evidence::Evidence;
 use crate::month::ledger::Ledger;
 use crate::month::statement::Statements;
 use crate::rules::book::{RuleBook, RuleError};
@@ -329,6 +330,8 @@ async fn operators_server(
     };
     let address = Address { url: config.operators_url(listening.operators.port()), authority };
     let operators = OperatorsApi::new(access.operators, address, zone.clone(), limit.clone());
+    let ledger = Ledger::new(book.writer(), statements.clone(), config.two_people);
+    let evidence = Evidence::open(&config.state, ledger.clone(), book.clone(), access.trail.clone())?;
     let audit = AuditApi::new(access.trail, zone.clone(), limit.clone());
     let own = access.authority.clone();
     let authority = AuthorityApi::new(access.authority, access.enrolments.clone(), zone.clone(), limit.clone());
@@ -348,7 +351,6 @@ async fn operators_server(
         tokio::spawn(settle_copies(enrolments.clone(), workers.commands()));
     }
     let report_limit = limit.clone();
-    let ledger = Ledger::new(book.writer(), statements.clone(), config.two_people);
     let rules = RulesApi::new(book.clone(), statements.clone(), &zone, limit.clone());
     let rules = RuleServiceServer::new(rules).max_decoding_message_size(LARGEST_REQUEST);
     let access = AccessApi::new(access.enrolments, (url, known_by), zone, limit, workers.commands());
@@ -357,7 +359,7 @@ async fn operators_server(
         .add_service(usage)
         .add_service(FleetServiceServer::new(fleet))
         .add_service(rules)
-        .add_service(ReportServiceServer::new(ReportsApi::new(ledger, report_limit)))
+        .add_service(ReportServiceServer::new(ReportsApi::new(ledger, evidence, report_limit)))
         .add_service(AccessServiceServer::new(access))
         .add_service(AuthorityServiceServer::new(authority))
         .add_service(SealedServiceServer::new(sealed))

@@ -188,6 +188,29 @@ fn fault_62_what_is_approved_stays_as_it_is() {
     let before: Vec<_> =
         second["lines"].as_array().unwrap().iter().map(|line| line["previous_quantity"].clone()).collect();
     assert!(before.contains(&json!(7)), "{before:?}");
+    // A stranger proves it, with standard tools and with ours.
+    let (january, february) = (closing.cluster.path("january.zip"), closing.cluster.path("february.zip"));
+    closing.must(&["evidence", "export", "2025-01", january.to_str().unwrap()]);
+    closing.must(&["evidence", "export", "2025-02", february.to_str().unwrap()]);
+    let key = closing.must(&["evidence", "key"])["sha256"].as_str().unwrap().to_owned();
+    let follows =
+        ["evidence", "verify", february.to_str().unwrap(), "--signed-by", &key, "--after", january.to_str().unwrap()];
+    let proved = closing.must(&follows);
+    assert_eq!((&proved["month"], &proved["report_sha256"]), (&json!("2025-02"), &json!(closing.hash("2025-02"))));
+    closing
+        .refused(&["evidence", "verify", january.to_str().unwrap(), "--signed-by", &"0".repeat(64)], "signed by another key");
+    closing.refused(
+        &["evidence", "verify", january.to_str().unwrap(), "--after", january.to_str().unwrap()],
+        "month before",
+    );
+    closing.refused(&["evidence", "export", "2025-03", closing.cluster.path("x").to_str().unwrap()], "no revision");
+    let unpacked = closing.cluster.path("unpacked");
+    let openssl = "pkeyutl -verify -rawin -pubin -inkey signing-key.pem -sigfile SHA256SUMS.sig -in SHA256SUMS";
+    let script = format!("unzip -q ../february.zip && sha256sum --quiet --check SHA256SUMS && openssl {openssl}");
+    fs::create_dir(&unpacked).unwrap();
+    let standard = std::process::Command::new("sh").args(["-c", &script]).current_dir(&unpacked).output().unwrap();
+    assert!(standard.status.success(), "{}{}", text(&standard.stdout), text(&standard.stderr));
+    assert!(fs::read_to_string(unpacked.join("audit.jsonl")).unwrap().contains("ApproveMonth"));
     // Whoever is shown a customer's report sees that alone.
     let report = closing.must(&["report", "2025-01", "--customer", "acme"]);
     assert_eq!((report["rows"].as_array().unwrap().len(), &report["state"]), (1, &json!("approved")));

@@ -8,7 +8,9 @@ mod connect;
 mod denials;
 mod enrolments;
 mod entitlements;
+mod evidence;
 mod explain;
+mod files;
 mod import;
 mod login;
 mod month;
@@ -78,6 +80,9 @@ enum Command {
     /// by decision, another revision.
     #[command(subcommand, verbatim_doc_comment)]
     Month(month::Months),
+    /// What proves a closed month to a stranger
+    #[command(subcommand)]
+    Evidence(evidence::Evidence),
     /// The rules by which usage is counted and billed: people, free users, SKUs, customers
     ///
     /// Each rule can be valid from a month on, or through a month. Every change is a version,
@@ -173,6 +178,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             seatmeter_service::answer!("{}", words::GLOSSARY);
             return Ok(true);
         }
+        Command::Evidence(evidence::Evidence::Verify(asked)) => return evidence::verify_file(&asked, &view),
         Command::Generate(generate) => {
             generate.print::<anyhow::Error>(Arguments::command())?;
             return Ok(true);
@@ -212,6 +218,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             Command::Entitlements(asked) => entitlements::entitlements(&channel, asked, &view).await,
             Command::Users(asked) => users::users(&channel, asked, &view).await,
             Command::Report(asked) => report::report(&channel, asked, &view).await,
+            Command::Evidence(asked) => evidence::evidence(&channel, asked, &view).await,
             Command::Month(asked) => month::months(&channel, asked, &view).await,
             Command::Rules(asked) => rules::rules(&channel, asked, &view).await,
             Command::Trend(asked) => trend::trend(&channel, asked, &view).await,

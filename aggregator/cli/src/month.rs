@@ -1,7 +1,6 @@
 //! `seatmeter month`: from figures to the bill.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use data_encoding::HEXLOWER;
@@ -13,6 +12,7 @@ use seatmeter_service::screen::text::{count, minute, visible};
 use serde::Serialize;
 
 use crate::connect::Channel;
+use crate::files::NewFile;
 use crate::notes::{print_whole, stamp, yellow, zone};
 
 /// What is done about months.
@@ -415,19 +415,12 @@ fn tell(found: &GetMonthResponse, open: &[String]) {
     }
 }
 
-async fn export(client: &mut Client, month: String, revision: u64, file: &PathBuf, view: &View) -> Result<bool> {
+async fn export(client: &mut Client, month: String, revision: u64, file: &Path, view: &View) -> Result<bool> {
     let mut pieces = client.export_revision(ExportRevisionRequest { month, revision }).await?.into_inner();
-    let failed = || format!("cannot write {}", file.display());
-    let mut out = std::fs::File::options().write(true).create_new(true).open(file).with_context(failed)?;
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut bytes = 0;
+    let mut out = NewFile::create(file)?;
     while let Some(piece) = pieces.message().await? {
-        out.write_all(&piece.data).with_context(failed)?;
-        hash.update(&piece.data);
-        bytes += piece.data.len();
+        out.write(&piece.data)?;
     }
-    out.sync_all().with_context(failed)?;
-    let hash = HEXLOWER.encode(hash.finish().as_ref());
-    said(view, &format!("{}: {bytes} bytes, SHA-256 {hash}", file.display()));
+    out.finish(view)?;
     Ok(true)
 }

@@ -345,7 +345,7 @@ fn make(folder: &Path, certificate: &Path, key: &Path) -> Result<(), AuthorityEr
 }
 
 /// Writes a file that is not there yet, durably.
-pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let fresh = path.with_extension("new");
     // What an earlier attempt has left.
     let _ = fs::remove_file(&fresh);

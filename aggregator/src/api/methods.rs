@@ -102,6 +102,8 @@ pub(super) const METHODS: &[Method] = &[
     changes::<WithdrawAdjustmentRequest>("/seatmeter.v1.ReportService/WithdrawAdjustment", REPORTER),
     // The people are in it.
     reads::<ExportRevisionRequest>("/seatmeter.v1.ReportService/ExportRevision", REPORTER),
+    reads::<ExportEvidenceRequest>("/seatmeter.v1.ReportService/ExportEvidence", REPORTER),
+    silent("/seatmeter.v1.ReportService/GetEvidenceKey", VIEWER),
     silent("/seatmeter.v1.FleetService/ListLicenseServers", VIEWER),
     silent("/seatmeter.v1.FleetService/ListAgents", VIEWER),
     silent("/seatmeter.v1.FleetService/ListStreams", VIEWER),

@@ -14,6 +14,7 @@ mod messages;
 mod methods;
 pub mod operators;
 mod paging;
+mod report_messages;
 pub mod reports;
 mod rule_messages;
 pub mod rules;

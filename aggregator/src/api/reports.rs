@@ -5,19 +5,17 @@ use std::pin::Pin;
 use jiff::Timestamp;
 use seatmeter_count::Month;
 use seatmeter_count::calendar::NotAMonth;
-use seatmeter_proto::timestamp;
 use seatmeter_proto::v1::report_service_server::ReportService;
 use seatmeter_proto::v1::*;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::report_messages::{of_document, of_statement};
 use super::rules::must_be_a_reason;
 use super::status::ApiError;
 use super::{ConcurrencyLimit, answer, caller};
-use crate::month::document::{Document, DocumentLine};
+use crate::month::evidence::Evidence;
 use crate::month::ledger::{Ledger, LedgerError};
-use crate::month::statement::{Statement, unknown_customer};
-use crate::rules::rule;
 use crate::store::months as store;
 
 /// The most months that are listed.
@@ -36,13 +34,14 @@ const PIECE: usize = 1 << 20;
 #[derive(Clone)]
 pub struct ReportsApi {
     ledger: Ledger,
+    evidence: Evidence,
     limit: ConcurrencyLimit,
 }
 
 impl ReportsApi {
-    /// Creates the service over a ledger, with a limit on requests.
-    pub fn new(ledger: Ledger, limit: ConcurrencyLimit) -> Self {
-        Self { ledger, limit }
+    /// Creates the service over a ledger and its evidence, with a limit on requests.
+    pub fn new(ledger: Ledger, evidence: Evidence, limit: ConcurrencyLimit) -> Self {
+        Self { ledger, evidence, limit }
     }
 
     fn current(&self) -> Month {
@@ -87,6 +86,7 @@ fn must_have_a_reason(reason: &str) -> Result<(), ApiError> {
 #[tonic::async_trait]
 impl ReportService for ReportsApi {
     type ExportRevisionStream = Pin<Box<dyn Stream<Item = Result<ExportRevisionResponse, Status>> + Send>>;
+    type ExportEvidenceStream = Pin<Box<dyn Stream<Item = Result<ExportEvidenceResponse, Status>> + Send>>;
 
     async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<GetReportResponse>, Status> {
         let _permit = self.limit.enter()?;
@@ -277,168 +277,26 @@ impl ReportService for ReportsApi {
             bytes.chunks(PIECE).map(|piece| Ok(ExportRevisionResponse { data: piece.to_vec() })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
     }
-}
 
-/// Returns the figures as they are now.
-fn of_statement(statement: Statement) -> GetReportResponse {
-    let lines = |lines: &[_]| lines.iter().map(DocumentLine::from).map(Into::into).collect();
-    GetReportResponse {
-        month: statement.month.to_string(),
-        lines: lines(&statement.lines),
-        totals: lines(&statement.totals),
-        users: statement.users,
-        free_users: statement.free_users,
-        customers: statement.customers.into_iter().map(Into::into).collect(),
-        basis: Some(statement.basis.into()),
-        completeness: Some(statement.completeness.into()),
-        made_at: Some(timestamp(Timestamp::now().as_second())),
-        ..GetReportResponse::default()
+    async fn export_evidence(
+        &self,
+        request: Request<ExportEvidenceRequest>,
+    ) -> Result<Response<Self::ExportEvidenceStream>, Status> {
+        let _permit = self.limit.enter()?;
+        let (month, evidence) = (self.month(&request.into_inner().month)?, self.evidence.clone());
+        let bytes = answer(move || evidence.of(month)).await?.into_inner();
+        let pieces: Vec<_> =
+            bytes.chunks(PIECE).map(|piece| Ok(ExportEvidenceResponse { data: piece.to_vec() })).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
     }
-}
 
-/// Returns what a revision says; of one customer, if one is named.
-fn of_document(
-    document: Document,
-    revision: &store::Revision,
-    customer: &str,
-) -> Result<GetReportResponse, LedgerError> {
-    let document = match customer {
-        "" => document,
-        customer => of_customer(document, customer)?,
-    };
-    let incomplete: Vec<ServerCompleteness> = document
-        .servers
-        .iter()
-        .filter(|server| !server.lacks.is_empty())
-        .map(|server| ServerCompleteness {
-            license_server: server.license_server.clone(),
-            reported_through: moment(server.reported_through.as_deref()),
-            complete: false,
-            reasons: Vec::new(),
-        })
-        .collect();
-    Ok(GetReportResponse {
-        completeness: Some(Completeness {
-            complete: document.complete,
-            incomplete_count: incomplete.len() as u64,
-            server_count: document.servers.len() as u64,
-            incomplete,
-        }),
-        basis: Some(Basis {
-            time_zone: document.time_zone,
-            person_rule: PersonRule::from(document.rules.counted).into(),
-            domain_rule: DomainRule::from(document.rules.domains).into(),
-            rules_version: document.rules.sha256.chars().take(12).collect(),
-            aggregator_version: document.software,
-        }),
-        month: document.month,
-        lines: document.lines.into_iter().map(Into::into).collect(),
-        totals: document.totals.into_iter().map(Into::into).collect(),
-        users: document.users,
-        free_users: document.free_users,
-        customers: document.customers.into_iter().map(Into::into).collect(),
-        ended: true,
-        made_at: moment(Some(&document.made_at)),
-        state: MonthState::from(revision.state).into(),
-        revision: revision.revision,
-        sha256: revision.sha256.clone(),
-    })
-}
-
-/// Leaves what is one customer's: those are the people who used anything of its.
-fn of_customer(mut document: Document, customer: &str) -> Result<Document, LedgerError> {
-    let key = seatmeter_count::name::fold_case(customer).into_owned();
-    let is_own = |id: &str| seatmeter_count::name::fold_case(id) == key.as_str();
-    if !document.customers.iter().any(|known| is_own(&known.id)) {
-        return Err(unknown_customer(customer, &document.customers).into());
-    }
-    document.customers.retain(|known| is_own(&known.id));
-    document.lines.retain(|line| is_own(&line.customer));
-    document.totals.clear();
-    let own = |person: &crate::month::document::DocumentPerson| -> Vec<crate::month::document::Counts> {
-        person.uses.iter().filter(|one| is_own(&one.customer)).map(|one| one.counts).collect()
-    };
-    let users: Vec<Vec<_>> = document.people.iter().map(own).filter(|uses| !uses.is_empty()).collect();
-    let is_free = |uses: &&Vec<_>| uses.iter().all(|counts| *counts == crate::month::document::Counts::Free);
-    (document.users, document.free_users) = (users.len() as u64, users.iter().filter(is_free).count() as u64);
-    Ok(document)
-}
-
-fn moment(text: Option<&str>) -> Option<prost_types::Timestamp> {
-    let moment: Timestamp = text?.parse().ok()?;
-    Some(timestamp(moment.as_second()))
-}
-
-impl From<DocumentLine> for ReportLine {
-    fn from(line: DocumentLine) -> Self {
-        let unit: fn(rule::Unit) -> Unit = Unit::from;
-        Self {
-            customer: line.customer,
-            unit: unit(line.unit).into(),
-            sku: line.sku,
-            product: line.product,
-            part_number: line.part_number,
-            quantity: line.quantity,
-            users: line.users,
-            free_users: line.free_users,
-            counted_elsewhere: line.counted_elsewhere,
-            devices: line.devices,
-            peak_concurrent: line.peak_concurrent,
-            seat_hours: line.seat_hours,
-            previous_quantity: line.previous_quantity,
-            entitled: line.entitled,
-            minimum: line.minimum,
-            price: line.price,
-            catalogued: line.catalogued,
-            adjustment: line.adjustment,
-        }
-    }
-}
-
-impl From<store::State> for MonthState {
-    fn from(state: store::State) -> Self {
-        match state {
-            store::State::InReview => Self::InReview,
-            store::State::Approved => Self::Approved,
-            store::State::Submitted => Self::Submitted,
-            store::State::Superseded => Self::Superseded,
-            store::State::Withdrawn => Self::Withdrawn,
-        }
-    }
-}
-
-impl From<store::Revision> for MonthRevision {
-    fn from(revision: store::Revision) -> Self {
-        let state = MonthState::from(revision.state).into();
-        Self { revision: revision.revision, state, sha256: revision.sha256 }
-    }
-}
-
-impl From<store::Event> for MonthEvent {
-    fn from(event: store::Event) -> Self {
-        let kind = event.what.map_or(MonthEventKind::Unspecified, |what| match what {
-            store::What::Reviewed => MonthEventKind::Reviewed,
-            store::What::Withdrawn => MonthEventKind::Withdrawn,
-            store::What::Approved => MonthEventKind::Approved,
-            store::What::Submitted => MonthEventKind::Submitted,
-            store::What::Acknowledged => MonthEventKind::Acknowledged,
-            store::What::Adjusted => MonthEventKind::Adjusted,
-            store::What::AdjustmentWithdrawn => MonthEventKind::AdjustmentWithdrawn,
-        });
-        Self {
-            at: Some(timestamp(event.at)),
-            author: event.author,
-            kind: kind.into(),
-            revision: event.revision,
-            subject: event.subject,
-            reason: event.reason,
-        }
-    }
-}
-
-impl From<store::Adjustment> for Adjustment {
-    fn from(one: store::Adjustment) -> Self {
-        let store::Adjustment { number, customer, sku, quantity, reason, author, at } = one;
-        Self { number, customer, sku, quantity, reason, author, at: Some(timestamp(at)) }
+    async fn get_evidence_key(
+        &self,
+        _: Request<GetEvidenceKeyRequest>,
+    ) -> Result<Response<GetEvidenceKeyResponse>, Status> {
+        let _permit = self.limit.enter()?;
+        let pem = self.evidence.public_key();
+        let sha256 = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes()).as_ref().to_vec();
+        Ok(Response::new(GetEvidenceKeyResponse { pem, sha256 }))
     }
 }

@@ -1,191 +1,47 @@
-//! The document of a month's revision: the report and the people behind it, as JSON, which its hash proves byte for byte.
+//! A month's report as a document: figures and people in the words of the evidence.
 
-use seatmeter_count::Month;
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use seatmeter_evidence::document::{
+    Document, DocumentAcknowledgement, DocumentAdjustment, DocumentCustomer, DocumentLine, DocumentPerson,
+    DocumentRules, DocumentServer, FORMAT,
+};
 
 use super::statement::{StatedLine, Statement};
 use crate::rules::catalogue::Sku;
 use crate::rules::rule::{Customer, DomainRule, PersonRule, Unit};
 use crate::store::months::Adjustment;
-use crate::usage::completeness::ServerCompleteness;
+use crate::usage::completeness::{Reason, ServerCompleteness};
 
-/// What stands at the beginning of each document. Fields may be added; those that there are keep their meaning.
-pub const FORMAT: &str = "seatmeter month 1";
+/// The units, each with its word.
+const UNITS: [(Unit, &str); 5] = [
+    (Unit::User, "user"),
+    (Unit::Device, "device"),
+    (Unit::UserOrDevice, "user_or_device"),
+    (Unit::Concurrent, "concurrent"),
+    (Unit::SeatHour, "seat_hour"),
+];
 
-/// The document of a revision. Moments are RFC 3339.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Document {
-    /// [`FORMAT`].
-    pub format: String,
-    /// The month, as YYYY-MM.
-    pub month: String,
-    /// Counts the revisions of the month, from 1.
-    pub revision: u64,
-    /// The IANA name of the time zone in which the month begins and ends.
-    pub time_zone: String,
-    /// When it was made.
-    pub made_at: String,
-    /// Who made it.
-    pub made_by: String,
-    /// Why it corrects an earlier revision; empty if it does not.
-    pub correction: String,
-    /// SHA-256 of the document of the month before, as it was billed then; empty if it was not.
-    pub previous_month_sha256: String,
-    /// The rules.
-    pub rules: DocumentRules,
-    /// The version of the aggregator.
-    pub software: String,
-    /// Whether nothing is known to be missing.
-    pub complete: bool,
-    /// The license servers.
-    pub servers: Vec<DocumentServer>,
-    /// The customers.
-    pub customers: Vec<Customer>,
-    /// By customer, nobody's use last, then by SKU.
-    pub lines: Vec<DocumentLine>,
-    /// A line for each SKU, over all customers.
-    pub totals: Vec<DocumentLine>,
-    /// The people who used anything, each once.
-    pub users: u64,
-    /// Those of them who are free.
-    pub free_users: u64,
-    /// What was adjusted, and why.
-    pub adjustments: Vec<DocumentAdjustment>,
-    /// What license servers lack, and why it was approved all the same.
-    pub acknowledgements: Vec<DocumentAcknowledgement>,
-    /// The people, by realm and name.
-    pub people: Vec<DocumentPerson>,
+/// The ways to count people, and what domains can mean, each with its word.
+const COUNTED: [(PersonRule, &str); 2] = [(PersonRule::Held, "held"), (PersonRule::CheckedOut, "checked_out")];
+const DOMAINS: [(DomainRule, &str); 3] =
+    [(DomainRule::Keep, "keep"), (DomainRule::Truncate, "truncate"), (DomainRule::Map, "map")];
+
+fn word<T: PartialEq>(words: &[(T, &str)], meant: &T) -> String {
+    words.iter().find(|(known, _)| known == meant).map_or("", |(_, word)| word).to_owned()
 }
 
-/// The rules behind a document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentRules {
-    /// SHA-256 of the rules' canonical form. Its beginning is the version's name.
-    pub sha256: String,
-    /// Who counts.
-    pub counted: PersonRule,
-    /// What domains mean.
-    pub domains: DomainRule,
+fn meant<T: Copy>(words: &[(T, &str)], word: &str, usual: T) -> T {
+    words.iter().find(|(_, known)| *known == word).map_or(usual, |(meant, _)| *meant)
 }
 
-/// A license server, and what it lacks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentServer {
-    /// Its name.
-    pub license_server: String,
-    /// The last line of its logs; `None` if there is none.
-    pub reported_through: Option<String>,
-    /// What it lacks; empty if nothing is known to be missing.
-    pub lacks: Vec<String>,
+/// Returns what is counted, of a document's word.
+pub fn unit(word: &str) -> Unit {
+    meant(&UNITS, word, Unit::User)
 }
 
-/// The use of a SKU by a customer, or by all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentLine {
-    /// The customer's short name; empty for nobody's use, and for that of all.
-    pub customer: String,
-    /// The SKU's id.
-    pub sku: String,
-    /// The product's name.
-    pub product: String,
-    /// The number by which the distributor knows it.
-    pub part_number: String,
-    /// What is counted.
-    pub unit: Unit,
-    /// What is charged.
-    pub quantity: u64,
-    /// What adjustments add to what was counted.
-    pub adjustment: i64,
-    /// The people who used it.
-    pub users: u64,
-    /// Those of them who are free.
-    pub free_users: u64,
-    /// Those of them who are not, and count for a higher edition.
-    pub counted_elsewhere: u64,
-    /// Hosts on which seats were held that are not free.
-    pub devices: u64,
-    /// The most such seats in use at once.
-    pub peak_concurrent: u64,
-    /// Hours for which such seats were held, begun ones in full.
-    pub seat_hours: u64,
-    /// What was charged in the month before.
-    pub previous_quantity: u64,
-    /// What may be used; `None` if no rule says it.
-    pub entitled: Option<u64>,
-    /// What is paid at least; `None` if no rule says it.
-    pub minimum: Option<u64>,
-    /// The price of one.
-    pub price: String,
-    /// Whether the catalogue has the SKU.
-    pub catalogued: bool,
-}
-
-/// What was adjusted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentAdjustment {
-    /// The customer's short name; empty for nobody's use.
-    pub customer: String,
-    /// The SKU's id.
-    pub sku: String,
-    /// What is added to what was counted.
-    pub quantity: i64,
-    /// Why.
-    pub reason: String,
-    /// Who says so.
-    pub author: String,
-}
-
-/// What a license server lacks, acknowledged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentAcknowledgement {
-    /// The license server.
-    pub license_server: String,
-    /// Why.
-    pub reason: String,
-    /// Who says so.
-    pub author: String,
-}
-
-/// A person of the month.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentPerson {
-    /// The realm.
-    pub realm: String,
-    /// The name by the identity rules.
-    pub person: String,
-    /// The names that the sources wrote.
-    pub accounts: Vec<String>,
-    /// The first moment of use in the month.
-    pub first_used: String,
-    /// The last moment of use.
-    pub last_used: String,
-    /// The days with use.
-    pub days: u32,
-    /// What was used.
-    pub uses: Vec<DocumentUse>,
-}
-
-/// The use of a SKU by a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentUse {
-    /// The customer's short name; empty for nobody.
-    pub customer: String,
-    /// The SKU's id.
-    pub sku: String,
-    /// How it counts.
-    pub counts: Counts,
-}
-
-/// How the use of a SKU by a person counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Counts {
-    /// It is charged.
-    Charged,
-    /// It is free.
-    Free,
-    /// The person counts for a higher edition.
-    Elsewhere,
+/// Returns who counts and what domains mean, of a document's words.
+pub fn basis(rules: &DocumentRules) -> (PersonRule, DomainRule) {
+    (meant(&COUNTED, &rules.counted, PersonRule::Held), meant(&DOMAINS, &rules.domains, DomainRule::Keep))
 }
 
 impl From<&StatedLine> for DocumentLine {
@@ -196,7 +52,7 @@ impl From<&StatedLine> for DocumentLine {
             sku: id,
             product,
             part_number,
-            unit,
+            unit: word(&UNITS, &unit),
             quantity: line.quantity,
             adjustment: line.adjustment,
             users: line.users,
@@ -220,11 +76,18 @@ impl From<&DocumentLine> for Sku {
             id: line.sku.clone(),
             product: line.product.clone(),
             catalogued: line.catalogued,
-            unit: line.unit,
+            unit: unit(&line.unit),
             part_number: line.part_number.clone(),
             price: line.price.clone(),
             ..Self::default()
         }
+    }
+}
+
+impl From<&Customer> for DocumentCustomer {
+    fn from(customer: &Customer) -> Self {
+        let Customer { id, name, address, country, contract, confidential } = customer.clone();
+        Self { id, name, address, country, contract, confidential }
     }
 }
 
@@ -237,12 +100,37 @@ impl From<&Adjustment> for DocumentAdjustment {
 
 impl From<&ServerCompleteness> for DocumentServer {
     fn from(server: &ServerCompleteness) -> Self {
-        let lacks = server.reasons.iter().map(|reason| format!("{reason:?}"));
         Self {
             license_server: server.license_server.clone(),
             reported_through: server.reported_through.map(moment),
-            lacks: lacks.collect(),
+            lacks: server.reasons.iter().map(lack).collect(),
         }
+    }
+}
+
+/// Returns what a license server lacks, in words.
+fn lack(reason: &Reason) -> String {
+    let between = |from: i64, through: i64| format!("between {} and {}", moment(from), moment(through));
+    match reason {
+        Reason::NothingReceived => "nothing was received".into(),
+        Reason::BeginsAfterMonth => "the logs begin after the month".into(),
+        Reason::BeginsLate(at) => format!("the logs begin at {}", moment(*at)),
+        Reason::EndsEarly { log, last_line } => format!("{log} ends at {}", moment(*last_line)).trim().to_owned(),
+        Reason::Rebuilding => "the figures were being made again".into(),
+        Reason::Gaps { log, count, from, through } => match from {
+            Some(from) => format!("{count} parts of {log} are lost, {}", between(*from, *through)),
+            None => format!("{count} parts of {log} are lost, before {}", moment(*through)),
+        },
+        Reason::Apart { log, lines } => format!("{} lines of {log} have dates that cannot be right", lines.lines),
+        Reason::Silences { log, count, from, through, is_asked } => {
+            let what = if *is_asked { "did not answer" } else { "has no line" };
+            format!("{log} {what} {count} times, {}", between(*from, *through))
+        }
+        Reason::UnreadParts { log, count, detail, through } => {
+            format!("{count} parts of {log} before {} could not be read: {detail}", moment(*through))
+        }
+        Reason::UndatedLines(count) => format!("{count} lines have no date"),
+        Reason::Source { log, state, detail } => format!("{log} is {} {detail}", state.as_str_name()).trim().to_owned(),
     }
 }
 
@@ -262,55 +150,43 @@ pub struct About {
     pub rules_sha256: String,
 }
 
-impl Document {
-    /// Makes the document of a statement.
-    pub fn new(
-        statement: &Statement,
-        people: Vec<DocumentPerson>,
-        adjustments: &[Adjustment],
-        acknowledgements: Vec<DocumentAcknowledgement>,
-        about: About,
-    ) -> Self {
-        Self {
-            format: FORMAT.into(),
-            month: statement.month.to_string(),
-            revision: about.revision,
-            time_zone: statement.basis.time_zone.clone(),
-            made_at: moment(about.made_at),
-            made_by: about.made_by,
-            correction: about.correction,
-            previous_month_sha256: about.previous_month_sha256,
-            rules: DocumentRules {
-                sha256: about.rules_sha256,
-                counted: statement.basis.person,
-                domains: statement.basis.domains,
-            },
-            software: env!("CARGO_PKG_VERSION").into(),
-            complete: statement.completeness.is_complete(),
-            servers: statement.completeness.servers.iter().map(Into::into).collect(),
-            customers: statement.customers.clone(),
-            lines: statement.lines.iter().map(Into::into).collect(),
-            totals: statement.totals.iter().map(Into::into).collect(),
-            users: statement.users,
-            free_users: statement.free_users,
-            adjustments: adjustments.iter().map(Into::into).collect(),
-            acknowledgements,
-            people,
-        }
-    }
-
-    /// Returns the month; `None` if there is none such.
-    pub fn month(&self) -> Option<Month> {
-        self.month.parse().ok()
-    }
-
-    /// Returns what is charged of each line: by customer and SKU.
-    pub fn charges(&self) -> std::collections::BTreeMap<(String, String), u64> {
-        self.lines.iter().map(|line| ((line.customer.clone(), line.sku.clone()), line.quantity)).collect()
+/// Makes the document of a statement.
+pub fn document(
+    statement: &Statement,
+    people: Vec<DocumentPerson>,
+    adjustments: &[Adjustment],
+    acknowledgements: Vec<DocumentAcknowledgement>,
+    about: About,
+) -> Document {
+    Document {
+        format: FORMAT.into(),
+        month: statement.month.to_string(),
+        revision: about.revision,
+        time_zone: statement.basis.time_zone.clone(),
+        made_at: moment(about.made_at),
+        made_by: about.made_by,
+        correction: about.correction,
+        previous_month_sha256: about.previous_month_sha256,
+        rules: DocumentRules {
+            sha256: about.rules_sha256,
+            counted: word(&COUNTED, &statement.basis.person),
+            domains: word(&DOMAINS, &statement.basis.domains),
+        },
+        software: env!("CARGO_PKG_VERSION").into(),
+        complete: statement.completeness.is_complete(),
+        servers: statement.completeness.servers.iter().map(Into::into).collect(),
+        customers: statement.customers.iter().map(Into::into).collect(),
+        lines: statement.lines.iter().map(Into::into).collect(),
+        totals: statement.totals.iter().map(Into::into).collect(),
+        users: statement.users,
+        free_users: statement.free_users,
+        adjustments: adjustments.iter().map(Into::into).collect(),
+        acknowledgements,
+        people,
     }
 }
 
-/// Returns a moment as text.
+/// Returns a moment as text (RFC 3339).
 pub fn moment(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
+    Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }

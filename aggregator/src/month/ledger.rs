@@ -10,7 +10,9 @@ use ring::digest::{SHA256, digest};
 use seatmeter_count::Month;
 use seatmeter_count::name::fold_case;
 
-use super::document::{About, Counts, Document, DocumentAcknowledgement, DocumentPerson};
+use seatmeter_evidence::document::{Document, DocumentAcknowledgement, DocumentPerson, tally};
+
+use super::document::{self, About};
 use super::statement::{ReportError, Statement, Statements};
 use crate::store::engine::Connection;
 use crate::store::months::{self as store, Adjustment, Event, Revision, State, What};
@@ -219,7 +221,7 @@ impl Ledger {
         let adjustments = store::adjustments(writer.as_mut(), month.number())?;
         let last = revisions.iter().rev().find(|revision| revision.state != State::Withdrawn);
         let differences = match last {
-            Some(last) => differences(&document(writer.as_mut(), month, last)?, &live),
+            Some(last) => differences(&read(writer.as_mut(), month, last)?, &live),
             None => Vec::new(),
         };
         let incomplete = lacking(&live);
@@ -266,7 +268,7 @@ impl Ledger {
             };
             let adjustments = store::adjustments(connection, month.number())?;
             let acknowledged = acknowledgements(&store::events(connection, month.number())?);
-            let document = Document::new(&live, people, &adjustments, acknowledged, about);
+            let document = document::document(&live, people, &adjustments, acknowledged, about);
             let bytes =
                 serde_json::to_vec_pretty(&document).map_err(|error| damaged(month, document.revision, &error))?;
             let revision = Revision {
@@ -299,7 +301,7 @@ impl Ledger {
             if !seen.is_empty() && seen != waiting.sha256 {
                 return Err(LedgerError::OtherDocument { month, revision });
             }
-            let document = document(connection, month, &waiting)?;
+            let document = read(connection, month, &waiting)?;
             if self.two_people && fold_case(&document.made_by) == fold_case(author) {
                 return Err(LedgerError::SamePerson(month));
             }
@@ -413,12 +415,12 @@ fn closed(connection: &mut dyn Connection, month: Month) -> Result<Option<(Revis
     let Some(revision) = of_month(connection, month)?.into_iter().find(|revision| revision.state.is_closed()) else {
         return Ok(None);
     };
-    let document = document(connection, month, &revision)?;
+    let document = read(connection, month, &revision)?;
     Ok(Some((revision, document)))
 }
 
 /// Reads the document of a revision, which its hash must prove.
-fn document(connection: &mut dyn Connection, month: Month, revision: &Revision) -> Result<Document, LedgerError> {
+fn read(connection: &mut dyn Connection, month: Month, revision: &Revision) -> Result<Document, LedgerError> {
     let bytes = store::document(connection, month.number(), revision.revision)?;
     if digest(&SHA256, &bytes).as_ref() != revision.sha256 {
         return Err(damaged(month, revision.revision, &"it is not what its hash says"));
@@ -453,18 +455,11 @@ fn note(
 
 /// Returns whether the people of each line are as many as the line says.
 fn accounts_for(people: &[DocumentPerson], statement: &Statement) -> bool {
-    let mut charged: BTreeMap<(&str, &str), [u64; 3]> = BTreeMap::new();
-    for one in people.iter().flat_map(|person| &person.uses) {
-        let counts = charged.entry((&one.customer, &one.sku)).or_default();
-        counts[match one.counts {
-            Counts::Charged => 0,
-            Counts::Free => 1,
-            Counts::Elsewhere => 2,
-        }] += 1;
-    }
+    let counted = tally(people);
     statement.lines.iter().all(|line| {
-        let [charged, free, elsewhere] = charged.get(&(&*line.customer, &*line.sku.id)).copied().unwrap_or_default();
-        charged + free + elsewhere == line.users && free == line.free_users && elsewhere == line.counted_elsewhere
+        let found = counted.get(&(&*line.customer, &*line.sku.id)).copied().unwrap_or_default();
+        let users = found.charged + found.free + found.elsewhere;
+        (users, found.free, found.elsewhere) == (line.users, line.free_users, line.counted_elsewhere)
     })
 }
 

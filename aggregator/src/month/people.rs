@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use seatmeter_count::Month;
 
-use super::document::{Counts, DocumentPerson, DocumentUse, moment};
+use seatmeter_evidence::document::{Counts, DocumentPerson, DocumentUse};
+
+use super::document::moment;
 use super::statement::Statements;
 use crate::usage::report::{Line, Report};
 use crate::usage::users::UserUsage;

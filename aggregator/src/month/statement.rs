@@ -6,7 +6,8 @@ use std::sync::Arc;
 use seatmeter_count::Month;
 use seatmeter_count::name::fold_case;
 
-use super::document::{Document, DocumentLine};
+use seatmeter_evidence::document::{Document, DocumentLine};
+
 use crate::rules::book::RuleBook;
 use crate::rules::catalogue::Sku;
 use crate::rules::month_rules::MonthRules;
@@ -209,7 +210,7 @@ impl Statement {
     fn keep_only(&mut self, customer: &str, report: &Report) -> Result<(), ReportError> {
         let key = fold_case(customer).into_owned();
         let Some(index) = self.customers.iter().position(|known| fold_case(&known.id) == key) else {
-            return Err(unknown_customer(customer, &self.customers));
+            return Err(unknown_customer(customer, self.customers.iter().map(|known| known.id.clone()).collect()));
         };
         self.customers = vec![self.customers.swap_remove(index)];
         self.lines.retain(|line| fold_case(&line.customer) == key);
@@ -227,8 +228,7 @@ impl Statement {
 }
 
 /// Returns the error for a customer that there is not.
-pub fn unknown_customer(id: &str, customers: &[Customer]) -> ReportError {
-    let known = customers.iter().map(|known| known.id.clone()).collect();
+pub fn unknown_customer(id: &str, known: Vec<String>) -> ReportError {
     ReportError::UnknownCustomer { id: id.to_owned(), known }
 }
 

@@ -184,6 +184,11 @@ impl RuleBook {
         Ok(store::versions(self.lock().as_mut())?)
     }
 
+    /// Returns the rules of a version.
+    pub fn rules_of(&self, number: u64) -> Result<Vec<Numbered>, RuleError> {
+        Ok(numbered(store::rules_at(self.lock().as_mut(), number)?)?)
+    }
+
     /// Returns a version and what it changes.
     pub fn version(&self, number: u64) -> Result<VersionChange, RuleError> {
         let mut writer = self.lock();

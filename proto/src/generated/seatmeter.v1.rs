@@ -9824,6 +9824,33 @@ pub struct ExportRevisionRequest {
     #[prost(uint64, tag = "2")]
     pub revision: u64,
 }
+/// A month that is approved.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportEvidenceRequest {
+    /// The month. Empty is the last one.
+    #[prost(string, tag = "1")]
+    pub month: ::prost::alloc::string::String,
+}
+/// A piece of an archive.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportEvidenceResponse {
+    /// The piece.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+/// Nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEvidenceKeyRequest {}
+/// The key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEvidenceKeyResponse {
+    /// As PEM, as it stands in the evidence.
+    #[prost(string, tag = "1")]
+    pub pem: ::prost::alloc::string::String,
+    /// SHA-256 of that text.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+}
 /// A piece of a document.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportRevisionResponse {
@@ -10289,6 +10316,57 @@ pub mod report_service_client {
                 .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ExportRevision"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The evidence of a month that is approved: a zip archive with its document, its rules, what the audit trail says of it, and a
+        /// signature, in pieces.
+        pub async fn export_evidence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportEvidenceResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/ExportEvidence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "ExportEvidence"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// The public key with which evidence is signed: it is to be handed over by another way than the evidence.
+        pub async fn get_evidence_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEvidenceKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEvidenceKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/seatmeter.v1.ReportService/GetEvidenceKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("seatmeter.v1.ReportService", "GetEvidenceKey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -10396,6 +10474,29 @@ pub mod report_service_server {
             request: tonic::Request<super::ExportRevisionRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ExportRevisionStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportEvidence method.
+        type ExportEvidenceStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportEvidenceResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The evidence of a month that is approved: a zip archive with its document, its rules, what the audit trail says of it, and a
+        /// signature, in pieces.
+        async fn export_evidence(
+            &self,
+            request: tonic::Request<super::ExportEvidenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportEvidenceStream>,
+            tonic::Status,
+        >;
+        /// The public key with which evidence is signed: it is to be handed over by another way than the evidence.
+        async fn get_evidence_key(
+            &self,
+            request: tonic::Request<super::GetEvidenceKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEvidenceKeyResponse>,
             tonic::Status,
         >;
     }
@@ -10970,6 +11071,98 @@ pub mod report_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/ExportEvidence" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportEvidenceSvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::ServerStreamingService<super::ExportEvidenceRequest>
+                    for ExportEvidenceSvc<T> {
+                        type Response = super::ExportEvidenceResponse;
+                        type ResponseStream = T::ExportEvidenceStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportEvidenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::export_evidence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportEvidenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/seatmeter.v1.ReportService/GetEvidenceKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEvidenceKeySvc<T: ReportService>(pub Arc<T>);
+                    impl<
+                        T: ReportService,
+                    > tonic::server::UnaryService<super::GetEvidenceKeyRequest>
+                    for GetEvidenceKeySvc<T> {
+                        type Response = super::GetEvidenceKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEvidenceKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReportService>::get_evidence_key(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEvidenceKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
