@@ -197,8 +197,10 @@ fn fault_62_what_is_approved_stays_as_it_is() {
         ["evidence", "verify", february.to_str().unwrap(), "--signed-by", &key, "--after", january.to_str().unwrap()];
     let proved = closing.must(&follows);
     assert_eq!((&proved["month"], &proved["report_sha256"]), (&json!("2025-02"), &json!(closing.hash("2025-02"))));
-    closing
-        .refused(&["evidence", "verify", january.to_str().unwrap(), "--signed-by", &"0".repeat(64)], "signed by another key");
+    closing.refused(
+        &["evidence", "verify", january.to_str().unwrap(), "--signed-by", &"0".repeat(64)],
+        "signed by another key",
+    );
     closing.refused(
         &["evidence", "verify", january.to_str().unwrap(), "--after", january.to_str().unwrap()],
         "month before",
@@ -271,6 +273,42 @@ fn fault_62_two_people_close_a_month() {
         let refused = as_other("vic", "viewer", arguments);
         assert!(text(&refused.stderr).contains("takes the role reporter"), "{}", text(&refused.stderr));
     }
+    // A customer sees its own report, and nothing of anybody else.
+    closing.must(&["rules", "add", "customer = { id = 'zeta', name = 'Zeta' }"]);
+    let line =
+        closing.run(&["operators", "add", "it@acme", "--role", "viewer", "--customer", "ACME", "--output", "csv"]);
+    let login = closing.cluster.path("customer");
+    let line = text(&line.stdout).trim().to_owned();
+    assert!(closing.cluster.seatmeter_with(&login, &["login", &line]).output().unwrap().status.success());
+    let as_customer = |arguments: &[&str]| closing.cluster.seatmeter_with(&login, arguments).output().unwrap();
+    let own = as_customer(&["report", "2025-01", "--output", "json"]);
+    let told = text(&own.stdout);
+    assert!(
+        told.contains("\"acme\"") && !told.contains("LIC0") && !told.contains("zeta"),
+        "{told}{}",
+        text(&own.stderr)
+    );
+    let report: Value = serde_json::from_slice(&own.stdout).unwrap();
+    assert_eq!((&report["users"], report["rows"].as_array().unwrap().len()), (&json!(3), 1), "{report}");
+    for arguments in [
+        &["report", "2025-01", "--customer", "zeta"][..],
+        &["usage", "2025-01"],
+        &["users", "2025-01"],
+        &["servers"],
+        &["rules", "list"],
+        &["month", "list"],
+        &["month", "export", "2025-01", "/tmp/never-written"],
+        &["evidence", "export", "2025-01", "/tmp/never-written"],
+        &["operators", "list"],
+        &["alerts"],
+    ] {
+        let refused = as_customer(arguments);
+        assert!(text(&refused.stderr).contains("reports of customer"), "{arguments:?}: {}", text(&refused.stderr));
+    }
+    let none = as_customer(&["report", "2019-01"]);
+    assert!(!text(&none.stderr).contains("zeta"), "{}", text(&none.stderr));
+    assert!(as_customer(&["tokens", "list"]).status.success());
+    closing.refused(&["operators", "add", "x", "--role", "admin", "--customer", "acme"], "must be viewer");
     let approved = as_other("rob", "reporter", &["month", "approve", "2025-01"]);
     assert!(approved.status.success(), "{}", text(&approved.stderr));
     assert_eq!(closing.must(&["report", "2025-01"])["state"], "approved");

@@ -241,7 +241,7 @@ impl Mixed {
                 "a kill of the aggregator"
             }
             9 => {
-                for before in [&backup, &backup.with_extension("db.access")] {
+                for before in [&backup, &backup.with_extension("db.access"), &backup.with_extension("db.months")] {
                     let _ = fs::remove_file(before);
                 }
                 let taken = self.cluster.aggregator_command_with(&["backup", backup.to_str().unwrap()]);

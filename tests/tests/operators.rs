@@ -108,7 +108,15 @@ fn fault_54_no_method_answers_whoever_may_not_call_it() {
         .collect();
     assert!(methods.len() > 30);
     let for_viewers = ["Get", "List", "Preview", "CreateToken", "RevokeToken", "LogIn"];
-    let not_for_viewers = ["ListUsers", "ListSessions", "ListUnrecognisedLines", "ListOperators", "ListAudit"];
+    let not_for_viewers = [
+        "ListUsers",
+        "ListSessions",
+        "ListUnrecognisedLines",
+        "ListOperators",
+        "ListAudit",
+        "ListRules",
+        "GetRuleVersion",
+    ];
     wait_for(async {
         let channel = channel(&cluster).await;
         for path in &methods {

@@ -26,6 +26,7 @@ pub(crate) enum Operators {
     /// Examples:
     ///   seatmeter operators add anna --role admin
     ///   seatmeter operators add billing@example.com --role reporter --ttl 2h
+    ///   seatmeter operators add it@acme.example --role viewer --customer acme
     #[command(verbatim_doc_comment)]
     Add {
         /// The name
@@ -37,6 +38,9 @@ pub(crate) enum Operators {
         /// The DNS name or mail address in a certificate that lets them in without a token
         #[arg(long, value_name = "NAME")]
         certificate_name: Option<String>,
+        /// Confine them to the reports of this customer, by its short name; the role must be viewer
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        customer: String,
         #[command(flatten)]
         invited: Invited,
     },
@@ -124,6 +128,7 @@ struct Row {
     added_at: Option<String>,
     added_by: Option<String>,
     certificate_name: Option<String>,
+    customer: Option<String>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -135,6 +140,7 @@ const COLUMNS: &[Column] = &[
     Column::new("added_at", "Added", Kind::Time, 2),
     Column::new("added_by", "Added by", Kind::Text, 2),
     Column::new("certificate_name", "Certificate", Kind::Text, WIDE),
+    Column::new("customer", "Customer", Kind::Text, 3),
 ];
 
 impl From<Operator> for Row {
@@ -153,6 +159,7 @@ impl From<Operator> for Row {
             added_at: stamp(operator.added_at.as_ref()),
             added_by: Some(operator.added_by).filter(|name| !name.is_empty()),
             certificate_name: Some(operator.certificate_name).filter(|name| !name.is_empty()),
+            customer: Some(operator.customer).filter(|name| !name.is_empty()),
             name: operator.name,
         }
     }
@@ -167,13 +174,14 @@ pub(crate) async fn operators(
     let mut client = OperatorServiceClient::new(channel.clone());
     let url = |invited: &Invited| invited.url.clone().map_or_else(|| connection.url(), Ok);
     match asked {
-        Operators::Add { name, role, certificate_name, invited } => {
+        Operators::Add { name, role, certificate_name, customer, invited } => {
             let request = AddOperatorRequest {
                 name,
                 role: Role::from(role).into(),
                 certificate_name: certificate_name.unwrap_or_default(),
                 url: url(&invited)?,
                 valid_for: Some(invited.ttl),
+                customer,
             };
             let added = client.add_operator(request).await?.into_inner();
             let operator = added.operator.unwrap_or_default();

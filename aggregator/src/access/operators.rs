@@ -98,6 +98,8 @@ pub struct Principal {
     pub role: Role,
     /// The hash of the token that the call came with; empty if it came with a certificate.
     pub token: Vec<u8>,
+    /// The customer to whose reports it is confined; empty for none.
+    pub customer: String,
 }
 
 /// An operator, and how many tokens of it are valid.
@@ -218,7 +220,7 @@ impl Operators {
     pub fn add(
         &self,
         name: &str,
-        role: Role,
+        (role, customer): (Role, &str),
         certificate_name: &str,
         added_by: &str,
         valid_for: Duration,
@@ -243,6 +245,7 @@ impl Operators {
                 added_by: added_by.to_owned(),
                 seen_at: None,
                 disabled_at: None,
+                customer: customer.to_owned(),
             };
             store::add(connection, &operator)?;
             invite(connection, &name_key, valid_for)
@@ -265,7 +268,7 @@ impl Operators {
         if !is_plain(name) {
             return Err(OperatorError::Name);
         }
-        match self.add(name, Role::Admin, "", "", valid_for) {
+        match self.add(name, (Role::Admin, ""), "", "", valid_for) {
             Err(OperatorError::Exists(name)) => self.write(|connection| {
                 let name_key = fold_case(&name);
                 store::set_role(connection, &name_key, Role::Admin.into())?;
@@ -451,8 +454,8 @@ pub fn is_plain(text: &str) -> bool {
 /// Returns the caller, if the operator is let in.
 fn principal(operator: &Operator, token: Vec<u8>) -> Option<Principal> {
     let role = Role::try_from(operator.role).ok().filter(|role| *role != Role::Unspecified)?;
-    let (name, name_key) = (operator.name.clone(), operator.name_key.clone());
-    operator.disabled_at.is_none().then_some(Principal { name, name_key, role, token })
+    let Operator { name, name_key, customer, .. } = operator.clone();
+    operator.disabled_at.is_none().then_some(Principal { name, name_key, role, token, customer })
 }
 
 fn listed(known: &Known, operator: Operator) -> Listed {

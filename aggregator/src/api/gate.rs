@@ -63,6 +63,10 @@ impl Gate {
         let Who::AtLeast(role) = method.who else { return Ok(None) };
         let caller = self.caller(request).map_err(|error| (String::new(), error))?;
         let caller = caller.ok_or((String::new(), ApiError::NoToken))?;
+        if !caller.customer.is_empty() && !method.is_for_customers() {
+            let customer = caller.customer.clone();
+            return Err((caller.name, ApiError::Confined { customer }));
+        }
         if caller.role < role {
             return Err((caller.name, ApiError::NotAllowed { own: caller.role, needed: role }));
         }

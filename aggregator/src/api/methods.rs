@@ -147,6 +147,12 @@ impl Method {
         METHODS.iter().find(|method| method.path == path)
     }
 
+    /// Whether whoever is confined to a customer may call it: it answers with nothing but that customer's, or the caller's own.
+    pub(super) fn is_for_customers(&self) -> bool {
+        const NAMES: [&str; 5] = ["GetReport", "GetSelf", "ListTokens", "CreateToken", "RevokeToken"];
+        NAMES.contains(&self.name())
+    }
+
     /// Returns whether the audit trail can have an action of this name, whatever its case.
     pub(super) fn is_action(name: &str) -> bool {
         let is_meant = |known: &str| known.eq_ignore_ascii_case(name);

@@ -108,11 +108,20 @@ impl OperatorService for OperatorsApi {
         }
         let role = Role::try_from(asked.role).ok().filter(|role| *role != Role::Unspecified);
         let role = role.ok_or_else(|| ApiError::invalid("role", "must be viewer, reporter or admin"))?;
+        if !asked.customer.is_empty() {
+            must_be_plain("customer", &asked.customer)?;
+            if role != Role::Viewer {
+                return Err(ApiError::invalid("role", "must be viewer, for whoever is confined to a customer").into());
+            }
+        }
         let valid_for = valid_for(asked.valid_for, INVITATION, INVITATION_DAYS)?;
         let url = url(asked.url, &self.address.url)?;
         let (operators, name_key) = (self.operators.clone(), fold_case(&asked.name).into_owned());
-        let added =
-            answer(move || operators.add(&asked.name, role, &asked.certificate_name, &caller.name, valid_for)).await?;
+        let added = answer(move || {
+            let may = (role, asked.customer.as_str());
+            operators.add(&asked.name, may, &asked.certificate_name, &caller.name, valid_for)
+        })
+        .await?;
         let (invitation, expires_at) = self.invitation(added.into_inner(), url);
         let operator = self.operators.one(&name_key).map(Into::into);
         Ok(Response::new(AddOperatorResponse { operator, invitation, expires_at }))
@@ -228,6 +237,7 @@ impl From<Listed> for Operator {
             added_by: operator.added_by,
             seen_at: operator.seen_at.map(timestamp),
             certificate_name: operator.certificate_name,
+            customer: operator.customer,
             tokens,
         }
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use jiff::Timestamp;
 use seatmeter_count::Month;
 use seatmeter_count::calendar::NotAMonth;
+use seatmeter_count::name::fold_case;
 use seatmeter_proto::v1::report_service_server::ReportService;
 use seatmeter_proto::v1::*;
 use tokio_stream::Stream;
@@ -16,6 +17,7 @@ use super::status::ApiError;
 use super::{ConcurrencyLimit, answer, caller};
 use crate::month::evidence::Evidence;
 use crate::month::ledger::{Ledger, LedgerError};
+use crate::month::statement::{ReportError, unknown_customer};
 use crate::store::months as store;
 
 /// The most months that are listed.
@@ -64,6 +66,23 @@ impl ReportsApi {
     }
 }
 
+/// Returns the report of a month: the one that is billed, or the figures as they are now.
+fn report(ledger: &Ledger, month: Month, asked: &GetReportRequest) -> Result<GetReportResponse, LedgerError> {
+    let closed = if asked.live { None } else { ledger.closed(month)? };
+    match closed {
+        Some((revision, document)) => of_document(document, &revision, &asked.customer),
+        None => Ok(of_statement(ledger.live(month, &asked.customer)?)),
+    }
+}
+
+/// Returns an error that does not say which other customers there are.
+fn without_others(error: LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Report(ReportError::UnknownCustomer { id, .. }) => unknown_customer(&id, Vec::new()).into(),
+        other => other,
+    }
+}
+
 fn must_be_short(field: &'static str, text: &str, may_be_empty: bool) -> Result<(), ApiError> {
     let is_empty = text.trim().is_empty();
     if text.len() > LONGEST || text.chars().any(char::is_control) || (is_empty && !may_be_empty) {
@@ -90,16 +109,25 @@ impl ReportService for ReportsApi {
 
     async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<GetReportResponse>, Status> {
         let _permit = self.limit.enter()?;
-        let asked = request.into_inner();
+        let own = caller(&request)?.customer;
+        let mut asked = request.into_inner();
+        if !own.is_empty() {
+            if !asked.customer.is_empty() && fold_case(&asked.customer) != fold_case(&own) {
+                return Err(ApiError::Confined { customer: own }.into());
+            }
+            asked.customer.clone_from(&own);
+        }
         let (month, ended) = (self.month(&asked.month)?, self.month(&asked.month)? < self.current());
         let ledger = self.ledger.clone();
         answer(move || {
-            let closed = if asked.live { None } else { ledger.closed(month)? };
-            if let Some((revision, document)) = closed {
-                return of_document(document, &revision, &asked.customer);
+            let told = report(&ledger, month, &asked);
+            let mut report = told.map_err(|error| if own.is_empty() { error } else { without_others(error) })?;
+            report.ended = ended;
+            // Which license servers there are is nothing to a customer.
+            if let Some(completeness) = report.completeness.as_mut().filter(|_| !own.is_empty()) {
+                *completeness = Completeness { complete: completeness.complete, ..Completeness::default() };
             }
-            let statement = ledger.live(month, &asked.customer)?;
-            Ok::<_, LedgerError>(GetReportResponse { ended, ..of_statement(statement) })
+            Ok::<_, LedgerError>(report)
         })
         .await
     }

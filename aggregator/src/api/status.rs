@@ -74,6 +74,11 @@ pub enum ApiError {
     Report(ReportError),
     /// Something cannot be done with a month.
     Ledger(LedgerError),
+    /// The caller sees the reports of a customer, and nothing else.
+    Confined {
+        /// The customer.
+        customer: String,
+    },
     /// Another connection of the same agent has taken the place of this one.
     Displaced,
     /// An upload cannot be kept or taken in.
@@ -243,6 +248,12 @@ impl From<ApiError> for Status {
                 wrong_field(ErrorReason::InvalidField, "upload", &text)
             }
             ApiError::Rules(error) => rules(&error),
+            ApiError::Confined { customer } => {
+                let text =
+                    format!("you see the reports of customer {customer:?}, and nothing else: ask an administrator");
+                let details = details_with(ErrorReason::NotAllowed, [("customer".to_owned(), customer)]);
+                Status::with_error_details(Code::PermissionDenied, text, details)
+            }
             ApiError::Ledger(LedgerError::Store(error)) => store(&error),
             ApiError::Ledger(LedgerError::Report(error)) => ApiError::Report(error).into(),
             ApiError::Ledger(error) => {

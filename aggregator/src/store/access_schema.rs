@@ -1,7 +1,7 @@
 //! The tables of who may speak with the aggregator, in a database of their own, and of what they did.
 
 /// The statements that migrate each version of these tables to the next. Migrations are appended, and never changed.
-pub(super) const MIGRATIONS: [&[&str]; 6] = [
+pub(super) const MIGRATIONS: [&[&str]; 7] = [
     &[
         "CREATE TABLE invitation (
          secret_hash    {blob} PRIMARY KEY,
@@ -98,4 +98,6 @@ pub(super) const MIGRATIONS: [&[&str]; 6] = [
      )"],
     // 1: it has certainly got the generation that it was given.
     &["ALTER TABLE holder ADD COLUMN has_issued BIGINT NOT NULL DEFAULT 0"],
+    // The customer to whose reports an operator is confined; empty: to none.
+    &["ALTER TABLE operator ADD COLUMN customer TEXT NOT NULL DEFAULT ''"],
 ];

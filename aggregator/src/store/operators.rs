@@ -5,9 +5,9 @@ use super::engine::{Connection, Row};
 use super::sql::statements;
 
 statements! {
-    INSERT_OPERATOR = "INSERT INTO operator (name_key, name, role, certificate_name, added_at, added_by)
-         VALUES ($1, $2, $3, $4, $5, $6)";
-    SELECT_OPERATORS = "SELECT name_key, name, role, certificate_name, added_at, added_by, seen_at, disabled_at
+    INSERT_OPERATOR = "INSERT INTO operator (name_key, name, role, certificate_name, added_at, added_by, customer)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    SELECT_OPERATORS = "SELECT name_key, name, role, certificate_name, added_at, added_by, seen_at, disabled_at, customer
          FROM operator ORDER BY name_key";
     SET_ROLE = "UPDATE operator SET role = $1 WHERE name_key = $2";
     SET_DISABLED = "UPDATE operator SET disabled_at = $1 WHERE name_key = $2";
@@ -44,6 +44,8 @@ pub struct Operator {
     pub seen_at: Option<i64>,
     /// Since when it is not let in; `None` if it is.
     pub disabled_at: Option<i64>,
+    /// The customer to whose reports it is confined; empty for none.
+    pub customer: String,
 }
 
 /// An invitation to log in, as it is kept.
@@ -82,6 +84,7 @@ pub fn add(connection: &mut dyn Connection, operator: &Operator) -> Result<(), S
         (*operator.certificate_name).into(),
         operator.added_at.into(),
         (*operator.added_by).into(),
+        (*operator.customer).into(),
     ];
     connection.execute(INSERT_OPERATOR, &values).map(drop)
 }
@@ -99,6 +102,7 @@ pub fn all(connection: &mut dyn Connection) -> Result<Vec<Operator>, StoreError>
             added_by: row.text(5)?.into(),
             seen_at: row.int_or_null(6)?,
             disabled_at: row.int_or_null(7)?,
+            customer: row.text(8)?.into(),
         });
         Ok(())
     })?;

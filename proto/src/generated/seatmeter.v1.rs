@@ -5097,6 +5097,9 @@ pub struct Operator {
     /// How many tokens of it are valid.
     #[prost(uint32, tag = "8")]
     pub tokens: u32,
+    /// The short name of the customer whose reports it sees, and nothing else. Empty: it is confined to none.
+    #[prost(string, tag = "9")]
+    pub customer: ::prost::alloc::string::String,
 }
 /// An invitation's secret, and a token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5156,6 +5159,9 @@ pub struct AddOperatorRequest {
     /// certificate, and the port that it listens on for operators.
     #[prost(string, tag = "5")]
     pub url: ::prost::alloc::string::String,
+    /// Confine it to the reports of this customer, by its short name; its role must be viewer. Empty: to none.
+    #[prost(string, tag = "6")]
+    pub customer: ::prost::alloc::string::String,
 }
 /// It is added.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
