@@ -388,7 +388,12 @@ fn fault_61_rules_are_kept_whole_or_not_at_all() {
     assert!(told.contains("line 2: cause \"joke\"") && told.contains("line 3: it names nobody"), "{told}");
     fs::write(&table, "user,cause,from\nx,test,\ny,test,2026-02\n").unwrap();
     assert!(cluster.seatmeter(&import).status.success());
+    // A table without lines lets nobody go.
+    fs::write(&table, "user,cause,from\n").unwrap();
+    let empty = cluster.seatmeter(&import);
+    assert!(text(&empty.stderr).contains("holds no rules"), "{}", text(&empty.stderr));
     let known = cluster.ask(&["rules", "list"]);
+    assert_eq!(known["total"], 3);
     cluster.kill_aggregator();
     cluster.start_aggregator();
     assert_eq!(cluster.ask(&["rules", "list"]), known);

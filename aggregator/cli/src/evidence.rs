@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::connect::Channel;
 use crate::files::NewFile;
+use crate::rule_words::people;
 
 /// What is done about evidence.
 #[derive(clap::Subcommand)]
@@ -91,7 +92,7 @@ pub(crate) fn verify_file(asked: &Verify, view: &View) -> Result<bool> {
         answer!("{}", serde_json::to_string_pretty(&told)?);
         return Ok(true);
     }
-    let (lines, people) = (count(proved.recounted as u64, "line"), count(document.users, "person"));
+    let (lines, people) = (count(proved.recounted as u64, "line"), people(document.users));
     answer!("{}, revision {}, made by {}: whole", document.month, document.revision, visible(&document.made_by));
     answer!("{lines} counted again from {people}: right");
     answer!("report     SHA-256 {}", proved.report_sha256);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::connect::Channel;
 use crate::month::state_word;
 use crate::notes::{BasisJson, CompletenessJson, stamp, tell_basis, tell_completeness, yellow, zone};
-use crate::rule_words::unit_words;
+use crate::rule_words::{people, unit_words};
 
 /// What is reported and billed of a month, by customer and SKU; exit code 3 if the month is not complete
 ///
@@ -168,7 +168,7 @@ pub(crate) async fn report(channel: &Channel, asked: Report, view: &View) -> Res
     }
     view.print(COLUMNS, &lines, &envelope, &zone)?;
     if view.is_for_people() {
-        let (users, free) = (count(found.users, "person"), found.free_users);
+        let (users, free) = (people(found.users), found.free_users);
         answer!("{month}: {users} in all, {free} of them free.");
         if found.revision > 0 {
             let state = state_word(found.state());

@@ -103,3 +103,11 @@ pub(crate) fn unit_words(unit: Unit) -> &'static str {
         Unit::SeatHour => "seat-hour",
     }
 }
+
+/// Returns so many people, in words.
+pub(crate) fn people(count: u64) -> String {
+    match count {
+        1 => "1 person".into(),
+        count => format!("{} people", seatmeter_service::screen::text::thousands(count)),
+    }
+}

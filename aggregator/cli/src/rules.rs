@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::connect::Channel;
 use crate::notes::{print_whole, stamp, yellow, zone};
-use crate::rule_words::words;
+use crate::rule_words::{people, words};
 
 /// The most bytes of an answer: a thousand rules, or what a change comes to.
 const LONGEST: usize = 64 << 20;
@@ -443,7 +443,7 @@ fn tell(effect: RuleEffect, preview: bool, view: &View) -> Result<()> {
     }
     answer!("{added} would be added, {removed} removed.");
     for month in &effect.months {
-        let people = count(month.people_count, "person");
+        let people = people(month.people_count);
         answer!("{}: {people} charged otherwise", month.month);
         for line in &month.lines {
             let whose = if line.customer.is_empty() { String::new() } else { format!(" of {}", line.customer) };

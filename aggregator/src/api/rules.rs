@@ -113,8 +113,11 @@ impl RuleService for RulesApi {
             let is_wanted = |rule: &&Numbered| {
                 month.is_none_or(|month| rule.rule.is_valid_in(month)) && is_of_kind(rule, &asked.kind)
             };
-            let wanted: Vec<&Numbered> = set.rules.iter().filter(is_wanted).collect();
+            let mut wanted: Vec<&Numbered> = set.rules.iter().filter(is_wanted).collect();
             let total_size = wanted.len() as i64;
+            // Of hundreds of thousands, only those of the page are told.
+            let after = page.after::<1>()?.and_then(|[number]| number.parse::<u64>().ok()).unwrap_or_default();
+            let wanted = wanted.split_off(wanted.partition_point(|rule| rule.number <= after));
             let rows = wanted.into_iter().map(|rule| (vec![format!("{:020}", rule.number)], rule.clone().into()));
             let (rules, next_page_token) = page.cut(rows);
             Ok::<_, ApiError>(ListRulesResponse { rules, next_page_token, total_size, version: set.version() })
@@ -156,6 +159,12 @@ impl RuleService for RulesApi {
                 RuleFormat::Unspecified => return Err(ApiError::invalid("format", "is missing")),
             };
             let add = add.map_err(|error| ApiError::invalid("text", few(&error.to_string())))?;
+            if add.is_empty() {
+                // An export that failed must not let everybody go whom the one before named.
+                let text =
+                    "holds no rules: to remove what came from it before, take that back (`seatmeter rules undo`)";
+                return Err(ApiError::invalid("text", text));
+            }
             let change = Change { add, remove: Vec::new(), origin: asked.origin };
             let how = Asked { reason: asked.reason, seen: asked.seen_version, preview: asked.preview, undoes: None };
             api.effect(&change, &author, &how).map(|effect| ImportRulesResponse { effect: Some(effect) })

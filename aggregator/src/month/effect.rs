@@ -89,7 +89,7 @@ fn differ(before: &RuleSet, after: &RuleSet, month: Month) -> bool {
 fn compare(before: &Report, after: &Report) -> Option<MonthEffect> {
     let (of_before, of_after) = (by_key(before), by_key(after));
     let keys: BTreeSet<&Key> = of_before.keys().chain(of_after.keys()).collect();
-    let has_same_people = before.in_force.rules.identity.text() == after.in_force.rules.identity.text();
+    let has_same_people = before.in_force.rules.identity.hash() == after.in_force.rules.identity.hash();
     let mut lines = Vec::new();
     let mut changed: BTreeSet<(String, String)> = BTreeSet::new();
     let none = RoaringBitmap::new();

@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use super::rule::{Cause, Customer, Rule, Says, Selected, Selector, account};
+use super::set::hash_of;
 use crate::store::names::Name;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -99,8 +100,8 @@ pub struct AttributeRules {
     /// Whose use is whose, by the index of the customer.
     customers: Selections<usize>,
     customer_count: usize,
-    /// The canonical forms of all of these rules.
-    text: String,
+    /// The hash of the canonical forms of all of these rules.
+    hash: [u8; 32],
 }
 
 /// A rule of who is free.
@@ -120,9 +121,10 @@ impl AttributeRules {
         let index: HashMap<String, usize> =
             customers.iter().enumerate().map(|(index, known)| (fold_case(&known.id).into_owned(), index)).collect();
         let mut found = Self { customer_count: customers.len(), ..Self::default() };
+        let mut lines = Vec::new();
         for rule in rules {
             if matches!(rule.says, Says::Department(_) | Says::Free(_) | Says::Assign(_) | Says::Customer(_)) {
-                found.text += &rule.canonical();
+                lines.push(rule.canonical());
             }
             match &rule.says {
                 Says::Department(of) => {
@@ -141,6 +143,7 @@ impl AttributeRules {
                 _ => {}
             }
         }
+        found.hash = hash_of(lines);
         found
     }
 
@@ -149,9 +152,9 @@ impl AttributeRules {
         &self.free_rules
     }
 
-    /// Returns a text that two sets of rules have in common if they say the same.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// Returns a hash that two sets of rules have in common if they say the same.
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
     }
 
     /// Returns whether all that is used there is free.

@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use super::rule::{DomainRule, Rule, Says, account};
+use super::set::hash_of;
 use crate::store::names::Name;
 use hashbrown::{HashMap, HashSet};
 use roaring::RoaringBitmap;
@@ -22,8 +23,8 @@ pub struct IdentityRules {
     splits: HashSet<(String, String)>,
     /// Accounts that are nobody's, perhaps only in a realm.
     nobody: Vec<(Option<String>, Pattern)>,
-    /// The canonical forms of all of these rules.
-    text: String,
+    /// The hash of the canonical forms of all of these rules.
+    hash: [u8; 32],
 }
 
 impl IdentityRules {
@@ -52,8 +53,7 @@ impl IdentityRules {
             }
             lines.push(rule.canonical());
         }
-        lines.sort_unstable();
-        identity.text = lines.concat();
+        identity.hash = hash_of(lines);
         identity
     }
 
@@ -66,9 +66,9 @@ impl IdentityRules {
         }
     }
 
-    /// Returns a text that two sets of rules have in common if they map all identities to the same people.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// Returns a hash that two sets of rules have in common if they map all identities to the same people.
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
     }
 
     /// Returns the key of the person behind a case-folded user name; `None` if it is nobody's. Two names of a realm are the same

@@ -66,14 +66,28 @@ impl RuleSet {
 
 /// Returns the hash of rules: of a line that says what is built in, and of their canonical forms, sorted, each with a line feed.
 pub fn hash<'a>(rules: impl Iterator<Item = &'a Rule>) -> [u8; 32] {
-    let mut lines: Vec<String> = rules.map(Rule::canonical).collect();
-    lines.sort_unstable();
     let mut hash = Context::new(&SHA256);
     hash.update(built_in().as_bytes());
+    add_sorted(&mut hash, rules.map(Rule::canonical).collect());
+    finish(hash)
+}
+
+/// Returns the hash of the canonical forms of some rules, in whatever order they come.
+pub(super) fn hash_of(lines: Vec<String>) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    add_sorted(&mut hash, lines);
+    finish(hash)
+}
+
+fn add_sorted(hash: &mut Context, mut lines: Vec<String>) {
+    lines.sort_unstable();
     for line in lines {
         hash.update(line.as_bytes());
         hash.update(b"\n");
     }
+}
+
+fn finish(hash: Context) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hash.finish().as_ref());
     bytes

@@ -54,8 +54,8 @@ pub(super) struct Grown<T> {
 
 type Shared<T> = Arc<RwLock<Grown<T>>>;
 
-/// What the last rules say of identities, by a key of the rules.
-struct Kept<T>(Mutex<Vec<(String, Shared<T>)>>);
+/// What the last rules say of identities, by a hash of the rules.
+struct Kept<T>(Mutex<Vec<([u8; 32], Shared<T>)>>);
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -65,13 +65,18 @@ impl<T> Default for Kept<T> {
 
 impl<T: Grows> Kept<T> {
     /// Returns what rules say of all identities in the database.
-    fn get(&self, connection: &mut dyn Connection, key: &str, empty: &dyn Fn() -> T) -> Result<Shared<T>, StoreError> {
+    fn get(
+        &self,
+        connection: &mut dyn Connection,
+        hash: [u8; 32],
+        empty: &dyn Fn() -> T,
+    ) -> Result<Shared<T>, StoreError> {
         let shared = {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = kept.iter().position(|(known, _)| known == key);
+            let found = kept.iter().position(|(known, _)| *known == hash);
             let entry = found
                 .map(|index| kept.remove(index))
-                .unwrap_or_else(|| (key.to_owned(), Arc::new(RwLock::new(Grown { generation: None, known: empty() }))));
+                .unwrap_or_else(|| (hash, Arc::new(RwLock::new(Grown { generation: None, known: empty() }))));
             kept.truncate(KEPT - 1);
             kept.insert(0, entry.clone());
             entry.1
@@ -114,9 +119,9 @@ impl Register {
         rules: &Arc<MonthRules>,
         features: &[Feature],
     ) -> Result<InForce, StoreError> {
-        let people = self.people.get(connection, rules.identity.text(), &|| People::new(rules.identity.clone()))?;
+        let people = self.people.get(connection, rules.identity.hash(), &|| People::new(rules.identity.clone()))?;
         let new = || Attributes::new(rules.attributes.clone());
-        let attributes = self.attributes.get(connection, rules.attributes.text(), &new)?;
+        let attributes = self.attributes.get(connection, rules.attributes.hash(), &new)?;
         let codes = features.iter().map(|feature| (feature.id, feature.name.clone())).collect();
         Ok(InForce { skus: rules.catalogue.assign(features), codes, rules: rules.clone(), people, attributes })
     }
