@@ -165,6 +165,8 @@ fn fault_62_what_is_approved_stays_as_it_is() {
     closing.must(&["month", "adjust", "2025-01", "5", "--customer", "ACME", "--sku", "CAD", "--reason", "as agreed"]);
     closing.refused(&["month", "approve", "2025-01"], "have changed since revision 2");
     closing.refused(&["month", "adjust", "2025-01", "5", "--sku", "none", "--reason", "x"], "no line");
+    let too_much = ["month", "adjust", "2025-01", "-8", "--customer", "acme", "--sku", "CAD", "--reason", "x"];
+    closing.refused(&too_much, "only 7 are charged");
     closing.must(&["month", "withdraw", "2025-01"]);
     closing.must(&["month", "review", "2025-01", "--reason", "late data, and as agreed"]);
     closing.acknowledge_and_approve("2025-01");

@@ -226,7 +226,7 @@ pub(crate) async fn months(channel: &Channel, asked: Months, view: &View) -> Res
         Months::List => list(&mut client, view).await,
         Months::Show { month } => show(&mut client, month.unwrap_or_default(), view).await,
         Months::Review { month, why: Why { reason } } => {
-            let month = month.unwrap_or_default();
+            let month = month.unwrap_or_else(|| "last".into());
             let request = ReviewMonthRequest { month: month.clone(), reason };
             let made = client.review_month(request).await?.into_inner().revision.unwrap_or_default();
             done(
