@@ -155,7 +155,8 @@ fn truth(size: &Size, uses: &[Use], month: u32, domains: Domains) -> (Figures, F
     };
     let of_month: Vec<&Use> = uses.iter().filter(|one| one.month == month && sku(one.feature).is_some()).collect();
     // Of a trial, the first two people are free.
-    let on_trial = of_month.iter().filter(|one| account(&one.name).1 == "trial");
+    let is_paid = |one: &&&Use| one.server != size.servers - 1;
+    let on_trial = of_month.iter().filter(|one| account(&one.name).1 == "trial").filter(is_paid);
     let on_trial: BTreeSet<String> = on_trial.filter_map(|one| person(&one.name, domains)).collect();
     let first: BTreeSet<&String> = on_trial.iter().take(2).collect();
     let is_free = |one: &Use| {

@@ -1,5 +1,8 @@
 //! A month's report as a document: figures and people in the words of the evidence.
 
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use seatmeter_evidence::document::{
     Document, DocumentAcknowledgement, DocumentAdjustment, DocumentCustomer, DocumentLine, DocumentPerson,
@@ -9,6 +12,7 @@ use seatmeter_evidence::document::{
 use super::statement::{StatedLine, Statement};
 use crate::rules::catalogue::Sku;
 use crate::rules::rule::{Customer, DomainRule, PersonRule, Unit};
+use crate::rules::set::{RuleSet, built_in};
 use crate::store::months::Adjustment;
 use crate::usage::completeness::{Reason, ServerCompleteness};
 
@@ -146,8 +150,8 @@ pub struct About {
     pub correction: String,
     /// The hash of the month before.
     pub previous_month_sha256: String,
-    /// The hash of the rules.
-    pub rules_sha256: String,
+    /// The rules.
+    pub rules: Arc<RuleSet>,
 }
 
 /// Makes the document of a statement.
@@ -168,7 +172,9 @@ pub fn document(
         correction: about.correction,
         previous_month_sha256: about.previous_month_sha256,
         rules: DocumentRules {
-            sha256: about.rules_sha256,
+            sha256: HEXLOWER.encode(&about.rules.hash),
+            version: about.rules.number,
+            built_in: built_in().trim_end().to_owned(),
             counted: word(&COUNTED, &statement.basis.person),
             domains: word(&DOMAINS, &statement.basis.domains),
         },

@@ -17,7 +17,6 @@ use super::ledger::{Ledger, LedgerError};
 use crate::access::authority::{AuthorityError, FOLDER, write_new};
 use crate::access::trail::Trail;
 use crate::rules::book::RuleBook;
-use crate::rules::set::built_in;
 
 /// How many records of the audit trail are read at a time.
 const PORTION: u32 = 1000;
@@ -64,7 +63,10 @@ impl Evidence {
         let rules = self.rules(&document).ok_or_else(|| LedgerError::Damaged {
             month,
             revision: revision.revision,
-            reason: format!("no version of the rules has the hash {}", document.rules.sha256),
+            reason: format!(
+                "version {} of the rules has not the hash {}",
+                document.rules.version, document.rules.sha256
+            ),
         })?;
         pack(&report, &rules, &self.audit(month)?, &self.key).map_err(|error| LedgerError::Damaged {
             month,
@@ -75,16 +77,11 @@ impl Evidence {
 
     /// Returns the rules that a document names, in their canonical form.
     fn rules(&self, document: &Document) -> Option<String> {
-        let versions = self.book.versions().ok()?;
-        let meant = versions.iter().find(|version| HEXLOWER.encode(&version.hash) == document.rules.sha256);
-        let rules = match meant {
-            Some(version) => self.book.rules_of(version.number).ok()?,
-            // Before the first version, there are none.
-            None => Vec::new(),
-        };
+        let rules = self.book.rules_of(document.rules.version).ok()?;
         let mut lines: Vec<String> = rules.iter().map(|numbered| numbered.rule.canonical()).collect();
         lines.sort_unstable();
-        let text = lines.into_iter().fold(built_in(), |text, line| text + &line + "\n");
+        let first = format!("{}\n", document.rules.built_in);
+        let text = lines.into_iter().fold(first, |text, line| text + &line + "\n");
         (sha256(text.as_bytes()) == document.rules.sha256).then_some(text)
     }
 

@@ -112,7 +112,6 @@ impl Ledger {
         if self.statements.rules().hash != rules.hash || !accounts_for(&people, &live) {
             return Err(LedgerError::Unsteady(month));
         }
-        let rules_sha256 = HEXLOWER.encode(&rules.hash);
         let now = Timestamp::now().as_second();
         self.write(|connection| {
             let known = of_month(connection, month)?;
@@ -135,7 +134,7 @@ impl Ledger {
                 made_by: author.to_owned(),
                 correction: if is_correction { reason.to_owned() } else { String::new() },
                 previous_month_sha256: previous.map(|(last, _)| HEXLOWER.encode(&last.sha256)).unwrap_or_default(),
-                rules_sha256,
+                rules,
             };
             let adjustments = store::adjustments(connection, month.number())?;
             let acknowledged = acknowledgements(&store::events(connection, month.number())?);

@@ -82,7 +82,8 @@ impl RuleBook {
     pub fn open(store: &Store) -> Result<Self, StoreError> {
         let mut writer = store.clerk()?;
         let rules = numbered(store::rules_at(writer.as_mut(), i64::MAX as u64)?)?;
-        let current = Arc::new(RwLock::new(Arc::new(RuleSet::new(rules))));
+        let number = store::versions(writer.as_mut())?.last().map_or(0, |last| last.number);
+        let current = Arc::new(RwLock::new(Arc::new(RuleSet::new(number, rules))));
         Ok(Self { writer: Arc::new(Mutex::new(writer)), current })
     }
 
@@ -109,7 +110,7 @@ impl RuleBook {
     pub fn preview(&self, change: &Change) -> Result<RuleSet, RuleError> {
         let current = self.current();
         let planned = Plan::of(&current, change)?;
-        Ok(planned.apply(&current, current.rules.last().map_or(0, |last| last.number)))
+        Ok(planned.apply(&current, 0, current.rules.last().map_or(0, |last| last.number)))
     }
 
     /// Changes the rules. `seen` is the version that the author has seen; empty if any will do. Returns the new rules.
@@ -152,8 +153,8 @@ impl RuleBook {
         let plan = Plan::of(&current, change)?;
         let made = in_transaction(writer.as_mut(), |connection| {
             let last = store::last_number(connection)?;
-            let made = plan.apply(&current, last);
             let number = store::versions(connection)?.last().map_or(1, |last| last.number + 1);
+            let made = plan.apply(&current, number, last);
             for number_removed in &plan.remove {
                 store::remove(connection, *number_removed, number)?;
             }
@@ -268,15 +269,15 @@ impl Plan {
         if problems.is_empty() { Ok(()) } else { Err(RuleError::Problems(problems)) }
     }
 
-    /// Returns the rules after the change; those that are new have the numbers after the last one.
-    fn apply(&self, current: &RuleSet, last: u64) -> RuleSet {
+    /// Returns the rules after the change, as a version of this number; those that are new have the numbers after the last one.
+    fn apply(&self, current: &RuleSet, version: u64, last: u64) -> RuleSet {
         let kept = current.rules.iter().filter(|rule| !self.remove.contains(&rule.number)).cloned();
         let new = (last + 1..).zip(&self.add).map(|(number, rule)| Numbered {
             number,
             origin: self.origin.clone(),
             rule: rule.clone(),
         });
-        RuleSet::new(kept.chain(new).collect())
+        RuleSet::new(version, kept.chain(new).collect())
     }
 }
 

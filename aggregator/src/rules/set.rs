@@ -27,6 +27,8 @@ pub struct Numbered {
 /// All rules of a version.
 #[derive(Debug)]
 pub struct RuleSet {
+    /// The number of the version; 0 before the first one, and of one that is only planned.
+    pub number: u64,
     /// The rules, by number.
     pub rules: Vec<Numbered>,
     /// SHA-256 of their canonical form.
@@ -38,15 +40,15 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// Makes a set of rules.
-    pub fn new(rules: Vec<Numbered>) -> Self {
+    /// Makes the set of rules of a version.
+    pub fn new(number: u64, rules: Vec<Numbered>) -> Self {
         let firsts = rules.iter().filter_map(|numbered| numbered.rule.from);
         let ends = rules.iter().filter_map(|numbered| numbered.rule.through).map(Month::next);
         let mut borders: Vec<Month> = firsts.chain(ends).collect();
         borders.sort_unstable();
         borders.dedup();
         let compiled = (0..=borders.len()).map(|_| OnceLock::new()).collect();
-        Self { hash: hash(rules.iter().map(|numbered| &numbered.rule)), rules, borders, compiled }
+        Self { number, hash: hash(rules.iter().map(|numbered| &numbered.rule)), rules, borders, compiled }
     }
 
     /// Returns the version's name.
@@ -110,7 +112,7 @@ mod tests {
             origin: String::new(),
             rule: serde_json::from_str(text).unwrap(),
         });
-        RuleSet::new(rules.collect())
+        RuleSet::new(0, rules.collect())
     }
 
     #[test]

@@ -48,14 +48,15 @@ impl Grows for Attributes {
 
 /// What rules say of the identities in the facts of a generation.
 pub(super) struct Grown<T> {
-    generation: Option<String>,
     pub(super) known: T,
 }
 
 type Shared<T> = Arc<RwLock<Grown<T>>>;
 
-/// What the last rules say of identities, by a hash of the rules.
-struct Kept<T>(Mutex<Vec<([u8; 32], Shared<T>)>>);
+/// What rules say of identities, of the last generations of facts and rules: by generation, and hash of the rules.
+struct Kept<T>(Mutex<Vec<(Generation, Shared<T>)>>);
+
+type Generation = (Option<String>, [u8; 32]);
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -64,42 +65,38 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T: Grows> Kept<T> {
-    /// Returns what rules say of all identities in the database.
+    /// Returns what rules say of all identities in the database. Of facts that were made anew, it is worked out anew, and questions that are
+    /// being answered keep what they have.
     fn get(
         &self,
         connection: &mut dyn Connection,
         hash: [u8; 32],
         empty: &dyn Fn() -> T,
     ) -> Result<Shared<T>, StoreError> {
+        let generation = facts_schema::generation(connection)?;
         let shared = {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = kept.iter().position(|(known, _)| *known == hash);
+            let place = (generation, hash);
+            let found = kept.iter().position(|(known, _)| *known == place);
             let entry = found
                 .map(|index| kept.remove(index))
-                .unwrap_or_else(|| (hash, Arc::new(RwLock::new(Grown { generation: None, known: empty() }))));
+                .unwrap_or_else(|| (place, Arc::new(RwLock::new(Grown { known: empty() }))));
             kept.truncate(KEPT - 1);
             kept.insert(0, entry.clone());
             entry.1
         };
-        let generation = facts_schema::generation(connection)?;
-        let (is_same, next) = {
-            let known = shared.read().unwrap_or_else(PoisonError::into_inner);
-            (known.generation == generation, known.known.next_identity())
-        };
-        let new = names::names_from(connection, NameKind::Identity, if is_same { next } else { 0 })?;
-        if is_same && new.is_empty() {
+        let next = shared.read().unwrap_or_else(PoisonError::into_inner).known.next_identity();
+        let new = names::names_from(connection, NameKind::Identity, next)?;
+        if new.is_empty() {
             // The usual case.
             return Ok(shared);
         }
-        let mut known = shared.write().unwrap_or_else(PoisonError::into_inner);
-        if known.generation != generation {
-            *known = Grown { generation, known: empty() };
-        }
+        let mut grown = shared.write().unwrap_or_else(PoisonError::into_inner);
         // Another question may have added some of these identities meanwhile.
-        let next = known.known.next_identity();
+        let next = grown.known.next_identity();
         let from = new.partition_point(|name| name.id < next);
-        known.known.add(&new[from..]);
-        drop(known);
+        grown.known.add(&new[from..]);
+        drop(grown);
         Ok(shared)
     }
 }

@@ -311,7 +311,14 @@ pub(super) fn free_of(
     found: &[(UsageKey, Usage)],
 ) -> RoaringBitmap {
     in_force.free(|| {
-        let of_month = found.iter().filter(|(key, _)| key.1 == month.number() && in_force.skus.contains_key(&key.2));
+        let attributes = in_force.attributes();
+        // Who uses what is free for everybody needs no place among those whom a cap lets be free.
+        let is_paid = |key: &UsageKey| {
+            let place = fleet.server_of(key.0).map(|server| in_force.place(server, key.2));
+            place.is_some_and(|place| !attributes.known.rules().is_free(place))
+        };
+        let is_meant = |key: &UsageKey| key.1 == month.number() && in_force.skus.contains_key(&key.2) && is_paid(key);
+        let of_month = found.iter().filter(|(key, _)| is_meant(key));
         let sets = of_month.map(|(key, usage)| who(usage, in_force.rules.person, fleet.is_asked(key.0)));
         sets.fold(RoaringBitmap::new(), |all, set| all | set)
     })

@@ -58,6 +58,10 @@ pub struct Document {
 pub struct DocumentRules {
     /// SHA-256 of the rules' canonical form. Its beginning is the version's name.
     pub sha256: String,
+    /// The number of the version; 0 if there was none yet.
+    pub version: u64,
+    /// The first line of the canonical form: what is built in.
+    pub built_in: String,
     /// Who counts: `held` or `checked_out`.
     pub counted: String,
     /// What domains mean: `keep`, `truncate` or `map`.

@@ -208,7 +208,7 @@ mod tests {
     use crate::pack::pack;
 
     const REPORT_TEXT: &str = r#"{"format":"seatmeter month 1","month":"2026-01","revision":1,"time_zone":"UTC","made_at":"","made_by":"ann",
-        "correction":"","previous_month_sha256":"","rules":{"sha256":"RULES","counted":"held","domains":"keep"},"software":"1",
+        "correction":"","previous_month_sha256":"","rules":{"sha256":"RULES","version":1,"built_in":"built in","counted":"held","domains":"keep"},"software":"1",
         "complete":true,"servers":[],"customers":[],"totals":[],"users":1,"free_users":0,"adjustments":[],"acknowledgements":[],
         "lines":[{"customer":"","sku":"A","product":"A","part_number":"","unit":"user","quantity":1,"adjustment":0,"users":1,
         "free_users":0,"counted_elsewhere":0,"devices":1,"peak_concurrent":1,"seat_hours":1,"previous_quantity":0,"entitled":null,
