@@ -154,7 +154,7 @@ impl Dist {
         cargo.env("SOURCE_DATE_EPOCH", &self.epoch);
         if self.quick {
             cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-            for less in ["profile.release.opt-level=1", "profile.release.package.\"*\".opt-level=0"] {
+            for less in ["profile.release.opt-level=1", "profile.release.package.\"*\".opt-level=1"] {
                 cargo.args(["--config", less]);
             }
         }
