@@ -162,18 +162,16 @@ impl InForce {
     /// Returns the identities whose use is free wherever it is, of those that have used anything in the month. Where a rule lets only so
     /// many people be free, those are the first by realm and name.
     pub(super) fn free(&self, used: impl FnOnce() -> RoaringBitmap) -> RoaringBitmap {
+        // Before anything is locked: it locks the same.
+        let has_caps = self.rules.attributes.free_rules().iter().any(|rule| rule.cap.is_some());
+        let counted = if has_caps { used() } else { RoaringBitmap::new() };
         let attributes = self.attributes();
         let mut free = RoaringBitmap::new();
-        let mut used = Some(used);
-        let mut counted = RoaringBitmap::new();
         for (rule, identities) in attributes.known.free().filter(|(_, identities)| !identities.is_empty()) {
             let Some(cap) = rule.cap else {
                 free |= identities;
                 continue;
             };
-            if let Some(used) = used.take() {
-                counted = used();
-            }
             let people = self.people();
             let mut first: Vec<u32> = people.known.of(&(identities & &counted)).iter().collect();
             first.sort_by_cached_key(|person| {
